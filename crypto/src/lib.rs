@@ -1,0 +1,1 @@
+//! ESP, AEAD backends, replay windows and SA key material for Sluice.

@@ -1,0 +1,1 @@
+//! Applies agent transactions to the Sluice dataplane and answers its read side.

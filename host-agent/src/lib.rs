@@ -1,0 +1,1 @@
+//! The pure core of the Sluice host agent: manifests, identities, policy compiler, VF bindings, reconciler.

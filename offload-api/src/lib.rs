@@ -1,0 +1,1 @@
+//! The contract between the Sluice host agent and its dataplane.

@@ -1,0 +1,1 @@
+//! A whole Sluice cluster in one process: deterministic, hardware-free.
