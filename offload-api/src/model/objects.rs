@@ -1,0 +1,114 @@
+//! The objects a transaction adds and deletes, apart from policies.
+
+use core::net::IpAddr;
+
+use super::{IdentityId, IpPrefix, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName};
+
+/// What a port is for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PortKind {
+    /// The representor of a virtual function.
+    Vf {
+        /// The VF's number on its physical function.
+        index: u16,
+    },
+    /// The wire to the other nodes.
+    Uplink {
+        /// The dataplane's own addresses there, at most one a family: ESP goes from and
+        /// to them.
+        interfaces: Vec<Interface>,
+    },
+    /// The host's own network function.
+    Host,
+}
+
+/// An address of the dataplane on its uplink.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Interface {
+    /// The address.
+    pub addr: IpAddr,
+    /// Length of the on-link prefix in bits.
+    pub prefix_len: u8,
+    /// Next hop for what is not on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A port of the dataplane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    /// Its name; the dataplane must know it.
+    pub name: PortName,
+    /// What it is for.
+    pub kind: PortKind,
+    /// Its station's address: the VF's, the host PF's, the dataplane's own on an uplink.
+    pub mac: MacAddr,
+    /// The largest IP packet in bytes, 1280 to 9216.
+    pub mtu: u16,
+    /// The VLAN that its frames must carry, 1 to 4094; `None` is untagged. VFs only.
+    pub vlan: Option<u16>,
+}
+
+/// A pod behind a VF.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// The pod's UID: the endpoint's key.
+    pub pod_uid: PodUid,
+    /// Its name, for people.
+    pub pod: PodRef,
+    /// The VF port; one endpoint a port.
+    pub port: PortName,
+    /// The pod's identity.
+    pub identity: IdentityId,
+    /// The policy that judges it.
+    pub policy: PolicyId,
+    /// The MAC it may use; its port's.
+    pub mac: MacAddr,
+    /// The IPs it may use; no two endpoints share one. At least one, at most 8.
+    pub ips: Vec<IpAddr>,
+}
+
+/// A numeric identity.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The number.
+    pub id: IdentityId,
+    /// What it stands for, as shown to people: `shop{app=cart}`, `node/a`, `10.0.0.0/8`.
+    pub label: String,
+}
+
+/// Where the addresses of a prefix are.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    /// A pod behind a VF of this node; an endpoint has the address.
+    LocalPod,
+    /// This node itself, or an ordinary pod of it: behind the host port.
+    LocalNode,
+    /// A pod of another node.
+    RemotePod(NodeName),
+    /// Another node itself.
+    RemoteNode(NodeName),
+    /// Outside the cluster.
+    Outside,
+    /// Service addresses, which nobody has.
+    ServiceVip,
+}
+
+/// Whose the addresses of a prefix are. The longest prefix decides.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prefix {
+    /// The addresses: the object's key.
+    pub prefix: IpPrefix,
+    /// Who has them.
+    pub identity: IdentityId,
+    /// Where they are.
+    pub place: Place,
+}
+
+/// Another node's dataplane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// The node: the object's key.
+    pub node: NodeName,
+    /// Its addresses for ESP, at most one a family.
+    pub tunnel_ips: Vec<IpAddr>,
+}

@@ -1,0 +1,160 @@
+//! A compiled policy: the table one or more endpoints are judged by.
+
+use serde::{Deserialize, Serialize};
+
+use super::{IdentityId, PolicyId};
+
+/// Seen from the endpoint that the policy is on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Towards the endpoint.
+    Ingress,
+    /// From the endpoint.
+    Egress,
+}
+
+/// What a rule says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The flow may be.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+/// A protocol that Kubernetes policies name, and ICMP, which they can't.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+    /// RFC 9260.
+    Sctp,
+    /// ICMP over IPv4 and ICMPv6 over IPv6.
+    Icmp,
+}
+
+/// An aligned block of destination ports: those whose first `len` bits are `base`'s.
+/// A range of ports is at most 30 of them, as a range of addresses is of prefixes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PortBlock {
+    base: u16,
+    len: u8,
+}
+
+impl PortBlock {
+    /// Every port.
+    pub const ANY: Self = Self { base: 0, len: 0 };
+
+    /// A block; `None` if `len` is over 16 or `base` has bits past `len` set.
+    #[must_use]
+    pub fn new(base: u16, len: u8) -> Option<Self> {
+        (len <= 16 && Self::masked(base, len).base == base).then_some(Self { base, len })
+    }
+
+    /// The block of length `len` that `port` is in; a `len` over 16 means 16.
+    #[must_use]
+    pub fn masked(port: u16, len: u8) -> Self {
+        let len = len.min(16);
+        let keep = u16::MAX.checked_shl(16 - u32::from(len)).unwrap_or(0);
+        Self {
+            base: port & keep,
+            len,
+        }
+    }
+
+    /// The first port.
+    #[must_use]
+    pub const fn base(self) -> u16 {
+        self.base
+    }
+
+    /// How many leading bits are fixed, 0 to 16.
+    #[must_use]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "a prefix length, not a collection's"
+    )]
+    pub const fn len(self) -> u8 {
+        self.len
+    }
+
+    /// Whether the port is in the block.
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        Self::masked(port, self.len) == self
+    }
+
+    /// The fewest blocks that make up `first..=last`, in rising order; none if
+    /// `first > last`.
+    #[must_use]
+    pub fn cover(first: u16, last: u16) -> Vec<Self> {
+        let mut blocks = Vec::new();
+        let (mut at, end) = (u32::from(first), u32::from(last));
+        while at <= end {
+            let mut size_bits = if at == 0 {
+                16
+            } else {
+                at.trailing_zeros().min(16)
+            };
+            while at + (1 << size_bits) - 1 > end {
+                size_bits -= 1;
+            }
+            let len = u8::try_from(16 - size_bits).unwrap_or(16);
+            blocks.push(Self::masked(u16::try_from(at).unwrap_or(u16::MAX), len));
+            at += 1 << size_bits;
+        }
+        blocks
+    }
+}
+
+/// Names a rule of a [`Policy`] and is its precedence: where several rows match, the row
+/// with the lowest index decides.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RuleIndex(pub u32);
+
+/// One row of the table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PolicyRow {
+    /// Which way.
+    pub direction: Direction,
+    /// The other end's identity; `None` is anyone.
+    pub peer: Option<IdentityId>,
+    /// The protocol; `None` is any, those that policies can't name too.
+    pub protocol: Option<Protocol>,
+    /// The flow's destination port; [`PortBlock::ANY`] if `protocol` is `None` or ICMP.
+    pub ports: PortBlock,
+    /// What to do.
+    pub verdict: Verdict,
+    /// The rule this row came from.
+    pub rule: RuleIndex,
+}
+
+/// What holds when no row matches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fallback {
+    /// `Deny` where a policy isolates the endpoint in this direction.
+    pub verdict: Verdict,
+    /// The rule that says so.
+    pub rule: RuleIndex,
+}
+
+/// A compiled policy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Its number; endpoints refer to it.
+    pub id: PolicyId,
+    /// When no ingress row matches.
+    pub ingress: Fallback,
+    /// When no egress row matches.
+    pub egress: Fallback,
+    /// The rules' names as shown to people, by [`RuleIndex`].
+    pub rules: Vec<String>,
+    /// The rows, sorted and without two of the same key.
+    pub rows: Vec<PolicyRow>,
+}
