@@ -1,0 +1,192 @@
+//! A frame's bytes to [`Meta`], or the reason it goes no further.
+//!
+//! Every frame passes here once before anything else looks at it, so later stages may
+//! rely on what is checked here: lengths nest (`l3_off <= l4_off <= l3_end <= len`), the
+//! transport header's fixed part is inside the packet (a later fragment has none), and
+//! an IPv6 address is never v4-mapped.
+//!
+//! Transport checksums are not verified: the NIC does that on receive, and a wrong one
+//! is the receiving pod's to find. Where the dataplane itself acts on a message (ND, path
+//! MTU) the module that does so verifies it. Whether a source address may be used at all
+//! (unspecified, broadcast, somebody else's) is the guard's question.
+
+mod extension;
+mod ipv4;
+mod ipv6;
+#[cfg(test)]
+mod properties;
+mod transport;
+
+use crate::addr::Mac;
+use crate::meta::{FragKind, FrameKind, Meta};
+use crate::reason::DropReason;
+use crate::wire::bytes::{array, be16};
+use crate::wire::ethernet::{
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_OLD,
+    ETHERTYPE_VLAN, HEADER_LEN, VLAN_TAG_LEN,
+};
+
+pub(super) use extension::walk as walk_extensions;
+pub use extension::{EXTENSION_BYTES_MAX, EXTENSIONS_MAX, OPTIONS_MAX};
+pub(super) use transport::{icmp_has_id, icmpv6_has_id};
+
+/// Next header of an IPv4 packet in a tunnel (RFC 2003).
+pub const NEXT_HEADER_IPV4: u8 = 4;
+/// Next header of an IPv6 packet in a tunnel (RFC 2473).
+pub const NEXT_HEADER_IPV6: u8 = 41;
+
+/// Parses a frame that starts with its Ethernet header.
+///
+/// For [`FrameKind::Arp`] and [`FrameKind::Other`] the VLAN and the offsets are set too:
+/// `l3_off` and `l4_off` to the first byte past the Ethernet header, `l3_end` to the
+/// end of the ARP packet or of the frame.
+///
+/// # Errors
+/// [`DropReason::Truncated`], [`DropReason::Malformed`], [`DropReason::BadChecksum`],
+/// [`DropReason::VlanStacked`] or [`DropReason::ExtensionHeaders`].
+pub fn parse(frame: &[u8]) -> Result<Meta, DropReason> {
+    let (mut meta, ethertype) = ethernet(frame)?;
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4::parse(frame, &mut meta)?,
+        ETHERTYPE_IPV6 => ipv6::parse(frame, &mut meta)?,
+        ETHERTYPE_ARP => arp(frame, &mut meta)?,
+        _ => other(frame, &mut meta),
+    }
+    Ok(meta)
+}
+
+/// Parses the IP packet that ESP decapsulation left at `l3_off..l3_end` of `frame`;
+/// `next_header` is the ESP trailer's, 4 or 41. The MACs and the VLAN are left zero.
+///
+/// The packet's own length decides where it ends: what follows up to the given `l3_end`
+/// is traffic flow confidentiality padding and the result's `l3_end` is before it.
+///
+/// # Errors
+/// As [`parse`]; [`DropReason::Malformed`] too for another `next_header`, or one that
+/// contradicts the packet's version.
+//= RFC 4303 section 2.7: in tunnel mode the inner IP header's length field tells the
+//= receiver where the packet ends and the padding starts
+pub fn parse_inner(
+    frame: &[u8],
+    l3_off: usize,
+    l3_end: usize,
+    next_header: u8,
+) -> Result<Meta, DropReason> {
+    let frame = frame.get(..l3_end).ok_or(DropReason::Truncated)?;
+    let mut meta = Meta {
+        l3_off: offset(l3_off)?,
+        ..Meta::default()
+    };
+    match next_header {
+        NEXT_HEADER_IPV4 => ipv4::parse(frame, &mut meta)?,
+        NEXT_HEADER_IPV6 => ipv6::parse(frame, &mut meta)?,
+        _ => return Err(DropReason::Malformed),
+    }
+    Ok(meta)
+}
+
+/// MACs, VLAN and `l3_off`, and the ethertype of what follows.
+fn ethernet(frame: &[u8]) -> Result<(Meta, u16), DropReason> {
+    let truncated = DropReason::Truncated;
+    let eth_src: Mac = array(frame, 6).map(Mac).ok_or(truncated)?;
+    //= IEEE 802.3 section 3.2.3: in the Source Address field the I/G bit is reserved, 0
+    if eth_src.is_group() {
+        return Err(DropReason::Malformed);
+    }
+    let mut meta = Meta {
+        eth_dst: array(frame, 0).map(Mac).ok_or(truncated)?,
+        eth_src,
+        ..Meta::default()
+    };
+    let mut ethertype = be16(frame, 12).ok_or(truncated)?;
+    let mut l3_off = HEADER_LEN;
+    if ethertype == ETHERTYPE_VLAN {
+        meta.vlan = be16(frame, HEADER_LEN).ok_or(truncated)? & VLAN_ID_MASK;
+        //= IEEE 802.1Q table 9-2: FFF is reserved and not transmitted in a tag header
+        if meta.vlan == VLAN_ID_RESERVED {
+            return Err(DropReason::Malformed);
+        }
+        ethertype = be16(frame, HEADER_LEN + 2).ok_or(truncated)?;
+        l3_off += VLAN_TAG_LEN;
+    }
+    if matches!(
+        ethertype,
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ | ETHERTYPE_QINQ_OLD
+    ) {
+        return Err(DropReason::VlanStacked);
+    }
+    meta.l3_off = offset(l3_off)?;
+    Ok((meta, ethertype))
+}
+
+const VLAN_ID_MASK: u16 = 0x0fff;
+const VLAN_ID_RESERVED: u16 = 0x0fff;
+
+/// Checks an ARP packet of IPv4 over Ethernet, the only one there is here.
+//= RFC 826: "?Do I have the hardware type in ar$hrd? ... ?Do I speak the protocol in ar$pro?"
+fn arp(frame: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
+    use crate::wire::arp::{ARP_LEN, FIXED_FIELDS, OP_REPLY, OP_REQUEST};
+    let l3_off = usize::from(meta.l3_off);
+    let packet: [u8; ARP_LEN] = array(frame, l3_off).ok_or(DropReason::Truncated)?;
+    let op = be16(&packet, 6).unwrap_or(0);
+    let sender_mac = array(&packet, 8).map_or(Mac::BROADCAST, Mac);
+    if !packet.starts_with(&FIXED_FIELDS)
+        || !matches!(op, OP_REQUEST | OP_REPLY)
+        || sender_mac.is_group()
+    {
+        return Err(DropReason::Malformed);
+    }
+    meta.kind = FrameKind::Arp;
+    meta.l4_off = meta.l3_off;
+    meta.l3_end = offset(l3_off + ARP_LEN)?;
+    Ok(())
+}
+
+/// A frame of another ethertype has no structure the walk knows.
+fn other(frame: &[u8], meta: &mut Meta) {
+    meta.kind = FrameKind::Other;
+    meta.l4_off = meta.l3_off;
+    meta.l3_end = u16::try_from(frame.len()).unwrap_or(u16::MAX);
+}
+
+/// `at` as an offset of [`Meta`]. A packet of nearly 64 KiB behind its Ethernet header
+/// doesn't fit one, and no link here carries it.
+fn offset(at: usize) -> Result<u16, DropReason> {
+    u16::try_from(at).map_err(|_| DropReason::Malformed)
+}
+
+/// Where a fragment stands in its datagram, and that it can.
+///
+/// `offset_bytes` and `more` are the fragment's fields, `len_bytes` the length of its
+/// data, `room_bytes` how long the data of the whole datagram can be.
+fn fragment_kind(
+    protocol: u8,
+    offset_bytes: usize,
+    more: bool,
+    len_bytes: usize,
+    room_bytes: usize,
+) -> Result<FragKind, DropReason> {
+    if offset_bytes == 0 && !more {
+        return Ok(FragKind::Whole);
+    }
+    //= RFC 8200 section 4.5: "If the length of a fragment ... is not a multiple of 8 octets
+    //= and the M flag of that fragment is 1, then that fragment must be discarded"
+    //= RFC 791 section 3.2: "its data portion must be broken on 8 octet boundaries"
+    let ragged = more && !len_bytes.is_multiple_of(8);
+    //= RFC 8200 section 4.5: "the Payload Length of the packet reassembled from that
+    //= fragment would exceed 65,535 octets, then that fragment must be discarded"
+    let overlong = offset_bytes + len_bytes > room_bytes;
+    if ragged || overlong || len_bytes == 0 {
+        return Err(DropReason::Malformed);
+    }
+    if offset_bytes == 0 {
+        return Ok(FragKind::First);
+    }
+    //= RFC 1858 section 3.2.2: "IF FO=1 and PROTOCOL=TCP then DROP PACKET"
+    // More than that: an acceptable first fragment has the twenty bytes of the header,
+    // so whatever starts inside them means to overwrite ports or flags.
+    if protocol == crate::meta::proto::TCP && offset_bytes < transport::TCP_LEN_MIN {
+        return Err(DropReason::Malformed);
+    }
+    Ok(FragKind::Later)
+}

@@ -1,0 +1,1 @@
+//! Properties of parse over built, mutated and arbitrary frames.
