@@ -7,10 +7,15 @@
 //! `None`, or changes the wrong bytes of that frame, and no more.
 
 pub mod arp;
+pub mod build;
 pub mod checksum;
+pub mod embedded;
 pub mod ethernet;
+pub mod ip;
 pub mod parse;
+pub mod tcp;
 
 mod bytes;
 
+pub use embedded::{Embedded, embedded};
 pub use parse::{parse, parse_inner};

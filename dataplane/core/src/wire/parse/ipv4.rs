@@ -4,7 +4,7 @@ use super::{fragment_kind, offset, transport};
 use crate::addr::Addr;
 use crate::meta::{FragKind, FrameKind, Meta};
 use crate::reason::DropReason;
-use crate::wire::bytes::array;
+use crate::wire::bytes::{array, be16};
 use crate::wire::checksum::Sum;
 
 /// Length of a header without options.
@@ -26,30 +26,17 @@ const OPTION_STRICT_SOURCE_ROUTE: u8 = 137;
 pub(super) fn parse(frame: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
     let l3_off = usize::from(meta.l3_off);
     let header: [u8; HEADER_LEN_MIN] = array(frame, l3_off).ok_or(DropReason::Truncated)?;
-    let [
-        version_ihl,
-        tos,
-        len_hi,
-        len_lo,
-        _,
-        _,
-        frag_hi,
-        frag_lo,
-        _,
-        protocol,
-        _,
-        _,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-    ] = header;
+    let (Some(total_len), Some(flags), Some(src), Some(dst)) = (
+        be16(&header, 2),
+        be16(&header, 6),
+        array(&header, 12),
+        array(&header, 16),
+    ) else {
+        return Err(DropReason::Truncated);
+    };
+    let (version_ihl, protocol) = (header[0], header[9]);
     let header_len = usize::from(version_ihl & 0x0f) * 4;
-    let total_len = usize::from(u16::from_be_bytes([len_hi, len_lo]));
+    let total_len = usize::from(total_len);
     if version_ihl >> 4 != 4 || header_len < HEADER_LEN_MIN || total_len < header_len {
         return Err(DropReason::Malformed);
     }
@@ -64,17 +51,16 @@ pub(super) fn parse(frame: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
     }
     options(whole_header.get(HEADER_LEN_MIN..).unwrap_or(&[]))?;
 
-    let flags = u16::from_be_bytes([frag_hi, frag_lo]);
     //= RFC 791 section 3.1: "Bit 0: reserved, must be zero"
     //= RFC 1122 section 3.2.1.3: "the IP source address MUST be one of its own IP
     //= addresses (but not a broadcast or multicast address)"
-    if flags & FLAG_RESERVED != 0 || is_multicast([s0, s1, s2, s3]) {
+    if flags & FLAG_RESERVED != 0 || is_multicast(src) {
         return Err(DropReason::Malformed);
     }
     meta.kind = FrameKind::Ip;
-    meta.src = Addr::v4([s0, s1, s2, s3]);
-    meta.dst = Addr::v4([d0, d1, d2, d3]);
-    meta.tos = tos;
+    meta.src = Addr::v4(src);
+    meta.dst = Addr::v4(dst);
+    meta.tos = header[1];
     meta.protocol = protocol;
     meta.l4_off = offset(l4_off)?;
     meta.l3_end = offset(l3_end)?;
