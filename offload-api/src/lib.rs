@@ -4,4 +4,18 @@
 //! generated ones. Every one that exists is valid: the conversions from the wire refuse
 //! the rest and name the field.
 
+pub mod convert;
+pub mod limits;
 pub mod model;
+pub mod refusal;
+pub mod state;
+pub mod transaction;
+
+mod check;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use limits::Limits;
+pub use refusal::{Refusal, RefusalCode, RefusalReason};
+pub use state::State;
+pub use transaction::{Key, Kind, Mode, Object, Op, Transaction};

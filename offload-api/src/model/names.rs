@@ -56,7 +56,7 @@ name!(
 
 number!(
     /// A numeric identity: a label set and namespace, a node, or a set of CIDRs. Local to
-    /// one node; 0 is never used, it means "any" in a row's key on the wire.
+    /// one node; 0 is never used.
     IdentityId(u32)
 );
 number!(

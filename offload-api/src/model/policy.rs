@@ -135,6 +135,14 @@ pub struct PolicyRow {
     pub rule: RuleIndex,
 }
 
+impl PolicyRow {
+    /// What a policy's rows are sorted by, and what no two of them share.
+    #[must_use]
+    pub const fn key(&self) -> (Direction, Option<IdentityId>, Option<Protocol>, PortBlock) {
+        (self.direction, self.peer, self.protocol, self.ports)
+    }
+}
+
 /// What holds when no row matches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fallback {
@@ -155,6 +163,6 @@ pub struct Policy {
     pub egress: Fallback,
     /// The rules' names as shown to people, by [`RuleIndex`].
     pub rules: Vec<String>,
-    /// The rows, sorted and without two of the same key.
+    /// The rows, sorted by [`PolicyRow::key`] and without two of the same.
     pub rows: Vec<PolicyRow>,
 }

@@ -1,0 +1,66 @@
+//! Names, labels and numbers that name: they are shown to people and compared by programs.
+
+use super::Check;
+use crate::limits::{LABEL_LEN_MAX, NAME_LEN_MAX, RULE_NAME_LEN_MAX, RULES_PER_POLICY_MAX};
+use crate::model::IdentityId;
+use crate::refusal::{Refusal, RefusalReason};
+use crate::transaction::Key;
+
+impl Check<'_> {
+    pub(super) fn names(&self) -> Result<(), Refusal> {
+        for name in self.state.ports.keys() {
+            let key = || Key::Port(name.clone());
+            self.text(key, || "name".to_owned(), &name.0, NAME_LEN_MAX)?;
+        }
+        for it in self.state.endpoints.values() {
+            let key = || Key::Endpoint(it.pod_uid.clone());
+            self.text(key, || "pod_uid".to_owned(), &it.pod_uid.0, NAME_LEN_MAX)?;
+            let field = || "pod.namespace".to_owned();
+            self.text(key, field, &it.pod.namespace, NAME_LEN_MAX)?;
+            self.text(key, || "pod.name".to_owned(), &it.pod.name, NAME_LEN_MAX)?;
+        }
+        for it in self.state.identities.values() {
+            let key = || Key::Identity(it.id);
+            if it.id == IdentityId(0) {
+                return self.fault(&key(), "id", RefusalReason::IdentityZero);
+            }
+            self.text(key, || "label".to_owned(), &it.label, LABEL_LEN_MAX)?;
+        }
+        for node in self.state.peers.keys() {
+            let key = || Key::Peer(node.clone());
+            self.text(key, || "node".to_owned(), &node.0, NAME_LEN_MAX)?;
+        }
+        for it in self.state.policies.values() {
+            let key = || Key::Policy(it.id);
+            let (what, count, max) = ("rules", it.rules.len(), RULES_PER_POLICY_MAX);
+            if count > max {
+                let why = RefusalReason::TooMany { what, count, max };
+                return self.fault(&key(), "rules", why);
+            }
+            for (index, rule) in it.rules.iter().enumerate() {
+                self.text(key, || format!("rules[{index}]"), rule, RULE_NAME_LEN_MAX)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn text(
+        &self,
+        key: impl FnOnce() -> Key,
+        field: impl FnOnce() -> String,
+        text: &str,
+        max: usize,
+    ) -> Result<(), Refusal> {
+        let len = text.len();
+        let why = if len == 0 {
+            RefusalReason::Empty
+        } else if len > max {
+            RefusalReason::TooLong { len, max }
+        } else if let Some(char) = text.chars().find(|char| char.is_control()) {
+            RefusalReason::ControlCharacter { char }
+        } else {
+            return Ok(());
+        };
+        self.fault(&key(), &field(), why)
+    }
+}

@@ -1,0 +1,227 @@
+//! What a dataplane holds between transactions, and the one way to change it.
+
+use std::collections::BTreeMap;
+
+use crate::check::{self, Blame};
+use crate::limits::Limits;
+use crate::model::{
+    Endpoint, Generation, Identity, IdentityId, IpPrefix, NodeName, Peer, PodUid, Policy, PolicyId,
+    Port, PortName, Prefix,
+};
+use crate::refusal::{Refusal, RefusalReason};
+use crate::transaction::{Key, Mode, Object, Op, Transaction};
+
+/// Everything in force under one generation. The default is the state of a dataplane that
+/// was never told anything: generation 0 and no objects.
+///
+/// Each map's keys are its objects' own. A state that came out of [`State::apply`] holds
+/// together: see [`State::validate`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    /// The transaction that made it.
+    pub generation: Generation,
+    /// Ports by name.
+    pub ports: BTreeMap<PortName, Port>,
+    /// Endpoints by pod UID.
+    pub endpoints: BTreeMap<PodUid, Endpoint>,
+    /// Identities by number.
+    pub identities: BTreeMap<IdentityId, Identity>,
+    /// Prefixes by themselves.
+    pub prefixes: BTreeMap<IpPrefix, Prefix>,
+    /// Policies by number.
+    pub policies: BTreeMap<PolicyId, Policy>,
+    /// Peers by node.
+    pub peers: BTreeMap<NodeName, Peer>,
+}
+
+impl State {
+    /// The state after `tx`, or why there is none. `self` stays as it is either way.
+    ///
+    /// It costs a copy and a check of the whole state, also for a small delta: tens of
+    /// milliseconds at the bounds, and never on a worker.
+    ///
+    /// # Errors
+    /// The first fault found, at the field of the operation that brought it in. Where an
+    /// object refers to another, that is the operation that adds the one that refers, or
+    /// else the one that changed or deleted the other; where two objects claim the same
+    /// thing, the later operation.
+    pub fn apply(&self, tx: &Transaction) -> Result<Self, Refusal> {
+        self.apply_within(tx, &Limits::MAX)
+    }
+
+    /// [`State::apply`] for a dataplane that holds less than the contract allows.
+    ///
+    /// # Errors
+    /// Those of [`State::apply`].
+    pub fn apply_within(&self, tx: &Transaction, limits: &Limits) -> Result<Self, Refusal> {
+        self.admit(tx, limits)?;
+        let blame = Blame::new(self, &tx.ops)?;
+        let mut next = match tx.mode {
+            Mode::Delta { .. } => self.clone(),
+            Mode::Snapshot => Self::default(),
+        };
+        next.generation = tx.generation;
+        for (index, op) in tx.ops.iter().enumerate() {
+            next.step(self, op, tx.mode).map_err(|why| {
+                let path = format!("ops[{index}].{}.{}", op.verb(), op.key().kind());
+                Refusal { path, why }
+            })?;
+        }
+        check::check(&next, limits, &blame)?;
+        Ok(next)
+    }
+
+    /// Whether the transaction may be looked at: its size and its generations.
+    fn admit(&self, tx: &Transaction, limits: &Limits) -> Result<(), Refusal> {
+        let current = self.generation;
+        if let Mode::Delta { base } = tx.mode
+            && base != current
+        {
+            let why = RefusalReason::StaleBase { base, current };
+            return Err(Refusal::new("begin.delta.base", why));
+        }
+        let generation = tx.generation;
+        if generation <= current {
+            let why = RefusalReason::GenerationNotRising {
+                generation,
+                current,
+            };
+            return Err(Refusal::new("commit.generation", why));
+        }
+        let (what, count, max) = ("operations", tx.ops.len(), limits.ops);
+        if count > max {
+            let why = RefusalReason::TooMany { what, count, max };
+            return Err(Refusal::new("ops", why));
+        }
+        Ok(())
+    }
+
+    /// Does one operation.
+    fn step(&mut self, before: &Self, op: &Op, mode: Mode) -> Result<(), RefusalReason> {
+        match op {
+            Op::Add(object) => self.put(object.clone()),
+            Op::Keep(key) => {
+                if matches!(mode, Mode::Delta { .. }) {
+                    return Err(RefusalReason::KeepInDelta { key: key.clone() });
+                }
+                match before.object(key) {
+                    Some(object) => self.put(object),
+                    None => return Err(RefusalReason::Missing { key: key.clone() }),
+                }
+            }
+            Op::Del(key) => {
+                if !before.has(key) {
+                    return Err(RefusalReason::Missing { key: key.clone() });
+                }
+                self.remove(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything in the state holds together and fits.
+    ///
+    /// - Every value is in its range, every name is printable and within its length.
+    /// - Every reference is met: an endpoint's VF port, identity and policy, a prefix's
+    ///   identity and peer, a row's identity.
+    /// - No port, MAC, VF or address has two owners; there is at most one uplink and one
+    ///   host port.
+    /// - An endpoint's MAC is its port's. Each of its addresses is a local pod's by its
+    ///   host prefix, with the endpoint's identity, and there is no such prefix otherwise.
+    ///
+    /// # Errors
+    /// The first fault found; its path starts from the state: `endpoints[7c0f].ips[1]`.
+    pub fn validate(&self, limits: &Limits) -> Result<(), Refusal> {
+        check::check(self, limits, &Blame::nobody())
+    }
+
+    /// Whether there is such an object.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        match key {
+            Key::Port(name) => self.ports.contains_key(name),
+            Key::Endpoint(uid) => self.endpoints.contains_key(uid),
+            Key::Identity(id) => self.identities.contains_key(id),
+            Key::Prefix(prefix) => self.prefixes.contains_key(prefix),
+            Key::Policy(id) => self.policies.contains_key(id),
+            Key::Peer(node) => self.peers.contains_key(node),
+        }
+    }
+
+    /// A copy of an object.
+    #[must_use]
+    pub fn object(&self, key: &Key) -> Option<Object> {
+        match key {
+            Key::Port(name) => self.ports.get(name).cloned().map(Object::Port),
+            Key::Endpoint(uid) => self.endpoints.get(uid).cloned().map(Object::Endpoint),
+            Key::Identity(id) => self.identities.get(id).cloned().map(Object::Identity),
+            Key::Prefix(prefix) => self.prefixes.get(prefix).cloned().map(Object::Prefix),
+            Key::Policy(id) => self.policies.get(id).cloned().map(Object::Policy),
+            Key::Peer(node) => self.peers.get(node).cloned().map(Object::Peer),
+        }
+    }
+
+    /// Copies of all objects, kind by kind, each kind by its keys.
+    pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
+        let ports = self.ports.values().cloned().map(Object::Port);
+        let identities = self.identities.values().cloned().map(Object::Identity);
+        let peers = self.peers.values().cloned().map(Object::Peer);
+        let policies = self.policies.values().cloned().map(Object::Policy);
+        let endpoints = self.endpoints.values().cloned().map(Object::Endpoint);
+        let prefixes = self.prefixes.values().cloned().map(Object::Prefix);
+        ports
+            .chain(identities)
+            .chain(peers)
+            .chain(policies)
+            .chain(endpoints)
+            .chain(prefixes)
+    }
+
+    /// The transaction that makes this state of any older one.
+    #[must_use]
+    pub fn to_snapshot(&self) -> Transaction {
+        Transaction {
+            mode: Mode::Snapshot,
+            ops: self.objects().map(Op::Add).collect(),
+            generation: self.generation,
+        }
+    }
+
+    /// The transaction that makes `target` of this state: no more than what differs.
+    #[must_use]
+    pub fn delta_to(&self, target: &Self) -> Transaction {
+        let gone = self.objects().map(|object| object.key());
+        let gone = gone.filter(|key| !target.has(key)).map(Op::Del);
+        let new = target.objects();
+        let new = new.filter(|object| self.object(&object.key()).as_ref() != Some(object));
+        Transaction {
+            mode: Mode::Delta {
+                base: self.generation,
+            },
+            ops: gone.chain(new.map(Op::Add)).collect(),
+            generation: target.generation,
+        }
+    }
+
+    pub(crate) fn put(&mut self, object: Object) {
+        match object {
+            Object::Port(it) => drop(self.ports.insert(it.name.clone(), it)),
+            Object::Endpoint(it) => drop(self.endpoints.insert(it.pod_uid.clone(), it)),
+            Object::Identity(it) => drop(self.identities.insert(it.id, it)),
+            Object::Prefix(it) => drop(self.prefixes.insert(it.prefix, it)),
+            Object::Policy(it) => drop(self.policies.insert(it.id, it)),
+            Object::Peer(it) => drop(self.peers.insert(it.node.clone(), it)),
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        match key {
+            Key::Port(name) => drop(self.ports.remove(name)),
+            Key::Endpoint(uid) => drop(self.endpoints.remove(uid)),
+            Key::Identity(id) => drop(self.identities.remove(id)),
+            Key::Prefix(prefix) => drop(self.prefixes.remove(prefix)),
+            Key::Policy(id) => drop(self.policies.remove(id)),
+            Key::Peer(node) => drop(self.peers.remove(node)),
+        }
+    }
+}
