@@ -11,11 +11,15 @@ pub mod build;
 pub mod checksum;
 pub mod embedded;
 pub mod ethernet;
+pub mod icmp;
 pub mod ip;
+pub mod nd;
 pub mod parse;
 pub mod tcp;
 
 mod bytes;
+#[cfg(test)]
+mod test_frame;
 
 pub use embedded::{Embedded, embedded};
 pub use parse::{parse, parse_inner};

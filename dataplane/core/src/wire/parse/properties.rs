@@ -5,10 +5,14 @@ use core::net::IpAddr;
 use proptest::prelude::*;
 
 use super::{NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, parse, parse_inner};
-use crate::addr::Mac;
+use crate::addr::{Addr, Mac};
 use crate::meta::{FragKind, FrameKind, Meta, NdKind, proto};
+use crate::port::Frame;
 use crate::wire::build::{Body, FrameSpec};
 use crate::wire::embedded::embedded;
+use crate::wire::icmp::{next_hop_mtu, too_big_in_place};
+use crate::wire::nd::{Nd, advertise_in_place, write_solicit};
+use crate::wire::test_frame::TestFrame;
 
 /// What every stage after parse relies on.
 fn assert_invariants(frame: &[u8], meta: &Meta) {
@@ -58,6 +62,21 @@ fn exercise(frame: &[u8]) -> bool {
     let _ = crate::wire::ip::set_tos(&mut copy, &meta, 1);
     let _ = crate::wire::arp::reply_in_place(&mut copy, &meta, Mac([2; 6]));
     assert_eq!(copy.len(), frame.len());
+    let _ = next_hop_mtu(frame, &meta);
+    let mut answer = TestFrame::new(frame);
+    if let Ok(nd) = Nd::read(frame, &meta) {
+        let _ = advertise_in_place(&mut answer, &meta, &nd, Mac([2; 6]), true);
+    }
+    let from = if meta.src.is_v4() {
+        Addr::v4([10, 0, 0, 9])
+    } else {
+        Addr::v6([0xfd; 16])
+    };
+    let mut answer = TestFrame::new(frame);
+    if too_big_in_place(&mut answer, &meta, 1400, Mac([2; 6]), from) {
+        let meta = parse(answer.bytes()).unwrap();
+        assert_eq!(next_hop_mtu(answer.bytes(), &meta), Some(1400));
+    }
     true
 }
 
@@ -359,12 +378,13 @@ fn seeds() -> Vec<Vec<u8>> {
         }
     }
     let mut arp = vec![0; 42];
-    let (a, b) = (
-        crate::addr::Addr::v4([10, 0, 0, 1]),
-        crate::addr::Addr::v4([10, 0, 0, 2]),
-    );
+    let (a, b) = (Addr::v4([10, 0, 0, 1]), Addr::v4([10, 0, 0, 2]));
     assert!(crate::wire::arp::write_request(&mut arp, Mac([2; 6]), a, b).is_some());
     seeds.push(arp);
+    let mut solicit = vec![0; 86];
+    let (a, b) = (Addr::v6([0xfd; 16]), Addr::v6([0xfc; 16]));
+    assert!(write_solicit(&mut solicit, Mac([2; 6]), a, b).is_some());
+    seeds.push(solicit);
     seeds
 }
 
