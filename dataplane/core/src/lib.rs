@@ -2,9 +2,29 @@
 //!
 //! Safe code without I/O, clock or threads: frames and time come in as arguments.
 //! The same code runs over DPDK ports and in the simulator; see [`port::Port`].
+//!
+//! Read [`worker`] first: it has the stages on one screen.
 
 pub mod addr;
+mod batch;
+pub mod command;
+pub mod counters;
+pub mod flow;
+pub mod hash;
+pub mod judge;
+pub mod mem;
 pub mod meta;
+pub mod neighbor;
 pub mod port;
+pub mod publish;
 pub mod reason;
+pub mod route;
+pub mod sad;
+pub mod snapshot;
+pub mod table;
+pub mod tick;
+mod too_big;
+pub mod verdict;
+mod walk;
 pub mod wire;
+pub mod worker;

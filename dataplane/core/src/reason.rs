@@ -88,8 +88,6 @@ reasons! {
     IcmpNoFlow = "icmp-no-flow",
     /// A fragment: reassembly of tuples is not there yet.
     Fragment = "fragment",
-    /// A protocol that can't be tracked.
-    Protocol = "protocol",
     /// The flow table is full.
     FlowTableFull = "flow-table-full",
     /// Policy of the source pod.
@@ -102,7 +100,7 @@ reasons! {
     SaExhausted = "sa-exhausted",
     /// Longer than the way out takes; the sender was told.
     TooBig = "too-big",
-    /// No room in the buffer for the encapsulation.
+    /// No room in the frame for the encapsulation, or an answer that can't be built.
     NoHeadroom = "no-headroom",
     /// The next hop's MAC isn't known and the queue of waiting frames is full.
     NextHop = "next-hop",

@@ -64,6 +64,29 @@ pub const fn multicast_v6(ip: [u8; 16]) -> Mac {
     Mac([0x33, 0x33, a, b, c, d])
 }
 
+/// Length in bytes of the header with or without a VLAN tag; `vlan` 0 means none.
+#[must_use]
+pub const fn header_len(vlan: u16) -> usize {
+    if vlan == 0 {
+        HEADER_LEN
+    } else {
+        HEADER_LEN + VLAN_TAG_LEN
+    }
+}
+
+/// Writes a header with a tag for `vlan`, or without one if that is 0; `false`, and no
+/// change, if `frame` is too short.
+#[must_use]
+pub fn write_tagged(frame: &mut [u8], src: Mac, dst: Mac, vlan: u16, ethertype: u16) -> bool {
+    if vlan == 0 {
+        return write(frame, src, dst, ethertype);
+    }
+    frame.len() >= header_len(vlan)
+        && write(frame, src, dst, ETHERTYPE_VLAN)
+        && put(frame, 14, vlan.to_be_bytes()).is_some()
+        && put(frame, 16, ethertype.to_be_bytes()).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,23 +123,4 @@ mod tests {
         (ip[0], ip[1], ip[15]) = (0xff, 2, 1);
         assert_eq!(multicast_v6(ip), Mac([0x33, 0x33, 0, 0, 0, 1]));
     }
-}
-
-/// Length in bytes of the header with or without a VLAN tag; `vlan` 0 means none.
-#[must_use]
-pub const fn header_len(vlan: u16) -> usize {
-    if vlan == 0 { HEADER_LEN } else { HEADER_LEN + VLAN_TAG_LEN }
-}
-
-/// Writes a header with a tag for `vlan`, or without one if that is 0; `false`, and no
-/// change, if `frame` is too short.
-#[must_use]
-pub fn write_tagged(frame: &mut [u8], src: Mac, dst: Mac, vlan: u16, ethertype: u16) -> bool {
-    if vlan == 0 {
-        return write(frame, src, dst, ethertype);
-    }
-    frame.len() >= header_len(vlan)
-        && write(frame, src, dst, ETHERTYPE_VLAN)
-        && put(frame, 14, vlan.to_be_bytes()).is_some()
-        && put(frame, 16, ethertype.to_be_bytes()).is_some()
 }

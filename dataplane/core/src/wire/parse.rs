@@ -190,3 +190,83 @@ fn fragment_kind(
     }
     Ok(FragKind::Later)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::build::{Body, FrameSpec};
+
+    fn udp() -> Vec<u8> {
+        let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        FrameSpec::new(
+            src,
+            dst,
+            Body::Udp {
+                src_port: 1,
+                dst_port: 2,
+            },
+        )
+        .build()
+    }
+
+    fn tagged(tags: &[u8]) -> Result<Meta, DropReason> {
+        let mut frame = udp();
+        frame.splice(12..12, tags.iter().copied());
+        parse(&frame)
+    }
+
+    #[test]
+    fn one_tag_is_read_and_its_priority_ignored() {
+        let meta = tagged(&[0x81, 0x00, 0xf0, 0x64]).unwrap();
+        assert_eq!((meta.vlan, meta.l3_off, meta.dst_port), (100, 18, 2));
+        assert_eq!(tagged(&[0x81, 0x00, 0x20, 0x00]).unwrap().vlan, 0);
+        assert_eq!(
+            tagged(&[0x81, 0x00, 0x0f, 0xff]),
+            Err(DropReason::Malformed)
+        );
+    }
+
+    #[test]
+    fn a_second_tag_or_a_service_tag_is_stacking() {
+        for tags in [
+            &[0x81, 0x00, 0, 1, 0x81, 0x00, 0, 2][..],
+            &[0x81, 0x00, 0, 1, 0x88, 0xa8, 0, 2],
+            &[0x88, 0xa8, 0, 1],
+            &[0x91, 0x00, 0, 1],
+        ] {
+            assert_eq!(tagged(tags), Err(DropReason::VlanStacked));
+        }
+    }
+
+    #[test]
+    fn an_unknown_ethertype_is_other_and_ends_with_the_frame() {
+        let mut frame = udp();
+        frame[12..14].copy_from_slice(&[0x88, 0xcc]);
+        let meta = parse(&frame).unwrap();
+        assert_eq!(
+            (meta.kind, meta.l3_off, meta.l4_off),
+            (FrameKind::Other, 14, 14)
+        );
+        assert_eq!(usize::from(meta.l3_end), frame.len());
+        assert!(parse(&frame[..14]).is_ok());
+        assert_eq!(parse(&frame[..13]), Err(DropReason::Truncated));
+    }
+
+    #[test]
+    fn a_group_source_mac_is_malformed() {
+        let mut frame = udp();
+        frame[6] |= 1;
+        assert_eq!(parse(&frame), Err(DropReason::Malformed));
+    }
+
+    #[test]
+    fn a_packet_that_ends_past_the_offsets_range_is_refused() {
+        let mut frame = udp();
+        frame.resize(70_000, 0);
+        frame[16..18].copy_from_slice(&[0xff, 0xff]);
+        frame[24..26].fill(0);
+        let sum = crate::wire::checksum::of(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(parse(&frame), Err(DropReason::Malformed));
+    }
+}

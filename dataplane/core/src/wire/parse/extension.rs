@@ -161,3 +161,226 @@ fn fragment(frame: &[u8], at: usize) -> Result<Fragment, DropReason> {
         data_off: at + FRAGMENT_LEN,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::{FragKind, Meta, NdKind, proto};
+    use crate::wire::build::{Body, FrameSpec};
+    use crate::wire::parse;
+
+    const EMPTY_OPTIONS: [u8; 8] = [0, 0, 1, 4, 0, 0, 0, 0];
+
+    /// Parses a UDP packet behind `headers`: each a type, and bytes whose first is
+    /// overwritten by the type of what follows.
+    fn behind(headers: &[(u8, &[u8])]) -> Result<Meta, DropReason> {
+        chain(
+            headers,
+            Body::Udp {
+                src_port: 1000,
+                dst_port: 53,
+            },
+            8,
+        )
+    }
+
+    fn chain(headers: &[(u8, &[u8])], body: Body, len: usize) -> Result<Meta, DropReason> {
+        let (src, dst) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        let spec = FrameSpec {
+            payload: vec![0; len],
+            ..FrameSpec::new(src, dst, body)
+        };
+        let mut frame = spec.build();
+        let mut bytes = Vec::new();
+        for (index, (_, header)) in headers.iter().enumerate() {
+            let next = headers.get(index + 1).map_or(spec.protocol(), |h| h.0);
+            bytes.push(next);
+            bytes.extend(&header[1..]);
+        }
+        let payload_len = u16::try_from(frame.len() - 54 + bytes.len()).unwrap();
+        frame[18..20].copy_from_slice(&payload_len.to_be_bytes());
+        frame[20] = headers.first().map_or(spec.protocol(), |h| h.0);
+        frame.splice(54..54, bytes);
+        parse(&frame)
+    }
+
+    const fn fragment_header(word: u16) -> [u8; 8] {
+        let [hi, lo] = word.to_be_bytes();
+        [0, 0, hi, lo, 0, 0, 0, 9]
+    }
+
+    #[test]
+    fn the_transport_header_is_found_behind_options_and_a_travelled_route() {
+        let route: [u8; 24] = [
+            0, 2, 4, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        ];
+        let meta = behind(&[
+            (HOP_BY_HOP, &EMPTY_OPTIONS),
+            (DESTINATION_OPTIONS, &EMPTY_OPTIONS),
+            (ROUTING, &route),
+            (DESTINATION_OPTIONS, &EMPTY_OPTIONS),
+        ])
+        .unwrap();
+        assert_eq!((meta.l3_off, meta.l4_off), (14, 54 + 8 + 8 + 24 + 8));
+        assert_eq!(
+            (meta.protocol, meta.src_port, meta.dst_port),
+            (proto::UDP, 1000, 53)
+        );
+    }
+
+    #[test]
+    fn eight_headers_are_walked_and_nine_are_not() {
+        let header: (u8, &[u8]) = (DESTINATION_OPTIONS, &EMPTY_OPTIONS);
+        assert!(behind(&[header; EXTENSIONS_MAX]).is_ok());
+        assert_eq!(
+            behind(&[header; EXTENSIONS_MAX + 1]),
+            Err(DropReason::ExtensionHeaders)
+        );
+    }
+
+    #[test]
+    fn more_bytes_than_the_bound_are_refused() {
+        let mut padding = vec![0; EXTENSION_BYTES_MAX];
+        padding[1] = u8::try_from(EXTENSION_BYTES_MAX / 8 - 1).unwrap();
+        assert!(behind(&[(DESTINATION_OPTIONS, &padding)]).is_ok());
+        padding.extend([0; 8]);
+        padding[1] += 1;
+        assert_eq!(
+            behind(&[(DESTINATION_OPTIONS, &padding)]),
+            Err(DropReason::ExtensionHeaders)
+        );
+    }
+
+    #[test]
+    fn a_header_out_of_place_is_refused() {
+        let options: &[u8] = &EMPTY_OPTIONS;
+        let atomic: &[u8] = &fragment_header(0);
+        for headers in [
+            [(DESTINATION_OPTIONS, options), (HOP_BY_HOP, options)],
+            [(HOP_BY_HOP, options), (HOP_BY_HOP, options)],
+            [(FRAGMENT, atomic), (FRAGMENT, atomic)],
+        ] {
+            assert_eq!(behind(&headers), Err(DropReason::ExtensionHeaders));
+        }
+    }
+
+    #[test]
+    fn a_route_still_to_travel_and_any_of_type_0_are_refused() {
+        for route in [
+            [0, 0, 0, 0, 0, 0, 0, 0],
+            [0, 0, 0, 1, 0, 0, 0, 0],
+            [0, 0, 4, 1, 0, 0, 0, 0],
+        ] {
+            assert_eq!(
+                behind(&[(ROUTING, &route)]),
+                Err(DropReason::ExtensionHeaders)
+            );
+        }
+        assert!(behind(&[(ROUTING, &[0, 0, 2, 0, 0, 0, 0, 0])]).is_ok());
+    }
+
+    #[test]
+    fn options_must_nest_and_be_few_and_change_nothing() {
+        let with = |options: [u8; 14]| {
+            let header: Vec<u8> = [0, 1].into_iter().chain(options).collect();
+            behind(&[(HOP_BY_HOP, &header)])
+        };
+        let pad = [0; 9];
+        let option = |a, b, c, d, e| {
+            let mut bytes = [0; 14];
+            bytes[..5].copy_from_slice(&[a, b, c, d, e]);
+            bytes[5..].copy_from_slice(&pad);
+            bytes
+        };
+        assert!(with(option(5, 2, 0, 0, 0)).is_ok(), "router alert");
+        assert!(with(option(0x3e, 12, 0, 0, 0)).is_ok(), "to the last byte");
+        assert_eq!(
+            with(option(0x3e, 13, 0, 0, 0)),
+            Err(DropReason::Malformed),
+            "past the end"
+        );
+        assert_eq!(
+            with([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]),
+            Err(DropReason::Malformed)
+        );
+        assert_eq!(
+            with(option(0xc2, 4, 0, 1, 0)),
+            Err(DropReason::Malformed),
+            "jumbo payload"
+        );
+        let home = with(option(0xc9, 12, 0, 0, 0));
+        assert_eq!(home, Err(DropReason::ExtensionHeaders), "home address");
+        let mut many = vec![0; 24];
+        many[1] = 2;
+        (0..=OPTIONS_MAX).for_each(|n| many[2 + 2 * n] = 0x3e);
+        assert_eq!(
+            behind(&[(HOP_BY_HOP, &many)]),
+            Err(DropReason::ExtensionHeaders)
+        );
+        many[2] = OPTION_PADN;
+        assert!(behind(&[(HOP_BY_HOP, &many)]).is_ok());
+    }
+
+    #[test]
+    fn fragments_are_told_apart_and_an_atomic_one_is_whole() {
+        let kind =
+            |word| behind(&[(FRAGMENT, &fragment_header(word))]).map(|m| (m.frag, m.src_port));
+        assert_eq!(kind(0), Ok((FragKind::Whole, 1000)));
+        assert_eq!(kind(1), Ok((FragKind::First, 1000)));
+        assert_eq!(kind(8), Ok((FragKind::Later, 0)));
+        assert_eq!(kind(0xfff8), Err(DropReason::Malformed), "past 65535 bytes");
+        let later = behind(&[(FRAGMENT, &fragment_header(9))]).unwrap();
+        assert_eq!((later.l4_off, later.protocol), (62, proto::UDP));
+    }
+
+    #[test]
+    fn a_later_fragment_ends_the_chain_whatever_it_names() {
+        let header: &[u8] = &fragment_header(8);
+        let meta = behind(&[(FRAGMENT, header), (DESTINATION_OPTIONS, &[0xff; 8])]).unwrap();
+        assert_eq!(
+            (meta.frag, meta.protocol),
+            (FragKind::Later, DESTINATION_OPTIONS)
+        );
+    }
+
+    #[test]
+    fn a_first_fragment_must_hold_the_whole_chain() {
+        let first: &[u8] = &fragment_header(1);
+        let mut cut = EMPTY_OPTIONS;
+        cut[1] = 9;
+        assert_eq!(
+            behind(&[(FRAGMENT, first), (DESTINATION_OPTIONS, &cut)]),
+            Err(DropReason::Truncated)
+        );
+        let tcp = Body::Other {
+            protocol: proto::TCP,
+        };
+        assert_eq!(
+            chain(&[(FRAGMENT, first)], tcp, 16),
+            Err(DropReason::Truncated)
+        );
+    }
+
+    #[test]
+    fn neighbour_discovery_in_a_fragment_is_refused_even_if_atomic() {
+        let icmp = Body::Other {
+            protocol: proto::ICMPV6,
+        };
+        // A payload of zeroes is an error message of type 0; the fragment itself is fine.
+        assert!(chain(&[(FRAGMENT, &fragment_header(0))], icmp, 24).is_ok());
+        let (src, dst) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        let mut spec = FrameSpec::new(src, dst, icmp);
+        spec.payload = [vec![135], vec![0; 31]].concat();
+        assert_eq!(parse(&spec.build()).unwrap().nd, NdKind::NeighborSolicit);
+        let mut frame = spec.build();
+        frame.splice(54..54, [58, 0, 0, 0, 0, 0, 0, 1]);
+        (frame[19], frame[20]) = (40, FRAGMENT);
+        assert_eq!(parse(&frame), Err(DropReason::Malformed));
+    }
+
+    #[test]
+    fn ah_ends_the_chain_as_a_protocol_without_ports() {
+        let meta = chain(&[], Body::Other { protocol: 51 }, 24).unwrap();
+        assert_eq!((meta.protocol, meta.l4_off, meta.src_port), (51, 54, 0));
+    }
+}

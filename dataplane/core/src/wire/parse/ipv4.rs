@@ -104,3 +104,193 @@ fn options(mut options: &[u8]) -> Result<(), DropReason> {
 const fn is_multicast([first, ..]: [u8; 4]) -> bool {
     first >> 4 == 0xe
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::meta::{FragKind, Meta, proto};
+    use crate::reason::DropReason;
+    use crate::wire::build::{Body, FrameSpec};
+    use crate::wire::checksum;
+    use crate::wire::parse;
+
+    fn spec(body: Body, len: usize) -> FrameSpec {
+        let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        FrameSpec {
+            payload: vec![0; len],
+            ..FrameSpec::new(src, dst, body)
+        }
+    }
+
+    fn udp(len: usize) -> Vec<u8> {
+        spec(
+            Body::Udp {
+                src_port: 1000,
+                dst_port: 53,
+            },
+            len,
+        )
+        .build()
+    }
+
+    fn tcp(len: usize) -> Vec<u8> {
+        let body = Body::Tcp {
+            src_port: 1,
+            dst_port: 2,
+            flags: 2,
+            seq: 0,
+            ack: 0,
+            mss: None,
+        };
+        spec(body, len).build()
+    }
+
+    /// Parses `frame` after `change`, with its header checksum made right again.
+    fn changed(mut frame: Vec<u8>, change: impl Fn(&mut Vec<u8>)) -> Result<Meta, DropReason> {
+        change(&mut frame);
+        let end = 14 + usize::from(frame[14] & 0xf) * 4;
+        if end >= 34 {
+            frame[24..26].fill(0);
+            let sum = checksum::of(&frame[14..end]);
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        }
+        parse(&frame)
+    }
+
+    /// Parses the fragment that `frame`'s packet becomes with this flags and offset word.
+    fn fragment(frame: Vec<u8>, word: u16) -> Result<Meta, DropReason> {
+        changed(frame, |f| f[20..22].copy_from_slice(&word.to_be_bytes()))
+    }
+
+    /// Parses a UDP packet with `options`, a multiple of four bytes.
+    fn with_options(options: &[u8]) -> Result<Meta, DropReason> {
+        changed(udp(0), |f| {
+            f.splice(34..34, options.iter().copied());
+            f[14] += u8::try_from(options.len() / 4).unwrap();
+            f[17] += u8::try_from(options.len()).unwrap();
+        })
+    }
+
+    #[test]
+    fn header_lengths_that_contradict_each_other_are_malformed() {
+        assert_eq!(
+            changed(udp(9), |f| f[14] = 0x65),
+            Err(DropReason::Malformed),
+            "version"
+        );
+        assert_eq!(
+            changed(udp(9), |f| f[14] = 0x44),
+            Err(DropReason::Malformed),
+            "IHL"
+        );
+        assert_eq!(
+            changed(udp(9), |f| f[17] = 19),
+            Err(DropReason::Malformed),
+            "total length"
+        );
+        assert_eq!(
+            changed(udp(9), |f| f[17] += 1),
+            Err(DropReason::Truncated),
+            "past the frame"
+        );
+        assert_eq!(
+            changed(udp(9), |f| f[20] = 0x80),
+            Err(DropReason::Malformed),
+            "reserved flag"
+        );
+        assert_eq!(
+            changed(udp(9), |f| f[26] = 224),
+            Err(DropReason::Malformed),
+            "source"
+        );
+    }
+
+    #[test]
+    fn a_header_whose_checksum_is_off_by_a_bit_is_refused() {
+        let mut frame = udp(0);
+        frame[22] ^= 1;
+        assert_eq!(parse(&frame), Err(DropReason::BadChecksum));
+    }
+
+    #[test]
+    fn options_are_skipped_but_a_source_route_is_refused() {
+        let meta = with_options(&[0x94, 4, 0, 0]).unwrap(); // router alert
+        assert_eq!((meta.l4_off, meta.src_port), (38, 1000));
+        assert!(with_options(&[1, 1, 1, 0]).is_ok());
+        // What follows the end of the list is padding, whatever it looks like.
+        assert!(with_options(&[0, 131, 3, 4]).is_ok());
+        for route in [131, 137] {
+            assert_eq!(with_options(&[route, 3, 4, 0]), Err(DropReason::Malformed));
+            assert_eq!(with_options(&[1, route, 3, 4]), Err(DropReason::Malformed));
+            assert_eq!(with_options(&[1, 1, 1, route]), Err(DropReason::Malformed));
+        }
+    }
+
+    #[test]
+    fn options_that_do_not_fit_the_header_are_malformed() {
+        for options in [[7, 0, 0, 0], [7, 1, 0, 0], [7, 5, 0, 0], [1, 1, 1, 7]] {
+            assert_eq!(
+                with_options(&options),
+                Err(DropReason::Malformed),
+                "{options:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn fragments_are_told_apart_by_offset_and_more() {
+        assert_eq!(fragment(udp(8), 0x4000).unwrap().frag, FragKind::Whole);
+        let later = fragment(udp(9), 0x0002).unwrap();
+        assert_eq!(
+            (later.frag, later.src_port, later.protocol),
+            (FragKind::Later, 0, proto::UDP)
+        );
+        assert_eq!(fragment(udp(8), 0x2002).unwrap().frag, FragKind::Later);
+        let first = fragment(udp(8), 0x2000).unwrap();
+        assert_eq!((first.frag, first.src_port), (FragKind::First, 1000));
+    }
+
+    #[test]
+    fn fragments_that_cannot_be_reassembled_are_malformed() {
+        assert_eq!(
+            fragment(udp(9), 0x2000),
+            Err(DropReason::Malformed),
+            "not of 8 bytes"
+        );
+        assert_eq!(
+            fragment(udp(0), 0x1fff),
+            Err(DropReason::Malformed),
+            "past 65535 bytes"
+        );
+        let empty = spec(
+            Body::Other {
+                protocol: proto::UDP,
+            },
+            0,
+        )
+        .build();
+        assert_eq!(
+            fragment(empty, 0x2000),
+            Err(DropReason::Malformed),
+            "no data"
+        );
+    }
+
+    #[test]
+    fn a_first_fragment_without_the_whole_transport_header_is_truncated() {
+        let first = |protocol, len| fragment(spec(Body::Other { protocol }, len).build(), 0x2000);
+        assert_eq!(first(proto::TCP, 16), Err(DropReason::Truncated));
+        assert_eq!(first(proto::SCTP, 8), Err(DropReason::Truncated));
+        // Options of TCP count as its header.
+        let options = |f: &mut Vec<u8>| (f[20], f[46]) = (0x20, 0x80);
+        assert_eq!(changed(tcp(4), options), Err(DropReason::Truncated));
+        assert!(changed(tcp(12), options).is_ok());
+    }
+
+    #[test]
+    fn a_later_fragment_inside_the_tcp_header_is_malformed() {
+        assert_eq!(fragment(tcp(0), 0x0001), Err(DropReason::Malformed));
+        assert_eq!(fragment(tcp(0), 0x0002), Err(DropReason::Malformed));
+        assert_eq!(fragment(tcp(0), 0x0003).unwrap().frag, FragKind::Later);
+        assert_eq!(fragment(udp(0), 0x0001).unwrap().frag, FragKind::Later);
+    }
+}

@@ -67,3 +67,84 @@ pub(super) fn parse(frame: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
 fn is_multicast(addr: Addr) -> bool {
     addr.0 >> 120 == 0xff
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::meta::proto;
+    use crate::reason::DropReason;
+    use crate::wire::build::{Body, FrameSpec};
+    use crate::wire::parse;
+
+    fn udp() -> Vec<u8> {
+        let (src, dst) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        FrameSpec::new(
+            src,
+            dst,
+            Body::Udp {
+                src_port: 1,
+                dst_port: 2,
+            },
+        )
+        .build()
+    }
+
+    #[test]
+    fn a_header_that_contradicts_the_frame_is_refused() {
+        let changed = |at: usize, value| {
+            let mut frame = udp();
+            frame[at] = value;
+            parse(&frame).err()
+        };
+        assert_eq!(changed(14, 0x60), None);
+        assert_eq!(changed(14, 0x40), Some(DropReason::Malformed), "version");
+        assert_eq!(
+            changed(19, 9),
+            Some(DropReason::Truncated),
+            "payload past the frame"
+        );
+        assert_eq!(
+            changed(19, 7),
+            Some(DropReason::Truncated),
+            "payload without UDP header"
+        );
+        assert_eq!(
+            changed(22, 0xff),
+            Some(DropReason::Malformed),
+            "multicast source"
+        );
+        assert_eq!(changed(38, 0xff), None, "multicast destination");
+    }
+
+    #[test]
+    fn v4_mapped_addresses_are_malformed_on_either_side() {
+        for at in [22, 38] {
+            let mut frame = udp();
+            frame[at..at + 10].fill(0);
+            frame[at + 10..at + 12].fill(0xff);
+            assert_eq!(parse(&frame), Err(DropReason::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_jumbogram_is_refused() {
+        let mut frame = udp();
+        frame.splice(54..54, [17, 0, 0xc2, 4, 0, 1, 0, 0]);
+        (frame[19], frame[20]) = (0, 0);
+        assert!(parse(&frame).is_err());
+        frame[19] = 16;
+        assert_eq!(parse(&frame), Err(DropReason::Malformed));
+    }
+
+    #[test]
+    fn a_packet_without_payload_or_next_header_parses() {
+        let (src, dst) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        let body = Body::Other {
+            protocol: proto::NONE,
+        };
+        let meta = parse(&FrameSpec::new(src, dst, body).build()).unwrap();
+        assert_eq!(
+            (meta.protocol, meta.l4_off, meta.l3_end),
+            (proto::NONE, 54, 54)
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! The frames of one burst on their way through the stages.
+
+use crate::flow::table::Found;
+use crate::meta::Meta;
+use crate::port::BURST_MAX;
+use crate::route::Attach;
+use crate::snapshot::PortIndex;
+
+/// Which way through the stages a frame takes; the guard decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Path {
+    /// A packet of a flow with an endpoint of this node: tracked and judged.
+    Tracked,
+    /// ESP for this dataplane: opened first.
+    Esp,
+    /// Between this node itself and another node's pod: no endpoint here judges it, but
+    /// it is sealed or was opened.
+    Routed,
+    /// Between host and uplink, and no business of ours: leaves as it came.
+    Unchanged,
+}
+
+/// One frame's place in the batch.
+#[derive(Debug)]
+pub(crate) struct Slot<F> {
+    pub(crate) frame: Option<F>,
+    pub(crate) meta: Meta,
+    pub(crate) path: Path,
+    pub(crate) from: Attach,
+    pub(crate) to: Attach,
+    pub(crate) found: Option<Found>,
+}
+
+/// Up to [`BURST_MAX`] frames of one port; a bit of `live` for each that is still on its
+/// way.
+#[derive(Debug)]
+pub(crate) struct Batch<F> {
+    pub(crate) in_port: PortIndex,
+    pub(crate) live: u32,
+    /// Frames whose flow is unknown or was judged by another generation.
+    pub(crate) judge: u32,
+    slots: [Slot<F>; BURST_MAX],
+}
+
+impl<F> Batch<F> {
+    pub(crate) fn new() -> Self {
+        let nowhere = Attach::Port(PortIndex(u16::MAX));
+        Self {
+            in_port: PortIndex(0),
+            live: 0,
+            judge: 0,
+            slots: core::array::from_fn(|_| Slot {
+                frame: None,
+                meta: Meta::default(),
+                path: Path::Tracked,
+                from: nowhere,
+                to: nowhere,
+                found: None,
+            }),
+        }
+    }
+
+    /// Starts over for a burst of another port.
+    pub(crate) fn begin(&mut self, in_port: PortIndex) {
+        self.in_port = in_port;
+        self.live = 0;
+        self.judge = 0;
+    }
+
+    /// Adds a frame; it comes back if the batch is full.
+    #[inline]
+    pub(crate) fn push(&mut self, frame: F) -> Result<(), F> {
+        let at = self.live.trailing_ones() as usize;
+        let from = Attach::Port(self.in_port);
+        let Some(slot) = self.slots.get_mut(at) else {
+            return Err(frame);
+        };
+        slot.frame = Some(frame);
+        slot.from = from;
+        slot.found = None;
+        self.live |= 1 << at;
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn slot(&mut self, at: usize) -> Option<&mut Slot<F>> {
+        self.slots.get_mut(at)
+    }
+
+    /// Takes a frame off its way.
+    #[inline]
+    pub(crate) fn take(&mut self, at: usize) -> Option<F> {
+        self.live &= !(1 << at);
+        self.slots.get_mut(at)?.frame.take()
+    }
+}

@@ -1,0 +1,154 @@
+//! Counters: one writer, any number of readers.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::reason::{DropReason, REASONS};
+use crate::snapshot::PortIndex;
+
+/// A number that one thread raises and others read.
+///
+/// Relaxed on both sides: a reader wants a recent value, and orders nothing by it. The
+/// single writer makes load and store enough; no locked instruction is issued.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning worker may.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// A recent value.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One port's counters. `rx = consumed + forwarded + drops`, see [`Self::balance`].
+#[derive(Debug)]
+pub struct PortCounters {
+    /// Frames received.
+    pub rx: Counter,
+    /// Their bytes.
+    pub rx_bytes: Counter,
+    /// Frames given to the transmit queue.
+    pub tx: Counter,
+    /// Their bytes.
+    pub tx_bytes: Counter,
+    /// Received frames that left by some port as themselves (perhaps sealed or opened).
+    pub forwarded: Counter,
+    /// Received frames that the dataplane answered or took in itself: ARP, ND.
+    pub consumed: Counter,
+    /// Frames the dataplane sent here of its own: ARP, ND, ICMP errors.
+    pub originated: Counter,
+    /// Received frames that wait for their next hop's MAC: rises and falls.
+    pub waiting: Counter,
+    drops: [Counter; REASONS],
+}
+
+impl Default for PortCounters {
+    fn default() -> Self {
+        Self {
+            rx: Counter::default(),
+            rx_bytes: Counter::default(),
+            tx: Counter::default(),
+            tx_bytes: Counter::default(),
+            forwarded: Counter::default(),
+            consumed: Counter::default(),
+            originated: Counter::default(),
+            waiting: Counter::default(),
+            drops: [const { Counter(AtomicU64::new(0)) }; REASONS],
+        }
+    }
+}
+
+impl PortCounters {
+    /// Counts a drop.
+    #[inline]
+    pub fn drop(&self, reason: DropReason) {
+        if let Some(counter) = self.drops.get(reason as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Frames dropped for a reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason as usize).map_or(0, Counter::read)
+    }
+
+    /// Frames dropped for any reason.
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().map(Counter::read).sum()
+    }
+
+    /// Received frames that none of the other counters accounts for: 0 between polls, or
+    /// a frame was lost without a reason.
+    #[must_use]
+    pub fn balance(&self) -> i128 {
+        i128::from(self.rx.read())
+            - i128::from(self.forwarded.read())
+            - i128::from(self.consumed.read())
+            - i128::from(self.waiting.read())
+            - i128::from(self.dropped_total())
+    }
+}
+
+/// All counters of one worker.
+#[derive(Debug)]
+pub struct Counters {
+    ports: Vec<PortCounters>,
+    /// For frames of a port index that isn't there; nothing can reach it.
+    stray: PortCounters,
+    /// Frames whose flow was in the table and judged by the generation in force.
+    pub flow_hit: Counter,
+    /// Frames whose flow wasn't in the table.
+    pub flow_miss: Counter,
+    /// Frames whose flow was judged again.
+    pub flow_stale: Counter,
+    /// Flows now in the table: rises and falls.
+    pub flows: Counter,
+    /// Frames sealed.
+    pub sealed: Counter,
+    /// Frames opened.
+    pub opened: Counter,
+    /// Verdict records lost because the reader was slow.
+    pub verdicts_lost: Counter,
+}
+
+impl Counters {
+    /// For a worker with so many ports.
+    #[must_use]
+    pub fn new(ports: usize) -> Self {
+        Self {
+            ports: (0..ports).map(|_| PortCounters::default()).collect(),
+            stray: PortCounters::default(),
+            flow_hit: Counter::default(),
+            flow_miss: Counter::default(),
+            flow_stale: Counter::default(),
+            flows: Counter::default(),
+            sealed: Counter::default(),
+            opened: Counter::default(),
+            verdicts_lost: Counter::default(),
+        }
+    }
+
+    /// One port's.
+    #[inline]
+    #[must_use]
+    pub fn port(&self, index: PortIndex) -> &PortCounters {
+        self.ports.get(usize::from(index.0)).unwrap_or(&self.stray)
+    }
+
+    /// All ports', in order.
+    #[must_use]
+    pub fn ports(&self) -> &[PortCounters] {
+        &self.ports
+    }
+}

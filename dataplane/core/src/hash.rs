@@ -1,0 +1,65 @@
+//! A fast keyed hash for tables that a sender can aim at.
+
+/// The key of a table's hash, drawn at boot: who doesn't know it can't choose tuples
+/// that meet in one bucket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HashKey(pub [u64; 2]);
+
+/// One round: the 128-bit product of both halves folded, which mixes every input bit
+/// into every output bit (the multiply-fold of wyhash and of ahash's fallback).
+#[inline]
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = (a as u128).wrapping_mul(b as u128);
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the two halves of the product"
+    )]
+    let (low, high) = (product as u64, (product >> 64) as u64);
+    low ^ high
+}
+
+impl HashKey {
+    /// Hashes a value given as 64-bit words.
+    #[inline]
+    #[must_use]
+    pub fn hash<const N: usize>(self, words: [u64; N]) -> u64 {
+        let [k0, k1] = self.0;
+        let mut state = k0 ^ 0x9e37_79b9_7f4a_7c15;
+        for word in words {
+            state = fold(state ^ word, k1 | 1) ^ k0.rotate_left(23);
+        }
+        fold(state ^ k1, 0xa076_1d64_78bd_642f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_key_gives_another_order() {
+        let (a, b) = (HashKey([1, 2]), HashKey([3, 4]));
+        let same = (0..1000u64)
+            .filter(|&i| a.hash([i]) & 0xff == b.hash([i]) & 0xff)
+            .count();
+        assert!(
+            same < 30,
+            "{same} of 1000 in the same of 256 buckets under both keys"
+        );
+    }
+
+    #[test]
+    fn sequential_words_spread_over_buckets() {
+        let key = HashKey([0x1234, 0x5678]);
+        let mut buckets = [0u32; 256];
+        for i in 0..25_600u64 {
+            let bucket = usize::try_from(key.hash([i, i >> 3]) & 0xff).unwrap();
+            buckets[bucket] += 1;
+        }
+        let worst = buckets.iter().max().unwrap();
+        assert!(
+            *worst < 160,
+            "100 a bucket expected, the fullest has {worst}"
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! The read-only tables of a snapshot.
+
+pub mod frozen;
+pub mod policy;
+pub mod prefix;

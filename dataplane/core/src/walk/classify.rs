@@ -1,0 +1,129 @@
+//! Stage classify: the verdict on flows that are new or that an older generation judged.
+
+use crate::flow::key::Tuple;
+use crate::flow::table::{Found, NewFlow};
+use crate::judge::{Denied, Judgement, Rules, judge};
+use crate::meta::{Meta, proto, tcp_flag};
+use crate::port::Port;
+use crate::reason::DropReason;
+use crate::route::Attach;
+use crate::verdict::VerdictRecord;
+use crate::walk::Walk;
+use crate::walk::track::{Known, known, pass};
+
+/// ICMP echo reply (RFC 792) and ICMPv6 echo reply (RFC 4443 section 4.2).
+const ECHO_REPLY: u8 = 0;
+const ECHO_REPLY_V6: u8 = 129;
+
+pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
+    walk.each(walk.batch.judge, |walk, at| {
+        let Some(slot) = walk.batch.slot(at) else {
+            return;
+        };
+        let (meta, from) = (slot.meta, slot.from);
+        // A packet before this one in the burst may have made the flow or judged it.
+        let found = walk.flows.find(Tuple::from(&meta), walk.now);
+        let passed = match known(walk.snapshot, walk.flows, found) {
+            Known::Fresh(found) => pass(walk.flows, found, &meta, from, walk.now),
+            Known::Stale(found) => rejudge(walk, found, &meta, from),
+            Known::Unknown => begin(walk, &meta, from),
+        };
+        match (passed, walk.slot(at)) {
+            (Ok(to), Some(slot)) => slot.to = to,
+            (Err(reason), _) => walk.drop(at, reason),
+            (Ok(_), None) => {}
+        }
+    });
+}
+
+/// Judges a flow again, by its initiator's tuple whichever end spoke.
+fn rejudge<P: Port>(
+    walk: &mut Walk<'_, P>,
+    found: Found,
+    meta: &Meta,
+    from: Attach,
+) -> Result<Attach, DropReason> {
+    let tuple = walk
+        .flows
+        .flow(found.slot)
+        .ok_or(DropReason::WrongPath)?
+        .tuple();
+    match judge(walk.snapshot, &tuple) {
+        Ok(judgement) => {
+            record(walk, &tuple, Ok(&judgement));
+            let (flow, _) = walk
+                .flows
+                .flow_mut(found.slot)
+                .ok_or(DropReason::WrongPath)?;
+            flow.ends = judgement.ends;
+            flow.generations = judgement.generations;
+            flow.rule = judgement.rules.last();
+            pass(walk.flows, found, meta, from, walk.now)
+        }
+        Err(denied) => {
+            record(walk, &tuple, Err(&denied));
+            walk.flows.remove(found.slot);
+            Err(denied.reason)
+        }
+    }
+}
+
+/// Judges a flow for the first time, on the packet that would begin it.
+fn begin<P: Port>(walk: &mut Walk<'_, P>, meta: &Meta, from: Attach) -> Result<Attach, DropReason> {
+    may_begin(meta)?;
+    let tuple = Tuple::from(meta);
+    let judgement = judge(walk.snapshot, &tuple).map_err(|denied| {
+        record(walk, &tuple, Err(&denied));
+        denied.reason
+    })?;
+    let [came_by, _] = judgement.ends;
+    if came_by != from {
+        return Err(DropReason::WrongPath);
+    }
+    let new = NewFlow {
+        tuple,
+        ends: judgement.ends,
+        generations: judgement.generations,
+        rule: judgement.rules.last(),
+    };
+    let slot = walk
+        .flows
+        .insert(new, walk.now)
+        .map_err(|_| DropReason::FlowTableFull)?;
+    record(walk, &tuple, Ok(&judgement));
+    let found = Found {
+        slot,
+        from_initiator: true,
+    };
+    pass(walk.flows, found, meta, from, walk.now)
+}
+
+/// Which packets begin a flow: a SYN alone for TCP, anything but an answer for ICMP.
+const fn may_begin(meta: &Meta) -> Result<(), DropReason> {
+    const OPENING: u8 = tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN;
+    match meta.protocol {
+        proto::TCP if meta.tcp_flags & OPENING != tcp_flag::SYN => Err(DropReason::TcpNoFlow),
+        proto::ICMP if meta.icmp_type == ECHO_REPLY => Err(DropReason::IcmpNoFlow),
+        proto::ICMPV6 if meta.icmp_type == ECHO_REPLY_V6 => Err(DropReason::IcmpNoFlow),
+        _ => Ok(()),
+    }
+}
+
+fn record<P: Port>(walk: &mut Walk<'_, P>, tuple: &Tuple, outcome: Result<&Judgement, &Denied>) {
+    let (denied, rules, to): (_, Rules, _) = match outcome {
+        Ok(judgement) => (None, judgement.rules, Some(judgement.ends[1])),
+        Err(denied) => (Some(denied.reason), denied.rules, None),
+    };
+    let taken = walk.verdicts.push(VerdictRecord {
+        at: walk.now,
+        generation: walk.snapshot.generation,
+        port: walk.batch.in_port,
+        tuple: *tuple,
+        denied,
+        rules,
+        to,
+    });
+    if !taken {
+        walk.counters.verdicts_lost.add(1);
+    }
+}

@@ -1,0 +1,115 @@
+//! Stage egress: what is still on its way leaves by its port with the right MACs.
+
+use crate::addr::{Addr, Mac};
+use crate::batch::{Path, Slot};
+use crate::port::{Frame, Port};
+use crate::reason::DropReason;
+use crate::route::Attach;
+use crate::snapshot::{PortIndex, PortKind, PortState, ROUTER_MAC};
+use crate::walk::Walk;
+use crate::wire::ethernet;
+
+pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
+    walk.each(u32::MAX, |walk, at| {
+        let Some(slot) = walk.batch.slot(at) else {
+            return;
+        };
+        let Attach::Port(out) = slot.to else {
+            // Seal left none of these; if it did, nothing leaves in clear.
+            walk.drop(at, DropReason::NoSa);
+            return;
+        };
+        if slot.path == Path::Unchanged {
+            walk.send(at, out);
+            return;
+        }
+        let port = walk.snapshot.port(out);
+        if slot.meta.l3_len() > usize::from(port.mtu) {
+            walk.refuse_size(at, port.mtu);
+            return;
+        }
+        let destination = slot.meta.dst;
+        let written = match port.kind {
+            PortKind::Vf | PortKind::Host => write_ethernet(slot, &port, ROUTER_MAC, port.mac),
+            // The MACs follow with the next hop.
+            PortKind::Uplink => write_ethernet(slot, &port, port.mac, port.mac),
+            PortKind::Closed => Err(DropReason::NoPort),
+        };
+        match (written, port.kind) {
+            (Err(reason), _) => walk.drop(at, reason),
+            (Ok(()), PortKind::Uplink) => to_next_hop(walk, at, out, destination),
+            (Ok(()), _) => walk.send(at, out),
+        }
+    });
+}
+
+/// Puts an Ethernet header, with the port's VLAN tag if it has one, in front of the packet
+/// in place of whatever was there.
+fn write_ethernet<F: Frame>(
+    slot: &mut Slot<F>,
+    port: &PortState,
+    src: Mac,
+    dst: Mac,
+) -> Result<(), DropReason> {
+    let meta = slot.meta;
+    let frame = slot.frame.as_mut().ok_or(DropReason::NoHeadroom)?;
+    let header_len = ethernet::header_len(port.vlan);
+    let l3_off = usize::from(meta.l3_off);
+    frame.truncate(usize::from(meta.l3_end));
+    if l3_off >= header_len {
+        frame.trim_front(l3_off - header_len);
+    } else if !frame.grow_front(header_len - l3_off) {
+        return Err(DropReason::NoHeadroom);
+    }
+    let ethertype = if meta.src.is_v4() {
+        ethernet::ETHERTYPE_IPV4
+    } else {
+        ethernet::ETHERTYPE_IPV6
+    };
+    if ethernet::write_tagged(frame.bytes_mut(), src, dst, port.vlan, ethertype) {
+        Ok(())
+    } else {
+        Err(DropReason::NoHeadroom)
+    }
+}
+
+/// Sends a frame by the uplink towards an IP destination; if the next hop's MAC isn't
+/// known it waits.
+pub(crate) fn to_next_hop<P: Port>(
+    walk: &mut Walk<'_, P>,
+    at: usize,
+    uplink: PortIndex,
+    destination: Addr,
+) {
+    let interface = walk.snapshot.interface_for(destination);
+    let Some(next_hop) = interface.and_then(|i| i.next_hop(destination)) else {
+        walk.drop(at, DropReason::NoRoute);
+        return;
+    };
+    let own = walk.snapshot.port(uplink).mac;
+    let Some(mac) = walk.neighbors.mac(next_hop) else {
+        wait(walk, at, next_hop);
+        return;
+    };
+    let Some(slot) = walk.slot(at) else { return };
+    match slot
+        .frame
+        .as_mut()
+        .map(|f| ethernet::rewrite(f.bytes_mut(), own, mac))
+    {
+        Some(true) => walk.send(at, uplink),
+        _ => walk.drop(at, DropReason::NoHeadroom),
+    }
+}
+
+fn wait<P: Port>(walk: &mut Walk<'_, P>, at: usize, next_hop: Addr) {
+    let in_port = walk.batch.in_port;
+    walk.neighbors.want(next_hop, false, walk.now);
+    let Some(frame) = walk.batch.take(at) else {
+        return;
+    };
+    match walk.neighbors.hold(next_hop, in_port, frame, walk.now) {
+        Ok(()) => walk.counters.port(in_port).waiting.add(1),
+        Err(_frame) => walk.counters.port(in_port).drop(DropReason::NextHop),
+    }
+}

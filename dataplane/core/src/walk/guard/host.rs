@@ -1,0 +1,80 @@
+//! The host port speaks for this node and its ordinary pods, never for a pod behind a VF.
+
+use super::{Arrival, Claim, Guarded, Neighbor, Question, is_local_pod};
+use crate::meta::{FrameKind, NdKind};
+use crate::reason::DropReason;
+use crate::route::Attach;
+use crate::snapshot::{Place, PortKind, ROUTER_MAC, Snapshot};
+
+pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
+    let Arrival {
+        snapshot,
+        meta,
+        frame,
+        ..
+    } = arrival;
+    let of_a_pod =
+        |p: &&crate::snapshot::PortState| p.kind == PortKind::Vf && p.mac == meta.eth_src;
+    if snapshot.ports.iter().find(of_a_pod).is_some() {
+        return Guarded::Drop(DropReason::SpoofedMac);
+    }
+    let unchanged = snapshot
+        .uplink
+        .map_or(Guarded::Drop(DropReason::NoPort), Guarded::Unchanged);
+    match Neighbor::read(frame, meta) {
+        Err(reason) => return Guarded::Drop(reason),
+        Ok(Some(message)) => return guard_neighbor(arrival, message, unchanged),
+        Ok(None) => {}
+    }
+    if meta.kind != FrameKind::Ip || meta.nd != NdKind::None {
+        return unchanged;
+    }
+    if is_local_pod(snapshot, meta.src) {
+        return Guarded::Drop(DropReason::SpoofedIp);
+    }
+    match snapshot.owner(meta.dst).map(|o| o.place) {
+        Some(Place::LocalPod(_)) => Guarded::Track,
+        Some(Place::RemotePod(peer)) => Guarded::Route(Attach::Peer(peer)),
+        _ => unchanged,
+    }
+}
+
+fn guard_neighbor(arrival: &Arrival<'_>, message: Neighbor, unchanged: Guarded) -> Guarded {
+    let spoofed = match arrival.meta.kind {
+        FrameKind::Arp => DropReason::SpoofedArp,
+        _ => DropReason::SpoofedNd,
+    };
+    match message {
+        Neighbor::Question(Question {
+            sender,
+            target,
+            probe,
+            ..
+        }) => {
+            if is_local_pod(arrival.snapshot, sender) {
+                Guarded::Drop(spoofed)
+            } else if is_pod(arrival.snapshot, target) {
+                // Only a probe asks without a sender: an address taken by a pod is taken.
+                if probe {
+                    Guarded::Drop(spoofed)
+                } else {
+                    Guarded::Answer(ROUTER_MAC)
+                }
+            } else {
+                unchanged
+            }
+        }
+        Neighbor::Claim(Claim { addr, .. }) if is_local_pod(arrival.snapshot, addr) => {
+            Guarded::Drop(spoofed)
+        }
+        Neighbor::Claim(_) => unchanged,
+    }
+}
+
+/// Whether the host reaches an address through the dataplane.
+fn is_pod(snapshot: &Snapshot, addr: crate::addr::Addr) -> bool {
+    matches!(
+        snapshot.owner(addr).map(|o| o.place),
+        Some(Place::LocalPod(_) | Place::RemotePod(_))
+    )
+}

@@ -1,0 +1,103 @@
+//! The wire: ESP for us is opened; plaintext reaches a pod only from outside the cluster.
+
+use sluice_crypto::esp::PORT_NAT_T;
+
+use super::{Arrival, Claim, Guarded, Neighbor, Question, is_group, is_local_pod};
+use crate::addr::Addr;
+use crate::meta::{FrameKind, NdKind, proto};
+use crate::reason::DropReason;
+use crate::snapshot::Place;
+
+pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
+    let Arrival {
+        snapshot,
+        port,
+        meta,
+        frame,
+    } = arrival;
+    let unchanged = snapshot
+        .host
+        .map_or(Guarded::Drop(DropReason::NoRoute), Guarded::Unchanged);
+    if meta.vlan != 0 {
+        // The underlay is untagged; tagged frames are the host's own business.
+        return unchanged;
+    }
+    match Neighbor::read(frame, meta) {
+        Err(reason) => return Guarded::Drop(reason),
+        Ok(Some(message)) => return guard_neighbor(arrival, message, unchanged),
+        Ok(None) => {}
+    }
+    if meta.kind != FrameKind::Ip || meta.nd != NdKind::None || is_group(meta.dst) {
+        return unchanged;
+    }
+    if snapshot.is_own(meta.dst) {
+        let nat_t = meta.protocol == proto::UDP && meta.dst_port == PORT_NAT_T;
+        return if meta.eth_dst != port.mac || !(meta.protocol == proto::ESP || nat_t) {
+            Guarded::Drop(DropReason::NotForUs)
+        } else {
+            Guarded::Open
+        };
+    }
+    guard_plaintext(arrival, unchanged)
+}
+
+fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
+    let Arrival {
+        snapshot,
+        port,
+        meta,
+        ..
+    } = arrival;
+    let place = |addr: Addr| snapshot.owner(addr).map(|o| o.place);
+    let source = place(meta.src);
+    if matches!(source, Some(Place::LocalPod(_))) || snapshot.is_own(meta.src) {
+        return Guarded::Drop(DropReason::SpoofedIp);
+    }
+    match (place(meta.dst), source) {
+        // Between pods and nodes of the cluster PROTECT is what policy wants
+        // (RFC 4301 section 5.2: inbound that bypassed where it should not have).
+        (
+            Some(Place::LocalPod(_)),
+            Some(Place::RemotePod(_) | Place::RemoteNode(_) | Place::LocalNode),
+        )
+        | (_, Some(Place::RemotePod(_))) => Guarded::Drop(DropReason::Plaintext),
+        (Some(Place::LocalPod(_)), _) if meta.eth_dst == port.mac => Guarded::Track,
+        (Some(Place::LocalPod(_) | Place::RemotePod(_)), _) => Guarded::Drop(DropReason::NotForUs),
+        _ => unchanged,
+    }
+}
+
+fn guard_neighbor(arrival: &Arrival<'_>, message: Neighbor, unchanged: Guarded) -> Guarded {
+    let Arrival {
+        snapshot,
+        port,
+        meta,
+        ..
+    } = arrival;
+    match message {
+        Neighbor::Question(Question {
+            sender,
+            target,
+            probe,
+            ..
+        }) => {
+            if is_local_pod(snapshot, sender) || snapshot.is_own(sender) {
+                return Guarded::Drop(match meta.kind {
+                    FrameKind::Arp => DropReason::SpoofedArp,
+                    _ => DropReason::SpoofedNd,
+                });
+            }
+            if !(snapshot.is_own(target) || is_local_pod(snapshot, target)) {
+                unchanged
+            } else if probe {
+                Guarded::Drop(DropReason::NeighborProbe)
+            } else {
+                Guarded::Answer(port.mac)
+            }
+        }
+        Neighbor::Claim(Claim { addr, mac }) if meta.eth_dst == port.mac => {
+            Guarded::Learn(addr, mac)
+        }
+        Neighbor::Claim(_) => unchanged,
+    }
+}

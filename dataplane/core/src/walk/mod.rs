@@ -1,0 +1,135 @@
+//! The stages of the walk, one file each, in packet order.
+//!
+//! A stage is a function over the live frames of the batch. It may drop a frame, which
+//! takes it off its way and counts one reason, or write down in the frame's slot what the
+//! next stages need.
+
+pub(crate) mod classify;
+pub(crate) mod egress;
+pub(crate) mod guard;
+pub(crate) mod neighbors;
+pub(crate) mod open;
+pub(crate) mod parse;
+pub(crate) mod seal;
+pub(crate) mod track;
+
+use crate::addr::Addr;
+use crate::batch::{Batch, Slot};
+use crate::counters::Counters;
+use crate::flow::table::FlowTable;
+use crate::meta::Meta;
+use crate::neighbor::Neighbors;
+use crate::port::{Frame, Port};
+use crate::reason::DropReason;
+use crate::sad::Sad;
+use crate::snapshot::{PortIndex, ROUTER_MAC, Snapshot};
+use crate::tick::Tick;
+use crate::too_big::Budget;
+use crate::verdict::VerdictSink;
+use crate::wire::icmp;
+
+/// What the stages work on: one worker's state, borrowed for one burst.
+pub(crate) struct Walk<'a, P: Port> {
+    pub(crate) now: Tick,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) ports: &'a mut [P],
+    pub(crate) batch: &'a mut Batch<P::Frame>,
+    pub(crate) flows: &'a mut FlowTable,
+    pub(crate) sad: &'a mut Sad,
+    pub(crate) neighbors: &'a mut Neighbors<P::Frame>,
+    pub(crate) budget: &'a mut Budget,
+    pub(crate) counters: &'a Counters,
+    pub(crate) verdicts: &'a VerdictSink,
+}
+
+impl<P: Port> Walk<'_, P> {
+    /// Calls `each` for the frames in `mask` that are live.
+    #[inline]
+    pub(crate) fn each(&mut self, mask: u32, mut each: impl FnMut(&mut Self, usize)) {
+        let mut left = mask & self.batch.live;
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            left &= left - 1;
+            each(self, at);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn slot(&mut self, at: usize) -> Option<&mut Slot<P::Frame>> {
+        self.batch.slot(at)
+    }
+
+    /// Drops a frame and counts why, at the port it came by.
+    #[inline]
+    pub(crate) fn drop(&mut self, at: usize, reason: DropReason) {
+        if self.batch.take(at).is_some() {
+            self.counters.port(self.batch.in_port).drop(reason);
+        }
+    }
+
+    /// Sends a received frame out by a port.
+    #[inline]
+    pub(crate) fn send(&mut self, at: usize, out: PortIndex) {
+        let Some(frame) = self.batch.take(at) else {
+            return;
+        };
+        let in_port = self.batch.in_port;
+        self.send_for(in_port, out, frame);
+    }
+
+    /// Sends a frame that came by `in_port` earlier or in this burst.
+    pub(crate) fn send_for(&mut self, in_port: PortIndex, out: PortIndex, frame: P::Frame) {
+        match self.transmit(out, frame) {
+            Ok(()) => self.counters.port(in_port).forwarded.add(1),
+            Err(reason) => self.counters.port(in_port).drop(reason),
+        }
+    }
+
+    /// Sends a frame of the dataplane's own.
+    pub(crate) fn originate(&mut self, out: PortIndex, frame: P::Frame) {
+        if self.transmit(out, frame).is_ok() {
+            self.counters.port(out).originated.add(1);
+        }
+    }
+
+    fn transmit(&mut self, out: PortIndex, frame: P::Frame) -> Result<(), DropReason> {
+        let port = self
+            .ports
+            .get_mut(usize::from(out.0))
+            .ok_or(DropReason::NoPort)?;
+        let len = frame.bytes().len() as u64;
+        port.tx(frame).map_err(|_refused| DropReason::TxFull)?;
+        let counters = self.counters.port(out);
+        counters.tx.add(1);
+        counters.tx_bytes.add(len);
+        Ok(())
+    }
+
+    /// Drops a packet that is longer than its way takes, and tells its sender the size
+    /// that would pass (RFC 1191, RFC 8201), as often as the budget allows.
+    pub(crate) fn refuse_size(&mut self, at: usize, mtu: u16) {
+        let in_port = self.batch.in_port;
+        let Some(slot) = self.batch.slot(at) else {
+            return;
+        };
+        let meta = slot.meta;
+        let from = self.error_source(&meta);
+        let Some(mut frame) = self.batch.take(at) else {
+            return;
+        };
+        self.counters.port(in_port).drop(DropReason::TooBig);
+        if self.budget.spend(self.now)
+            && icmp::too_big_in_place(&mut frame, &meta, mtu, ROUTER_MAC, from)
+        {
+            self.originate(in_port, frame);
+        }
+    }
+
+    /// Whose name an ICMP error carries: the dataplane's own in the family, else that of
+    /// the address the packet couldn't reach.
+    fn error_source(&self, meta: &Meta) -> Addr {
+        self.snapshot
+            .interface_for(meta.src)
+            .map_or(meta.dst, |i| i.addr)
+    }
+}

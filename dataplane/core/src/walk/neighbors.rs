@@ -1,0 +1,90 @@
+//! Between bursts: asking for next hops, and sending on what waited for an answer.
+
+use crate::addr::{Addr, Mac};
+use crate::port::{Frame, Port};
+use crate::reason::DropReason;
+use crate::walk::Walk;
+use crate::wire::{arp, ethernet, nd};
+
+/// Questions sent in one poll, at most.
+const QUESTIONS_MAX: usize = 32;
+
+/// Takes a neighbour's answer and sends the frames that waited for it.
+pub(crate) fn learn<P: Port>(walk: &mut Walk<'_, P>, addr: Addr, mac: Mac) {
+    if mac.is_group() || !walk.neighbors.learn(addr, mac, walk.now) {
+        return;
+    }
+    let Some(uplink) = walk.snapshot.uplink else {
+        return;
+    };
+    let own = walk.snapshot.port(uplink).mac;
+    while let Some(mut waiting) = walk.neighbors.release(addr) {
+        let counters = walk.counters.port(waiting.in_port);
+        counters.waiting.add(u64::MAX); // one less: the counter wraps
+        if ethernet::rewrite(waiting.frame.bytes_mut(), own, mac) {
+            walk.send_for(waiting.in_port, uplink, waiting.frame);
+        } else {
+            counters.drop(DropReason::NoHeadroom);
+        }
+    }
+}
+
+/// Pins the next hops of a new generation: its peers' and the gateways.
+pub(crate) fn pin<P: Port>(walk: &mut Walk<'_, P>) {
+    walk.neighbors.unpin_all();
+    let snapshot = walk.snapshot;
+    let peers = snapshot.peers.iter().flatten().map(|p| p.tunnel);
+    let gateways = snapshot.interfaces.iter().filter_map(|i| i.gateway);
+    for destination in peers.chain(gateways) {
+        let next_hop = snapshot
+            .interface_for(destination)
+            .and_then(|i| i.next_hop(destination));
+        if let Some(next_hop) = next_hop {
+            walk.neighbors.want(next_hop, true, walk.now);
+        }
+    }
+}
+
+/// Asks what is due and gives up on what waited too long.
+pub(crate) fn tend<P: Port>(walk: &mut Walk<'_, P>) {
+    for _ in 0..QUESTIONS_MAX {
+        let Some(addr) = walk.neighbors.next_question(walk.now) else {
+            break;
+        };
+        ask(walk, addr);
+    }
+    while let Some(waiting) = walk.neighbors.give_up(walk.now) {
+        let counters = walk.counters.port(waiting.in_port);
+        counters.waiting.add(u64::MAX);
+        counters.drop(DropReason::NextHop);
+    }
+}
+
+fn ask<P: Port>(walk: &mut Walk<'_, P>, target: Addr) {
+    let Some(uplink) = walk.snapshot.uplink else {
+        return;
+    };
+    let own = walk.snapshot.port(uplink).mac;
+    let Some(from) = walk.snapshot.interface_for(target).map(|i| i.addr) else {
+        return;
+    };
+    let Some(port) = walk.ports.get_mut(usize::from(uplink.0)) else {
+        return;
+    };
+    let len = if target.is_v4() {
+        arp::FRAME_LEN
+    } else {
+        nd::SOLICIT_FRAME_LEN
+    };
+    let Some(mut frame) = port.alloc(len) else {
+        return;
+    };
+    let written = if target.is_v4() {
+        arp::write_request(frame.bytes_mut(), own, from, target)
+    } else {
+        nd::write_solicit(frame.bytes_mut(), own, from, target)
+    };
+    if written.is_some() {
+        walk.originate(uplink, frame);
+    }
+}

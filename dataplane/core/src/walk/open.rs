@@ -1,0 +1,125 @@
+//! Stage open: ESP for us becomes the packet inside it, or is dropped.
+//!
+//! Order as RFC 4303 section 3.4 has it: SA by SPI, window check, integrity, window
+//! commit, trailer; then the inner packet is parsed and its source must belong to the node
+//! whose SA carried it (RFC 4301 section 5.2 step 4, with nodes for selectors).
+
+use sluice_crypto::esp::{self, ESP_HEADER_LEN, NEXT_HEADER_DUMMY, OpenError, Spi, UdpEncap};
+
+use crate::batch::{Path, Slot};
+use crate::meta::{Meta, proto};
+use crate::port::{Frame, Port};
+use crate::reason::DropReason;
+use crate::route::Attach;
+use crate::sad::Sad;
+use crate::snapshot::{PeerIndex, Place, Snapshot};
+use crate::walk::Walk;
+use crate::wire::{self, ethernet, ip};
+
+/// Bytes of a UDP header.
+const UDP_HEADER_LEN: usize = 8;
+
+pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
+    walk.each(u32::MAX, |walk, at| {
+        let Some(slot) = walk.batch.slot(at) else {
+            return;
+        };
+        if slot.path != Path::Esp {
+            return;
+        }
+        match open_one(walk.snapshot, walk.sad, slot) {
+            Ok(()) => walk.counters.opened.add(1),
+            Err(reason) => walk.drop(at, reason),
+        }
+    });
+}
+
+fn open_one<F: Frame>(
+    snapshot: &Snapshot,
+    sad: &mut Sad,
+    slot: &mut Slot<F>,
+) -> Result<(), DropReason> {
+    let frame = slot.frame.as_mut().ok_or(DropReason::EspTruncated)?;
+    let outer = slot.meta;
+    let start = esp_start(frame.bytes(), &outer)?;
+    let end = usize::from(outer.l3_end);
+    let packet = frame
+        .bytes_mut()
+        .get_mut(start..end)
+        .ok_or(DropReason::EspTruncated)?;
+    let header = packet
+        .first_chunk::<ESP_HEADER_LEN>()
+        .ok_or(DropReason::EspTruncated)?;
+    let [s0, s1, s2, s3, ..] = *header;
+    let spi = Spi(u32::from_be_bytes([s0, s1, s2, s3]));
+    let inbound = sad.inbound_mut(spi).ok_or(DropReason::UnknownSpi)?;
+    let peer = inbound.peer;
+    let opened = inbound.sa.open(packet).map_err(reason_of)?;
+    if opened.next_header == NEXT_HEADER_DUMMY {
+        return Err(DropReason::EspDummy);
+    }
+
+    // What is left: room for an Ethernet header, then the inner packet.
+    let inner_start = start + opened.inner.start;
+    let front = inner_start
+        .checked_sub(ethernet::HEADER_LEN)
+        .ok_or(DropReason::NoHeadroom)?;
+    frame.truncate(start + opened.inner.end);
+    frame.trim_front(front);
+    let inner_end = ethernet::HEADER_LEN + opened.inner.len();
+    let meta = wire::parse_inner(
+        frame.bytes(),
+        ethernet::HEADER_LEN,
+        inner_end,
+        opened.next_header,
+    )
+    .map_err(|_| DropReason::InnerMalformed)?;
+    frame.truncate(usize::from(meta.l3_end));
+    let tos = esp::decap_ecn(outer.tos, meta.tos).ok_or(DropReason::InnerMalformed)?;
+    if tos != meta.tos && !ip::set_tos(frame.bytes_mut(), &meta, tos) {
+        return Err(DropReason::InnerMalformed);
+    }
+    slot.path = inner_path(snapshot, &meta, peer)?;
+    slot.meta = meta;
+    slot.from = Attach::Peer(peer);
+    if slot.path == Path::Routed {
+        slot.to = Attach::Port(snapshot.host.ok_or(DropReason::NoPort)?);
+    }
+    Ok(())
+}
+
+/// Where the ESP header starts: at the transport header, or past UDP.
+fn esp_start(frame: &[u8], outer: &Meta) -> Result<usize, DropReason> {
+    let l4 = usize::from(outer.l4_off);
+    if outer.protocol == proto::ESP {
+        return Ok(l4);
+    }
+    let payload = frame.get(l4 + UDP_HEADER_LEN..usize::from(outer.l3_end));
+    match esp::esp_in_udp(payload.ok_or(DropReason::EspTruncated)?) {
+        UdpEncap::Esp => Ok(l4 + UDP_HEADER_LEN),
+        _ => Err(DropReason::NotForUs),
+    }
+}
+
+const fn reason_of(error: OpenError) -> DropReason {
+    match error {
+        OpenError::Truncated { .. } => DropReason::EspTruncated,
+        OpenError::Stale { .. } => DropReason::EspStale,
+        OpenError::Seen { .. } => DropReason::EspDuplicate,
+        OpenError::Forged { .. } => DropReason::EspForged,
+        OpenError::BadTrailer { .. } => DropReason::EspTrailer,
+    }
+}
+
+/// An opened packet goes to a pod or to this node, and comes from the SA's node.
+fn inner_path(snapshot: &Snapshot, meta: &Meta, peer: PeerIndex) -> Result<Path, DropReason> {
+    match snapshot.owner(meta.src).map(|o| o.place) {
+        Some(Place::RemotePod(owner) | Place::RemoteNode(owner)) if owner == peer => {}
+        _ => return Err(DropReason::IdentityUnknown),
+    }
+    match snapshot.owner(meta.dst).map(|o| o.place) {
+        Some(Place::LocalPod(_)) => Ok(Path::Tracked),
+        Some(Place::LocalNode) => Ok(Path::Routed),
+        _ => Err(DropReason::NoRoute),
+    }
+}

@@ -1,0 +1,119 @@
+//! Stage seal: packets for other nodes become ESP, or are dropped. There is no third way.
+
+use sluice_crypto::esp::{
+    ESP_HEADER_LEN, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, OutboundSa, Outer, SealError,
+};
+
+use crate::addr::Addr;
+use crate::batch::Slot;
+use crate::meta::{Meta, proto, tcp_flag};
+use crate::port::{Frame, Port};
+use crate::reason::DropReason;
+use crate::route::Attach;
+use crate::sad::Outbound;
+use crate::walk::Walk;
+use crate::walk::egress::to_next_hop;
+use crate::wire::{ethernet, tcp};
+
+/// IP and TCP header without options, what an MSS leaves out (RFC 9293 section 3.7.1).
+const TCP_IPV4_LEN: u16 = 40;
+const TCP_IPV6_LEN: u16 = 60;
+
+pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
+    walk.each(u32::MAX, |walk, at| {
+        let Some(slot) = walk.batch.slot(at) else {
+            return;
+        };
+        let Attach::Peer(peer) = slot.to else { return };
+        let Some(uplink) = walk.snapshot.uplink else {
+            walk.drop(at, DropReason::NoPort);
+            return;
+        };
+        let Some(outbound) = walk.sad.outbound_mut(peer) else {
+            walk.drop(at, DropReason::NoSa);
+            return;
+        };
+        let link_mtu = walk.snapshot.port(uplink).mtu;
+        let inner_mtu = outbound.tunnel.inner_mtu(usize::from(link_mtu));
+        if slot.meta.l3_len() > inner_mtu {
+            walk.refuse_size(at, u16::try_from(inner_mtu).unwrap_or(u16::MAX));
+            return;
+        }
+        match seal_one(outbound, slot, inner_mtu) {
+            Ok(destination) => {
+                walk.counters.sealed.add(1);
+                to_next_hop(walk, at, uplink, destination);
+            }
+            Err(reason) => walk.drop(at, reason),
+        }
+    });
+}
+
+/// Seals the slot's packet in place; the outer destination on success. The Ethernet
+/// header in front has its ethertype, its MACs come with the next hop.
+fn seal_one<F: Frame>(
+    outbound: &mut Outbound,
+    slot: &mut Slot<F>,
+    inner_mtu: usize,
+) -> Result<Addr, DropReason> {
+    let meta = slot.meta;
+    let frame = slot.frame.as_mut().ok_or(DropReason::NoHeadroom)?;
+    clamp(frame, &meta, inner_mtu);
+    let inner_len = meta.l3_len();
+    frame.truncate(usize::from(meta.l3_end));
+    frame.trim_front(usize::from(meta.l3_off));
+
+    let outer_len = outbound.tunnel.header_len();
+    let trailer_len = OutboundSa::trailer_len(inner_len);
+    let esp_off = ethernet::HEADER_LEN + outer_len;
+    if !frame.grow_front(esp_off + ESP_HEADER_LEN) || !frame.grow_back(trailer_len) {
+        return Err(DropReason::NoHeadroom);
+    }
+    let next_header = if meta.src.is_v4() {
+        NEXT_HEADER_IPV4
+    } else {
+        NEXT_HEADER_IPV6
+    };
+    let (headers, esp) = frame
+        .bytes_mut()
+        .split_at_mut_checked(esp_off)
+        .ok_or(DropReason::NoHeadroom)?;
+    outbound
+        .sa
+        .seal(esp, inner_len, next_header)
+        .map_err(|e| match e {
+            SealError::Exhausted { .. } => DropReason::SaExhausted,
+            _ => DropReason::NoSa,
+        })?;
+    let (eth, outer) = headers
+        .split_at_mut_checked(ethernet::HEADER_LEN)
+        .ok_or(DropReason::NoHeadroom)?;
+    // DF on the outer header always: the size was checked against the way, and a fragment
+    // of ESP would have to be put together before it can be opened.
+    outbound
+        .tunnel
+        .write(outer, esp.len(), meta.tos, true, 0)
+        .map_err(|_| DropReason::NoHeadroom)?;
+    let (ethertype, destination) = match outbound.tunnel.outer {
+        Outer::V4 { dst, .. } => (ethernet::ETHERTYPE_IPV4, Addr::v4(dst)),
+        Outer::V6 { dst, .. } => (ethernet::ETHERTYPE_IPV6, Addr::v6(dst)),
+    };
+    if ethernet::write(eth, meta.eth_src, meta.eth_dst, ethertype) {
+        Ok(destination)
+    } else {
+        Err(DropReason::NoHeadroom)
+    }
+}
+
+fn clamp<F: Frame>(frame: &mut F, meta: &Meta, inner_mtu: usize) {
+    if meta.protocol == proto::TCP && meta.tcp_flags & tcp_flag::SYN != 0 {
+        let headers = if meta.src.is_v4() {
+            TCP_IPV4_LEN
+        } else {
+            TCP_IPV6_LEN
+        };
+        let mtu = u16::try_from(inner_mtu).unwrap_or(u16::MAX);
+        // Nothing to do where the option is absent or already low enough.
+        let _lowered = tcp::clamp_mss(frame.bytes_mut(), meta, mtu.saturating_sub(headers));
+    }
+}

@@ -1,0 +1,137 @@
+//! Stage track: each packet's flow. What has none, or one that another generation judged,
+//! is marked for the next stage.
+
+use crate::batch::Path;
+use crate::flow::key::Tuple;
+use crate::flow::table::{Flow, FlowTable, Found, INITIATOR, RESPONDER};
+use crate::meta::{FragKind, Meta};
+use crate::port::{Frame, Port};
+use crate::reason::DropReason;
+use crate::route::Attach;
+use crate::snapshot::Snapshot;
+use crate::tick::Tick;
+use crate::walk::Walk;
+use crate::wire::embedded;
+
+pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
+    walk.each(u32::MAX, |walk, at| {
+        let Some(slot) = walk.batch.slot(at) else {
+            return;
+        };
+        if slot.path != Path::Tracked {
+            return;
+        }
+        let (meta, from) = (slot.meta, slot.from);
+        if meta.frag != FragKind::Whole {
+            walk.drop(at, DropReason::Fragment);
+            return;
+        }
+        if meta.icmp_error {
+            let frame = slot.frame.as_ref();
+            let inside = frame.and_then(|f| embedded::embedded(f.bytes(), &meta));
+            let inside = inside.as_ref().map(Tuple::from);
+            match error_route(walk.snapshot, walk.flows, &meta, inside, from, walk.now) {
+                Ok(to) => slot.to = to,
+                Err(reason) => walk.drop(at, reason),
+            }
+            return;
+        }
+        let found = walk.flows.find(Tuple::from(&meta), walk.now);
+        slot.found = found;
+        match known(walk.snapshot, walk.flows, found) {
+            Known::Fresh(found) => match pass(walk.flows, found, &meta, from, walk.now) {
+                Ok(to) => {
+                    slot.to = to;
+                    walk.counters.flow_hit.add(1);
+                }
+                Err(reason) => walk.drop(at, reason),
+            },
+            Known::Stale(_) => {
+                walk.counters.flow_stale.add(1);
+                walk.batch.judge |= 1 << at;
+            }
+            Known::Unknown => {
+                walk.counters.flow_miss.add(1);
+                walk.batch.judge |= 1 << at;
+            }
+        }
+    });
+}
+
+/// What the table says of a packet.
+pub(crate) enum Known {
+    /// Its flow was judged by what is in force.
+    Fresh(Found),
+    /// Its flow was judged by something older.
+    Stale(Found),
+    /// It has none.
+    Unknown,
+}
+
+pub(crate) fn known(snapshot: &Snapshot, flows: &FlowTable, found: Option<Found>) -> Known {
+    match found.and_then(|found| Some((found, flows.flow(found.slot)?))) {
+        Some((found, flow)) if is_fresh(snapshot, flow) => Known::Fresh(found),
+        Some((found, _)) => Known::Stale(found),
+        None => Known::Unknown,
+    }
+}
+
+fn is_fresh(snapshot: &Snapshot, flow: &Flow) -> bool {
+    let generation = |end: Attach| match end {
+        Attach::Port(port) => snapshot.endpoint_of(port).map_or(0, |e| e.generation),
+        Attach::Peer(_) => 0,
+    };
+    flow.generations == flow.ends.map(generation)
+}
+
+/// Lets a packet of a judged flow pass: it must have come the flow's own way. Where to.
+pub(crate) fn pass(
+    flows: &mut FlowTable,
+    found: Found,
+    meta: &Meta,
+    from: Attach,
+    now: Tick,
+) -> Result<Attach, DropReason> {
+    let (flow, timeouts) = flows.flow_mut(found.slot).ok_or(DropReason::WrongPath)?;
+    let [initiator, responder] = flow.ends;
+    let (came_by, to) = if found.from_initiator {
+        (initiator, responder)
+    } else {
+        (responder, initiator)
+    };
+    if came_by != from {
+        return Err(DropReason::WrongPath);
+    }
+    flow.advance(meta, found.from_initiator, now, timeouts);
+    Ok(to)
+}
+
+/// An ICMP error passes with the flow it complains of: to the end whose packet stands in
+/// it, by the way that packet went (RFC 5927 section 4 has the dangers of less).
+fn error_route(
+    snapshot: &Snapshot,
+    flows: &mut FlowTable,
+    meta: &Meta,
+    inside: Option<Tuple>,
+    from: Attach,
+    now: Tick,
+) -> Result<Attach, DropReason> {
+    let inside = inside
+        .filter(|t| t.src == meta.dst)
+        .ok_or(DropReason::IcmpNoFlow)?;
+    let found = flows.find(inside, now).ok_or(DropReason::IcmpNoFlow)?;
+    let flow = flows.flow(found.slot).ok_or(DropReason::IcmpNoFlow)?;
+    // A stale flow is judged by its own next packet; until then its errors wait too.
+    if !is_fresh(snapshot, flow) {
+        return Err(DropReason::IcmpNoFlow);
+    }
+    let (sender, receiver) = if found.from_initiator {
+        (INITIATOR, RESPONDER)
+    } else {
+        (RESPONDER, INITIATOR)
+    };
+    if flow.ends[receiver] != from {
+        return Err(DropReason::WrongPath);
+    }
+    Ok(flow.ends[sender])
+}

@@ -1,0 +1,253 @@
+//! A worker: one core, its ports, its flows, its SAs, run to completion.
+
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::command::{self, COMMANDS_PER_POLL_MAX, Command, Inbox, Outbox, Reply, SaView};
+use crate::counters::Counters;
+use crate::flow::state::Timeouts;
+use crate::flow::table::FlowTable;
+use crate::hash::HashKey;
+use crate::neighbor::Neighbors;
+use crate::port::Port;
+use crate::publish::{self, Publisher, Subscriber};
+use crate::reason::DropReason;
+use crate::sad::Sad;
+use crate::snapshot::{PORTS_MAX, PortIndex, Snapshot};
+use crate::tick::Tick;
+use crate::too_big::Budget;
+use crate::verdict::{self, VerdictSink, Verdicts};
+use crate::walk::{Walk, classify, egress, guard, neighbors, open, parse, seal, track};
+
+/// What a worker is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerConfig {
+    /// Flows it has room for.
+    pub flows: usize,
+    /// The key of its tables' hashes, drawn at boot.
+    pub hash_key: [u64; 2],
+    /// How long flows may be silent.
+    pub timeouts: Timeouts,
+}
+
+/// The control side of a worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    /// Snapshots to it.
+    pub snapshots: Publisher<Snapshot>,
+    /// Commands to it.
+    pub commands: Outbox,
+    /// Verdicts from it.
+    pub verdicts: Verdicts,
+    /// Its counters.
+    pub counters: Arc<Counters>,
+}
+
+/// A worker over its ports. At its start every port is closed.
+#[derive(Debug)]
+pub struct Worker<P: Port> {
+    ports: Vec<P>,
+    snapshot: Subscriber<Snapshot>,
+    inbox: Inbox,
+    verdicts: VerdictSink,
+    counters: Arc<Counters>,
+    flows: FlowTable,
+    sad: Sad,
+    neighbors: Neighbors<P::Frame>,
+    budget: Budget,
+    batch: Batch<P::Frame>,
+}
+
+/// More ports than a worker takes.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} ports are more than the {PORTS_MAX} that a worker takes")]
+pub struct TooManyPorts {
+    /// How many were given.
+    pub count: usize,
+}
+
+impl<P: Port> Worker<P> {
+    /// A worker and the handle to it.
+    ///
+    /// # Errors
+    /// [`TooManyPorts`].
+    pub fn new(ports: Vec<P>, config: &WorkerConfig) -> Result<(Self, WorkerHandle), TooManyPorts> {
+        if ports.len() > PORTS_MAX {
+            return Err(TooManyPorts { count: ports.len() });
+        }
+        let counters = Arc::new(Counters::new(ports.len()));
+        let (publisher, subscriber) = publish::channel(Arc::new(Snapshot::closed(ports.len())));
+        let (outbox, inbox) = command::channel();
+        let (sink, verdicts) = verdict::channel();
+        let key = HashKey(config.hash_key);
+        let worker = Self {
+            ports,
+            snapshot: subscriber,
+            inbox,
+            verdicts: sink,
+            counters: Arc::clone(&counters),
+            flows: FlowTable::new(config.flows, key, config.timeouts),
+            sad: Sad::default(),
+            neighbors: Neighbors::new(key),
+            budget: Budget::new(),
+            batch: Batch::new(),
+        };
+        let handle = WorkerHandle {
+            snapshots: publisher,
+            commands: outbox,
+            verdicts,
+            counters,
+        };
+        Ok((worker, handle))
+    }
+
+    /// Takes a burst from each port through the walk. How many frames there were.
+    pub fn poll(&mut self, now: Tick) -> usize {
+        let renewed = self.snapshot.advance();
+        self.obey();
+        let mut frames = 0;
+        for index in 0..self.ports.len() {
+            frames += self.receive(index);
+            if self.batch.live != 0 {
+                run(&mut self.walk(now));
+            }
+        }
+        self.flows.expire(now);
+        let flows = self.flows.len() as u64;
+        let counted = self.counters.flows.read();
+        self.counters.flows.add(flows.wrapping_sub(counted));
+        let mut walk = self.walk(now);
+        if renewed {
+            neighbors::pin(&mut walk);
+        }
+        neighbors::tend(&mut walk);
+        for port in &mut self.ports {
+            port.flush();
+        }
+        frames
+    }
+
+    /// The worker's ports, for a driver that fills and empties them.
+    pub fn ports_mut(&mut self) -> &mut [P] {
+        &mut self.ports
+    }
+
+    fn receive(&mut self, index: usize) -> usize {
+        #[allow(clippy::cast_possible_truncation, reason = "at most PORTS_MAX ports")]
+        let in_port = PortIndex(index as u16);
+        self.batch.begin(in_port);
+        let Some(port) = self.ports.get_mut(index) else {
+            return 0;
+        };
+        let counters = self.counters.port(in_port);
+        let batch = &mut self.batch;
+        let (mut frames, mut bytes) = (0usize, 0u64);
+        port.rx(&mut |frame| {
+            frames += 1;
+            bytes += crate::port::Frame::bytes(&frame).len() as u64;
+            if batch.push(frame).is_err() {
+                // A port that hands over more than a burst breaks its contract.
+                counters.drop(DropReason::NoHeadroom);
+            }
+        });
+        counters.rx.add(frames as u64);
+        counters.rx_bytes.add(bytes);
+        frames
+    }
+
+    fn walk(&mut self, now: Tick) -> Walk<'_, P> {
+        Walk {
+            now,
+            snapshot: self.snapshot.current(),
+            ports: &mut self.ports,
+            batch: &mut self.batch,
+            flows: &mut self.flows,
+            sad: &mut self.sad,
+            neighbors: &mut self.neighbors,
+            budget: &mut self.budget,
+            counters: &self.counters,
+            verdicts: &self.verdicts,
+        }
+    }
+
+    fn obey(&mut self) {
+        for _ in 0..COMMANDS_PER_POLL_MAX {
+            let Ok(command) = self.inbox.commands.try_recv() else {
+                return;
+            };
+            let reply = self.obey_one(command);
+            // Full only if the other side broke the bound; then its box is freed here.
+            drop(self.inbox.replies.try_send(reply));
+        }
+    }
+
+    fn obey_one(&mut self, command: Command) -> Reply {
+        match command {
+            Command::InstallInbound(inbound) => {
+                let spi = inbound.sa.spi();
+                match self.sad.install_inbound(inbound) {
+                    Ok(()) => Reply::InboundInstalled(spi),
+                    Err(refused) => Reply::InboundRefused(refused.0),
+                }
+            }
+            Command::InstallOutbound(peer, outbound) => {
+                let spi = outbound.sa.spi();
+                match self.sad.install_outbound(peer, outbound) {
+                    Ok(old) => Reply::OutboundInstalled(peer, spi, old),
+                    Err(refused) => Reply::OutboundRefused(refused.0),
+                }
+            }
+            Command::RetireInbound(spi) => Reply::InboundRetired(spi, self.sad.retire_inbound(spi)),
+            Command::RetireOutbound(peer) => {
+                Reply::OutboundRetired(peer, self.sad.retire_outbound(peer))
+            }
+            Command::ReadFlows(mut page) => {
+                let room = page.flows.capacity();
+                page.done = true;
+                for (index, flow) in self.flows.iter_from(page.cursor) {
+                    if page.flows.len() == room {
+                        page.cursor = index;
+                        page.done = false;
+                        break;
+                    }
+                    page.flows.push(flow.into());
+                }
+                Reply::Flows(page)
+            }
+            Command::ReadSas(mut sas) => {
+                let room = sas.capacity() - sas.len();
+                let inbound = self.sad.inbound().map(|i| SaView {
+                    spi: i.sa.spi(),
+                    peer: i.peer,
+                    inbound: true,
+                    algorithm: i.sa.algorithm(),
+                    fingerprint: i.sa.fingerprint(),
+                    packets: i.sa.packets(),
+                    bytes: i.sa.bytes(),
+                });
+                let outbound = self.sad.outbound().map(|(peer, o)| SaView {
+                    spi: o.sa.spi(),
+                    peer,
+                    inbound: false,
+                    algorithm: o.sa.algorithm(),
+                    fingerprint: o.sa.fingerprint(),
+                    packets: o.sa.packets(),
+                    bytes: o.sa.bytes(),
+                });
+                sas.extend(inbound.chain(outbound).take(room));
+                Reply::Sas(sas)
+            }
+        }
+    }
+}
+
+/// The walk: every frame of a burst through every stage, in packet order.
+fn run<P: Port>(walk: &mut Walk<'_, P>) {
+    parse::parse(walk);
+    guard::guard(walk);
+    open::open(walk);
+    track::track(walk);
+    classify::classify(walk);
+    seal::seal(walk);
+    egress::egress(walk);
+}
