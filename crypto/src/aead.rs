@@ -13,7 +13,7 @@ pub use self::ring::RingAead;
 /// Length of the authentication tag in bytes. ESP calls it the integrity check value, ICV.
 ///
 //= RFC 4106 section 6
-//# implementations MUST support a full-length 16-octet ICV
+//# Implementations MUST support a full-length 16-octet ICV
 pub const TAG_LEN: usize = 16;
 
 /// Length of a GCM nonce in bytes: a 4-byte salt, then the 8-byte IV of the packet.

@@ -19,7 +19,7 @@ use crate::aead::{Aead, RingAead};
 ///
 //= RFC 4106 section 4
 //# The salt field is a four-octet value that is assigned at the beginning of the security
-//# association
+//# association, and then remains constant for the life of the security association.
 pub const SALT_LEN: usize = 4;
 
 /// Separates this fingerprint from any other use of SHA-256 over the same bytes.

@@ -120,8 +120,13 @@ impl ReplayWindow {
     /// nothing before 0 and nothing after 2^64 - 1.
     ///
     //= RFC 4303 appendix A2.2
-    //# + Under Case A: If Seql >= Tl - W + 1 (modulo 2^32), then Seqh = Th; else Seqh = Th + 1
-    //# + Under Case B: If Seql >= Tl - W + 1 (modulo 2^32), then Seqh = Th - 1; else Seqh = Th
+    //# Under Case A (Figure 1):
+    //# If Seql >= Bl (where Bl = Tl - W + 1), then Seqh = Th
+    //# If Seql <  Bl (where Bl = Tl - W + 1), then Seqh = Th + 1
+    //#
+    //# Under Case B (Figure 2):
+    //# If Seql >= Bl (where Bl = Tl - W + 1), then Seqh = Th - 1
+    //# If Seql <  Bl (where Bl = Tl - W + 1), then Seqh = Th
     #[must_use]
     pub fn infer(&self, low: u32) -> u64 {
         let (top_high, top_low) = halves(self.top);
@@ -238,4 +243,185 @@ fn halves(seq: u64) -> (u32, u32) {
         u32::from_be_bytes([a, b, c, d]),
         u32::from_be_bytes([e, f, g, h]),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(size: usize, committed: impl IntoIterator<Item = u64>) -> ReplayWindow {
+        let mut window = ReplayWindow::new(size).expect("a sound size");
+        committed.into_iter().for_each(|seq| window.commit(seq));
+        window
+    }
+
+    #[test]
+    fn sizes_are_multiples_of_64_from_64_to_4096() {
+        for size in 0..=5000 {
+            let sound = size % 64 == 0 && (64..=4096).contains(&size);
+            assert_eq!(ReplayWindow::new(size).is_ok(), sound, "{size}");
+        }
+        let error = ReplayWindow::new(100).expect_err("not a multiple");
+        assert_eq!(
+            error.to_string(),
+            "a replay window of 100 is not a multiple of 64 from 64 to 4096"
+        );
+    }
+
+    #[test]
+    fn zero_is_always_stale() {
+        let stale = Err(ReplayError::Stale { seq: 0, edge: 1 });
+        assert_eq!(window(64, []).check(0), stale);
+        assert_eq!(window(64, [1]).check(0), stale);
+    }
+
+    #[test]
+    fn a_number_is_accepted_once() {
+        let mut window = window(64, []);
+        assert_eq!(window.check(1), Ok(()));
+        assert_eq!(window.check(1), Ok(()), "checking alone changes nothing");
+        window.commit(1);
+        assert_eq!(window.check(1), Err(ReplayError::Seen { seq: 1 }));
+        assert_eq!(window.check(2), Ok(()));
+    }
+
+    #[test]
+    fn of_200_then_81_then_201_a_window_of_64_drops_the_81() {
+        let mut window = window(64, []);
+        let verdicts = [200, 81, 201].map(|seq| {
+            let verdict = window.check(seq);
+            window.commit(seq);
+            verdict
+        });
+        assert_eq!(
+            verdicts,
+            [
+                Ok(()),
+                Err(ReplayError::Stale { seq: 81, edge: 137 }),
+                Ok(())
+            ]
+        );
+        assert_eq!(window.edge(), 138);
+    }
+
+    #[test]
+    fn the_left_edge_is_exact_for_every_size() {
+        for size in (64..=4096).step_by(64) {
+            let top = 10_000;
+            let window = window(size, [top]);
+            let edge = top - size as u64 + 1;
+            assert_eq!(window.check(edge), Ok(()));
+            assert_eq!(
+                window.check(edge - 1),
+                Err(ReplayError::Stale {
+                    seq: edge - 1,
+                    edge
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn committing_a_stale_number_changes_nothing() {
+        let mut moved = window(64, [200]);
+        moved.commit(136);
+        moved.commit(0);
+        assert_eq!(moved, window(64, [200]));
+    }
+
+    #[test]
+    fn a_jump_of_any_length_forgets_everything_before_it() {
+        for jump in [64, 65, 127, 128, 1000, 1 << 20, u64::MAX - 64] {
+            let mut window = window(64, 1..=64);
+            let top = 64 + jump;
+            window.commit(top);
+            for seq in (top - 63)..top {
+                let fresh = seq > 64;
+                assert_eq!(
+                    window.check(seq).is_ok(),
+                    fresh,
+                    "{seq} after a jump of {jump}"
+                );
+            }
+            assert_eq!(window.check(top), Err(ReplayError::Seen { seq: top }));
+        }
+    }
+
+    #[test]
+    fn the_last_number_of_all_is_accepted_once() {
+        let mut window = window(64, [u64::MAX - 1]);
+        assert_eq!(window.check(u64::MAX), Ok(()));
+        window.commit(u64::MAX);
+        assert_eq!(
+            window.check(u64::MAX),
+            Err(ReplayError::Seen { seq: u64::MAX })
+        );
+        assert_eq!(window.check(u64::MAX - 62), Ok(()));
+    }
+
+    #[test]
+    fn a_window_that_starts_at_a_number_has_seen_all_before_it() {
+        for top in [0, 1, 63, 64, 100, 1 << 32, u64::MAX - 1] {
+            let window = ReplayWindow::starting_at(128, top).expect("a sound size");
+            for seq in top.saturating_sub(200)..=top {
+                assert!(window.check(seq).is_err(), "{seq} of {top}");
+            }
+            assert_eq!(window.check(top + 1), Ok(()));
+        }
+    }
+
+    // RFC 4303 appendix A2.2, W = 64. Case A: Tl >= 63, the window lies in one subspace.
+    #[test]
+    fn case_a_keeps_the_subspace_from_the_edge_on_and_enters_the_next_left_of_it() {
+        let top = (7 << 32) | 1000;
+        let window = ReplayWindow::starting_at(64, top).expect("a sound size");
+        assert_eq!(window.infer(1000 - 63), (7 << 32) | 937);
+        assert_eq!(window.infer(1000), top);
+        assert_eq!(window.infer(1001), top + 1);
+        assert_eq!(window.infer(u32::MAX), (7 << 32) | 0xffff_ffff);
+        assert_eq!(window.infer(1000 - 64), (8 << 32) | 936);
+        assert_eq!(window.infer(0), 8 << 32);
+    }
+
+    // Case B: Tl < 63, the window spans two subspaces.
+    #[test]
+    fn case_b_reaches_back_into_the_subspace_before() {
+        let top = (7 << 32) | 10;
+        let window = ReplayWindow::starting_at(64, top).expect("a sound size");
+        let bottom_low = u32::MAX - 52; // 10 - 63, modulo 2^32
+        assert_eq!(window.infer(bottom_low), top - 63);
+        assert_eq!(window.infer(u32::MAX), (7 << 32) - 1);
+        assert_eq!(window.infer(0), 7 << 32);
+        assert_eq!(window.infer(10), top);
+        assert_eq!(window.infer(11), top + 1);
+        assert_eq!(
+            window.infer(bottom_low - 1),
+            (7 << 32) | u64::from(bottom_low - 1)
+        );
+    }
+
+    #[test]
+    fn the_border_between_the_cases_is_at_a_window_less_one() {
+        for (top_low, high) in [(62, 6), (63, 7)] {
+            let window = ReplayWindow::starting_at(64, (7 << 32) | top_low).expect("sound");
+            assert_eq!(
+                window.infer(u32::MAX),
+                (high << 32) | 0xffff_ffff,
+                "Tl = {top_low}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_comes_before_the_first_subspace_or_after_the_last() {
+        let first = ReplayWindow::new(64).expect("a sound size");
+        assert_eq!(first.infer(u32::MAX), u64::from(u32::MAX));
+        let last = ReplayWindow::starting_at(64, u64::MAX).expect("a sound size");
+        let wrapped = last.infer(5);
+        assert_eq!(wrapped, (u64::from(u32::MAX) << 32) | 5);
+        assert!(matches!(
+            last.check(wrapped),
+            Err(ReplayError::Stale { .. })
+        ));
+    }
 }

@@ -11,6 +11,9 @@ use crate::aead::{Aead, RingAead};
 use crate::key::{Algorithm, EspKey, Fingerprint, KeyError, SALT_LEN};
 use crate::replay::{ReplayError, ReplayWindow, WindowError};
 
+/// How many numbers the half on the wire can tell apart.
+const SUBSPACE: u64 = 1 << 32;
+
 /// Opens packets under one key and accepts each sequence number once.
 ///
 /// Owned by exactly one worker, so the window needs no lock.
@@ -29,7 +32,9 @@ pub struct InboundSa<A = RingAead> {
 /// What was inside a packet that opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// Where the inner packet lies in the slice that was opened. Empty for a dummy.
+    /// Where the inner packet lies in the slice that was opened. A peer may have lengthened it
+    /// with traffic-flow padding (RFC 4303 section 2.7), so the inner header's own length says
+    /// where the packet ends; for a dummy the content means nothing.
     pub inner: Range<usize>,
     /// What the inner packet claims to be: [`super::NEXT_HEADER_IPV4`],
     /// [`super::NEXT_HEADER_IPV6`], [`super::NEXT_HEADER_DUMMY`] to be dropped, or anything
@@ -124,7 +129,7 @@ impl<A: Aead> InboundSa<A> {
         let plain_len = self
             .aead
             .open_in_place(&fields.nonce(&self.salt), aad.as_slice(), sealed)
-            .map_err(|_| OpenError::Forged { seq })?;
+            .map_err(|_| self.forged_or_late(seq))?;
         self.window.commit(seq);
 
         let plain = sealed.get(..plain_len).unwrap_or_default();
@@ -139,6 +144,23 @@ impl<A: Aead> InboundSa<A> {
             next_header: trailer.next_header,
             seq,
         })
+    }
+
+    /// The name for a packet whose ICV failed under `seq`.
+    ///
+    /// With ESN a packet that comes too late carries a low half that appendix A2.2 reads as one
+    /// almost 2^32 numbers ahead, and so fails its ICV rather than the window. Called forged it
+    /// would raise an alarm over mere reordering. Nearer to the past than to the future, it is
+    /// called stale. Either way it is dropped.
+    fn forged_or_late(&self, seq: u64) -> OpenError {
+        let ahead = seq.saturating_sub(self.window.top());
+        match seq.checked_sub(SUBSPACE) {
+            Some(past) if self.esn && ahead > SUBSPACE / 2 => OpenError::Stale {
+                seq: past,
+                edge: self.window.edge(),
+            },
+            _ => OpenError::Forged { seq },
+        }
     }
 
     fn full_seq(&self, low: u32) -> u64 {
@@ -219,7 +241,8 @@ pub enum OpenError {
         /// Bytes there must be at least.
         min: usize,
     },
-    /// Left of the replay window.
+    /// Left of the replay window. With ESN also: the ICV failed under the number inferred, which
+    /// lies so far ahead that the packet is far more likely a late one.
     #[error("sequence {seq} is left of the replay window at {edge}")]
     Stale {
         /// The packet's full number.

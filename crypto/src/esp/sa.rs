@@ -75,7 +75,7 @@ impl EspHeader {
     /// before the number does.
     ///
     //= RFC 4106 section 3.1
-    //# The same IV and key combination MUST NOT be used more than once.
+    //# For a given key, the IV MUST NOT repeat.
     pub(super) fn of(spi: Spi, seq: u64) -> Self {
         let iv = seq.to_be_bytes();
         let [_, _, _, _, a, b, c, d] = iv;

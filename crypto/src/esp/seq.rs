@@ -37,8 +37,8 @@ impl SeqCounter {
     /// The next number, used up whether or not the packet is ever sent.
     ///
     //= RFC 4303 section 3.3.3
-    //# the sender ... MUST NOT send a packet on an SA if doing so would cause the sequence number
-    //# to cycle.
+    //# the sender MUST NOT send a packet on an SA if doing so would cause the sequence number to
+    //# cycle.
     pub(super) fn advance(&mut self) -> Result<u64, Exhausted> {
         if self.last >= self.limit {
             return Err(Exhausted { limit: self.limit });

@@ -245,3 +245,190 @@ fn checksum(header: &[u8; IPV4_HEADER_LEN]) -> u16 {
         difference.wrapping_sub(u16::from(borrow))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V4: Outer = Outer::V4 {
+        src: [192, 168, 0, 1],
+        dst: [192, 168, 0, 199],
+    };
+    const V6: Outer = Outer::V6 {
+        src: [0x11; 16],
+        dst: [0x22; 16],
+    };
+
+    fn tunnels() -> impl Iterator<Item = Tunnel> {
+        [V4, V6]
+            .into_iter()
+            .flat_map(|outer| [false, true].map(|udp_encap| Tunnel { outer, udp_encap }))
+    }
+
+    fn written(tunnel: Tunnel, esp_len: usize, tos: u8, dont_fragment: bool) -> Vec<u8> {
+        let mut header = vec![0xee; tunnel.header_len()];
+        tunnel
+            .write(&mut header, esp_len, tos, dont_fragment, 0)
+            .expect("it fits");
+        header
+    }
+
+    #[test]
+    fn header_lengths_are_those_of_the_headers() {
+        let lengths: Vec<usize> = tunnels().map(|tunnel| tunnel.header_len()).collect();
+        assert_eq!(lengths, [20, 28, 40, 48]);
+    }
+
+    // The IPv4 header is a much-cited checksum example: 4500 0073 0000 4000 4011 b861, from
+    // 192.168.0.1 to 192.168.0.199.
+    #[test]
+    fn an_ipv4_header_in_udp_matches_a_known_one() {
+        let header = written(
+            Tunnel {
+                outer: V4,
+                udp_encap: true,
+            },
+            0x73 - 28,
+            0,
+            true,
+        );
+        assert_eq!(
+            header,
+            [
+                0x45, 0x00, 0x00, 0x73, 0x00, 0x00, 0x40, 0x00, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8,
+                0x00, 0x01, 0xc0, 0xa8, 0x00, 0xc7, // UDP: 4500, 4500, 95 bytes, no checksum
+                0x11, 0x94, 0x11, 0x94, 0x00, 0x5f, 0x00, 0x00
+            ]
+        );
+    }
+
+    #[test]
+    fn an_ipv6_header_carries_traffic_class_length_and_protocol() {
+        let header = written(
+            Tunnel {
+                outer: V6,
+                udp_encap: false,
+            },
+            0x0102,
+            0xb9,
+            true,
+        );
+        assert_eq!(
+            header[..8],
+            [0x6b, 0x90, 0, 0, 0x01, 0x02, PROTOCOL_ESP, TTL]
+        );
+        assert_eq!(header[8..24], [0x11; 16]);
+        assert_eq!(header[24..], [0x22; 16]);
+        let in_udp = written(
+            Tunnel {
+                outer: V6,
+                udp_encap: true,
+            },
+            0x0102,
+            0xb9,
+            true,
+        );
+        assert_eq!(in_udp[4..7], [0x01, 0x0a, PROTOCOL_UDP]);
+        assert_eq!(in_udp[40..], [0x11, 0x94, 0x11, 0x94, 0x01, 0x0a, 0, 0]);
+    }
+
+    #[test]
+    fn tos_and_dont_fragment_are_copied_out() {
+        let tunnel = Tunnel {
+            outer: V4,
+            udp_encap: false,
+        };
+        for tos in 0..=255 {
+            for dont_fragment in [false, true] {
+                let header = written(tunnel, 100, tos, dont_fragment);
+                assert_eq!(header[1], tos);
+                assert_eq!(header[6], if dont_fragment { 0x40 } else { 0 });
+            }
+        }
+    }
+
+    #[test]
+    fn every_ipv4_header_sums_to_all_ones() {
+        let tunnel = Tunnel {
+            outer: V4,
+            udp_encap: false,
+        };
+        for ident in 0..=u16::MAX {
+            let mut header = [0; IPV4_HEADER_LEN];
+            tunnel
+                .write(&mut header, 52, 0, false, ident)
+                .expect("it fits");
+            let sum: u32 = header
+                .chunks(2)
+                .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+                .sum();
+            assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "ident {ident}");
+        }
+    }
+
+    #[test]
+    fn the_inner_mtu_is_the_largest_inner_packet_that_fits() {
+        for tunnel in tunnels() {
+            for link_mtu in 100..=9216 {
+                let inner = tunnel.inner_mtu(link_mtu);
+                assert!(inner + tunnel.overhead(inner) <= link_mtu, "{link_mtu}");
+                assert!(
+                    inner + 1 + tunnel.overhead(inner + 1) > link_mtu,
+                    "{link_mtu}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_too_small_for_the_headers_has_an_inner_mtu_of_zero() {
+        for tunnel in tunnels() {
+            for link_mtu in 0..tunnel.header_len() + 36 {
+                assert_eq!(tunnel.inner_mtu(link_mtu), 0);
+            }
+        }
+        assert_eq!(
+            Tunnel {
+                outer: V4,
+                udp_encap: false
+            }
+            .inner_mtu(1500),
+            1446
+        );
+    }
+
+    #[test]
+    fn a_packet_that_overflows_a_length_field_is_refused_and_nothing_written() {
+        for tunnel in tunnels() {
+            let ip_in_length = if tunnel.ip_header_len() == 20 {
+                tunnel.header_len()
+            } else {
+                tunnel.header_len() - 40
+            };
+            let most = usize::from(u16::MAX) - ip_in_length;
+            let mut header = vec![0xee; tunnel.header_len()];
+            assert_eq!(tunnel.write(&mut header, most, 0, true, 0), Ok(()));
+            let untouched = vec![0xee; tunnel.header_len()];
+            for esp_len in [most + 1, usize::MAX] {
+                let mut header = untouched.clone();
+                let error = tunnel.write(&mut header, esp_len, 0, true, 0);
+                assert!(
+                    matches!(error, Err(TunnelError::TooLong { .. })),
+                    "{error:?}"
+                );
+                assert_eq!(header, untouched);
+            }
+        }
+    }
+
+    #[test]
+    fn a_slice_of_another_length_is_refused() {
+        for tunnel in tunnels() {
+            let expected = tunnel.header_len();
+            for got in (0..64).filter(|got| *got != expected) {
+                let error = tunnel.write(&mut vec![0; got], 100, 0, true, 0);
+                assert_eq!(error, Err(TunnelError::HeaderLength { expected, got }));
+            }
+        }
+    }
+}
