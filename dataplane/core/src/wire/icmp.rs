@@ -60,7 +60,8 @@ pub fn too_big_in_place(
     } else {
         (IPV6_LEN + ICMP_LEN, QUOTE_LEN_MAX_V6)
     };
-    let len = header_len + meta.l3_len().min(quote_len_max);
+    let packet_len = usize::from(meta.l3_end.saturating_sub(meta.l3_off));
+    let len = header_len + packet_len.min(quote_len_max);
     if frame.bytes().len() < usize::from(meta.l3_end) || !frame.grow_front(header_len) {
         return false;
     }

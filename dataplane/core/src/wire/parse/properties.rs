@@ -8,10 +8,13 @@ use super::{NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, parse, parse_inner};
 use crate::addr::{Addr, Mac};
 use crate::meta::{FragKind, FrameKind, Meta, NdKind, proto};
 use crate::port::Frame;
+use crate::wire::arp::{reply_in_place, write_request};
 use crate::wire::build::{Body, FrameSpec};
 use crate::wire::embedded::embedded;
 use crate::wire::icmp::{next_hop_mtu, too_big_in_place};
+use crate::wire::ip::set_tos;
 use crate::wire::nd::{Nd, advertise_in_place, write_solicit};
+use crate::wire::tcp::clamp_mss;
 use crate::wire::test_frame::TestFrame;
 
 /// What every stage after parse relies on.
@@ -56,17 +59,7 @@ fn assert_invariants(frame: &[u8], meta: &Meta) {
 fn exercise(frame: &[u8]) -> bool {
     let Ok(meta) = parse(frame) else { return false };
     assert_invariants(frame, &meta);
-    let _ = embedded(frame, &meta);
-    let mut copy = frame.to_vec();
-    let _ = crate::wire::tcp::clamp_mss(&mut copy, &meta, 500);
-    let _ = crate::wire::ip::set_tos(&mut copy, &meta, 1);
-    let _ = crate::wire::arp::reply_in_place(&mut copy, &meta, Mac([2; 6]));
-    assert_eq!(copy.len(), frame.len());
-    let _ = next_hop_mtu(frame, &meta);
-    let mut answer = TestFrame::new(frame);
-    if let Ok(nd) = Nd::read(frame, &meta) {
-        let _ = advertise_in_place(&mut answer, &meta, &nd, Mac([2; 6]), true);
-    }
+    read_and_change(frame, &meta);
     let from = if meta.src.is_v4() {
         Addr::v4([10, 0, 0, 9])
     } else {
@@ -78,6 +71,23 @@ fn exercise(frame: &[u8]) -> bool {
         assert_eq!(next_hop_mtu(answer.bytes(), &meta), Some(1400));
     }
     true
+}
+
+/// Everything that takes a received frame and its `Meta`, only to see that none panics.
+fn read_and_change(frame: &[u8], meta: &Meta) {
+    let mac = Mac([2; 6]);
+    let _ = embedded(frame, meta);
+    let _ = next_hop_mtu(frame, meta);
+    let mut copy = frame.to_vec();
+    let _ = clamp_mss(&mut copy, meta, 500);
+    let _ = set_tos(&mut copy, meta, 1);
+    let _ = reply_in_place(&mut copy, meta, mac);
+    let mut answer = TestFrame::new(frame);
+    if let Ok(nd) = Nd::read(frame, meta) {
+        let _ = advertise_in_place(&mut answer, meta, &nd, mac, true);
+    }
+    let mut answer = TestFrame::new(frame);
+    let _ = too_big_in_place(&mut answer, meta, 1400, mac, meta.dst);
 }
 
 fn addresses() -> impl Strategy<Value = (IpAddr, IpAddr)> {
@@ -293,6 +303,25 @@ proptest! {
         frame.truncate(len % (frame.len() + 1));
         exercise(&frame);
     }
+
+    #[test]
+    fn a_meta_that_is_another_frames_makes_nothing_panic(
+        own in specs(), other in specs(), len in any::<usize>(), offsets in any::<[u16; 3]>(),
+        odd in any::<bool>(),
+    ) {
+        let frame = own.build();
+        let mut meta = expected(&other);
+        if odd {
+            let small = |off: u16| off % 100;
+            meta.l3_off = small(offsets[0]);
+            meta.l4_off = small(offsets[1]);
+            meta.l3_end = offsets[2] % 200;
+            meta.icmp_error = offsets[0] & 0x8000 != 0;
+            meta.nd = NdKind::NeighborSolicit;
+            meta.tcp_flags = 2;
+        }
+        read_and_change(&frame[..len % (frame.len() + 1)], &meta);
+    }
 }
 
 /// Makes the IPv4 header checksum right again, so that a mutation is judged by what it says.
@@ -379,7 +408,7 @@ fn seeds() -> Vec<Vec<u8>> {
     }
     let mut arp = vec![0; 42];
     let (a, b) = (Addr::v4([10, 0, 0, 1]), Addr::v4([10, 0, 0, 2]));
-    assert!(crate::wire::arp::write_request(&mut arp, Mac([2; 6]), a, b).is_some());
+    assert!(write_request(&mut arp, Mac([2; 6]), a, b).is_some());
     seeds.push(arp);
     let mut solicit = vec![0; 86];
     let (a, b) = (Addr::v6([0xfd; 16]), Addr::v6([0xfc; 16]));
