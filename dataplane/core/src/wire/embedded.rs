@@ -212,6 +212,26 @@ mod tests {
     }
 
     #[test]
+    fn quoted_extension_headers_are_walked_up_to_a_later_fragment() {
+        let quoted = 14 + 40 + 8;
+        for (offset, found) in [(0, true), (1, true), (8, false)] {
+            let mut frame = error(&udp("fd00::1", "fd00::2"), 100);
+            frame.splice(
+                quoted + 40..quoted + 40,
+                [proto::UDP, 0, 0, offset, 0, 0, 0, 9],
+            );
+            frame[19] += 8;
+            frame[quoted + 5] += 8;
+            frame[quoted + 6] = 44;
+            assert_eq!(
+                read(&frame).map(|e| e.src_port),
+                found.then_some(1000),
+                "{offset}"
+            );
+        }
+    }
+
+    #[test]
     fn a_packet_that_is_no_error_quotes_nothing() {
         assert_eq!(read(&udp("10.0.0.1", "10.0.0.2").build()), None);
     }

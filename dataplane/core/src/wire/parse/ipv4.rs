@@ -287,6 +287,14 @@ mod tests {
     }
 
     #[test]
+    fn a_first_fragments_udp_length_counts_what_is_still_to_come() {
+        let first = |len| changed(udp(8), |f| (f[20], f[39]) = (0x20, len));
+        assert_eq!(first(15), Err(DropReason::Malformed));
+        assert!(first(16).is_ok());
+        assert!(first(200).is_ok());
+    }
+
+    #[test]
     fn a_later_fragment_inside_the_tcp_header_is_malformed() {
         assert_eq!(fragment(tcp(0), 0x0001), Err(DropReason::Malformed));
         assert_eq!(fragment(tcp(0), 0x0002), Err(DropReason::Malformed));
