@@ -56,6 +56,11 @@ pub enum ConvertReason {
     },
 }
 
+/// An enum left unset: the number 0, which stands for no value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("is unset; use a value that the contract names")]
+pub struct Unspecified;
+
 fn or_list(sizes: &[usize]) -> String {
     let sizes: Vec<_> = sizes.iter().map(ToString::to_string).collect();
     sizes.join(" or ")

@@ -1,11 +1,16 @@
-//! Domain types: what an agent tells a dataplane.
+//! Domain types: what an agent tells a dataplane, and what a dataplane tells about itself.
 
 mod names;
 mod objects;
 mod policy;
 mod prefix;
+mod read;
 
 pub use names::{Generation, IdentityId, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName};
 pub use objects::{Endpoint, Identity, Interface, Peer, Place, Port, PortKind, Prefix};
 pub use policy::{Direction, Fallback, Policy, PolicyRow, PortBlock, Protocol, RuleIndex, Verdict};
 pub use prefix::{IpPrefix, PrefixError};
+pub use read::{
+    Capacity, Disposition, DropCount, Fill, FlowRecord, Lease, PortCounters, PortStatus,
+    SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status, Traffic,
+};

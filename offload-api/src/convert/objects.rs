@@ -1,0 +1,209 @@
+//! Ports, endpoints, identities, prefixes and peers.
+
+use super::field::{ip, ip_bytes, ips, mac, message, messages, octet, required, short};
+use super::{ConvertError, ConvertReason};
+use crate::model::{
+    Endpoint, Identity, IdentityId, Interface, IpPrefix, NodeName, Peer, Place, PodRef, PodUid,
+    PolicyId, Port, PortKind, PortName, Prefix,
+};
+use crate::proto;
+
+impl TryFrom<proto::Port> for Port {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::Port) -> Result<Self, ConvertError> {
+        use proto::port::Kind;
+        let kind = match required("kind", wire.kind)? {
+            Kind::Vf(proto::Vf { index }) => PortKind::Vf {
+                index: short("vf.index", index)?,
+            },
+            Kind::Uplink(proto::Uplink { interfaces }) => PortKind::Uplink {
+                interfaces: messages("uplink.interfaces", interfaces)?,
+            },
+            Kind::Host(proto::Unit {}) => PortKind::Host,
+        };
+        Ok(Self {
+            name: PortName(wire.name),
+            kind,
+            mac: mac("mac", &wire.mac)?,
+            mtu: short("mtu", wire.mtu)?,
+            vlan: wire.vlan.map(|vlan| short("vlan", vlan)).transpose()?,
+        })
+    }
+}
+
+impl From<Port> for proto::Port {
+    fn from(port: Port) -> Self {
+        use proto::port::Kind;
+        let kind = match port.kind {
+            PortKind::Vf { index } => Kind::Vf(proto::Vf {
+                index: index.into(),
+            }),
+            PortKind::Uplink { interfaces } => Kind::Uplink(proto::Uplink {
+                interfaces: interfaces.into_iter().map(Into::into).collect(),
+            }),
+            PortKind::Host => Kind::Host(proto::Unit {}),
+        };
+        Self {
+            name: port.name.0,
+            kind: Some(kind),
+            mac: port.mac.0.to_vec(),
+            mtu: port.mtu.into(),
+            vlan: port.vlan.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<proto::Interface> for Interface {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::Interface) -> Result<Self, ConvertError> {
+        let gateway = wire.gateway.map(|gateway| ip("gateway", &gateway));
+        Ok(Self {
+            addr: ip("addr", &wire.addr)?,
+            prefix_len: octet("prefix_len", wire.prefix_len)?,
+            gateway: gateway.transpose()?,
+        })
+    }
+}
+
+impl From<Interface> for proto::Interface {
+    fn from(interface: Interface) -> Self {
+        Self {
+            addr: ip_bytes(interface.addr),
+            prefix_len: interface.prefix_len.into(),
+            gateway: interface.gateway.map(ip_bytes),
+        }
+    }
+}
+
+impl TryFrom<proto::Endpoint> for Endpoint {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::Endpoint) -> Result<Self, ConvertError> {
+        let proto::PodRef { namespace, name } = required("pod", wire.pod)?;
+        Ok(Self {
+            pod_uid: PodUid(wire.pod_uid),
+            pod: PodRef { namespace, name },
+            port: PortName(wire.port),
+            identity: IdentityId(wire.identity),
+            policy: PolicyId(wire.policy),
+            mac: mac("mac", &wire.mac)?,
+            ips: ips("ips", &wire.ips)?,
+        })
+    }
+}
+
+impl From<Endpoint> for proto::Endpoint {
+    fn from(endpoint: Endpoint) -> Self {
+        let PodRef { namespace, name } = endpoint.pod;
+        Self {
+            pod_uid: endpoint.pod_uid.0,
+            pod: Some(proto::PodRef { namespace, name }),
+            port: endpoint.port.0,
+            identity: endpoint.identity.0,
+            policy: endpoint.policy.0,
+            mac: endpoint.mac.0.to_vec(),
+            ips: endpoint.ips.into_iter().map(ip_bytes).collect(),
+        }
+    }
+}
+
+impl TryFrom<proto::Identity> for Identity {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::Identity) -> Result<Self, ConvertError> {
+        Ok(Self {
+            id: IdentityId(wire.id),
+            label: wire.label,
+        })
+    }
+}
+
+impl From<Identity> for proto::Identity {
+    fn from(identity: Identity) -> Self {
+        Self {
+            id: identity.id.0,
+            label: identity.label,
+        }
+    }
+}
+
+impl TryFrom<proto::IpPrefix> for IpPrefix {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::IpPrefix) -> Result<Self, ConvertError> {
+        let addr = ip("addr", &wire.addr)?;
+        let len = octet("len", wire.len)?;
+        Self::new(addr, len).map_err(|why| ConvertError::new("", ConvertReason::Prefix(why)))
+    }
+}
+
+impl From<IpPrefix> for proto::IpPrefix {
+    fn from(prefix: IpPrefix) -> Self {
+        Self {
+            addr: ip_bytes(prefix.addr()),
+            len: prefix.len().into(),
+        }
+    }
+}
+
+impl TryFrom<proto::Prefix> for Prefix {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::Prefix) -> Result<Self, ConvertError> {
+        use proto::prefix::Place as Wire;
+        let place = match required("place", wire.place)? {
+            Wire::LocalPod(proto::Unit {}) => Place::LocalPod,
+            Wire::LocalNode(proto::Unit {}) => Place::LocalNode,
+            Wire::RemotePod(node) => Place::RemotePod(NodeName(node)),
+            Wire::RemoteNode(node) => Place::RemoteNode(NodeName(node)),
+            Wire::Outside(proto::Unit {}) => Place::Outside,
+            Wire::ServiceVip(proto::Unit {}) => Place::ServiceVip,
+        };
+        Ok(Self {
+            prefix: message("prefix", wire.prefix)?,
+            identity: IdentityId(wire.identity),
+            place,
+        })
+    }
+}
+
+impl From<Prefix> for proto::Prefix {
+    fn from(prefix: Prefix) -> Self {
+        use proto::prefix::Place as Wire;
+        let place = match prefix.place {
+            Place::LocalPod => Wire::LocalPod(proto::Unit {}),
+            Place::LocalNode => Wire::LocalNode(proto::Unit {}),
+            Place::RemotePod(node) => Wire::RemotePod(node.0),
+            Place::RemoteNode(node) => Wire::RemoteNode(node.0),
+            Place::Outside => Wire::Outside(proto::Unit {}),
+            Place::ServiceVip => Wire::ServiceVip(proto::Unit {}),
+        };
+        Self {
+            prefix: Some(prefix.prefix.into()),
+            identity: prefix.identity.0,
+            place: Some(place),
+        }
+    }
+}
+
+impl TryFrom<proto::Peer> for Peer {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::Peer) -> Result<Self, ConvertError> {
+        Ok(Self {
+            node: NodeName(wire.node),
+            tunnel_ips: ips("tunnel_ips", &wire.tunnel_ips)?,
+        })
+    }
+}
+
+impl From<Peer> for proto::Peer {
+    fn from(peer: Peer) -> Self {
+        Self {
+            node: peer.node.0,
+            tunnel_ips: peer.tunnel_ips.into_iter().map(ip_bytes).collect(),
+        }
+    }
+}

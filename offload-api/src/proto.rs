@@ -1,0 +1,22 @@
+//! The wire's types, client and server, as generated from `proto/sluice/offload/v1/`.
+//!
+//! Any value of them may be nonsense. [`crate::convert`] makes domain types of them, and
+//! nothing else should look inside.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code; the .proto files have the documentation"
+)]
+
+tonic::include_proto!("sluice.offload.v1");
+
+/// The contract itself, a serialized `google.protobuf.FileDescriptorSet`.
+pub const FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/sluice.offload.v1.bin"));
