@@ -1,1 +1,19 @@
 //! Applies agent transactions to the Sluice dataplane and answers its read side.
+//!
+//! Between the contract ([`sluice_offload_api`]) and the workers
+//! ([`sluice_dataplane_core::worker`]): a transaction is checked whole, compiled into a
+//! snapshot, published to every worker, and acknowledged when the last one uses it. Keys
+//! come from a driver (the node channel, a static configuration, the simulator's seed)
+//! and go to the workers; they never stand in the contract.
+//!
+//! No sockets, threads or clock: the daemon and the simulator drive the same [`Control`].
+
+mod build;
+mod control;
+mod events;
+mod indices;
+mod read;
+
+pub use control::{Control, ControlConfig, ProgramError};
+pub use events::{Event, SaConfig, SaError};
+pub use read::{End, FlowLine, PortLine, SaLine, Status, VerdictLine};

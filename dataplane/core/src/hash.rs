@@ -5,6 +5,12 @@
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashKey(pub [u64; 2]);
 
+impl core::fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("HashKey(..)")
+    }
+}
+
 /// One round: the 128-bit product of both halves folded, which mixes every input bit
 /// into every output bit (the multiply-fold of wyhash and of ahash's fallback).
 #[inline]

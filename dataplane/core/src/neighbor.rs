@@ -57,7 +57,7 @@ pub struct Waiting<F> {
 pub struct Neighbors<F> {
     slots: Box<[Option<Entry>]>,
     waiting: Vec<Waiting<F>>,
-    key: [u64; 2],
+    key: HashKey,
     scan_at: Tick,
 }
 
@@ -68,14 +68,14 @@ impl<F> Neighbors<F> {
         Self {
             slots: vec![None; NEIGHBORS_MAX].into_boxed_slice(),
             waiting: Vec::with_capacity(WAITING_MAX),
-            key: key.0,
+            key,
             scan_at: Tick(0),
         }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "halves, then masked")]
     fn home(&self, addr: Addr) -> usize {
-        HashKey(self.key).hash([addr.0 as u64, (addr.0 >> 64) as u64]) as usize
+        self.key.hash([addr.0 as u64, (addr.0 >> 64) as u64]) as usize
     }
 
     fn place(&self, addr: Addr) -> Option<usize> {

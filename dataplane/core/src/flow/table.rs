@@ -107,7 +107,7 @@ pub struct FlowTable {
     cursor: usize,
     capacity: usize,
     bucket_mask: u64,
-    hash_key: [u64; 2],
+    hash_key: HashKey,
     timeouts: Timeouts,
 }
 
@@ -125,7 +125,7 @@ impl FlowTable {
             cursor: 0,
             capacity,
             bucket_mask: buckets as u64 - 1,
-            hash_key: hash_key.0,
+            hash_key,
             timeouts,
         }
     }
@@ -150,7 +150,7 @@ impl FlowTable {
 
     #[allow(clippy::cast_possible_truncation, reason = "masked to the buckets")]
     fn bucket(&self, key: FlowKey) -> usize {
-        (key.hash(HashKey(self.hash_key)) & self.bucket_mask) as usize
+        (key.hash(self.hash_key) & self.bucket_mask) as usize
     }
 
     fn at(&self, index: u32) -> Option<&Flow> {

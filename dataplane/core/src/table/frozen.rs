@@ -16,17 +16,8 @@ pub trait FrozenKey: Copy + Eq {
 pub struct FrozenMap<K, V> {
     slots: Box<[Option<(K, V)>]>,
     mask: usize,
-    key: HashKeyDebug,
+    key: HashKey,
     len: usize,
-}
-
-#[derive(Clone, Copy)]
-struct HashKeyDebug(HashKey);
-
-impl core::fmt::Debug for HashKeyDebug {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("HashKey(..)")
-    }
 }
 
 impl<K: FrozenKey, V: Copy> FrozenMap<K, V> {
@@ -46,7 +37,7 @@ impl<K: FrozenKey, V: Copy> FrozenMap<K, V> {
         let mut map = Self {
             slots: vec![None; size].into_boxed_slice(),
             mask: size - 1,
-            key: HashKeyDebug(key),
+            key,
             len: 0,
         };
         for &(k, v) in entries {
@@ -66,7 +57,7 @@ impl<K: FrozenKey, V: Copy> FrozenMap<K, V> {
         reason = "masked to the table's size"
     )]
     fn home(&self, k: K) -> usize {
-        self.key.0.hash(k.words()) as usize & self.mask
+        self.key.hash(k.words()) as usize & self.mask
     }
 
     /// The value of a key.

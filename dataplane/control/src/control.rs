@@ -1,0 +1,400 @@
+//! The control side of a dataplane.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
+use sluice_dataplane_core::command::{Command, FlowPage, Reply};
+use sluice_dataplane_core::counters::Counter;
+use sluice_dataplane_core::hash::HashKey;
+use sluice_dataplane_core::publish::PublishError;
+use sluice_dataplane_core::sad::{Inbound, Outbound};
+use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
+use sluice_dataplane_core::worker::WorkerHandle;
+use sluice_offload_api::model::{Generation, NodeName, PortName};
+use sluice_offload_api::refusal::Refusal;
+use sluice_offload_api::state::State;
+use sluice_offload_api::transaction::Transaction;
+
+use crate::build::Build;
+use crate::events::{Event, SaConfig, SaError};
+use crate::indices::{EndpointGenerations, PeerNumbers, PortNames};
+use crate::read::{FlowLine, Namer, PortLine, SaLine, Status, VerdictLine};
+
+/// Flows and SAs asked of a worker in one command.
+const PAGE: usize = 1024;
+
+/// What a [`Control`] is made with.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// The names of the worker's ports, in its order.
+    pub ports: Vec<PortName>,
+    /// The key of its tables' hashes, drawn at boot.
+    pub hash_key: [u64; 2],
+}
+
+/// Why a transaction was not taken; nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// It is wrong.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The one before it isn't in force yet.
+    #[error("generation {pending} is still on its way to the worker; wait for its Ack")]
+    Pending {
+        /// The generation in between.
+        pending: Generation,
+    },
+    /// The worker doesn't take it.
+    #[error("the worker takes no snapshot")]
+    Worker(#[from] PublishError),
+}
+
+#[derive(Debug)]
+struct Pending {
+    state: State,
+    added: Vec<NodeName>,
+    removed: Vec<(NodeName, PeerIndex)>,
+}
+
+/// The control side of a dataplane with one worker.
+#[derive(Debug)]
+pub struct Control {
+    ports: PortNames,
+    hash_key: HashKey,
+    worker: WorkerHandle,
+    state: State,
+    pending: Option<Pending>,
+    peers: PeerNumbers,
+    generations: EndpointGenerations,
+    snapshot: Arc<Snapshot>,
+    inbound: BTreeMap<Spi, NodeName>,
+    events: VecDeque<Event>,
+    flows: Vec<FlowLine>,
+    flows_done: bool,
+    sas: Option<Vec<SaLine>>,
+}
+
+impl Control {
+    /// A dataplane that was told nothing yet: every port is closed.
+    #[must_use]
+    pub fn new(config: ControlConfig, worker: WorkerHandle) -> Self {
+        let ports = PortNames::new(config.ports);
+        Self {
+            snapshot: Arc::new(Snapshot::closed(ports.len())),
+            ports,
+            hash_key: HashKey(config.hash_key),
+            worker,
+            state: State::default(),
+            pending: None,
+            peers: PeerNumbers::default(),
+            generations: EndpointGenerations::default(),
+            inbound: BTreeMap::new(),
+            events: VecDeque::new(),
+            flows: Vec::new(),
+            flows_done: false,
+            sas: None,
+        }
+    }
+
+    /// The state that every worker uses.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes a transaction: checks it whole, compiles it, sends it to the worker.
+    /// [`Event::Applied`] follows when the worker uses it.
+    ///
+    /// # Errors
+    /// [`ProgramError`]; what was in force stays.
+    pub fn program(&mut self, tx: &Transaction) -> Result<(), ProgramError> {
+        if let Some(pending) = &self.pending {
+            return Err(ProgramError::Pending {
+                pending: pending.state.generation,
+            });
+        }
+        let next = self.state.apply(tx)?;
+        let mut peers = self.peers.clone();
+        let removed = peers.renew(&next);
+        let mut generations = self.generations.clone();
+        generations.renew(&self.state, &next);
+        let build = Build {
+            ports: &self.ports,
+            peers: &peers,
+            generations: &generations,
+            hash_key: self.hash_key,
+        };
+        let snapshot = Arc::new(build.snapshot(&next)?);
+        self.worker.snapshots.publish(Arc::clone(&snapshot))?;
+
+        let moved = |node: &NodeName| {
+            let tunnel = |s: &Snapshot, p: &PeerNumbers| s.peer(p.index(node)?);
+            tunnel(&self.snapshot, &self.peers) != tunnel(&snapshot, &peers)
+        };
+        let added = next
+            .peers
+            .keys()
+            .filter(|node| moved(node))
+            .cloned()
+            .collect();
+        self.peers = peers;
+        self.generations = generations;
+        self.snapshot = snapshot;
+        self.pending = Some(Pending {
+            state: next,
+            added,
+            removed,
+        });
+        Ok(())
+    }
+
+    /// Looks at what the worker has done since.
+    pub fn poll(&mut self) {
+        if self.worker.snapshots.reclaim()
+            && let Some(pending) = self.pending.take()
+        {
+            self.adopt(pending);
+        }
+        while let Some(reply) = self.worker.commands.next_reply() {
+            self.note(reply);
+        }
+    }
+
+    /// The next thing that happened; call until `None`.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn adopt(&mut self, pending: Pending) {
+        self.state = pending.state;
+        for (node, index) in pending.removed {
+            let spis: Vec<_> = self
+                .inbound
+                .iter()
+                .filter(|(_, n)| **n == node)
+                .map(|(s, _)| *s)
+                .collect();
+            for spi in spis {
+                self.inbound.remove(&spi);
+                self.retire(Command::RetireInbound(spi));
+            }
+            self.retire(Command::RetireOutbound(index));
+            self.events.push_back(Event::PeerRemoved(node));
+        }
+        self.events
+            .extend(pending.added.into_iter().map(Event::PeerAdded));
+        self.events.push_back(Event::Applied(self.state.generation));
+    }
+
+    /// Retiring can't wait: a full queue means a worker that doesn't poll, and then
+    /// nothing passes that could be wrong. The SA's peer number stays taken.
+    fn retire(&mut self, command: Command) {
+        drop(self.worker.commands.send(command));
+    }
+
+    fn note(&mut self, reply: Reply) {
+        match reply {
+            Reply::InboundInstalled(spi) => {
+                if let Some(node) = self.inbound.get(&spi).cloned() {
+                    self.events.push_back(Event::InboundInstalled(node, spi));
+                }
+            }
+            Reply::OutboundInstalled(peer, spi, _replaced) => {
+                if let Some(node) = self.peers.node(peer).cloned() {
+                    self.events.push_back(Event::OutboundInstalled(node, spi));
+                }
+            }
+            Reply::InboundRefused(refused) => {
+                let spi = refused.sa.spi();
+                if let Some(node) = self.peers.node(refused.peer).cloned() {
+                    self.events.push_back(Event::SaRefused(node, spi));
+                }
+            }
+            Reply::OutboundRefused(refused) => {
+                let node = NodeName(String::new());
+                self.events
+                    .push_back(Event::SaRefused(node, refused.sa.spi()));
+            }
+            Reply::InboundRetired(..) => {}
+            Reply::OutboundRetired(peer, _) => self.peers.release(peer),
+            Reply::Flows(page) => {
+                let namer = Self::namer(&self.state, &self.ports, &self.peers);
+                self.flows.extend(page.flows.iter().map(|f| namer.flow(f)));
+                self.flows_done = page.done;
+                if !page.done {
+                    self.ask_flows(page.cursor);
+                }
+            }
+            Reply::Sas(sas) => {
+                let namer = Self::namer(&self.state, &self.ports, &self.peers);
+                self.sas = Some(sas.iter().map(|s| namer.sa(s)).collect());
+            }
+        }
+    }
+
+    /// Installs a receiving SA from a peer. [`Event::InboundInstalled`] follows.
+    ///
+    /// # Errors
+    /// [`SaError`]; nothing has changed.
+    pub fn install_inbound(&mut self, node: &NodeName, config: SaConfig) -> Result<(), SaError> {
+        let peer = self.peer(node)?;
+        let spi = config.spi;
+        let sa = Box::new(InboundSa::new(spi, config.key, config.esn, config.window)?);
+        self.worker
+            .commands
+            .send(Command::InstallInbound(Inbound { sa, peer }))
+            .map_err(|_| SaError::Busy)?;
+        self.inbound.insert(spi, node.clone());
+        Ok(())
+    }
+
+    /// Puts a sending SA to a peer in force. [`Event::OutboundInstalled`] follows.
+    ///
+    /// # Errors
+    /// [`SaError`]; nothing has changed.
+    pub fn install_outbound(&mut self, node: &NodeName, config: SaConfig) -> Result<(), SaError> {
+        let peer = self.peer(node)?;
+        let outer = self
+            .outer(peer)
+            .ok_or_else(|| SaError::NoTunnel { node: node.clone() })?;
+        let sa = Box::new(OutboundSa::new(config.spi, config.key, config.esn));
+        let tunnel = Tunnel {
+            outer,
+            udp_encap: config.udp_encap,
+        };
+        self.worker
+            .commands
+            .send(Command::InstallOutbound(peer, Outbound { sa, tunnel }))
+            .map_err(|_| SaError::Busy)
+    }
+
+    /// Takes a receiving SA out of use.
+    ///
+    /// # Errors
+    /// [`SaError::Busy`].
+    pub fn retire_inbound(&mut self, spi: Spi) -> Result<(), SaError> {
+        self.worker
+            .commands
+            .send(Command::RetireInbound(spi))
+            .map_err(|_| SaError::Busy)?;
+        self.inbound.remove(&spi);
+        Ok(())
+    }
+
+    fn peer(&self, node: &NodeName) -> Result<PeerIndex, SaError> {
+        self.peers
+            .index(node)
+            .ok_or_else(|| SaError::UnknownPeer { node: node.clone() })
+    }
+
+    fn outer(&self, peer: PeerIndex) -> Option<Outer> {
+        let dst = self.snapshot.peer(peer)?.tunnel;
+        let src = self.snapshot.interface_for(dst)?.addr;
+        Some(if dst.is_v4() {
+            Outer::V4 {
+                src: src.to_v4(),
+                dst: dst.to_v4(),
+            }
+        } else {
+            Outer::V6 {
+                src: src.to_v6(),
+                dst: dst.to_v6(),
+            }
+        })
+    }
+
+    const fn namer<'a>(
+        state: &'a State,
+        ports: &'a PortNames,
+        peers: &'a PeerNumbers,
+    ) -> Namer<'a> {
+        Namer {
+            state,
+            ports,
+            peers,
+        }
+    }
+
+    /// How the dataplane is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let counters = &self.worker.counters;
+        Status {
+            applied: self.state.generation,
+            pending: self.pending.as_ref().map(|p| p.state.generation),
+            endpoints: self.state.endpoints.len(),
+            peers: self.state.peers.len(),
+            flows: counters.flows.read(),
+            sealed: counters.sealed.read(),
+            opened: counters.opened.read(),
+        }
+    }
+
+    /// Every port's counters.
+    #[must_use]
+    pub fn port_counters(&self) -> Vec<PortLine> {
+        let counters = &self.worker.counters;
+        self.ports
+            .iter()
+            .zip(0u16..)
+            .map(|(name, index)| {
+                let one = core::iter::once(counters.port(PortIndex(index)));
+                PortLine::sum(name.clone(), one)
+            })
+            .collect()
+    }
+
+    /// Frames by flow table outcome: hit, miss, judged again.
+    #[must_use]
+    pub fn flow_counters(&self) -> [u64; 3] {
+        let c = &self.worker.counters;
+        [&c.flow_hit, &c.flow_miss, &c.flow_stale].map(Counter::read)
+    }
+
+    /// The next verdict.
+    #[must_use]
+    pub fn next_verdict(&mut self) -> Option<VerdictLine> {
+        let record = self.worker.verdicts.next()?;
+        Some(Self::namer(&self.state, &self.ports, &self.peers).verdict(&record))
+    }
+
+    /// Asks the worker for its flows; [`Self::flows`] has them after some polls.
+    pub fn request_flows(&mut self) {
+        self.flows.clear();
+        self.flows_done = false;
+        self.ask_flows(0);
+    }
+
+    fn ask_flows(&mut self, cursor: usize) {
+        let page = FlowPage {
+            cursor,
+            flows: Vec::with_capacity(PAGE),
+            done: false,
+        };
+        drop(self.worker.commands.send(Command::ReadFlows(page)));
+    }
+
+    /// The flows asked for, when all of them are there.
+    #[must_use]
+    pub fn flows(&self) -> Option<&[FlowLine]> {
+        self.flows_done.then_some(self.flows.as_slice())
+    }
+
+    /// Asks the worker for its SAs; [`Self::sas`] has them after a poll.
+    pub fn request_sas(&mut self) {
+        self.sas = None;
+        let room = 2 * (self.inbound.len() + self.peers.len() + 1);
+        drop(
+            self.worker
+                .commands
+                .send(Command::ReadSas(Vec::with_capacity(room))),
+        );
+    }
+
+    /// The SAs asked for.
+    #[must_use]
+    pub fn sas(&self) -> Option<&[SaLine]> {
+        self.sas.as_deref()
+    }
+}

@@ -1,0 +1,137 @@
+//! The numbers that workers know things by, kept stable from generation to generation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex};
+use sluice_offload_api::model::{Endpoint, NodeName, PodUid, PortName};
+use sluice_offload_api::state::State;
+
+/// Names of the ports that this dataplane has, in the workers' order.
+#[derive(Clone, Debug)]
+pub(crate) struct PortNames(Vec<PortName>);
+
+impl PortNames {
+    pub(crate) fn new(names: Vec<PortName>) -> Self {
+        Self(names)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn index(&self, name: &PortName) -> Option<PortIndex> {
+        let at = self.0.iter().position(|n| n == name)?;
+        u16::try_from(at).ok().map(PortIndex)
+    }
+
+    pub(crate) fn name(&self, index: PortIndex) -> Option<&PortName> {
+        self.0.get(usize::from(index.0))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &PortName> {
+        self.0.iter()
+    }
+}
+
+/// Peers' numbers. One is used again only after the SAs of the peer that had it are gone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerNumbers {
+    by_node: BTreeMap<NodeName, PeerIndex>,
+    /// Numbers of peers that left, until [`Self::release`].
+    leaving: BTreeSet<PeerIndex>,
+    free: BTreeSet<PeerIndex>,
+    next: u16,
+}
+
+impl PeerNumbers {
+    /// Gives numbers to the peers of a state and takes them from those that left, which
+    /// are returned.
+    pub(crate) fn renew(&mut self, state: &State) -> Vec<(NodeName, PeerIndex)> {
+        let gone: Vec<_> = self
+            .by_node
+            .iter()
+            .filter(|(node, _)| !state.peers.contains_key(*node))
+            .map(|(node, index)| (node.clone(), *index))
+            .collect();
+        for (node, index) in &gone {
+            self.by_node.remove(node);
+            self.leaving.insert(*index);
+        }
+        for node in state.peers.keys() {
+            if !self.by_node.contains_key(node) {
+                let index = self.free.pop_first().unwrap_or_else(|| {
+                    let fresh = PeerIndex(self.next);
+                    self.next = self.next.saturating_add(1);
+                    fresh
+                });
+                self.by_node.insert(node.clone(), index);
+            }
+        }
+        gone
+    }
+
+    /// The SAs of a peer that left are gone.
+    pub(crate) fn release(&mut self, index: PeerIndex) {
+        if self.leaving.remove(&index) {
+            self.free.insert(index);
+        }
+    }
+
+    pub(crate) fn index(&self, node: &NodeName) -> Option<PeerIndex> {
+        self.by_node.get(node).copied()
+    }
+
+    pub(crate) fn node(&self, index: PeerIndex) -> Option<&NodeName> {
+        self.by_node
+            .iter()
+            .find(|(_, i)| **i == index)
+            .map(|(node, _)| node)
+    }
+
+    /// One more than the highest number given out.
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.next)
+    }
+}
+
+/// Endpoints' generations: a new number whenever anything that an endpoint's flows were
+/// judged by has changed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EndpointGenerations {
+    current: BTreeMap<PodUid, u32>,
+    last: u32,
+}
+
+impl EndpointGenerations {
+    /// Moves on from one state to the next.
+    ///
+    /// What all flows read (prefixes, identities, peers, ports) moves every endpoint; a
+    /// policy only those that it judges. Coarser than it could be, never too fine.
+    pub(crate) fn renew(&mut self, before: &State, after: &State) {
+        let shared_same = before.prefixes == after.prefixes
+            && before.peers == after.peers
+            && before.ports == after.ports;
+        let same = |endpoint: &Endpoint| {
+            shared_same
+                && before.endpoints.get(&endpoint.pod_uid) == Some(endpoint)
+                && before.policies.get(&endpoint.policy) == after.policies.get(&endpoint.policy)
+        };
+        let mut next = BTreeMap::new();
+        for (uid, endpoint) in &after.endpoints {
+            let generation = match self.current.get(uid) {
+                Some(&held) if same(endpoint) => held,
+                _ => {
+                    // 2^32 changes are 136 years of one a second.
+                    self.last = self.last.wrapping_add(1).max(1);
+                    self.last
+                }
+            };
+            next.insert(uid.clone(), generation);
+        }
+        self.current = next;
+    }
+
+    pub(crate) fn of(&self, uid: &PodUid) -> u32 {
+        self.current.get(uid).copied().unwrap_or(0)
+    }
+}
