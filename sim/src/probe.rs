@@ -1,0 +1,136 @@
+//! Questions asked with real frames, and their answers.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use sluice_offload_api::model::{Direction, Protocol, Verdict};
+
+/// An address family.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+}
+
+/// Who a probe is from or to. Written `namespace/pod`, `node:NAME` or an IP address.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Party {
+    /// A pod.
+    Pod {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
+    /// A node itself.
+    Node(String),
+    /// A host outside the cluster.
+    Outside(IpAddr),
+}
+
+/// A destination port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ProbePort {
+    /// By number, 1 to 65535.
+    Number(u16),
+    /// By the name that the destination pod gave it.
+    Name(String),
+}
+
+/// One question: can `from` reach `to`?
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Probe {
+    /// The initiator.
+    pub from: Party,
+    /// The responder.
+    pub to: Party,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The destination port; none for ICMP.
+    pub port: Option<ProbePort>,
+    /// The family; by default that of the initiator's first address.
+    pub family: Option<Family>,
+    /// The answer that is right, if the asker knows.
+    pub expect: Option<Verdict>,
+}
+
+/// What the frames showed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Observation {
+    /// Allow if the answer's payload came back.
+    pub verdict: Verdict,
+    /// The side whose policy denied.
+    pub at: Option<Direction>,
+    /// The rule that decided, by the dataplanes' own records.
+    pub rule: Option<String>,
+    /// Whether the probe's frames crossed the wire, and all of them inside ESP.
+    pub encrypted: bool,
+    /// The port the name stood for.
+    pub port: Option<u16>,
+    /// The family that was used.
+    pub family: Family,
+}
+
+/// A probe that can't be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// No such pod.
+    #[error("there is no pod {namespace}/{name}")]
+    NoPod {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
+    /// No such node.
+    #[error("there is no node {name}")]
+    NoNode {
+        /// Name.
+        name: String,
+    },
+    /// An end without an address of the family.
+    #[error("{party} has no {family:?} address")]
+    NoAddress {
+        /// The end as written.
+        party: String,
+        /// The family asked for.
+        family: Family,
+    },
+    /// A port name that the destination doesn't have.
+    #[error("{party} has no {protocol:?} port named `{port}`")]
+    NoPort {
+        /// The destination.
+        party: String,
+        /// The protocol.
+        protocol: Protocol,
+        /// The name.
+        port: String,
+    },
+    /// Both ends outside the cluster.
+    #[error("both ends are outside the cluster: nothing here sees such a packet")]
+    BothOutside,
+}
+
+impl core::fmt::Display for Party {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Pod { namespace, name } => write!(f, "{namespace}/{name}"),
+            Self::Node(name) => write!(f, "node:{name}"),
+            Self::Outside(ip) => ip.fmt(f),
+        }
+    }
+}
