@@ -16,3 +16,6 @@ mod read;
 pub use assemble::Assembler;
 pub use error::{ConvertError, ConvertReason, Unspecified};
 pub use program::to_requests;
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,8 @@ use super::field::{
     enumerate, enumeration, ip, ip_bytes, message, messages, octet, octets, required, short,
 };
 use crate::model::{
-    Capacity, Direction, Disposition, DropCount, Fill, FlowRecord, Generation, IdentityId, Lease,
-    NodeName, PodUid, PortCounters, PortName, PortStatus, SaAlgorithm, SaDirection, SaFingerprint,
-    SaRecord, Status, Traffic,
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, Generation, Lease, NodeName,
+    PortCounters, PortName, PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
 };
 use crate::proto;
 
@@ -15,6 +14,14 @@ enumerate!(proto::Lease, Lease {
     Never <=> Never,
     Held <=> Held,
     Expired <=> Expired,
+});
+
+enumerate!(proto::FlowState, FlowState {
+    Opening <=> Opening,
+    Established <=> Established,
+    ClosingInitiator <=> ClosingInitiator,
+    ClosingResponder <=> ClosingResponder,
+    Closed <=> Closed,
 });
 
 enumerate!(proto::SaDirection, SaDirection {
@@ -40,6 +47,8 @@ impl TryFrom<proto::StatusResponse> for Status {
             uptime_ms: wire.uptime_ms,
             capacity: message("capacity", wire.capacity)?,
             ports: messages("ports", wire.ports)?,
+            pending: wire.pending.map(Generation),
+            flows: wire.flows,
         })
     }
 }
@@ -55,6 +64,8 @@ impl From<Status> for proto::StatusResponse {
             uptime_ms: status.uptime_ms,
             capacity: Some(status.capacity.into()),
             ports: status.ports.into_iter().map(Into::into).collect(),
+            pending: status.pending.map(|generation| generation.0),
+            flows: status.flows,
         }
     }
 }
@@ -125,6 +136,10 @@ impl TryFrom<proto::PortCounters> for PortCounters {
             tx_frames: wire.tx_frames,
             tx_bytes: wire.tx_bytes,
             drops: messages("drops", wire.drops)?,
+            forwarded: wire.forwarded,
+            consumed: wire.consumed,
+            waiting: wire.waiting,
+            originated: wire.originated,
         })
     }
 }
@@ -138,6 +153,10 @@ impl From<PortCounters> for proto::PortCounters {
             tx_frames: counters.tx_frames,
             tx_bytes: counters.tx_bytes,
             drops: counters.drops.into_iter().map(Into::into).collect(),
+            forwarded: counters.forwarded,
+            consumed: counters.consumed,
+            waiting: counters.waiting,
+            originated: counters.originated,
         }
     }
 }
@@ -158,69 +177,65 @@ impl From<DropCount> for proto::DropCount {
     }
 }
 
+impl TryFrom<proto::FlowEnd> for FlowEnd {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::FlowEnd) -> Result<Self, ConvertError> {
+        use proto::flow_end::End as Wire;
+        Ok(match required("end", wire.end)? {
+            Wire::Port(name) => Self::Port(PortName(name)),
+            Wire::Node(name) => Self::Node(NodeName(name)),
+            Wire::Gone(proto::Unit {}) => Self::Gone,
+        })
+    }
+}
+
+impl From<FlowEnd> for proto::FlowEnd {
+    fn from(end: FlowEnd) -> Self {
+        use proto::flow_end::End as Wire;
+        let end = match end {
+            FlowEnd::Port(name) => Wire::Port(name.0),
+            FlowEnd::Node(name) => Wire::Node(name.0),
+            FlowEnd::Gone => Wire::Gone(proto::Unit {}),
+        };
+        Self { end: Some(end) }
+    }
+}
+
 impl TryFrom<proto::Flow> for FlowRecord {
     type Error = ConvertError;
 
     fn try_from(wire: proto::Flow) -> Result<Self, ConvertError> {
-        use proto::flow::Disposition as Wire;
-        let direction: Direction = enumeration::<proto::Direction, _>("direction", wire.direction)?;
-        let disposition = match required("disposition", wire.disposition)? {
-            Wire::Discard(proto::Unit {}) => Disposition::Discard,
-            Wire::Bypass(proto::Unit {}) => Disposition::Bypass,
-            Wire::Protect(node) => Disposition::Protect(NodeName(node)),
-        };
         Ok(Self {
-            endpoint: PodUid(wire.endpoint),
-            direction,
             protocol: octet("protocol", wire.protocol)?,
             src: ip("src", &wire.src)?,
             dst: ip("dst", &wire.dst)?,
             src_port: short("src_port", wire.src_port)?,
             dst_port: short("dst_port", wire.dst_port)?,
-            peer: IdentityId(wire.peer),
-            disposition,
+            initiator: message("initiator", wire.initiator)?,
+            responder: message("responder", wire.responder)?,
+            state: enumeration::<proto::FlowState, _>("state", wire.state)?,
             rule: wire.rule,
-            generation: Generation(wire.generation),
-            forward: Traffic {
-                packets: wire.forward_packets,
-                bytes: wire.forward_bytes,
-            },
-            reverse: Traffic {
-                packets: wire.reverse_packets,
-                bytes: wire.reverse_bytes,
-            },
-            age_ms: wire.age_ms,
-            idle_ms: wire.idle_ms,
+            forward_packets: wire.forward_packets,
+            reverse_packets: wire.reverse_packets,
         })
     }
 }
 
 impl From<FlowRecord> for proto::Flow {
     fn from(flow: FlowRecord) -> Self {
-        use proto::flow::Disposition as Wire;
-        let disposition = match flow.disposition {
-            Disposition::Discard => Wire::Discard(proto::Unit {}),
-            Disposition::Bypass => Wire::Bypass(proto::Unit {}),
-            Disposition::Protect(node) => Wire::Protect(node.0),
-        };
         Self {
-            endpoint: flow.endpoint.0,
-            direction: proto::Direction::from(flow.direction).into(),
             protocol: flow.protocol.into(),
             src: ip_bytes(flow.src),
             dst: ip_bytes(flow.dst),
             src_port: flow.src_port.into(),
             dst_port: flow.dst_port.into(),
-            peer: flow.peer.0,
-            disposition: Some(disposition),
+            initiator: Some(flow.initiator.into()),
+            responder: Some(flow.responder.into()),
+            state: proto::FlowState::from(flow.state).into(),
             rule: flow.rule,
-            generation: flow.generation.0,
-            forward_packets: flow.forward.packets,
-            forward_bytes: flow.forward.bytes,
-            reverse_packets: flow.reverse.packets,
-            reverse_bytes: flow.reverse.bytes,
-            age_ms: flow.age_ms,
-            idle_ms: flow.idle_ms,
+            forward_packets: flow.forward_packets,
+            reverse_packets: flow.reverse_packets,
         }
     }
 }
@@ -232,17 +247,12 @@ impl TryFrom<proto::Sa> for SaRecord {
         let fingerprint = octets("fingerprint", &wire.fingerprint, "a fingerprint", &[8])?;
         Ok(Self {
             spi: wire.spi,
-            peer: NodeName(wire.peer),
+            peer: wire.peer.map(NodeName),
             direction: enumeration::<proto::SaDirection, _>("direction", wire.direction)?,
             algorithm: enumeration::<proto::SaAlgorithm, _>("algorithm", wire.algorithm)?,
             fingerprint: SaFingerprint(fingerprint),
-            local: ip("local", &wire.local)?,
-            remote: ip("remote", &wire.remote)?,
-            sequence: wire.sequence,
-            traffic: Traffic {
-                packets: wire.packets,
-                bytes: wire.bytes,
-            },
+            packets: wire.packets,
+            bytes: wire.bytes,
             age_ms: wire.age_ms,
         })
     }
@@ -252,15 +262,12 @@ impl From<SaRecord> for proto::Sa {
     fn from(sa: SaRecord) -> Self {
         Self {
             spi: sa.spi,
-            peer: sa.peer.0,
+            peer: sa.peer.map(|node| node.0),
             direction: proto::SaDirection::from(sa.direction).into(),
             algorithm: proto::SaAlgorithm::from(sa.algorithm).into(),
             fingerprint: sa.fingerprint.0.to_vec(),
-            local: ip_bytes(sa.local),
-            remote: ip_bytes(sa.remote),
-            sequence: sa.sequence,
-            packets: sa.traffic.packets,
-            bytes: sa.traffic.bytes,
+            packets: sa.packets,
+            bytes: sa.bytes,
             age_ms: sa.age_ms,
         }
     }

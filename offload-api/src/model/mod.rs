@@ -11,6 +11,6 @@ pub use objects::{Endpoint, Identity, Interface, Peer, Place, Port, PortKind, Pr
 pub use policy::{Direction, Fallback, Policy, PolicyRow, PortBlock, Protocol, RuleIndex, Verdict};
 pub use prefix::{IpPrefix, PrefixError};
 pub use read::{
-    Capacity, Disposition, DropCount, Fill, FlowRecord, Lease, PortCounters, PortStatus,
-    SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status, Traffic,
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, Lease, PortCounters, PortStatus,
+    SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
 };

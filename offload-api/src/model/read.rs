@@ -5,7 +5,7 @@ use core::fmt;
 use core::net::IpAddr;
 use serde::{Serialize, Serializer};
 
-use super::{Direction, Generation, IdentityId, NodeName, PodUid, PortName};
+use super::{Generation, NodeName, PortName};
 
 /// The dataplane as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -26,6 +26,10 @@ pub struct Status {
     pub capacity: Capacity,
     /// The ports it has, told of or not.
     pub ports: Vec<PortStatus>,
+    /// A generation that is on its way to the workers.
+    pub pending: Option<Generation>,
+    /// Flows in all workers' tables.
+    pub flows: u64,
 }
 
 /// The agent's heartbeat, as the dataplane sees it.
@@ -93,6 +97,25 @@ pub struct PortCounters {
     pub tx_bytes: u64,
     /// Frames dropped, by reason; reasons that never happened are left out.
     pub drops: Vec<DropCount>,
+    /// Received frames that left by some port.
+    pub forwarded: u64,
+    /// Received frames that were for the dataplane itself: ARP, ND.
+    pub consumed: u64,
+    /// Received frames that wait for a next hop.
+    pub waiting: u64,
+    /// Sent frames that are the dataplane's own.
+    pub originated: u64,
+}
+
+impl PortCounters {
+    /// Received frames that nothing accounts for: 0, or a frame was lost in silence.
+    #[must_use]
+    pub fn unaccounted(&self) -> i128 {
+        let drops: i128 = self.drops.iter().map(|it| i128::from(it.frames)).sum();
+        let [rx, forwarded, consumed, waiting] =
+            [self.rx_frames, self.forwarded, self.consumed, self.waiting].map(i128::from);
+        rx - forwarded - consumed - waiting - drops
+    }
 }
 
 /// Drops for one reason.
@@ -105,60 +128,59 @@ pub struct DropCount {
     pub frames: u64,
 }
 
-/// A flow, as one endpoint has it. Two endpoints of one dataplane each have their own.
+/// Where an end of a flow is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowEnd {
+    /// In clear by a port.
+    Port(PortName),
+    /// Through ESP with a node.
+    Node(NodeName),
+    /// A port or node that is gone since.
+    Gone,
+}
+
+/// How far a flow has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowState {
+    /// Only the initiator has spoken.
+    Opening,
+    /// Both have.
+    Established,
+    /// TCP: the initiator sent FIN.
+    ClosingInitiator,
+    /// TCP: the responder sent FIN.
+    ClosingResponder,
+    /// TCP: both sent FIN, or one RST.
+    Closed,
+}
+
+/// A flow. The initiator is who sent its first packet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct FlowRecord {
-    /// The endpoint.
-    pub endpoint: PodUid,
-    /// `Egress` if the endpoint opened it.
-    pub direction: Direction,
     /// IP protocol number.
     pub protocol: u8,
-    /// Address of who opened it.
+    /// The initiator's address.
     pub src: IpAddr,
-    /// The other address, of the same family.
+    /// The responder's address, of the same family.
     pub dst: IpAddr,
-    /// Port of who opened it; for ICMP the identifier; else 0.
+    /// The initiator's port; for ICMP the identifier; 0 where there is none.
     pub src_port: u16,
-    /// The other port; for ICMP type * 256 + code; else 0.
+    /// The responder's port; for ICMP the identifier; 0 where there is none.
     pub dst_port: u16,
-    /// The identity at the other end.
-    pub peer: IdentityId,
-    /// What happens to its packets.
-    pub disposition: Disposition,
-    /// The name of the rule that decided.
-    pub rule: String,
-    /// The generation it was last judged under.
-    pub generation: Generation,
-    /// From who opened it.
-    pub forward: Traffic,
-    /// To who opened it.
-    pub reverse: Traffic,
-    /// Milliseconds since its first packet.
-    pub age_ms: u64,
-    /// Milliseconds since its last packet.
-    pub idle_ms: u64,
-}
-
-/// What happens to a flow's packets.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Disposition {
-    /// They are dropped.
-    Discard,
-    /// They pass as they are.
-    Bypass,
-    /// They pass encrypted, to or from this node.
-    Protect(NodeName),
-}
-
-/// How much went one way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct Traffic {
-    /// Packets.
-    pub packets: u64,
-    /// Their bytes, from the IP header on.
-    pub bytes: u64,
+    /// Where the initiator is.
+    pub initiator: FlowEnd,
+    /// Where the responder is.
+    pub responder: FlowEnd,
+    /// How far it has come.
+    pub state: FlowState,
+    /// The name of the rule that allowed it; `None`: no policy was asked.
+    pub rule: Option<String>,
+    /// Packets from the initiator, modulo 2^32.
+    pub forward_packets: u64,
+    /// Packets from the responder, modulo 2^32.
+    pub reverse_packets: u64,
 }
 
 /// Which way an SA goes.
@@ -203,22 +225,18 @@ impl Serialize for SaFingerprint {
 pub struct SaRecord {
     /// Its SPI; the low bits are the number of the child.
     pub spi: u32,
-    /// The other node.
-    pub peer: NodeName,
+    /// The other node; `None`: it is gone since.
+    pub peer: Option<NodeName>,
     /// Which way it goes.
     pub direction: SaDirection,
     /// How it protects.
     pub algorithm: SaAlgorithm,
     /// Tells its secret from others.
     pub fingerprint: SaFingerprint,
-    /// Our address.
-    pub local: IpAddr,
-    /// The peer's address.
-    pub remote: IpAddr,
-    /// The highest 64-bit sequence number sent, or seen and verified.
-    pub sequence: u64,
-    /// Packets and bytes of what is inside, from the inner IP header on.
-    pub traffic: Traffic,
-    /// Milliseconds since it was made.
-    pub age_ms: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of what is inside, from the inner IP header on.
+    pub bytes: u64,
+    /// Milliseconds since it was made; `None`: not known.
+    pub age_ms: Option<u64>,
 }

@@ -1,6 +1,14 @@
 //! For tests of this crate and, under the feature `testing`, of others: a small valid
-//! state, and strategies that make any value of any type.
+//! state, random valid states, and strategies that make any value of any type, valid
+//! together or not.
 
+mod any;
 mod sample;
+mod world;
 
+pub use any::{
+    answer, endpoint, flow, identity, interface, ip_prefix, key, mac, object, op, peer, place,
+    policy, policy_row, port, port_block, port_counters, prefix, sa, status, transaction,
+};
 pub use sample::sample;
+pub use world::state;
