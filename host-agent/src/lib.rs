@@ -1,1 +1,4 @@
-//! The pure core of the Sluice host agent: manifests, identities, policy compiler, VF bindings, reconciler.
+//! The pure core of the Sluice host agent: what a cluster wants, as what a dataplane does.
+
+pub mod cluster;
+pub mod evaluate;

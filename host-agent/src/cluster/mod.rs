@@ -1,0 +1,75 @@
+//! What the cluster is: namespaces, nodes, pods, policies and service addresses.
+//!
+//! The maps are public and may be changed at any time; nothing is cached from them. The
+//! simulator places pods and gives them addresses here before its agents look.
+
+mod addresses;
+mod objects;
+mod policy;
+mod selector;
+
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+pub use addresses::{AddressIndex, AddressTaken, Holder};
+pub use objects::{ContainerPort, Namespace, NamespacedName, Node, Pod, Service};
+pub use policy::{NetworkPolicy, Peer, PortRule, PortSpec, Rule};
+pub use selector::{LabelSelector, Labels, Operator, Requirement};
+use sluice_offload_api::model::{NodeName, PodRef};
+
+/// The label that every namespace has and that holds its name.
+pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// Everything the agent knows of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// Namespaces by name. One that is only referred to needs no entry.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<NodeName, Node>,
+    /// Pods by namespace and name.
+    pub pods: BTreeMap<PodRef, Pod>,
+    /// NetworkPolicies. The order of the keys, namespace before name, is the order in
+    /// which rules are tried and named.
+    pub policies: BTreeMap<NamespacedName, NetworkPolicy>,
+    /// Services, for their addresses.
+    pub services: BTreeMap<NamespacedName, Service>,
+}
+
+impl Cluster {
+    /// A namespace's labels with [`NAMESPACE_NAME_LABEL`], which its name alone gives it.
+    #[must_use]
+    pub fn namespace_labels(&self, name: &str) -> Labels {
+        let namespace = self.namespaces.get(name);
+        let mut labels = namespace.map_or_else(Labels::new, |it| it.labels.clone());
+        labels.insert(NAMESPACE_NAME_LABEL.to_owned(), name.to_owned());
+        labels
+    }
+
+    /// The policies that isolate or allow anything for a pod: those of its namespace whose
+    /// selector matches it, in order. None for a pod that has no address of its own.
+    pub fn policies_of<'a>(
+        &'a self,
+        pod: &'a Pod,
+    ) -> impl Iterator<Item = (&'a NamespacedName, &'a NetworkPolicy)> {
+        self.policies.iter().filter(move |(name, policy)| {
+            pod.owns_addresses()
+                && name.namespace == pod.pod.namespace
+                && policy.pod_selector.matches(&pod.labels)
+        })
+    }
+
+    /// Whether the address is a service's.
+    #[must_use]
+    pub fn is_service_vip(&self, ip: IpAddr) -> bool {
+        self.services.values().any(|it| it.vips.contains(&ip))
+    }
+
+    /// The pod that has the address as its own. Linear; [`AddressIndex`] is not.
+    #[must_use]
+    pub fn pod_at(&self, ip: IpAddr) -> Option<&Pod> {
+        self.pods
+            .values()
+            .find(|pod| pod.owns_addresses() && pod.ips.contains(&ip))
+    }
+}

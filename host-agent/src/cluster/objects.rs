@@ -1,0 +1,130 @@
+//! The objects other than policies, as far as the agent needs them.
+
+use core::fmt;
+use core::net::IpAddr;
+
+use sluice_offload_api::model::{NodeName, PodRef, PodUid, Protocol};
+
+use super::Labels;
+
+/// The name of a policy or service.
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize,
+)]
+pub struct NamespacedName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A namespace.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Namespace {
+    /// Its labels as written; [`super::Cluster::namespace_labels`] adds the implicit one.
+    pub labels: Labels,
+}
+
+/// A node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Node {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its InternalIPs: the host's, and those of its hostNetwork pods.
+    pub ips: Vec<IpAddr>,
+    /// Its dataplane's addresses for ESP, at most one a family: the annotation
+    /// `sluice.dev/tunnel-ips`.
+    pub tunnel_ips: Vec<IpAddr>,
+}
+
+/// A pod.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pod {
+    /// Its namespace and name; the key in [`super::Cluster::pods`].
+    pub pod: PodRef,
+    /// Its UID; `namespace/name` where the manifest has none.
+    pub uid: PodUid,
+    /// Its labels.
+    pub labels: Labels,
+    /// The node it is on; `None` until it is scheduled.
+    pub node: Option<NodeName>,
+    /// It has its node's addresses and is judged as the node.
+    pub host_network: bool,
+    /// The ports of its containers.
+    pub ports: Vec<ContainerPort>,
+    /// Its addresses, the primary one first; none until they are assigned.
+    pub ips: Vec<IpAddr>,
+    /// It is over (phase Succeeded or Failed); its addresses may be another's.
+    pub completed: bool,
+}
+
+impl Pod {
+    /// An unscheduled pod without labels, ports or addresses.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            pod: PodRef {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            },
+            uid: PodUid(format!("{namespace}/{name}")),
+            labels: Labels::new(),
+            node: None,
+            host_network: false,
+            ports: Vec::new(),
+            ips: Vec::new(),
+            completed: false,
+        }
+    }
+
+    /// Whether its addresses are its own: it runs, on some node, and not in that node's
+    /// network. Policies select only such pods.
+    #[must_use]
+    pub fn owns_addresses(&self) -> bool {
+        !self.completed && !self.host_network && self.node.is_some()
+    }
+
+    /// The node whose addresses it uses, if it runs in its node's network.
+    #[must_use]
+    pub fn host_node(&self) -> Option<&NodeName> {
+        self.node
+            .as_ref()
+            .filter(|_| self.host_network && !self.completed)
+    }
+
+    /// The numbers of its ports with this name and protocol.
+    pub fn named_ports<'a>(
+        &'a self,
+        name: &'a str,
+        protocol: Protocol,
+    ) -> impl Iterator<Item = u16> + 'a {
+        let same = move |port: &&ContainerPort| {
+            port.protocol == protocol && port.name.as_deref() == Some(name)
+        };
+        self.ports.iter().filter(same).map(|port| port.number)
+    }
+}
+
+/// A port that a container says it listens on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContainerPort {
+    /// Its name, which policies may use.
+    pub name: Option<String>,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// Its number.
+    pub number: u16,
+}
+
+/// A service.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Service {
+    /// Its cluster addresses; none if it is headless.
+    pub vips: Vec<IpAddr>,
+}

@@ -1,0 +1,203 @@
+//! The naive evaluator: NetworkPolicy read off the objects, one flow at a time.
+//!
+//! It is the oracle that the compiler is held against, so it is linear, keeps nothing and
+//! knows neither identities nor tables. Speed has no say here.
+
+mod rules;
+
+use core::net::IpAddr;
+
+use sluice_offload_api::model::{Direction, NodeName, Protocol, Verdict};
+
+use crate::cluster::{Cluster, NamespacedName, Pod};
+
+/// The name of the rule that lets a pod's own node reach it.
+pub const OWN_NODE: &str = "own node";
+/// The name of what holds where no policy isolates a pod.
+pub const NO_POLICY: &str = "no policy";
+/// The name of the rule that denies service addresses, which aren't translated.
+pub const SERVICE_VIP: &str = "service-vip";
+
+/// The name of a policy's rule, as people see it: `shop/allow-web ingress[0]`.
+#[must_use]
+pub fn rule_name(policy: &NamespacedName, direction: Direction, index: usize) -> String {
+    format!("{policy} {}[{index}]", word(direction))
+}
+
+/// The name of the denial of a pod's first isolating policy: `shop/default isolates ingress`.
+#[must_use]
+pub fn isolation_name(policy: &NamespacedName, direction: Direction) -> String {
+    format!("{policy} isolates {}", word(direction))
+}
+
+const fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+/// An end of a flow.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Party {
+    /// A pod. One in its node's network is that node; one that is not there or is over is
+    /// outside, as its address is.
+    Pod {
+        /// Namespace.
+        ns: String,
+        /// Name.
+        name: String,
+    },
+    /// A node itself.
+    Node(NodeName),
+    /// Someone outside the cluster, or a service address.
+    Outside(IpAddr),
+}
+
+/// A flow, from its initiator to its responder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Query {
+    /// The initiator.
+    pub from: Party,
+    /// The responder.
+    pub to: Party,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The destination port. `None` for ICMP; for another protocol it means that the port
+    /// is not known, so that only rules for every port match.
+    pub port: Option<u16>,
+    /// The source address: an `ipBlock` may match it, whoever has it.
+    pub from_ip: IpAddr,
+    /// The destination address.
+    pub to_ip: IpAddr,
+}
+
+/// What policy says of a flow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Judgement {
+    /// Whether it may be.
+    pub verdict: Verdict,
+    /// The side that denied: egress if both do, as the packet never reaches the other.
+    pub at: Option<Direction>,
+    /// What decided at the source, if that is a pod.
+    pub egress_rule: Option<String>,
+    /// What decided, or would have, at the destination, if that is a pod.
+    pub ingress_rule: Option<String>,
+    /// What decided: the rule that denied; of an allowed flow the ingress's, or else the
+    /// egress's. `None` if neither end is a pod.
+    pub rule: Option<String>,
+}
+
+impl Judgement {
+    /// Puts the two sides' rulings together: both must allow.
+    #[must_use]
+    pub fn of(egress: Option<Ruling>, ingress: Option<Ruling>) -> Self {
+        let denies =
+            |side: &Option<Ruling>| side.as_ref().is_some_and(|it| it.verdict == Verdict::Deny);
+        let at = if denies(&egress) {
+            Some(Direction::Egress)
+        } else if denies(&ingress) {
+            Some(Direction::Ingress)
+        } else {
+            None
+        };
+        let (egress_rule, ingress_rule) = (egress.map(|it| it.rule), ingress.map(|it| it.rule));
+        let rule = match at {
+            Some(Direction::Egress) => egress_rule.clone(),
+            Some(Direction::Ingress) => ingress_rule.clone(),
+            None => ingress_rule.clone().or_else(|| egress_rule.clone()),
+        };
+        let verdict = if at.is_some() {
+            Verdict::Deny
+        } else {
+            Verdict::Allow
+        };
+        Self {
+            verdict,
+            at,
+            egress_rule,
+            ingress_rule,
+            rule,
+        }
+    }
+}
+
+/// What one side says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ruling {
+    /// Whether the flow may be.
+    pub verdict: Verdict,
+    /// The name of what says so.
+    pub rule: String,
+}
+
+impl Ruling {
+    fn allow(rule: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Allow,
+            rule: rule.into(),
+        }
+    }
+
+    fn deny(rule: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Deny,
+            rule: rule.into(),
+        }
+    }
+}
+
+/// Judges a flow: the source pod's egress and the destination pod's ingress.
+#[must_use]
+pub fn evaluate(cluster: &Cluster, query: &Query) -> Judgement {
+    Judgement::of(egress(cluster, query), ingress(cluster, query))
+}
+
+/// What the source says; `None` if it isn't a pod with an address of its own.
+#[must_use]
+pub fn egress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
+    let source = pod(cluster, &query.from)?;
+    if cluster.is_service_vip(query.to_ip) {
+        return Some(Ruling::deny(SERVICE_VIP));
+    }
+    Some(rules::judge(cluster, query, source, Direction::Egress))
+}
+
+/// What the destination says; `None` if it isn't a pod with an address of its own.
+#[must_use]
+pub fn ingress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
+    let destination = pod(cluster, &query.to)?;
+    let from_node = node(cluster, &query.from);
+    if from_node.is_some() && from_node == destination.node.as_ref() {
+        return Some(Ruling::allow(OWN_NODE));
+    }
+    Some(rules::judge(
+        cluster,
+        query,
+        destination,
+        Direction::Ingress,
+    ))
+}
+
+/// The pod that a party is, as far as policy is concerned.
+fn pod<'a>(cluster: &'a Cluster, party: &Party) -> Option<&'a Pod> {
+    find(cluster, party).filter(|pod| pod.owns_addresses())
+}
+
+/// The node that a party is.
+fn node<'a>(cluster: &'a Cluster, party: &'a Party) -> Option<&'a NodeName> {
+    match party {
+        Party::Node(node) => Some(node),
+        _ => find(cluster, party).and_then(Pod::host_node),
+    }
+}
+
+fn find<'a>(cluster: &'a Cluster, party: &Party) -> Option<&'a Pod> {
+    let Party::Pod { ns, name } = party else {
+        return None;
+    };
+    cluster
+        .pods
+        .values()
+        .find(|it| it.pod.namespace == *ns && it.pod.name == *name)
+}
