@@ -164,3 +164,6 @@ fn is_station(ip: IpAddr) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

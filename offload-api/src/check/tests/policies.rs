@@ -1,0 +1,78 @@
+//! Policies.
+
+use super::{accept, policy, refuse_ops};
+use crate::model::{IdentityId, Policy, PolicyRow, PortBlock, Protocol, RuleIndex};
+
+/// What is said of the sample's policy 2, of two ingress rows.
+fn db(change: impl FnOnce(&mut Policy)) -> String {
+    refuse_ops(vec![policy(2, change)])
+}
+
+#[test]
+fn rows_are_sorted_and_their_keys_unique() {
+    assert_eq!(
+        db(|it| it.rows.swap(0, 1)),
+        "ops[0].add.policy.rows[1]: the row sorts before the one above it; sort by \
+         direction, peer, protocol, ports"
+    );
+    assert_eq!(
+        db(|it| it.rows[1] = PolicyRow {
+            rule: RuleIndex(1),
+            ..it.rows[0]
+        }),
+        "ops[0].add.policy.rows[1]: the row has the same key as the one above it; keep the \
+         one of the lower rule"
+    );
+}
+
+#[test]
+fn rules_are_the_policys_own() {
+    assert_eq!(
+        db(|it| it.rows[1].rule = RuleIndex(3)),
+        "ops[0].add.policy.rows[1].rule: there is no rule 3; the policy has 3"
+    );
+    assert_eq!(
+        db(|it| it.ingress.rule = RuleIndex(3)),
+        "ops[0].add.policy.ingress.rule: there is no rule 3; the policy has 3"
+    );
+    assert_eq!(
+        db(|it| it.egress.rule = RuleIndex(u32::MAX)),
+        "ops[0].add.policy.egress.rule: there is no rule 4294967295; the policy has 3"
+    );
+}
+
+#[test]
+fn a_rows_identity_exists_and_is_not_zero() {
+    assert_eq!(
+        db(|it| it.rows[0].peer = Some(IdentityId(0))),
+        "ops[0].add.policy.rows[0].identity: identity 0 is never used; number identities \
+         from 1"
+    );
+    assert_eq!(
+        db(|it| it.rows[1].peer = Some(IdentityId(70))),
+        "ops[0].add.policy.rows[1].identity: policy 2 needs identity 70, which there is not; \
+         have both in force, or neither"
+    );
+    accept(vec![policy(2, |it| it.rows[0].peer = None)]);
+}
+
+#[test]
+fn only_tcp_udp_and_sctp_have_ports() {
+    assert_eq!(
+        db(|it| it.rows[1].protocol = None),
+        "ops[0].add.policy.rows[1].ports: any protocol has no ports; use the block of all \
+         ports, or TCP, UDP or SCTP"
+    );
+    assert_eq!(
+        db(|it| it.rows[1].protocol = Some(Protocol::Icmp)),
+        "ops[0].add.policy.rows[1].ports: ICMP has no ports; use the block of all ports, or \
+         TCP, UDP or SCTP"
+    );
+    for protocol in [Protocol::Udp, Protocol::Sctp] {
+        accept(vec![policy(2, |it| it.rows[1].protocol = Some(protocol))]);
+    }
+    accept(vec![policy(2, |it| {
+        it.rows[1].protocol = Some(Protocol::Icmp);
+        it.rows[1].ports = PortBlock::ANY;
+    })]);
+}
