@@ -1,0 +1,42 @@
+# Sluice. `make sim` needs a Rust toolchain and a C compiler, no root, no hardware.
+# `make test` runs on Debian 12 as root: it installs what it needs and skips nothing.
+
+CARGO ?= cargo
+SIM := target/release/sluice-sim
+OUT ?= out
+
+.PHONY: help sim test lint bench deps check scapy clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+sim: $(SIM) ## Build the simulator and run the quickstart: policy and encryption, shown on frames
+	$(SIM) run sim/scenarios/quickstart.yaml --out $(OUT)/quickstart
+
+.PHONY: $(SIM)
+$(SIM):
+	$(CARGO) build --release --locked -p sluice-sim
+
+test: deps lint check scapy ## Install what is needed (root), then lint and every test
+
+deps: ## Debian packages and cargo tools that the tests need
+	.ci/install-deps
+
+lint: ## Format, clippy, licences, bans, sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) deny --locked check licenses bans sources
+
+check: $(SIM) ## Every Rust test, and each bench once so that none rots
+	$(CARGO) test --workspace --locked
+	$(CARGO) test -p sluice-bench --benches --locked
+
+scapy: $(SIM) ## ESP between us and scapy, which no one here wrote, both ways
+	python3 sim/tests/scapy_wire.py --bin $(SIM)
+
+bench: ## Criterion benches of the packet walk
+	$(CARGO) bench --locked -p sluice-bench
+
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf $(OUT)
