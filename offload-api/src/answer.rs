@@ -41,3 +41,40 @@ impl Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::RefusalReason;
+
+    #[test]
+    fn a_refusal_travels_with_its_path_kind_and_text() {
+        let why = RefusalReason::PortNotHere {
+            port: "vf9".into(),
+            known: vec!["uplink".into(), "vf0".into()],
+        };
+        let refusal = Refusal::new("ops[0].add.port.name", why);
+        let refused = Refused::new(Generation(7), &refusal);
+        assert_eq!(refused.code, RefusalCode::Unsupported);
+        assert_eq!(
+            refused.to_string(),
+            "ops[0].add.port.name: this dataplane has no port vf9; it has uplink, vf0 \
+             (generation 7 stays in force)"
+        );
+    }
+
+    #[test]
+    fn what_a_dataplane_cannot_do_is_said_in_its_words() {
+        let what = "VLANs on this NIC".to_owned();
+        let refusal = Refusal::new("ops[0].add.port.vlan", RefusalReason::Unsupported { what });
+        assert_eq!(
+            refusal.to_string(),
+            "ops[0].add.port.vlan: this dataplane cannot do it: VLANs on this NIC"
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_small_enough_to_be_returned_by_value() {
+        assert!(size_of::<Refusal>() < 128);
+    }
+}

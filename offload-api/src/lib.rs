@@ -1,8 +1,17 @@
 //! The contract between the Sluice host agent and its dataplane.
 //!
+//! ```text
+//! agent                                             dataplane
+//! State --delta_to/to_snapshot--> Transaction       State --apply--> State, or Refusal
+//!            to_requests |                             ^ Transaction
+//!                        v                             |
+//!             proto::ProgramRequest ... bytes ... Assembler
+//! ```
+//!
 //! [`model`] has the domain types; both sides compute with them and never with the
-//! generated ones. Every one that exists is valid: the conversions from the wire refuse
-//! the rest and name the field.
+//! generated ones of [`proto`]. Those that came from the wire have the contract's shape: the
+//! conversions refuse the rest and name the field. That they hold together, also when they
+//! were made in process, is what [`State::apply`] checks, before any of them is in force.
 
 pub mod answer;
 pub mod convert;

@@ -88,3 +88,54 @@ impl Default for Limits {
         Self::MAX
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::convert::to_requests;
+    use crate::model::{
+        Direction, Fallback, IdentityId, Policy, PolicyId, PolicyRow, PortBlock, Protocol,
+        RuleIndex, Verdict,
+    };
+    use crate::transaction::{Mode, Object, Op, Transaction};
+
+    #[test]
+    fn the_largest_policy_fits_in_a_message() {
+        let rule = RuleIndex(u32::MAX);
+        let fallback = Fallback {
+            verdict: Verdict::Deny,
+            rule,
+        };
+        let row = PolicyRow {
+            direction: Direction::Egress,
+            peer: Some(IdentityId(u32::MAX)),
+            protocol: Some(Protocol::Icmp),
+            ports: PortBlock::masked(u16::MAX, 16),
+            verdict: Verdict::Deny,
+            rule,
+        };
+        let policy = Policy {
+            id: PolicyId(u32::MAX),
+            ingress: fallback,
+            egress: fallback,
+            rules: vec!["x".repeat(RULE_NAME_LEN_MAX); RULES_PER_POLICY_MAX],
+            rows: vec![row; ROWS_PER_POLICY_MAX],
+        };
+        let tx = Transaction {
+            mode: Mode::Snapshot,
+            ops: vec![Op::Add(Object::Policy(policy))],
+            generation: crate::model::Generation(1),
+        };
+        let largest = to_requests(tx).map(|it| it.encoded_len()).max();
+        assert!(largest <= Some(MESSAGE_BYTES_MAX), "{largest:?} bytes");
+    }
+
+    #[test]
+    fn a_snapshot_of_everything_fits_in_a_transaction() {
+        let objects =
+            PORTS_MAX + ENDPOINTS_MAX + IDENTITIES_MAX + PREFIXES_MAX + POLICIES_MAX + PEERS_MAX;
+        assert!(objects <= OPS_MAX);
+    }
+}

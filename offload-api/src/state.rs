@@ -37,8 +37,8 @@ pub struct State {
 impl State {
     /// The state after `tx`, or why there is none. `self` stays as it is either way.
     ///
-    /// It costs a copy and a check of the whole state, also for a small delta: tens of
-    /// milliseconds at the bounds, and never on a worker.
+    /// It costs a copy and a check of the whole state, also for a small delta: about a
+    /// quarter of a second at the bounds of [`limits`](crate::limits), and never on a worker.
     ///
     /// # Errors
     /// The first fault found, at the field of the operation that brought it in. Where an
@@ -225,3 +225,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

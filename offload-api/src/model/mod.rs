@@ -14,3 +14,6 @@ pub use read::{
     Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, Lease, PortCounters, PortStatus,
     SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
 };
+
+#[cfg(test)]
+mod tests;
