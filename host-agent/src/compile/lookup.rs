@@ -1,0 +1,119 @@
+//! What a compiled state means, in as few words as possible.
+//!
+//! The dataplane's lookup is fast and has its own tests; this one is what both it and the
+//! compiler must agree with.
+
+use core::net::IpAddr;
+
+use sluice_offload_api::State;
+use sluice_offload_api::model::{
+    Direction, Endpoint, IdentityId, Place, Policy, PolicyRow, PortBlock, Prefix, Protocol, Verdict,
+};
+
+use crate::evaluate::{Judgement, Ruling, SERVICE_VIP};
+
+/// What a table says: of the rows that match, the one with the lowest rule; if none does,
+/// the fallback. `port` as in [`crate::evaluate::Query::port`].
+#[must_use]
+pub fn lookup(
+    policy: &Policy,
+    direction: Direction,
+    peer: IdentityId,
+    protocol: Protocol,
+    port: Option<u16>,
+) -> Ruling {
+    let matches = |row: &&PolicyRow| {
+        row.direction == direction
+            && row.peer.is_none_or(|it| it == peer)
+            && row.protocol.is_none_or(|it| it == protocol)
+            && (row.ports == PortBlock::ANY || port.is_some_and(|it| row.ports.contains(it)))
+    };
+    let (verdict, rule) = match policy
+        .rows
+        .iter()
+        .filter(matches)
+        .min_by_key(|row| row.rule)
+    {
+        Some(row) => (row.verdict, row.rule),
+        None => {
+            let fallback = match direction {
+                Direction::Ingress => policy.ingress,
+                Direction::Egress => policy.egress,
+            };
+            (fallback.verdict, fallback.rule)
+        }
+    };
+    let name = usize::try_from(rule.0)
+        .ok()
+        .and_then(|index| policy.rules.get(index));
+    Ruling {
+        verdict,
+        rule: name.cloned().unwrap_or_default(),
+    }
+}
+
+/// Whose an address is.
+#[must_use]
+pub fn longest_prefix(state: &State, ip: IpAddr) -> Option<&Prefix> {
+    state
+        .prefixes
+        .values()
+        .filter(|it| it.prefix.contains(ip))
+        .max_by_key(|it| it.prefix.len())
+}
+
+/// What one node says of a flow; `None` for a side that isn't an endpoint of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sides {
+    /// At the source.
+    pub egress: Option<Ruling>,
+    /// At the destination.
+    pub ingress: Option<Ruling>,
+}
+
+impl Sides {
+    /// With the other side from the other end's node.
+    #[must_use]
+    pub fn judgement(self) -> Judgement {
+        Judgement::of(self.egress, self.ingress)
+    }
+}
+
+/// Judges a flow by its addresses, as the node's dataplane does.
+#[must_use]
+pub fn judge(
+    state: &State,
+    from: IpAddr,
+    to: IpAddr,
+    protocol: Protocol,
+    port: Option<u16>,
+) -> Sides {
+    let (source, destination) = (longest_prefix(state, from), longest_prefix(state, to));
+    let side = |own: IpAddr, other: Option<&Prefix>, direction| {
+        let policy = state.policies.get(&endpoint(state, own)?.policy);
+        let deny = |rule: &str| Ruling {
+            verdict: Verdict::Deny,
+            rule: rule.to_owned(),
+        };
+        match (policy, other) {
+            (Some(_), Some(other))
+                if other.place == Place::ServiceVip && direction == Direction::Egress =>
+            {
+                Some(deny(SERVICE_VIP))
+            }
+            (Some(policy), Some(other)) => {
+                Some(lookup(policy, direction, other.identity, protocol, port))
+            }
+            // Not in a state that a dataplane takes.
+            _ => Some(deny("unknown")),
+        }
+    };
+    Sides {
+        egress: side(from, destination, Direction::Egress),
+        ingress: side(to, source, Direction::Ingress),
+    }
+}
+
+fn endpoint(state: &State, ip: IpAddr) -> Option<&Endpoint> {
+    state.endpoints.values().find(|it| it.ips.contains(&ip))
+}

@@ -1,0 +1,204 @@
+//! From a cluster to what one node's dataplane holds.
+//!
+//! Exactness rests on one fact: for every address, the longest prefix in the state leads
+//! to the identity of everything that any rule could ask about that address. The rest is
+//! writing each rule out over identities and port blocks.
+
+mod addresses;
+mod lookup;
+mod node;
+mod table;
+
+use std::collections::BTreeMap;
+
+pub use lookup::{Sides, judge, longest_prefix, lookup};
+pub use node::{HostSetup, NodeSetup, UplinkSetup};
+use sluice_offload_api::model::{
+    Endpoint, Identity, IpPrefix, NodeName, Peer, PodRef, PortName, Prefix,
+};
+use sluice_offload_api::{Limits, State};
+
+use crate::cluster::{AddressIndex, AddressTaken, Cluster, Pod};
+use crate::identity::{Full, IdentityKey, IdentityTable, PolicyKey};
+use crate::vf::{VfSlot, VfTable};
+
+/// Why there is no state for a cluster. The last one stays in force then.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CompileError {
+    /// Two have one address.
+    #[error(transparent)]
+    Address(#[from] AddressTaken),
+    /// More identities or policies than the dataplane can hold.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// An address on a node that no tunnel leads to. In clear it may not go, and as
+    /// someone else's it may not count.
+    #[error(
+        "{prefix} is on node {node}, which has no address for ESP; \
+         annotate the node with sluice.dev/tunnel-ips"
+    )]
+    NoTunnel {
+        /// The address.
+        prefix: IpPrefix,
+        /// The node.
+        node: NodeName,
+    },
+    /// A pod is bound to a VF that the node doesn't have.
+    #[error("pod {pod} is bound to VF {port}, which is not among the node's; delete the pod")]
+    UnknownVf {
+        /// The pod.
+        pod: PodRef,
+        /// The VF's port.
+        port: PortName,
+    },
+}
+
+/// Compiles a cluster for one node. The state's generation is 0: the reconciler gives it
+/// one. `identities` keeps its numbers for what stays, and is journalled by the caller.
+///
+/// An endpoint whose table does not fit comes out closed: its one rule says why.
+///
+/// # Errors
+/// [`CompileError`]; `identities` may have lost numbers then, never changed one.
+pub fn compile(
+    cluster: &Cluster,
+    setup: &NodeSetup,
+    vfs: &VfTable,
+    identities: &mut IdentityTable,
+) -> Result<State, CompileError> {
+    compile_within(cluster, setup, vfs, identities, &Limits::MAX)
+}
+
+/// [`compile`] for a dataplane that holds fewer rows in one policy than the contract allows.
+///
+/// # Errors
+/// Those of [`compile`].
+pub fn compile_within(
+    cluster: &Cluster,
+    setup: &NodeSetup,
+    vfs: &VfTable,
+    identities: &mut IdentityTable,
+    limits: &Limits,
+) -> Result<State, CompileError> {
+    let index = AddressIndex::build(cluster)?;
+    let bound = bound_pods(cluster, setup, vfs)?;
+    let owners = addresses::owners(cluster, &index, setup, &bound);
+    let keys: BTreeMap<&PodRef, PolicyKey> = bound
+        .iter()
+        .map(|(name, (pod, _))| (*name, table::policy_key(cluster, pod)))
+        .collect();
+    identities.renumber(
+        owners.values().map(|owner| owner.key.clone()).collect(),
+        keys.values().cloned().collect(),
+    )?;
+
+    let mut state = State {
+        ports: setup.ports(),
+        peers: peers(cluster, setup),
+        ..State::default()
+    };
+    for (key, id) in identities.identities() {
+        state.identities.insert(
+            id,
+            Identity {
+                id,
+                label: key.label(),
+            },
+        );
+    }
+    for (prefix, owner) in owners {
+        if let Some(node) = addresses::needs_peer(&owner.place)
+            && !state.peers.contains_key(node)
+        {
+            return Err(CompileError::NoTunnel {
+                prefix,
+                node: node.clone(),
+            });
+        }
+        // Always there: it was numbered above.
+        if let Some(identity) = identities.identity(&owner.key) {
+            state.prefixes.insert(
+                prefix,
+                Prefix {
+                    prefix,
+                    identity,
+                    place: owner.place,
+                },
+            );
+        }
+    }
+    let numbered: Vec<(&IdentityKey, _)> = identities.identities().collect();
+    let rules = table::Rules::new(cluster, &setup.node, &numbered);
+    for (key, id) in identities.policies() {
+        state.policies.insert(id, rules.table(key, id, limits));
+    }
+    for (name, (pod, slot)) in bound {
+        let primary = pod
+            .ips
+            .first()
+            .and_then(|&ip| state.prefixes.get(&IpPrefix::host(ip)));
+        let policy = keys.get(name).and_then(|key| identities.policy(key));
+        // Both are always there: `bound` has only pods with an address and a key.
+        if let (Some(prefix), Some(policy)) = (primary, policy) {
+            let endpoint = Endpoint {
+                pod_uid: pod.uid.clone(),
+                pod: name.clone(),
+                port: slot.name.clone(),
+                identity: prefix.identity,
+                policy,
+                mac: slot.mac,
+                ips: pod.ips.clone(),
+            };
+            state.endpoints.insert(pod.uid.clone(), endpoint);
+        }
+    }
+    Ok(state)
+}
+
+/// This node's pods that are to be endpoints: alive, with an address and a VF.
+type Bound<'a> = BTreeMap<&'a PodRef, (&'a Pod, &'a VfSlot)>;
+
+fn bound_pods<'a>(
+    cluster: &'a Cluster,
+    setup: &'a NodeSetup,
+    vfs: &VfTable,
+) -> Result<Bound<'a>, CompileError> {
+    let mut bound = Bound::new();
+    for (name, pod) in &cluster.pods {
+        let here = pod.owns_addresses() && pod.node.as_ref() == Some(&setup.node);
+        let Some(binding) = vfs
+            .binding(&pod.uid)
+            .filter(|_| here && !pod.ips.is_empty())
+        else {
+            continue;
+        };
+        let Some(slot) = setup.vfs.iter().find(|slot| slot.name == binding.port) else {
+            let port = binding.port.clone();
+            return Err(CompileError::UnknownVf {
+                pod: name.clone(),
+                port,
+            });
+        };
+        bound.insert(name, (pod, slot));
+    }
+    Ok(bound)
+}
+
+fn peers(cluster: &Cluster, setup: &NodeSetup) -> BTreeMap<NodeName, Peer> {
+    let others = cluster
+        .nodes
+        .iter()
+        .filter(|(name, _)| **name != setup.node);
+    let reachable = others.filter(|(_, node)| !node.tunnel_ips.is_empty());
+    let peer = |(name, node): (&NodeName, &crate::cluster::Node)| {
+        let tunnel_ips = node.tunnel_ips.clone();
+        (
+            name.clone(),
+            Peer {
+                node: name.clone(),
+                tunnel_ips,
+            },
+        )
+    };
+    reachable.map(peer).collect()
+}

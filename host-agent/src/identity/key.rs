@@ -1,0 +1,196 @@
+//! What an identity is of.
+
+use core::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sluice_offload_api::limits::LABEL_LEN_MAX;
+use sluice_offload_api::model::{IpPrefix, NodeName, Protocol};
+
+use crate::cluster::Labels;
+
+/// Port numbers by the name and protocol that a pod gave them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<(String, Protocol, BTreeSet<u16>)>")]
+#[serde(into = "Vec<(String, Protocol, BTreeSet<u16>)>")]
+pub struct NamedPorts(BTreeMap<(String, Protocol), BTreeSet<u16>>);
+
+impl NamedPorts {
+    /// Adds a number.
+    pub fn insert(&mut self, name: &str, protocol: Protocol, number: u16) {
+        self.0
+            .entry((name.to_owned(), protocol))
+            .or_default()
+            .insert(number);
+    }
+
+    /// The numbers of a name, in order.
+    pub fn numbers(&self, name: &str, protocol: Protocol) -> impl Iterator<Item = u16> {
+        self.0
+            .get(&(name.to_owned(), protocol))
+            .into_iter()
+            .flatten()
+            .copied()
+    }
+}
+
+impl From<Vec<(String, Protocol, BTreeSet<u16>)>> for NamedPorts {
+    fn from(list: Vec<(String, Protocol, BTreeSet<u16>)>) -> Self {
+        Self(
+            list.into_iter()
+                .map(|(name, protocol, it)| ((name, protocol), it))
+                .collect(),
+        )
+    }
+}
+
+impl From<NamedPorts> for Vec<(String, Protocol, BTreeSet<u16>)> {
+    fn from(ports: NamedPorts) -> Self {
+        ports
+            .0
+            .into_iter()
+            .map(|((name, protocol), it)| (name, protocol, it))
+            .collect()
+    }
+}
+
+/// What has an address.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// Pods. The namespace's own labels are looked up by its name at each compile, so they
+    /// may change without a new number.
+    Pod {
+        /// Their namespace.
+        namespace: String,
+        /// Their labels.
+        labels: Labels,
+        /// Their ports by those names that any egress rule uses: such a rule means other
+        /// numbers on other pods, so pods that differ in them can't share an identity.
+        ports: NamedPorts,
+    },
+    /// A node and its hostNetwork pods.
+    Node {
+        /// Its name.
+        name: NodeName,
+    },
+    /// Anything else.
+    Outside,
+}
+
+/// What an identity is of.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct IdentityKey {
+    /// What has the address.
+    pub subject: Subject,
+    /// All `ipBlock` prefixes and exceptions, of any policy, that the address is in.
+    #[serde(with = "prefixes")]
+    pub blocks: BTreeSet<IpPrefix>,
+}
+
+impl IdentityKey {
+    /// How people see it: `shop{app=cart}`, `node/a`, `10.0.0.0/8`, `world`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let mut label = match &self.subject {
+            Subject::Pod {
+                namespace, labels, ..
+            } => {
+                let pairs: Vec<_> = labels
+                    .iter()
+                    .map(|(key, value)| format!("{key}={value}"))
+                    .collect();
+                format!("{namespace}{{{}}}", pairs.join(","))
+            }
+            Subject::Node { name } => format!("node/{name}"),
+            Subject::Outside => {
+                let longest = self.blocks.iter().max_by_key(|it| it.len());
+                longest.map_or_else(|| "world".to_owned(), ToString::to_string)
+            }
+        };
+        if self.subject != Subject::Outside
+            && let Some(block) = self.blocks.iter().max_by_key(|it| it.len())
+            && block.len() > 0
+        {
+            // A String takes all that is written to it.
+            let _ = write!(label, " in {block}");
+        }
+        printable(&label)
+    }
+}
+
+/// Within the contract's bounds for a label, whatever the cluster's labels are.
+fn printable(label: &str) -> String {
+    let mut printable = String::new();
+    for char in label.chars().filter(|it| !it.is_control()) {
+        if printable.len() + char.len_utf8() > LABEL_LEN_MAX {
+            break;
+        }
+        printable.push(char);
+    }
+    printable
+}
+
+/// Prefixes in JSON are the strings that people write.
+mod prefixes {
+    use std::collections::BTreeSet;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use sluice_offload_api::model::IpPrefix;
+
+    pub(super) fn serialize<S: Serializer>(
+        blocks: &BTreeSet<IpPrefix>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(blocks.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeSet<IpPrefix>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts
+            .iter()
+            .map(|text| text.parse().map_err(de::Error::custom))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_cut_to_what_the_contract_takes() {
+        let labels = Labels::from([("k\n".to_owned(), "ü".repeat(LABEL_LEN_MAX))]);
+        let subject = Subject::Pod {
+            namespace: "shop".to_owned(),
+            labels,
+            ports: NamedPorts::default(),
+        };
+        let label = IdentityKey {
+            subject,
+            blocks: BTreeSet::new(),
+        }
+        .label();
+        assert!(label.starts_with("shop{k=ü"));
+        assert!((LABEL_LEN_MAX - 1..=LABEL_LEN_MAX).contains(&label.len()));
+    }
+
+    #[test]
+    fn a_label_names_the_narrowest_block() {
+        let blocks = ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16"].map(|it| it.parse().unwrap());
+        let mut key = IdentityKey {
+            subject: Subject::Outside,
+            blocks: blocks.into(),
+        };
+        assert_eq!(key.label(), "10.1.0.0/16");
+        key.subject = Subject::Node { name: "a".into() };
+        assert_eq!(key.label(), "node/a in 10.1.0.0/16");
+        key.blocks.retain(|it| it.len() == 0);
+        assert_eq!(key.label(), "node/a");
+        key.blocks.clear();
+        key.subject = Subject::Outside;
+        assert_eq!(key.label(), "world");
+    }
+}

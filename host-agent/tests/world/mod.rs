@@ -1,0 +1,338 @@
+//! Random small clusters that collide a lot: few labels, few names, nested blocks that pods
+//! and nodes are in.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use sluice_host_agent::cluster::{
+    Cluster, ContainerPort, LabelSelector, Labels, Namespace, NamespacedName, NetworkPolicy, Node,
+    Operator, Peer, Pod, PortRule, PortSpec, Requirement, Rule, Service,
+};
+use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
+use sluice_host_agent::identity::IdentityTable;
+use sluice_host_agent::vf::{VfSlot, VfTable};
+use sluice_offload_api::State;
+use sluice_offload_api::model::{
+    Interface, IpPrefix, MacAddr, NodeName, PodRef, PortName, Protocol,
+};
+
+pub(crate) const NODES: [&str; 3] = ["n0", "n1", "n2"];
+const NAMESPACES: [&str; 3] = ["a", "b", "c"];
+const PORT_NAMES: [&str; 2] = ["web", "dns"];
+const PORTS: [u16; 5] = [1, 53, 80, 8080, 65535];
+/// Nested and overlapping, around the pods (10.0.0.x, fd00::x), the nodes (10.9.0.x) and
+/// outside.
+const BLOCKS: [&str; 14] = [
+    "0.0.0.0/0",
+    "10.0.0.0/8",
+    "10.0.0.0/24",
+    "10.0.0.0/29",
+    "10.0.0.4/30",
+    "10.0.0.3/32",
+    "10.9.0.0/16",
+    "10.9.0.1/32",
+    "192.0.2.0/24",
+    "192.0.2.0/25",
+    "::/0",
+    "fd00::/64",
+    "fd00::4/126",
+    "2001:db8::/32",
+];
+/// Outside the cluster, the last a service's.
+pub(crate) const OUTSIDE: [&str; 7] = [
+    "192.0.2.1",
+    "192.0.2.200",
+    "203.0.113.1",
+    "10.0.0.7",
+    "2001:db8::1",
+    "fd00::7",
+    "10.96.0.1",
+];
+
+/// A cluster, and which of its pods have VFs.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) on_vf: Vec<PodRef>,
+}
+
+impl World {
+    pub(crate) fn setup(node: &str) -> NodeSetup {
+        let n = NODES.iter().position(|it| *it == node).unwrap();
+        let n = u8::try_from(n).unwrap();
+        let vf = |index: u8| VfSlot {
+            index: index.into(),
+            name: PortName(format!("pf0vf{index}")),
+            mac: MacAddr([2, n, 0, 0, 1, index]),
+            mtu: 1500,
+            vlan: None,
+        };
+        let interface = Interface {
+            addr: IpAddr::from([172, 16, 0, n + 1]),
+            prefix_len: 24,
+            gateway: None,
+        };
+        NodeSetup {
+            node: node.into(),
+            uplink: UplinkSetup {
+                name: "uplink".into(),
+                mac: MacAddr([2, n, 0, 0, 0, 1]),
+                mtu: 9000,
+                interfaces: vec![interface],
+            },
+            host: HostSetup {
+                name: "host".into(),
+                mac: MacAddr([2, n, 0, 0, 0, 2]),
+                mtu: 1500,
+            },
+            vfs: (0..10).map(vf).collect(),
+        }
+    }
+
+    pub(crate) fn vfs(&self, node: &str) -> VfTable {
+        let (mut table, setup) = (VfTable::default(), Self::setup(node));
+        for name in &self.on_vf {
+            let pod = &self.cluster.pods[name];
+            if pod.node.as_ref().is_some_and(|it| it.0 == node) {
+                table.assign(&pod.uid, name, &[], &setup.vfs).unwrap();
+            }
+        }
+        table
+    }
+
+    pub(crate) fn state(&self, node: &str, identities: &mut IdentityTable) -> State {
+        compile(
+            &self.cluster,
+            &Self::setup(node),
+            &self.vfs(node),
+            identities,
+        )
+        .unwrap()
+    }
+
+    /// Whether policy for the pod is Sluice's.
+    pub(crate) fn is_on_vf(&self, pod: &PodRef) -> bool {
+        self.on_vf.contains(pod)
+    }
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    btree_map(select(vec!["k", "l"]), select(vec!["x", "y", "z"]), 0..3).prop_map(|it| {
+        it.into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect()
+    })
+}
+
+fn requirement() -> impl Strategy<Value = Requirement> {
+    let values = || {
+        subsequence(vec!["x", "y", "z"], 1..3)
+            .prop_map(|it| it.into_iter().map(str::to_owned).collect())
+    };
+    let operator = prop_oneof![
+        values().prop_map(Operator::In),
+        values().prop_map(Operator::NotIn),
+        Just(Operator::Exists),
+        Just(Operator::DoesNotExist),
+    ];
+    (select(vec!["k", "l"]), operator).prop_map(|(key, operator)| Requirement {
+        key: key.to_owned(),
+        operator,
+    })
+}
+
+fn selector() -> impl Strategy<Value = LabelSelector> {
+    let by_name = select(NAMESPACES.to_vec()).prop_map(|name| {
+        let key = "kubernetes.io/metadata.name".to_owned();
+        LabelSelector {
+            match_labels: Labels::from([(key, name.to_owned())]),
+            match_expressions: Vec::new(),
+        }
+    });
+    let general = (
+        prop_oneof![2 => Just(Labels::new()), 1 => labels()],
+        prop_oneof![2 => Just(Vec::new()).boxed(), 1 => vec(requirement(), 1..3).boxed()],
+    )
+        .prop_map(|(match_labels, match_expressions)| LabelSelector {
+            match_labels,
+            match_expressions,
+        });
+    prop_oneof![5 => general, 1 => by_name]
+}
+
+fn block() -> impl Strategy<Value = Peer> {
+    let blocks: Vec<IpPrefix> = BLOCKS.iter().map(|it| it.parse().unwrap()).collect();
+    select(blocks.clone()).prop_flat_map(move |cidr| {
+        let within = |it: &&IpPrefix| cidr.covers(it) && **it != cidr;
+        let inner: Vec<IpPrefix> = blocks.iter().filter(within).copied().collect();
+        let most = inner.len().min(2);
+        subsequence(inner, 0..=most).prop_map(move |except| Peer::Block { cidr, except })
+    })
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    let pods = (option::of(selector()), option::of(selector())).prop_map(|(namespaces, pods)| {
+        let pods = if namespaces.is_none() {
+            pods.or(Some(LabelSelector::default()))
+        } else {
+            pods
+        };
+        Peer::Pods { namespaces, pods }
+    });
+    prop_oneof![pods, block()]
+}
+
+fn transport() -> impl Strategy<Value = Protocol> {
+    select(vec![
+        Protocol::Tcp,
+        Protocol::Tcp,
+        Protocol::Udp,
+        Protocol::Sctp,
+    ])
+}
+
+fn port_rule() -> impl Strategy<Value = PortRule> {
+    let range = (
+        select(PORTS.to_vec()),
+        prop_oneof![Just(0u16), Just(1), 0..9000u16],
+    )
+        .prop_map(|(first, more)| PortSpec::Range {
+            first,
+            last: first.saturating_add(more),
+        });
+    let named = select(PORT_NAMES.to_vec()).prop_map(|it| PortSpec::Named(it.to_owned()));
+    let ports = prop_oneof![1 => Just(PortSpec::Any), 3 => range, 2 => named];
+    (transport(), ports).prop_map(|(protocol, ports)| PortRule { protocol, ports })
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    (vec(peer(), 0..3), vec(port_rule(), 0..3)).prop_map(|(peers, ports)| Rule { peers, ports })
+}
+
+fn policy() -> impl Strategy<Value = NetworkPolicy> {
+    (
+        selector(),
+        option::of(vec(rule(), 0..3)),
+        option::of(vec(rule(), 0..3)),
+    )
+        .prop_map(|(pod_selector, ingress, egress)| NetworkPolicy {
+            pod_selector,
+            ingress,
+            egress,
+        })
+}
+
+fn container_port() -> impl Strategy<Value = ContainerPort> {
+    (
+        option::of(select(PORT_NAMES.to_vec())),
+        transport(),
+        select(PORTS.to_vec()),
+    )
+        .prop_map(|(name, protocol, number)| ContainerPort {
+            name: name.map(str::to_owned),
+            protocol,
+            number,
+        })
+}
+
+/// A pod without name or addresses, which its place in the list gives it.
+fn pod() -> impl Strategy<Value = (Pod, bool, [bool; 2])> {
+    (
+        select(NAMESPACES.to_vec()),
+        select(NODES.to_vec()),
+        labels(),
+        vec(container_port(), 0..3),
+        (proptest::bool::weighted(0.1), proptest::bool::weighted(0.1)),
+        proptest::bool::weighted(0.85),
+        select(vec![
+            [true, true],
+            [true, true],
+            [true, false],
+            [false, true],
+        ]),
+    )
+        .prop_map(|(ns, node, labels, ports, (host, over), on_vf, families)| {
+            let mut pod = Pod::new(ns, "");
+            pod.node = Some(node.into());
+            (pod.labels, pod.ports) = (labels, ports);
+            (pod.host_network, pod.completed) = (host, over);
+            (pod, on_vf, families)
+        })
+}
+
+fn nodes() -> BTreeMap<NodeName, Node> {
+    let node = |n: u8| Node {
+        labels: Labels::new(),
+        ips: vec![
+            IpAddr::from([10, 9, 0, n]),
+            format!("fd09::{n}").parse().unwrap(),
+        ],
+        tunnel_ips: vec![IpAddr::from([172, 16, 0, n])],
+    };
+    NODES
+        .iter()
+        .zip(1..)
+        .map(|(name, n)| (NodeName::from(*name), node(n)))
+        .collect()
+}
+
+pub(crate) fn world() -> impl Strategy<Value = World> {
+    (
+        btree_map(select(vec!["a", "b"]), labels(), 0..3),
+        vec(pod(), 1..7),
+        btree_map((select(NAMESPACES.to_vec()), "p[0-3]"), policy(), 0..6),
+    )
+        .prop_map(|(namespaces, pods, policies)| {
+            let mut cluster = Cluster {
+                nodes: nodes(),
+                ..Cluster::default()
+            };
+            for (name, labels) in namespaces {
+                cluster
+                    .namespaces
+                    .insert(name.to_owned(), Namespace { labels });
+            }
+            let mut on_vf = Vec::new();
+            for ((mut pod, vf, families), n) in pods.into_iter().zip(1u8..) {
+                pod.pod.name = format!("pod{n}");
+                pod.uid = format!("uid{n}").as_str().into();
+                let ips = [
+                    IpAddr::from([10, 0, 0, n]),
+                    format!("fd00::{n}").parse().unwrap(),
+                ];
+                pod.ips = match pod.host_node() {
+                    Some(node) => cluster.nodes[node].ips.clone(),
+                    None => ips
+                        .iter()
+                        .zip(families)
+                        .filter(|it| it.1)
+                        .map(|it| *it.0)
+                        .collect(),
+                };
+                if vf {
+                    on_vf.push(pod.pod.clone());
+                }
+                cluster.pods.insert(pod.pod.clone(), pod);
+            }
+            for ((namespace, name), policy) in policies {
+                let name = NamespacedName {
+                    namespace: namespace.to_owned(),
+                    name,
+                };
+                cluster.policies.insert(name, policy);
+            }
+            let name = NamespacedName {
+                namespace: "a".to_owned(),
+                name: "svc".to_owned(),
+            };
+            let vips = vec!["10.96.0.1".parse().unwrap()];
+            cluster.services.insert(name, Service { vips });
+            World { cluster, on_vf }
+        })
+}
