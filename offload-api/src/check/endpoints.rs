@@ -91,7 +91,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What everyone else goes by, the prefix, must say what the endpoint says.
+    /// What everyone else goes by, the prefix, must say what the endpoint says: that the pod
+    /// is here, and for the first address its identity. The others may have another one,
+    /// where an `ipBlock` holds one family's address and not the other's.
     fn endpoint_prefix(
         &self,
         it: &Endpoint,
@@ -103,7 +105,7 @@ impl Check<'_> {
         let prefix_key = Key::Prefix(host);
         match self.state.prefixes.get(&host) {
             Some(prefix) if prefix.place == Place::LocalPod => {
-                if prefix.identity == it.identity {
+                if prefix.identity == it.identity || it.ips.first() != Some(&ip) {
                     return Ok(());
                 }
                 let (from, to) = ((key, "identity"), (&prefix_key, "identity"));

@@ -57,7 +57,7 @@ pub struct Endpoint {
     pub pod: PodRef,
     /// The VF port; one endpoint a port.
     pub port: PortName,
-    /// The pod's identity.
+    /// The identity of its first address.
     pub identity: IdentityId,
     /// The policy that judges it.
     pub policy: PolicyId,

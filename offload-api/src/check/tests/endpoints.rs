@@ -161,10 +161,16 @@ fn an_endpoint_and_its_prefixes_say_the_same() {
          its prefix; they must be one"
     );
     assert_eq!(
-        refuse_ops(vec![prefix("fd00::1/128", |it| it.identity = IdentityId(3))]),
-        "ops[0].add.prefix.identity: pod shop/cart has identity 1, but fd00::1 has 3 by its \
+        refuse_ops(vec![prefix("10.0.0.1/32", |it| it.identity = IdentityId(3))]),
+        "ops[0].add.prefix.identity: pod shop/cart has identity 1, but 10.0.0.1 has 3 by its \
          prefix; they must be one"
     );
+    // An ipBlock may hold one family's address and not the other's.
+    let state = accept(vec![prefix("fd00::1/128", |it| {
+        it.identity = IdentityId(3)
+    })]);
+    let second = &state.prefixes[&"fd00::1/128".parse().unwrap()];
+    assert_eq!(second.identity, IdentityId(3));
 }
 
 #[test]
