@@ -9,4 +9,6 @@ pub mod cluster;
 pub mod compile;
 pub mod evaluate;
 pub mod identity;
+
+pub mod reconcile;
 pub mod vf;

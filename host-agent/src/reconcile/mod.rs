@@ -1,0 +1,363 @@
+//! Bringing a dataplane to the desired state, one transaction at a time.
+//!
+//! What the dataplane holds is known only from its acknowledgements: of the last one, or on
+//! a new connection of whichever sent transaction's generation it reports. Anything else is
+//! unknown and replaced whole.
+
+use sluice_offload_api::model::Generation;
+use sluice_offload_api::{Mode, Op, Refusal, RefusalCode, RefusalReason, State, Transaction};
+
+/// The state machine. It has no clock: the driver asks [`Reconciler::next_transaction`]
+/// after each event and sends what it gets.
+#[derive(Clone, Debug, Default)]
+pub struct Reconciler {
+    desired: Option<State>,
+    /// What the dataplane holds; `None` is unknown.
+    acked: Option<State>,
+    /// What it holds if it accepts what was sent last.
+    in_flight: Option<State>,
+    /// The highest generation seen or used.
+    last: Generation,
+    connected: bool,
+    /// The connection has had no snapshot yet.
+    unsynced: bool,
+    stance: Stance,
+    error: Option<Refusal>,
+}
+
+/// What a refusal has led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Stance {
+    /// None is open.
+    #[default]
+    Free,
+    /// One was about our picture of the dataplane; one attempt with a full snapshot is made.
+    Healing,
+    /// The desired state was refused: the same would be again. Until it changes, nothing.
+    Held,
+}
+
+impl Reconciler {
+    /// A reconciler that isn't connected and has nothing to ask for.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The dataplane is to hold this; its generation is ignored. Ends a hold if it is
+    /// another state than the one refused.
+    pub fn on_desired(&mut self, mut desired: State) {
+        desired.generation = Generation(0);
+        if self.desired.as_ref() != Some(&desired) {
+            self.desired = Some(desired);
+            self.stance = Stance::Free;
+        }
+    }
+
+    /// A connection is up, and the dataplane reports the generation in force; `None` or 0
+    /// if it was never told anything. The first transaction will be a snapshot.
+    pub fn on_connect(&mut self, observed: Option<Generation>) {
+        let sent = self.in_flight.take();
+        let holds = |state: &Option<State>| state.as_ref().map(|it| it.generation) == observed;
+        if sent.is_some() && holds(&sent) {
+            // Accepted; only the acknowledgement was lost.
+            self.acked = sent;
+        } else if !holds(&self.acked) {
+            self.acked = None;
+        }
+        self.last = self.last.max(observed.unwrap_or_default());
+        self.connected = true;
+        self.unsynced = true;
+        self.stance = Stance::Free;
+    }
+
+    /// The connection is gone. What was sent may or may not be in force: the next
+    /// connection tells.
+    pub fn on_disconnect(&mut self) {
+        self.connected = false;
+    }
+
+    /// What to send now; `None` if there is nothing to, or an answer is awaited. At most one
+    /// transaction is in flight.
+    pub fn next_transaction(&mut self) -> Option<Transaction> {
+        if !self.connected || self.in_flight.is_some() || self.stance == Stance::Held {
+            return None;
+        }
+        let mut target = self.desired.clone()?;
+        let whole = self.unsynced || self.stance == Stance::Healing;
+        let in_force = self.acked.as_ref();
+        if !whole && in_force.is_some_and(|it| same(it, &target)) {
+            return None;
+        }
+        // After 2^64 transactions there is no next one.
+        target.generation = Generation(self.last.0.checked_add(1)?);
+        let tx = match in_force {
+            Some(in_force) if !whole => in_force.delta_to(&target),
+            Some(in_force) => snapshot_over(in_force, &target),
+            None => target.to_snapshot(),
+        };
+        self.last = target.generation;
+        self.in_flight = Some(target);
+        Some(tx)
+    }
+
+    /// The dataplane acknowledged a generation. One that isn't in flight is an old
+    /// connection's and says nothing.
+    pub fn on_ack(&mut self, generation: Generation) {
+        if let Some(state) = self.in_flight.take_if(|it| it.generation == generation) {
+            self.acked = Some(state);
+            self.unsynced = false;
+            self.stance = Stance::Free;
+            self.error = None;
+        }
+    }
+
+    /// The dataplane refused what is in flight, and holds what it held. If that is because
+    /// our picture of it was wrong, one full snapshot follows; otherwise nothing until the
+    /// desired state changes or the connection is made anew.
+    pub fn on_refused(&mut self, refusal: Refusal) {
+        if self.in_flight.take().is_none() {
+            return;
+        }
+        let wrong_picture = matches!(refusal.code(), RefusalCode::Stale | RefusalCode::Operation);
+        if let RefusalReason::StaleBase { current, .. }
+        | RefusalReason::GenerationNotRising { current, .. } = refusal.why
+        {
+            self.last = self.last.max(current);
+        }
+        self.stance = if wrong_picture && self.stance == Stance::Free {
+            self.acked = None;
+            Stance::Healing
+        } else {
+            Stance::Held
+        };
+        self.error = Some(refusal);
+    }
+
+    /// The last refusal, until a later transaction is acknowledged.
+    #[must_use]
+    pub fn error(&self) -> Option<&Refusal> {
+        self.error.as_ref()
+    }
+
+    /// What the dataplane holds, as far as is known.
+    #[must_use]
+    pub fn acknowledged(&self) -> Option<&State> {
+        self.acked.as_ref()
+    }
+
+    /// Whether the dataplane is known to hold the desired state: what CNI ADD waits for.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        match (&self.desired, &self.acked) {
+            (Some(desired), Some(acked)) => {
+                self.connected && !self.unsynced && self.in_flight.is_none() && same(acked, desired)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether two states differ in their generations at most.
+fn same(a: &State, b: &State) -> bool {
+    a.ports == b.ports
+        && a.endpoints == b.endpoints
+        && a.identities == b.identities
+        && a.prefixes == b.prefixes
+        && a.policies == b.policies
+        && a.peers == b.peers
+}
+
+/// A snapshot that names what hasn't changed instead of sending it again.
+fn snapshot_over(in_force: &State, target: &State) -> Transaction {
+    let op = |object: sluice_offload_api::Object| {
+        let key = object.key();
+        if in_force.object(&key).as_ref() == Some(&object) {
+            Op::Keep(key)
+        } else {
+            Op::Add(object)
+        }
+    };
+    let ops = target.objects().map(op).collect();
+    Transaction {
+        mode: Mode::Snapshot,
+        ops,
+        generation: target.generation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_offload_api::Key;
+    use sluice_offload_api::model::{Identity, IdentityId};
+
+    /// A state of some identities.
+    fn state(ids: &[u32]) -> State {
+        let mut state = State::default();
+        for id in ids.iter().copied().map(IdentityId) {
+            state.identities.insert(
+                id,
+                Identity {
+                    id,
+                    label: format!("id {id}"),
+                },
+            );
+        }
+        state
+    }
+
+    fn ids(state: &State) -> Vec<u32> {
+        state.identities.keys().map(|it| it.0).collect()
+    }
+
+    /// A connected reconciler and the dataplane it brought to `ids`.
+    fn settled(ids: &[u32]) -> (Reconciler, State) {
+        let (mut agent, mut dataplane) = (Reconciler::new(), State::default());
+        agent.on_desired(state(ids));
+        agent.on_connect(None);
+        let tx = agent.next_transaction().unwrap();
+        dataplane = dataplane.apply(&tx).unwrap();
+        agent.on_ack(dataplane.generation);
+        assert!(agent.is_settled());
+        (agent, dataplane)
+    }
+
+    #[test]
+    fn nothing_is_sent_before_there_is_a_desire_and_a_connection() {
+        let mut agent = Reconciler::new();
+        agent.on_connect(None);
+        assert_eq!(agent.next_transaction(), None);
+        let mut agent = Reconciler::new();
+        agent.on_desired(state(&[1]));
+        assert_eq!(agent.next_transaction(), None);
+    }
+
+    #[test]
+    fn a_change_is_a_delta_and_one_is_in_flight_at_a_time() {
+        let (mut agent, dataplane) = settled(&[1, 2]);
+        assert_eq!(agent.next_transaction(), None);
+        agent.on_desired(state(&[2, 3]));
+        let tx = agent.next_transaction().unwrap();
+        assert_eq!(
+            tx.mode,
+            Mode::Delta {
+                base: dataplane.generation
+            }
+        );
+        assert_eq!(tx.ops.len(), 2);
+        agent.on_desired(state(&[4]));
+        assert_eq!(agent.next_transaction(), None);
+        let dataplane = dataplane.apply(&tx).unwrap();
+        agent.on_ack(dataplane.generation);
+        assert!(!agent.is_settled());
+        let dataplane = dataplane.apply(&agent.next_transaction().unwrap()).unwrap();
+        assert_eq!(ids(&dataplane), [4]);
+    }
+
+    #[test]
+    fn a_reconnect_sends_a_snapshot_that_keeps_what_is_known_to_be_there() {
+        let (mut agent, dataplane) = settled(&[1, 2]);
+        agent.on_disconnect();
+        agent.on_desired(state(&[2, 3]));
+        agent.on_connect(Some(dataplane.generation));
+        let tx = agent.next_transaction().unwrap();
+        assert_eq!(tx.mode, Mode::Snapshot);
+        assert_eq!(tx.ops[0], Op::Keep(Key::Identity(IdentityId(2))));
+        assert!(matches!(tx.ops[1], Op::Add(_)));
+        assert_eq!(ids(&dataplane.apply(&tx).unwrap()), [2, 3]);
+    }
+
+    #[test]
+    fn an_empty_dataplane_gets_everything_added() {
+        let (mut agent, _) = settled(&[1, 2]);
+        agent.on_connect(None);
+        let tx = agent.next_transaction().unwrap();
+        assert!(tx.ops.iter().all(|op| matches!(op, Op::Add(_))));
+        assert_eq!(ids(&State::default().apply(&tx).unwrap()), [1, 2]);
+    }
+
+    #[test]
+    fn a_new_agent_goes_above_what_is_in_force() {
+        let (_, dataplane) = settled(&[1, 2]);
+        let mut agent = Reconciler::new();
+        agent.on_desired(state(&[7]));
+        agent.on_connect(Some(dataplane.generation));
+        let tx = agent.next_transaction().unwrap();
+        assert_eq!(ids(&dataplane.apply(&tx).unwrap()), [7]);
+    }
+
+    #[test]
+    fn a_lost_ack_is_made_up_for_by_the_reported_generation() {
+        let (mut agent, dataplane) = settled(&[1]);
+        agent.on_desired(state(&[1, 2]));
+        let dataplane = dataplane.apply(&agent.next_transaction().unwrap()).unwrap();
+        agent.on_disconnect();
+        agent.on_connect(Some(dataplane.generation));
+        let tx = agent.next_transaction().unwrap();
+        assert!(tx.ops.iter().all(|op| matches!(op, Op::Keep(_))));
+        assert!(dataplane.apply(&tx).is_ok());
+    }
+
+    #[test]
+    fn an_old_ack_says_nothing() {
+        let (mut agent, dataplane) = settled(&[1]);
+        agent.on_desired(state(&[2]));
+        let tx = agent.next_transaction().unwrap();
+        agent.on_ack(dataplane.generation);
+        assert!(!agent.is_settled());
+        agent.on_ack(tx.generation);
+        assert!(agent.is_settled());
+    }
+
+    #[test]
+    fn a_refused_desire_is_held_until_it_changes_and_the_last_good_stays() {
+        let (mut agent, dataplane) = settled(&[1]);
+        agent.on_desired(state(&[0]));
+        let tx = agent.next_transaction().unwrap();
+        agent.on_refused(dataplane.apply(&tx).unwrap_err());
+        let error = agent.error().unwrap().to_string();
+        assert!(error.contains("identity 0 is never used"), "{error}");
+        assert_eq!(agent.next_transaction(), None);
+        agent.on_desired(state(&[0]));
+        assert_eq!(agent.next_transaction(), None);
+        assert_eq!(agent.acknowledged(), Some(&dataplane));
+
+        agent.on_desired(state(&[2]));
+        let tx = agent.next_transaction().unwrap();
+        let dataplane = dataplane.apply(&tx).unwrap();
+        agent.on_ack(dataplane.generation);
+        assert!(agent.is_settled() && agent.error().is_none());
+    }
+
+    #[test]
+    fn a_reconnect_tries_a_refused_desire_once_more() {
+        let (mut agent, dataplane) = settled(&[1]);
+        agent.on_desired(state(&[0]));
+        let tx = agent.next_transaction().unwrap();
+        agent.on_refused(dataplane.apply(&tx).unwrap_err());
+        agent.on_connect(Some(dataplane.generation));
+        assert!(agent.next_transaction().is_some());
+    }
+
+    #[test]
+    fn a_wrong_picture_of_the_dataplane_is_healed_once() {
+        let (mut agent, dataplane) = settled(&[1, 2]);
+        let other = state(&[9]).to_snapshot();
+        let mut other = Transaction {
+            generation: Generation(40),
+            ..other
+        };
+        let dataplane = dataplane.apply(&other).unwrap();
+        agent.on_desired(state(&[1, 3]));
+        let tx = agent.next_transaction().unwrap();
+        agent.on_refused(dataplane.apply(&tx).unwrap_err());
+        let tx = agent.next_transaction().unwrap();
+        assert_eq!(ids(&dataplane.apply(&tx).unwrap()), [1, 3]);
+
+        other.generation = Generation(50);
+        let dataplane = dataplane.apply(&other).unwrap();
+        agent.on_refused(dataplane.apply(&tx).unwrap_err());
+        assert_eq!(agent.next_transaction(), None);
+    }
+}
