@@ -1,6 +1,7 @@
 //! The control side of a dataplane.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
@@ -11,7 +12,9 @@ use sluice_dataplane_core::publish::PublishError;
 use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
 use sluice_dataplane_core::worker::WorkerHandle;
-use sluice_offload_api::model::{Generation, NodeName, PortName};
+use sluice_offload_api::model::{
+    FlowRecord, Generation, Lease, NodeName, PortCounters, PortName, PortStatus, SaRecord, Status,
+};
 use sluice_offload_api::refusal::Refusal;
 use sluice_offload_api::state::State;
 use sluice_offload_api::transaction::Transaction;
@@ -19,7 +22,7 @@ use sluice_offload_api::transaction::Transaction;
 use crate::build::Build;
 use crate::events::{Event, SaConfig, SaError};
 use crate::indices::{EndpointGenerations, PeerNumbers, PortNames};
-use crate::read::{FlowLine, Namer, PortLine, SaLine, Status, VerdictLine};
+use crate::read::{Namer, VerdictLine, capacity, port_counters};
 
 /// Flows and SAs asked of a worker in one command.
 const PAGE: usize = 1024;
@@ -31,6 +34,19 @@ pub struct ControlConfig {
     pub ports: Vec<PortName>,
     /// The key of its tables' hashes, drawn at boot.
     pub hash_key: [u64; 2],
+    /// Drawn at boot: tells this life of the dataplane from the one before.
+    pub instance: u64,
+}
+
+/// What only the driver of a [`Control`] knows of its state.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    /// Milliseconds since the start.
+    pub uptime_ms: u64,
+    /// The agent's heartbeat.
+    pub lease: Lease,
+    /// Whether each port's link is up, in the order of [`ControlConfig::ports`].
+    pub links_up: Vec<bool>,
 }
 
 /// Why a transaction was not taken; nothing has changed.
@@ -62,6 +78,7 @@ struct Pending {
 pub struct Control {
     ports: PortNames,
     hash_key: HashKey,
+    instance: u64,
     worker: WorkerHandle,
     state: State,
     pending: Option<Pending>,
@@ -70,9 +87,9 @@ pub struct Control {
     snapshot: Arc<Snapshot>,
     inbound: BTreeMap<Spi, NodeName>,
     events: VecDeque<Event>,
-    flows: Vec<FlowLine>,
+    flows: Vec<FlowRecord>,
     flows_done: bool,
-    sas: Option<Vec<SaLine>>,
+    sas: Option<Vec<SaRecord>>,
 }
 
 impl Control {
@@ -84,6 +101,7 @@ impl Control {
             snapshot: Arc::new(Snapshot::closed(ports.len())),
             ports,
             hash_key: HashKey(config.hash_key),
+            instance: config.instance,
             worker,
             state: State::default(),
             pending: None,
@@ -304,6 +322,14 @@ impl Control {
         })
     }
 
+    /// The outer source and destination of what goes to a peer.
+    #[must_use]
+    pub fn outer_addresses(&self, node: &NodeName) -> Option<(IpAddr, IpAddr)> {
+        let dst = self.snapshot.peer(self.peers.index(node)?)?.tunnel;
+        let src = self.snapshot.interface_for(dst)?.addr;
+        Some((src.into(), dst.into()))
+    }
+
     const fn namer<'a>(
         state: &'a State,
         ports: &'a PortNames,
@@ -318,30 +344,36 @@ impl Control {
 
     /// How the dataplane is.
     #[must_use]
-    pub fn status(&self) -> Status {
-        let counters = &self.worker.counters;
+    pub fn status(&self, vitals: &Vitals) -> Status {
+        let link_up = vitals.links_up.iter().copied().chain(core::iter::repeat(false));
         Status {
-            applied: self.state.generation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.instance,
+            generation: self.state.generation,
+            lease: vitals.lease,
+            workers: 1,
+            uptime_ms: vitals.uptime_ms,
+            capacity: capacity(&self.state),
+            ports: self
+                .ports
+                .iter()
+                .cloned()
+                .zip(link_up)
+                .map(|(name, link_up)| PortStatus { name, link_up })
+                .collect(),
             pending: self.pending.as_ref().map(|p| p.state.generation),
-            endpoints: self.state.endpoints.len(),
-            peers: self.state.peers.len(),
-            flows: counters.flows.read(),
-            sealed: counters.sealed.read(),
-            opened: counters.opened.read(),
+            flows: self.worker.counters.flows.read(),
         }
     }
 
     /// Every port's counters.
     #[must_use]
-    pub fn port_counters(&self) -> Vec<PortLine> {
+    pub fn port_counters(&self) -> Vec<PortCounters> {
         let counters = &self.worker.counters;
         self.ports
             .iter()
             .zip(0u16..)
-            .map(|(name, index)| {
-                let one = core::iter::once(counters.port(PortIndex(index)));
-                PortLine::sum(name.clone(), one)
-            })
+            .map(|(name, index)| port_counters(name.clone(), counters.port(PortIndex(index))))
             .collect()
     }
 
@@ -377,7 +409,7 @@ impl Control {
 
     /// The flows asked for, when all of them are there.
     #[must_use]
-    pub fn flows(&self) -> Option<&[FlowLine]> {
+    pub fn flows(&self) -> Option<&[FlowRecord]> {
         self.flows_done.then_some(self.flows.as_slice())
     }
 
@@ -394,7 +426,7 @@ impl Control {
 
     /// The SAs asked for.
     #[must_use]
-    pub fn sas(&self) -> Option<&[SaLine]> {
+    pub fn sas(&self) -> Option<&[SaRecord]> {
         self.sas.as_deref()
     }
 }

@@ -14,6 +14,6 @@ mod events;
 mod indices;
 mod read;
 
-pub use control::{Control, ControlConfig, ProgramError};
+pub use control::{Control, ControlConfig, ProgramError, Vitals};
 pub use events::{Event, SaConfig, SaError};
-pub use read::{End, FlowLine, PortLine, SaLine, Status, VerdictLine};
+pub use read::VerdictLine;

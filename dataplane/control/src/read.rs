@@ -1,147 +1,24 @@
-//! The read side, with names in place of numbers.
+//! The read side: the workers' numbers with the contract's names.
 
-use std::net::IpAddr;
-
-use sluice_crypto::esp::Spi;
+use sluice_crypto::key::Algorithm;
 use sluice_dataplane_core::command::{FlowView, SaView};
-use sluice_dataplane_core::counters::PortCounters;
+use sluice_dataplane_core::counters::PortCounters as Counted;
 use sluice_dataplane_core::flow::key::Tuple;
-use sluice_dataplane_core::flow::state::FlowState;
+use sluice_dataplane_core::flow::state::FlowState as Tracked;
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::route::{Attach, RuleRef};
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::verdict::VerdictRecord;
-use sluice_offload_api::model::{Generation, NodeName, PolicyId, PortName};
+use sluice_offload_api::Limits;
+use sluice_offload_api::model::{
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, Generation, PolicyId, PortCounters,
+    PortName, SaAlgorithm, SaDirection, SaFingerprint, SaRecord,
+};
 use sluice_offload_api::state::State;
 
 use crate::indices::{PeerNumbers, PortNames};
 
-/// How the dataplane is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Status {
-    /// The generation that every worker uses.
-    pub applied: Generation,
-    /// One that is on its way to them.
-    pub pending: Option<Generation>,
-    /// Pods behind VFs.
-    pub endpoints: usize,
-    /// Other nodes.
-    pub peers: usize,
-    /// Flows in all workers' tables.
-    pub flows: u64,
-    /// Frames sealed.
-    pub sealed: u64,
-    /// Frames opened.
-    pub opened: u64,
-}
-
-/// One port's counters, summed over the workers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PortLine {
-    /// The port.
-    pub port: PortName,
-    /// Frames and bytes received.
-    pub rx: (u64, u64),
-    /// Frames and bytes sent.
-    pub tx: (u64, u64),
-    /// Received frames that left.
-    pub forwarded: u64,
-    /// Received frames taken in: ARP, ND.
-    pub consumed: u64,
-    /// Frames of the dataplane's own.
-    pub originated: u64,
-    /// Frames waiting for a next hop.
-    pub waiting: u64,
-    /// Drops, for each reason that occurred.
-    pub drops: Vec<(DropReason, u64)>,
-}
-
-impl PortLine {
-    pub(crate) fn sum<'a>(
-        port: PortName,
-        counters: impl Iterator<Item = &'a PortCounters> + Clone,
-    ) -> Self {
-        let sum = |f: &dyn Fn(&PortCounters) -> u64| {
-            counters.clone().map(f).fold(0u64, u64::wrapping_add)
-        };
-        Self {
-            port,
-            rx: (sum(&|c| c.rx.read()), sum(&|c| c.rx_bytes.read())),
-            tx: (sum(&|c| c.tx.read()), sum(&|c| c.tx_bytes.read())),
-            forwarded: sum(&|c| c.forwarded.read()),
-            consumed: sum(&|c| c.consumed.read()),
-            originated: sum(&|c| c.originated.read()),
-            waiting: sum(&|c| c.waiting.read()),
-            drops: DropReason::ALL
-                .iter()
-                .map(|&reason| (reason, sum(&|c| c.dropped(reason))))
-                .filter(|(_, n)| *n > 0)
-                .collect(),
-        }
-    }
-
-    /// Received frames that nothing accounts for; 0 unless a frame was lost in silence.
-    #[must_use]
-    pub fn balance(&self) -> i128 {
-        let drops: u64 = self.drops.iter().map(|(_, n)| n).sum();
-        i128::from(self.rx.0)
-            - i128::from(self.forwarded)
-            - i128::from(self.consumed)
-            - i128::from(self.waiting)
-            - i128::from(drops)
-    }
-}
-
-/// Where an end of a flow is.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum End {
-    /// In clear by a port.
-    Port(PortName),
-    /// Through ESP with a node.
-    Node(NodeName),
-    /// A port or node that is gone since.
-    Gone,
-}
-
-/// A flow.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FlowLine {
-    /// Source and destination of the initiator's packets.
-    pub src: (IpAddr, u16),
-    /// See [`Self::src`].
-    pub dst: (IpAddr, u16),
-    /// IANA protocol number.
-    pub protocol: u8,
-    /// Where the two ends are.
-    pub ends: [End; 2],
-    /// How far it has come.
-    pub state: FlowState,
-    /// The rule that allowed it.
-    pub rule: Option<String>,
-    /// Packets each way, modulo 2^32.
-    pub packets: [u32; 2],
-}
-
-/// An SA; its key only as a fingerprint.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SaLine {
-    /// Its index.
-    pub spi: Spi,
-    /// The other node; `None` if it is gone since.
-    pub peer: Option<NodeName>,
-    /// Whether it receives.
-    pub inbound: bool,
-    /// Its algorithm.
-    pub algorithm: String,
-    /// The key's fingerprint.
-    pub fingerprint: String,
-    /// Packets through it.
-    pub packets: u64,
-    /// Inner bytes through it.
-    pub bytes: u64,
-}
-
-/// A verdict.
+/// A verdict on a flow, when it was first seen or judged again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VerdictLine {
     /// When.
@@ -159,7 +36,46 @@ pub struct VerdictLine {
     /// What the destination pod's policy said, if it is a pod of this node.
     pub ingress: Option<String>,
     /// Where the packets of an allowed flow go.
-    pub to: Option<End>,
+    pub to: Option<FlowEnd>,
+}
+
+/// One worker's counters of a port.
+pub(crate) fn port_counters(port: PortName, counted: &Counted) -> PortCounters {
+    let drops = DropReason::ALL.iter().map(|&reason| DropCount {
+        reason: reason.name().to_owned(),
+        frames: counted.dropped(reason),
+    });
+    PortCounters {
+        port,
+        rx_frames: counted.rx.read(),
+        rx_bytes: counted.rx_bytes.read(),
+        tx_frames: counted.tx.read(),
+        tx_bytes: counted.tx_bytes.read(),
+        drops: drops.filter(|d| d.frames > 0).collect(),
+        forwarded: counted.forwarded.read(),
+        consumed: counted.consumed.read(),
+        waiting: counted.waiting.read(),
+        originated: counted.originated.read(),
+    }
+}
+
+/// How full a state is.
+pub(crate) fn capacity(state: &State) -> Capacity {
+    let fill = |used: usize, max: usize| Fill {
+        used: u32::try_from(used).unwrap_or(u32::MAX),
+        max: u32::try_from(max).unwrap_or(u32::MAX),
+    };
+    let limits = Limits::MAX;
+    let rows = state.policies.values().map(|p| p.rows.len()).sum();
+    Capacity {
+        ports: fill(state.ports.len(), limits.ports),
+        endpoints: fill(state.endpoints.len(), limits.endpoints),
+        identities: fill(state.identities.len(), limits.identities),
+        prefixes: fill(state.prefixes.len(), limits.prefixes),
+        policies: fill(state.policies.len(), limits.policies),
+        rows: fill(rows, limits.rows),
+        peers: fill(state.peers.len(), limits.peers),
+    }
 }
 
 /// Turns numbers into names, by the generation in force.
@@ -181,36 +97,51 @@ impl Namer<'_> {
         }
     }
 
-    fn end(&self, end: Attach) -> End {
+    fn end(&self, end: Attach) -> FlowEnd {
         match end {
-            Attach::Port(index) => self.ports.name(index).cloned().map(End::Port),
-            Attach::Peer(index) => self.peers.node(index).cloned().map(End::Node),
+            Attach::Port(index) => self.ports.name(index).cloned().map(FlowEnd::Port),
+            Attach::Peer(index) => self.peers.node(index).cloned().map(FlowEnd::Node),
         }
-        .unwrap_or(End::Gone)
+        .unwrap_or(FlowEnd::Gone)
     }
 
-    pub(crate) fn flow(&self, view: &FlowView) -> FlowLine {
+    pub(crate) fn flow(&self, view: &FlowView) -> FlowRecord {
         let tuple = view.tuple;
-        FlowLine {
-            src: (tuple.src.into(), tuple.src_port),
-            dst: (tuple.dst.into(), tuple.dst_port),
+        let ([initiator, responder], [forward, reverse]) = (view.ends, view.packets);
+        FlowRecord {
             protocol: tuple.protocol,
-            ends: view.ends.map(|end| self.end(end)),
-            state: view.state,
+            src: tuple.src.into(),
+            dst: tuple.dst.into(),
+            src_port: tuple.src_port,
+            dst_port: tuple.dst_port,
+            initiator: self.end(initiator),
+            responder: self.end(responder),
+            state: match view.state {
+                Tracked::Opening => FlowState::Opening,
+                Tracked::Established => FlowState::Established,
+                Tracked::ClosingInitiator => FlowState::ClosingInitiator,
+                Tracked::ClosingResponder => FlowState::ClosingResponder,
+                Tracked::Closed => FlowState::Closed,
+            },
             rule: self.rule(view.rule),
-            packets: view.packets,
+            forward_packets: forward.into(),
+            reverse_packets: reverse.into(),
         }
     }
 
-    pub(crate) fn sa(&self, view: &SaView) -> SaLine {
-        SaLine {
-            spi: view.spi,
+    pub(crate) fn sa(&self, view: &SaView) -> SaRecord {
+        SaRecord {
+            spi: view.spi.0,
             peer: self.peers.node(view.peer).cloned(),
-            inbound: view.inbound,
-            algorithm: view.algorithm.to_string(),
-            fingerprint: view.fingerprint.to_string(),
+            direction: if view.inbound { SaDirection::Inbound } else { SaDirection::Outbound },
+            algorithm: match view.algorithm {
+                Algorithm::Aes128Gcm16 => SaAlgorithm::Aes128Gcm16,
+                Algorithm::Aes256Gcm16 => SaAlgorithm::Aes256Gcm16,
+            },
+            fingerprint: SaFingerprint(*view.fingerprint.as_bytes()),
             packets: view.packets,
             bytes: view.bytes,
+            age_ms: None,
         }
     }
 
