@@ -9,6 +9,6 @@ pub mod cluster;
 pub mod compile;
 pub mod evaluate;
 pub mod identity;
-
+pub mod manifest;
 pub mod reconcile;
 pub mod vf;

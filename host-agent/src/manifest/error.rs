@@ -1,0 +1,334 @@
+//! What can be wrong with a manifest.
+
+use core::fmt;
+use core::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
+use sluice_offload_api::model::{IpPrefix, PrefixError};
+
+use super::read::Spot;
+use crate::cluster::{AddressTaken, Holder};
+
+/// A fault at a place in a file. Prints as `net.yaml:12:9: what is wrong`; as a
+/// [`Diagnostic`] it shows the line.
+#[derive(Clone, Debug)]
+pub struct ManifestError(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    source: Arc<NamedSource<String>>,
+    spot: Spot,
+    span: SourceSpan,
+    fault: ManifestFault,
+}
+
+impl ManifestError {
+    pub(super) fn new(source: &Arc<NamedSource<String>>, spot: Spot, fault: ManifestFault) -> Self {
+        let span = span_of(source.inner(), spot);
+        Self(Box::new(Inner {
+            source: Arc::clone(source),
+            spot,
+            span,
+            fault,
+        }))
+    }
+
+    /// The file's name as it was given.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        self.0.source.name()
+    }
+
+    /// The line, counted from 1 in the file.
+    #[must_use]
+    pub fn line(&self) -> u32 {
+        self.0.spot.line
+    }
+
+    /// The column, counted from 1 in characters.
+    #[must_use]
+    pub fn column(&self) -> u32 {
+        self.0.spot.column
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn fault(&self) -> &ManifestFault {
+        &self.0.fault
+    }
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}:{}:{}: {}",
+            self.file(),
+            self.line(),
+            self.column(),
+            self.0.fault
+        )
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+impl Diagnostic for ManifestError {
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&self.0.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let label = LabeledSpan::new_with_span(Some("here".to_owned()), self.0.span);
+        Some(Box::new(core::iter::once(label)))
+    }
+}
+
+/// From the place to the end of its word. The parser's own byte offsets are not always
+/// there, its lines and columns are.
+fn span_of(text: &str, spot: Spot) -> SourceSpan {
+    let mut start = 0;
+    for _ in 1..spot.line {
+        let rest = text.get(start..).unwrap_or_default();
+        start += rest.find('\n').map_or(rest.len(), |it| it + 1);
+    }
+    let line = text
+        .get(start..)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default();
+    // A byte order mark is no column.
+    let mark = usize::from(spot.line == 1 && line.starts_with('\u{feff}'));
+    let before = usize::try_from(spot.column)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(1)
+        + mark;
+    let column = line
+        .char_indices()
+        .nth(before)
+        .map_or(line.len(), |(at, _)| at);
+    let word = line.get(column..).unwrap_or_default();
+    let len = word
+        .find([' ', '\t', ',', ':', ']', '}'])
+        .unwrap_or(word.len());
+    SourceSpan::new(
+        (start + column).into(),
+        len.max(usize::from(!word.is_empty())),
+    )
+}
+
+/// What is wrong, and what would be right.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ManifestFault {
+    /// Not YAML, or not the shape of its kind.
+    #[error("{message}")]
+    Yaml {
+        /// What the parser says.
+        message: String,
+    },
+    /// A NetworkPolicy of another version than the one that is read.
+    #[error("NetworkPolicy has apiVersion `{got}`; write networking.k8s.io/v1")]
+    ApiVersion {
+        /// The version.
+        got: String,
+    },
+    /// A name that Kubernetes wouldn't take.
+    #[error("`{name}` is no name; use up to 253 letters, digits, `-` and `.`")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// Not a prefix.
+    #[error(transparent)]
+    Cidr(#[from] PrefixError),
+    /// An exception that doesn't lie strictly within its block.
+    #[error("exception {except} is not strictly within cidr {cidr}; take it out or widen cidr")]
+    ExceptOutside {
+        /// The exception.
+        except: IpPrefix,
+        /// The block.
+        cidr: IpPrefix,
+    },
+    /// Not an address.
+    #[error("`{text}` is not an IP address, such as 10.0.0.1 or fd00::1")]
+    Ip {
+        /// The text.
+        text: String,
+    },
+    /// An address that can't be one station's.
+    #[error("{ip} is not a unicast address that a station can have")]
+    NotUnicast {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// More addresses than a pod or tunnel can have.
+    #[error("{count} addresses are too many; at most {max} fit")]
+    TooManyIps {
+        /// How many.
+        count: usize,
+        /// How many may be.
+        max: usize,
+    },
+    /// Two addresses of one family for a tunnel.
+    #[error("{ip} is the second tunnel address of its family; give at most one")]
+    SecondOfFamily {
+        /// The second.
+        ip: IpAddr,
+    },
+    /// A port number out of range.
+    #[error("port {port} is not within 1 to 65535")]
+    PortRange {
+        /// As written.
+        port: String,
+    },
+    /// Not a port's name.
+    #[error(
+        "`{name}` is no port name; use up to 15 lower-case letters, digits and `-` with at \
+         least one letter, or a number without quotes"
+    )]
+    PortName {
+        /// As written.
+        name: String,
+    },
+    /// `endPort` without a first one.
+    #[error("endPort {end} needs a number in port; a named port is no range")]
+    EndPortAlone {
+        /// The last port.
+        end: u16,
+    },
+    /// A range that ends before it starts.
+    #[error("endPort {end} is below port {port}")]
+    EndPortBelow {
+        /// The last port.
+        end: u16,
+        /// The first.
+        port: u16,
+    },
+    /// A protocol that policies don't have.
+    #[error("protocol `{text}` is not TCP, UDP or SCTP")]
+    Protocol {
+        /// As written.
+        text: String,
+    },
+    /// Not a policy type.
+    #[error("policy type `{text}` is not Ingress or Egress")]
+    PolicyType {
+        /// As written.
+        text: String,
+    },
+    /// Not an operator.
+    #[error("operator `{text}` is not In, NotIn, Exists or DoesNotExist")]
+    Operator {
+        /// As written.
+        text: String,
+    },
+    /// An operator that needs values has none.
+    #[error("operator {operator} needs at least one of values")]
+    NoValues {
+        /// The operator.
+        operator: String,
+    },
+    /// An operator that has no use for values has some.
+    #[error("operator {operator} takes no values")]
+    Values {
+        /// The operator.
+        operator: String,
+    },
+    /// A peer that says nothing. In no version does it mean everyone.
+    #[error(
+        "the peer is empty; give podSelector, namespaceSelector or ipBlock, \
+         or leave out the list for everyone"
+    )]
+    EmptyPeer,
+    /// A peer that is a block and pods.
+    #[error("the peer has ipBlock and a selector; make two peers of it")]
+    BlockAndSelector,
+    /// An object that was there before.
+    #[error("{object} was defined before at {file}:{spot}; keep one")]
+    Duplicate {
+        /// What it is: `Pod shop/cart`.
+        object: String,
+        /// The other's file.
+        file: String,
+        /// The other's place.
+        spot: Spot,
+    },
+    /// A UID of two pods.
+    #[error("uid {uid} of {object} is also that of {other} at {file}:{spot}; give each its own")]
+    UidTaken {
+        /// The UID.
+        uid: String,
+        /// The pod.
+        object: String,
+        /// The other.
+        other: String,
+        /// The other's file.
+        file: String,
+        /// The other's place.
+        spot: Spot,
+    },
+    /// An address of two.
+    #[error("{ip} of {object} belongs to {other} at {file}:{spot}; give each its own")]
+    IpTaken {
+        /// The address.
+        ip: IpAddr,
+        /// Who claims it.
+        object: Holder,
+        /// Who claimed it before.
+        other: Holder,
+        /// The other's file.
+        file: String,
+        /// The other's place.
+        spot: Spot,
+    },
+}
+
+/// Why manifests could not be loaded.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum LoadError {
+    /// A file or folder can't be read.
+    #[error("can't read {}", path.display())]
+    Io {
+        /// The path as it was given.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The folder has no manifests.
+    #[error("{} has no *.yaml, *.yml or *.json file", path.display())]
+    Nothing {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// A manifest is at fault.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The cluster as a whole is at fault.
+    #[error(transparent)]
+    Address(#[from] AddressTaken),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_found_by_line_and_column() {
+        let text = "\u{feff}a: b\nü: 10.0.0.1/8 # c\n";
+        let at = |line, column| {
+            let span = span_of(text, Spot { line, column });
+            text[span.offset()..span.offset() + span.len()].to_owned()
+        };
+        assert_eq!(at(1, 1), "a");
+        assert_eq!(at(1, 4), "b");
+        assert_eq!(at(2, 1), "ü");
+        assert_eq!(at(2, 4), "10.0.0.1/8");
+        assert_eq!(at(2, 99), "");
+        assert_eq!(at(9, 9), "");
+    }
+}

@@ -1,0 +1,352 @@
+//! Every fault of a manifest: its file, line and column, and what would be right.
+
+use miette::Diagnostic;
+use sluice_host_agent::manifest::{ManifestError, load_dir, load_texts, parse};
+
+/// A policy whose `spec` is `spec`, which starts on line 4.
+fn policy(spec: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: web}}\nspec:\n{spec}\n"
+    )
+}
+
+fn error(text: &str) -> ManifestError {
+    load_texts(&[("net.yaml", text)]).expect_err(text)
+}
+
+#[test]
+fn every_fault_in_a_policy_is_at_its_place_and_says_what_is_right() {
+    let table = [
+        (
+            "  podSelectr: {}",
+            "net.yaml:5:3: unknown field `podSelectr`; allowed here: podSelector, policyTypes, \
+             ingress, egress",
+        ),
+        (
+            "  ingress:\n  - from: []\n    to: []",
+            "net.yaml:7:5: unknown field `to`; allowed here: from, ports",
+        ),
+        (
+            "  egress:\n  - to:\n    - podselector: {}",
+            "net.yaml:7:7: unknown field `podselector`; allowed here: podSelector, \
+             namespaceSelector, ipBlock",
+        ),
+        (
+            "  ingress:\n  - from:\n    - ipBlock: {cidr: 10.0.0.0/8, exept: []}",
+            "net.yaml:7:35: unknown field `exept`; allowed here: cidr, except",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - ports: 80",
+            "net.yaml:7:7: unknown field `ports`; allowed here: protocol, port, endPort",
+        ),
+        (
+            "  podSelector: {matchlabels: {a: b}}",
+            "net.yaml:5:17: unknown field `matchlabels`; allowed here: matchLabels, \
+             matchExpressions",
+        ),
+        (
+            "  ingress:\n  - from:\n    - ipBlock: {except: []}",
+            "net.yaml:7:17: the field `cidr` is missing",
+        ),
+        (
+            "  ingress:\n  - from:\n    - ipBlock: {cidr: 10.0.0.0}",
+            "net.yaml:7:23: `10.0.0.0` is not an address with a prefix length, such as \
+             10.0.0.0/8 or fd00::/64",
+        ),
+        (
+            "  ingress:\n  - from:\n    - ipBlock: {cidr: 10.0.0.1/8}",
+            "net.yaml:7:23: 10.0.0.1/8 has host bits set; the prefix is 10.0.0.0/8",
+        ),
+        (
+            "  ingress:\n  - from:\n    - ipBlock: {cidr: 10.0.0.0/33}",
+            "net.yaml:7:23: prefix length 33 is over 32, the longest for 10.0.0.0",
+        ),
+        (
+            "  ingress:\n  - from:\n    - ipBlock:\n        cidr: 10.0.0.0/8\n        except:\n        - 11.0.0.0/16",
+            "net.yaml:10:11: exception 11.0.0.0/16 is not strictly within cidr 10.0.0.0/8; \
+             take it out or widen cidr",
+        ),
+        (
+            "  ingress:\n  - from:\n    - {}",
+            "net.yaml:7:7: the peer is empty; give podSelector, namespaceSelector or ipBlock, \
+             or leave out the list for everyone",
+        ),
+        (
+            "  ingress:\n  - from:\n    - podSelector: {}\n      ipBlock: {cidr: 10.0.0.0/8}",
+            "net.yaml:7:7: the peer has ipBlock and a selector; make two peers of it",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - port: 0",
+            "net.yaml:7:13: port 0 is not within 1 to 65535",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - port: 65536",
+            "net.yaml:7:13: port 65536 is not within 1 to 65535",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - port: -1",
+            "net.yaml:7:13: port -1 is not within 1 to 65535",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - port: \"80\"",
+            "net.yaml:7:13: `80` is no port name; use up to 15 lower-case letters, digits and \
+             `-` with at least one letter, or a number without quotes",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - {port: 80, endPort: 79}",
+            "net.yaml:7:27: endPort 79 is below port 80",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - {port: web, endPort: 90}",
+            "net.yaml:7:28: endPort 90 needs a number in port; a named port is no range",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - {endPort: 90}",
+            "net.yaml:7:17: endPort 90 needs a number in port; a named port is no range",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - {port: 80, endPort: 70000}",
+            "net.yaml:7:27: port 70000 is not within 1 to 65535",
+        ),
+        (
+            "  ingress:\n  - ports:\n    - protocol: tcp",
+            "net.yaml:7:17: protocol `tcp` is not TCP, UDP or SCTP",
+        ),
+        (
+            "  policyTypes: [Ingress, Egres]",
+            "net.yaml:5:26: policy type `Egres` is not Ingress or Egress",
+        ),
+        (
+            "  podSelector:\n    matchExpressions:\n    - {key: a, operator: Equals, values: [b]}",
+            "net.yaml:7:26: operator `Equals` is not In, NotIn, Exists or DoesNotExist",
+        ),
+        (
+            "  podSelector:\n    matchExpressions:\n    - {key: a, operator: In}",
+            "net.yaml:7:26: operator In needs at least one of values",
+        ),
+        (
+            "  podSelector:\n    matchExpressions:\n    - {key: a, operator: NotIn, values: []}",
+            "net.yaml:7:26: operator NotIn needs at least one of values",
+        ),
+        (
+            "  podSelector:\n    matchExpressions:\n    - {key: a, operator: Exists, values: [b]}",
+            "net.yaml:7:26: operator Exists takes no values",
+        ),
+        (
+            "  podSelector: {}\n  podSelector: {}",
+            "net.yaml:6:3: the field `podSelector` is there twice; keep one",
+        ),
+        ("  ingress: {}", "net.yaml:5:12: expected sequence start"),
+    ];
+    for (spec, expected) in table {
+        assert_eq!(error(&policy(spec)).to_string(), expected, "{spec}");
+    }
+}
+
+#[test]
+fn faults_of_other_objects_are_at_their_places() {
+    let table = [
+        (
+            "kind: Pod\nmetadata: {labels: {}}\n",
+            "net.yaml:2:12: the field `name` is missing",
+        ),
+        (
+            "a: b\n",
+            "net.yaml:1:1: there is no kind; a manifest has apiVersion and kind",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: a b}\n",
+            "net.yaml:2:18: `a b` is no name; use up to 253 letters, digits, `-` and `.`",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: a}\nstatus: {podIPs: [{ip: 10.0.0.256}]}\n",
+            "net.yaml:3:24: `10.0.0.256` is not an IP address, such as 10.0.0.1 or fd00::1",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: a}\nstatus: {podIP: 224.0.0.1}\n",
+            "net.yaml:3:17: 224.0.0.1 is not a unicast address that a station can have",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - ports: [{containerPort: 0}]\n",
+            "net.yaml:5:29: port 0 is not within 1 to 65535",
+        ),
+        (
+            "kind: Node\nmetadata:\n  name: a\n  annotations:\n    sluice.dev/tunnel-ips: 10.0.0.1,x\n",
+            "net.yaml:5:28: `x` is not an IP address, such as 10.0.0.1 or fd00::1",
+        ),
+        (
+            "kind: Node\nmetadata:\n  name: a\n  annotations:\n    sluice.dev/tunnel-ips: 10.0.0.1,10.0.0.2\n",
+            "net.yaml:5:28: 10.0.0.2 is the second tunnel address of its family; give at most one",
+        ),
+        (
+            "apiVersion: extensions/v1beta1\nkind: NetworkPolicy\n",
+            "net.yaml:1:13: NetworkPolicy has apiVersion `extensions/v1beta1`; write \
+             networking.k8s.io/v1",
+        ),
+        (
+            "kind: Pod\n  name: : a\n",
+            "net.yaml:2:7: mapping values are not allowed in this context",
+        ),
+        (
+            "kind: List\nitems: [{kind: List}]\n",
+            "net.yaml:2:16: a List is in a List; put its items into the outer one",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(error(text).to_string(), expected, "{text}");
+    }
+}
+
+#[test]
+fn lines_count_from_the_top_of_the_file_in_a_later_document() {
+    let text = format!(
+        "# top\n---\nkind: Namespace\nmetadata: {{name: a}}\n---\n{}",
+        policy("  x: 1")
+    );
+    let error = error(&text);
+    assert_eq!(
+        (error.file(), error.line(), error.column()),
+        ("net.yaml", 10, 3)
+    );
+}
+
+#[test]
+fn a_fault_in_a_list_is_at_its_item() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n- kind: Namespace\n  metadata: {name: a}\n\
+                - apiVersion: networking.k8s.io/v1\n  kind: NetworkPolicy\n  metadata: {name: b}\n  \
+                spec:\n    ingres: []\n";
+    let message = error(text).to_string();
+    assert!(
+        message.starts_with("net.yaml:10:5: unknown field `ingres`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_fault_in_json_is_at_its_place() {
+    let text = "{\n\t\"apiVersion\": \"networking.k8s.io/v1\",\n\t\"kind\": \"NetworkPolicy\",\n\t\
+                \"metadata\": {\"name\": \"a\"},\n\t\"spec\": {\"podSelectr\": {}}\n}\n";
+    let message = error(text).to_string();
+    assert!(
+        message.starts_with("net.yaml:5:11: unknown field `podSelectr`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_diagnostic_points_at_the_word() {
+    let text = policy("  ingress:\n  - from:\n    - ipBlock: {cidr: 10.0.0.1/8}");
+    let error = error(&text);
+    let label = error.labels().unwrap().next().unwrap();
+    assert_eq!(
+        &text[label.offset()..label.offset() + label.len()],
+        "10.0.0.1/8"
+    );
+    assert!(error.source_code().is_some());
+}
+
+#[test]
+fn the_same_object_in_two_files_names_both() {
+    let pod = "kind: Pod\nmetadata:\n  name: a\n";
+    let error = load_texts(&[("a.yaml", pod), ("b.yaml", pod)])
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "b.yaml:3:9: Pod default/a was defined before at a.yaml:3:9; keep one"
+    );
+}
+
+#[test]
+fn two_pods_with_one_address_or_uid_name_both() {
+    let pod = |name: &str, uid: &str, ip: &str| {
+        format!("kind: Pod\nmetadata: {{name: {name}, uid: {uid}}}\nstatus: {{podIP: {ip}}}\n")
+    };
+    let two = |a: &str, b: &str| {
+        load_texts(&[("a.yaml", a), ("b.yaml", b)])
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        two(&pod("a", "1", "10.0.0.1"), &pod("b", "2", "10.0.0.1")),
+        "b.yaml:3:17: 10.0.0.1 of pod default/b belongs to pod default/a at a.yaml:3:17; \
+         give each its own"
+    );
+    assert_eq!(
+        two(&pod("a", "1", "10.0.0.1"), &pod("b", "1", "10.0.0.2")),
+        "b.yaml:2:18: uid 1 of Pod default/b is also that of Pod default/a at a.yaml:2:18; \
+         give each its own"
+    );
+}
+
+#[test]
+fn two_nodes_with_one_tunnel_address_name_both() {
+    let node = |name: &str| {
+        format!(
+            "kind: Node\nmetadata:\n  name: {name}\n  annotations: {{sluice.dev/tunnel-ips: 10.0.0.1}}\n"
+        )
+    };
+    let text = format!("{}---\n{}", node("a"), node("b"));
+    let expected =
+        "net.yaml:9:40: 10.0.0.1 of node b belongs to node a at net.yaml:4:40; give each its own";
+    assert_eq!(error(&text).to_string(), expected);
+}
+
+#[test]
+fn other_kinds_are_ignored_with_a_note_and_empty_documents_without() {
+    let text = "---\n# nothing\n---\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n\
+                spec: {podSelectr: 1}\n---\napiVersion: policy.networking.k8s.io/v1alpha2\n\
+                kind: ClusterNetworkPolicy\nmetadata: {name: x}\n";
+    let (objects, notes) = parse("net.yaml", text).unwrap();
+    assert!(objects.is_empty());
+    let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
+    let expected = [
+        "net.yaml:4: Deployment shop/web is ignored",
+        "net.yaml:9: ClusterNetworkPolicy x is ignored: none of its rules is enforced",
+    ];
+    assert_eq!(notes, expected);
+}
+
+#[test]
+fn rules_that_policy_types_leave_out_are_noted() {
+    let text = policy("  policyTypes: [Ingress]\n  egress: [{}]");
+    let (_, notes) = parse("net.yaml", &text).unwrap();
+    let expected = "net.yaml:3: NetworkPolicy default/web: its egress rules have no effect: \
+                    policyTypes has no Egress";
+    assert_eq!(notes[0].to_string(), expected);
+}
+
+#[test]
+fn a_folder_without_manifests_is_an_error_that_names_it() {
+    let missing = load_dir("no/such/folder".as_ref()).unwrap_err();
+    assert_eq!(missing.to_string(), "can't read no/such/folder");
+    let none = load_dir("src".as_ref()).unwrap_err();
+    assert_eq!(none.to_string(), "src has no *.yaml, *.yml or *.json file");
+}
+
+#[test]
+fn absurd_texts_are_errors_and_never_panics() {
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n".to_owned()
+        + "c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n"
+        + "e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nkind: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
+    let deep = "[".repeat(100_000);
+    let texts = [
+        bomb.as_str(),
+        &deep,
+        "\0",
+        "kind: \u{1b}[31m",
+        "--- |\n  x\n",
+        "- a\n",
+        "&a *a",
+        "!!x y",
+        "\u{feff}",
+    ];
+    for text in texts {
+        // Errors or nothing, as long as it comes back.
+        let _ = parse("net.yaml", text);
+    }
+    for cut in 0..policy("  ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]").len() {
+        let whole = policy("  ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]");
+        let _ = parse("net.yaml", &whole[..cut]);
+    }
+}
