@@ -74,7 +74,7 @@ pub struct DropCount {
     /// The port.
     pub port: String,
     /// The reason's name.
-    pub reason: &'static str,
+    pub reason: String,
     /// Frames.
     pub frames: u64,
 }

@@ -345,7 +345,11 @@ impl Control {
     /// How the dataplane is.
     #[must_use]
     pub fn status(&self, vitals: &Vitals) -> Status {
-        let link_up = vitals.links_up.iter().copied().chain(core::iter::repeat(false));
+        let link_up = vitals
+            .links_up
+            .iter()
+            .copied()
+            .chain(core::iter::repeat(false));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.instance,

@@ -133,7 +133,11 @@ impl Namer<'_> {
         SaRecord {
             spi: view.spi.0,
             peer: self.peers.node(view.peer).cloned(),
-            direction: if view.inbound { SaDirection::Inbound } else { SaDirection::Outbound },
+            direction: if view.inbound {
+                SaDirection::Inbound
+            } else {
+                SaDirection::Outbound
+            },
             algorithm: match view.algorithm {
                 Algorithm::Aes128Gcm16 => SaAlgorithm::Aes128Gcm16,
                 Algorithm::Aes256Gcm16 => SaAlgorithm::Aes256Gcm16,

@@ -1,0 +1,161 @@
+//! A node's agent: its production core, driven by the world in place of watches and CNI.
+
+use prost::Message;
+use sluice_host_agent::cluster::Cluster;
+use sluice_host_agent::compile::{
+    CompileError, HostSetup, NodeSetup, UplinkSetup, compile,
+};
+use sluice_host_agent::identity::IdentityTable;
+use sluice_host_agent::reconcile::Reconciler;
+use sluice_host_agent::vf::{VfError, VfSlot, VfTable};
+use sluice_offload_api::convert::{Assembler, to_requests};
+use sluice_offload_api::model::{Generation, MacAddr, NodeName};
+use sluice_offload_api::proto::ProgramRequest;
+use sluice_offload_api::{Limits, Refusal, Transaction};
+
+use std::net::IpAddr;
+
+use super::node::vf_name;
+use super::plan::{self, MacOf, NodeNumber};
+
+/// The underlay's MTU.
+const UPLINK_MTU: u16 = 1500;
+/// The host's and the pods' MTU: ESP over IPv6 with UDP fits into the underlay's around it.
+const POD_MTU: u16 = 1400;
+
+/// An agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    setup: NodeSetup,
+    vfs: VfTable,
+    identities: IdentityTable,
+    reconciler: Reconciler,
+}
+
+/// What an agent couldn't do.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// No state for the cluster.
+    #[error("node {node}: {error}")]
+    Compile {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        error: CompileError,
+    },
+    /// No VF for a pod.
+    #[error("node {node}: {error}")]
+    Vf {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        error: VfError,
+    },
+    /// The contract's wire format didn't carry a transaction: a bug.
+    #[error("node {node}: a transaction did not survive its wire format: {error}")]
+    Wire {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        error: String,
+    },
+}
+
+impl Agent {
+    pub(crate) fn new(
+        node: &NodeName,
+        number: NodeNumber,
+        vfs: u16,
+        tunnel_ips: &[IpAddr],
+    ) -> Self {
+        let mac = |of| MacAddr(plan::mac(of).0);
+        let setup = NodeSetup {
+            node: node.clone(),
+            uplink: UplinkSetup {
+                name: "uplink".into(),
+                mac: mac(MacOf::Uplink(number)),
+                mtu: UPLINK_MTU,
+                interfaces: tunnel_ips.iter().map(|ip| plan::interface(*ip)).collect(),
+            },
+            host: HostSetup {
+                name: "host".into(),
+                mac: mac(MacOf::Host(number)),
+                mtu: UPLINK_MTU,
+            },
+            vfs: (0..vfs)
+                .map(|index| VfSlot {
+                    index,
+                    name: vf_name(index),
+                    mac: mac(MacOf::Vf(number, index)),
+                    mtu: POD_MTU,
+                    vlan: None,
+                })
+                .collect(),
+        };
+        let mut reconciler = Reconciler::default();
+        reconciler.on_connect(None);
+        Self {
+            setup,
+            vfs: VfTable::default(),
+            identities: IdentityTable::default(),
+            reconciler,
+        }
+    }
+
+    /// Looks at the cluster: gives VFs to this node's new pods, takes them from those that
+    /// are gone, and compiles.
+    pub(crate) fn observe(&mut self, cluster: &Cluster) -> Result<(), AgentError> {
+        let node = self.setup.node.clone();
+        let here = || {
+            cluster
+                .pods
+                .values()
+                .filter(|p| p.owns_addresses() && p.node.as_ref() == Some(&self.setup.node))
+        };
+        let gone: Vec<_> = self
+            .vfs
+            .iter()
+            .map(|b| b.uid.clone())
+            .filter(|uid| !here().any(|p| p.uid == *uid))
+            .collect();
+        for uid in gone {
+            self.vfs.release(&uid);
+        }
+        for pod in here() {
+            self.vfs
+                .assign(&pod.uid, &pod.pod, &pod.ips, &self.setup.vfs)
+                .map_err(|error| AgentError::Vf { node: node.clone(), error })?;
+        }
+        let state = compile(cluster, &self.setup, &self.vfs, &mut self.identities)
+            .map_err(|error| AgentError::Compile { node, error })?;
+        self.reconciler.on_desired(state);
+        Ok(())
+    }
+
+    /// What the dataplane must be told next, after the contract's wire format and back:
+    /// what arrives is what was encoded, or nothing is.
+    pub(crate) fn next_transaction(&mut self) -> Result<Option<Transaction>, AgentError> {
+        let Some(tx) = self.reconciler.next_transaction() else { return Ok(None) };
+        let wire = |error: String| AgentError::Wire { node: self.setup.node.clone(), error };
+        let mut assembler = Assembler::new(Limits::MAX);
+        let mut arrived = None;
+        for message in to_requests(tx) {
+            let bytes = message.encode_to_vec();
+            let message = ProgramRequest::decode(bytes.as_slice());
+            let message = message.map_err(|e| wire(e.to_string()))?;
+            arrived = assembler.on_message(message).map_err(|e| wire(e.to_string()))?;
+        }
+        match arrived {
+            Some(tx) => Ok(Some(tx)),
+            None => Err(wire("no transaction at the commit".to_owned())),
+        }
+    }
+
+    pub(crate) fn on_ack(&mut self, generation: Generation) {
+        self.reconciler.on_ack(generation);
+    }
+
+    pub(crate) fn on_refused(&mut self, refusal: &Refusal) {
+        self.reconciler.on_refused(refusal.clone());
+    }
+}

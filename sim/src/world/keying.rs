@@ -1,0 +1,210 @@
+//! Who has which SA: the part of the node channel that the seed plays.
+//!
+//! Make before break, as in production: the receiver installs an SA and says so, only
+//! then the sender switches to it, and the one before is retired when it is silent.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sluice_crypto::esp::Spi;
+use sluice_crypto::key::{Algorithm, KeyError};
+use sluice_crypto::replay::ReplayWindow;
+use sluice_dataplane_control::{Event, SaConfig, SaError};
+use sluice_offload_api::model::NodeName;
+
+use super::node::SimNode;
+use crate::keys::SeedKeys;
+use crate::report::ExposedSa;
+
+/// A direction between two nodes: from, to.
+type Way = (NodeName, NodeName);
+
+/// The keying of all nodes.
+#[derive(Debug)]
+pub(crate) struct Keying {
+    keys: SeedKeys,
+    algorithm: Algorithm,
+    esn: bool,
+    udp_encap: bool,
+    epochs: BTreeMap<Way, u32>,
+    /// SAs that the receiver has and the sender waits for.
+    ready: VecDeque<(Way, u32)>,
+    /// SAs that may be retired at the receiver, once nothing is under way.
+    replaced: Vec<(Way, Spi)>,
+    pub(crate) exposed: Vec<ExposedSa>,
+}
+
+/// An SA that couldn't be made or installed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyingError {
+    /// The key.
+    #[error("key of an SA from {from} to {to}: {error}")]
+    Key {
+        /// The sender.
+        from: NodeName,
+        /// The receiver.
+        to: NodeName,
+        /// Why.
+        error: KeyError,
+    },
+    /// The dataplane.
+    #[error("SA from {from} to {to}: {error}")]
+    Sa {
+        /// The sender.
+        from: NodeName,
+        /// The receiver.
+        to: NodeName,
+        /// Why.
+        error: SaError,
+    },
+}
+
+impl Keying {
+    pub(crate) const fn new(
+        keys: SeedKeys,
+        algorithm: Algorithm,
+        esn: bool,
+        udp_encap: bool,
+    ) -> Self {
+        Self {
+            keys,
+            algorithm,
+            esn,
+            udp_encap,
+            epochs: BTreeMap::new(),
+            ready: VecDeque::new(),
+            replaced: Vec::new(),
+            exposed: Vec::new(),
+        }
+    }
+
+    /// Acts on what happened at a node.
+    pub(crate) fn on_event(
+        &mut self,
+        nodes: &mut [SimNode],
+        at: usize,
+        event: &Event,
+    ) -> Result<(), KeyingError> {
+        let Some(me) = nodes.get(at).map(|n| n.name.clone()) else { return Ok(()) };
+        match event {
+            Event::PeerAdded(peer) => self.renew(nodes, &(peer.clone(), me)),
+            Event::InboundInstalled(peer, spi) => {
+                let way = (peer.clone(), me);
+                let epoch = self.epochs.get(&way).copied().unwrap_or(0);
+                if self.spi(&way, epoch) == *spi {
+                    self.ready.push_back((way, epoch));
+                }
+                Ok(())
+            }
+            Event::OutboundInstalled(peer, _) => {
+                let way = (me, peer.clone());
+                let epoch = self.epochs.get(&way).copied().unwrap_or(0);
+                if let Some(before) = epoch.checked_sub(1) {
+                    let spi = self.spi(&way, before);
+                    self.replaced.push((way, spi));
+                }
+                Ok(())
+            }
+            Event::Applied(_) | Event::PeerRemoved(_) | Event::SaRefused(..) => Ok(()),
+        }
+    }
+
+    /// Fresh keys for every direction.
+    pub(crate) fn renew_all(&mut self, nodes: &mut [SimNode]) -> Result<(), KeyingError> {
+        let ways: Vec<_> = self.epochs.keys().cloned().collect();
+        ways.iter().try_for_each(|way| self.renew(nodes, way))
+    }
+
+    fn spi(&self, (from, to): &Way, epoch: u32) -> Spi {
+        self.keys.spi(&from.0, &to.0, epoch)
+    }
+
+    /// A fresh SA at the receiver. Never an epoch twice: a (key, sequence number) pair
+    /// doesn't repeat, whatever the dataplanes have forgotten.
+    fn renew(&mut self, nodes: &mut [SimNode], way: &Way) -> Result<(), KeyingError> {
+        let epoch = self.epochs.get(way).map_or(0, |epoch| epoch + 1);
+        let config = self.config(way, epoch)?;
+        let (from, to) = way;
+        let Some(receiver) = find(nodes, to) else { return Ok(()) };
+        let sent = receiver.control.install_inbound(from, config);
+        sent.map_err(|error| failed(way, error))?;
+        self.epochs.insert(way.clone(), epoch);
+        Ok(())
+    }
+
+    /// Lets senders switch to what their receivers have. Those whose agents don't know
+    /// the receiver yet stay for later. Whether any switched.
+    pub(crate) fn switch_senders(&mut self, nodes: &mut [SimNode]) -> Result<bool, KeyingError> {
+        let mut switched = false;
+        for (way, epoch) in core::mem::take(&mut self.ready) {
+            let (from, to) = &way;
+            let config = self.config(&way, epoch)?;
+            let Some(sender) = find(nodes, from) else { continue };
+            match sender.control.install_outbound(to, config) {
+                Ok(()) => {
+                    switched = true;
+                    self.expose(nodes, &way, epoch)?;
+                }
+                Err(SaError::UnknownPeer { .. }) => self.ready.push_back((way, epoch)),
+                Err(error) => return Err(failed(&way, error)),
+            }
+        }
+        Ok(switched)
+    }
+
+    /// Retires what was replaced; call when nothing is under way any more.
+    pub(crate) fn retire_replaced(&mut self, nodes: &mut [SimNode]) -> Result<(), KeyingError> {
+        for (way, spi) in core::mem::take(&mut self.replaced) {
+            let Some(receiver) = find(nodes, &way.1) else { continue };
+            receiver.control.retire_inbound(spi).map_err(|error| failed(&way, error))?;
+        }
+        Ok(())
+    }
+
+    fn config(&self, way: &Way, epoch: u32) -> Result<SaConfig, KeyingError> {
+        let (from, to) = way;
+        let key = self.keys.esp(self.algorithm, &from.0, &to.0, epoch);
+        let key = key.map_err(|error| KeyingError::Key {
+            from: from.clone(),
+            to: to.clone(),
+            error,
+        })?;
+        Ok(SaConfig {
+            spi: self.spi(way, epoch),
+            key,
+            esn: self.esn,
+            window: ReplayWindow::DEFAULT,
+            udp_encap: self.udp_encap,
+        })
+    }
+
+    /// Writes an SA down for Wireshark.
+    fn expose(
+        &mut self,
+        nodes: &mut [SimNode],
+        way: &Way,
+        epoch: u32,
+    ) -> Result<(), KeyingError> {
+        let config = self.config(way, epoch)?;
+        let (from, to) = way;
+        let outer = find(nodes, from).and_then(|n| n.control.outer_addresses(to));
+        if let Some((src, dst)) = outer {
+            self.exposed.push(ExposedSa {
+                src,
+                dst,
+                spi: config.spi.0,
+                algorithm: self.algorithm,
+                keymat: config.key.expose_keymat().to_vec(),
+                esn: self.esn,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn find<'a>(nodes: &'a mut [SimNode], name: &NodeName) -> Option<&'a mut SimNode> {
+    nodes.iter_mut().find(|n| n.name == *name)
+}
+
+fn failed((from, to): &Way, error: SaError) -> KeyingError {
+    KeyingError::Sa { from: from.clone(), to: to.clone(), error }
+}

@@ -1,0 +1,374 @@
+//! The simulated cluster: nodes with agents and dataplanes, pods and hosts, one network,
+//! one clock, one seed.
+
+mod agent;
+mod keying;
+mod net;
+mod node;
+mod plan;
+mod probing;
+mod station;
+mod wire_check;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use sluice_crypto::key::Algorithm;
+use sluice_dataplane_core::mem::MemPool;
+use sluice_dataplane_core::tick::Tick;
+use sluice_host_agent::cluster::Cluster;
+
+pub use agent::AgentError;
+pub use keying::KeyingError;
+pub use node::NodeError;
+pub use plan::{NODES_MAX, PODS_PER_NODE_MAX, PlanError};
+pub use wire_check::MARKER;
+
+use self::agent::Agent;
+use self::keying::Keying;
+use self::net::{Arrival, At, Net};
+use self::node::SimNode;
+use self::plan::{MacOf, NodeNumber};
+use self::station::Station;
+use crate::keys::SeedKeys;
+use crate::probe::Family;
+use crate::report::{Binding, Captured, DropCount, ExposedSa, WireProof};
+
+/// How often an idle dataplane is polled.
+const IDLE_POLL_NS: u64 = 10 * Tick::MS;
+/// Rounds of agents, dataplanes and keying until all must be in step.
+const ROUNDS_MAX: usize = 64;
+/// VFs beyond those that the first manifests need.
+const SPARE_VFS: u16 = 16;
+/// How long neighbours have to answer after something changed.
+const SETTLE_NS: u64 = 50 * Tick::MS;
+
+/// What a world is made with.
+#[derive(Clone, Debug)]
+pub struct WorldConfig {
+    /// Keys and all other randomness come from it.
+    pub seed: u64,
+    /// The algorithm of all SAs.
+    pub algorithm: Algorithm,
+    /// 64-bit sequence numbers.
+    pub esn: bool,
+    /// The family of the outer headers.
+    pub underlay: Family,
+    /// ESP in UDP 4500.
+    pub udp_encap: bool,
+}
+
+impl Default for WorldConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            algorithm: Algorithm::Aes256Gcm16,
+            esn: true,
+            underlay: Family::Ipv4,
+            udp_encap: false,
+        }
+    }
+}
+
+/// Why a world couldn't be made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// The cluster doesn't fit.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A node failed.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// Keys.
+    #[error(transparent)]
+    Keying(#[from] KeyingError),
+    /// Agents, dataplanes and keys didn't come to rest.
+    #[error("the cluster is not in step after {ROUNDS_MAX} rounds; this is a bug")]
+    Restless,
+    /// Nodes can't come or go yet.
+    #[error("nodes can't be added or removed while the world runs: {before} before, {after} now")]
+    NodesChanged {
+        /// Nodes before.
+        before: usize,
+        /// Nodes now.
+        after: usize,
+    },
+}
+
+/// A simulated cluster.
+#[derive(Debug)]
+pub struct World {
+    cluster: Cluster,
+    config: WorldConfig,
+    nodes: Vec<SimNode>,
+    outside: Station,
+    net: Net,
+    keying: Keying,
+    probes: u16,
+}
+
+impl World {
+    /// Boots a cluster: places what the manifests leave open, starts agents and
+    /// dataplanes, and lets them converge.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn boot(mut cluster: Cluster, config: WorldConfig) -> Result<Self, WorldError> {
+        plan::place(&mut cluster, config.underlay)?;
+        let pool = MemPool::default();
+        let keys = SeedKeys::new(config.seed);
+        let mut net = Net::default();
+        let mut nodes = Vec::new();
+        for ((index, number), name) in (0..).zip(0u8..).zip(cluster.nodes.keys()) {
+            let number = NodeNumber(number);
+            let pods = cluster.pods.values().filter(|p| p.node.as_ref() == Some(name)).count();
+            let vfs = u16::try_from(pods).unwrap_or(u16::MAX).saturating_add(SPARE_VFS);
+            let tunnel_ips = cluster.nodes.get(name).map(|n| n.tunnel_ips.clone());
+            let agent = Agent::new(name, number, vfs, &tunnel_ips.unwrap_or_default());
+            let node = SimNode::new(name, index, number, agent, vfs, &keys, &pool)?;
+            net.plug(node.at_switch());
+            nodes.push(node);
+        }
+        net.plug(At::Outside);
+        let gateways = vec![plan::gateway(Family::Ipv4), plan::gateway(Family::Ipv6)];
+        let mut outside = Station::new(plan::mac(MacOf::Outside), gateways, &pool);
+        outside.anyone = true;
+        let keying = Keying::new(keys, config.algorithm, config.esn, config.udp_encap);
+        let mut world = Self {
+            cluster: Cluster::default(),
+            config,
+            nodes,
+            outside,
+            net,
+            keying,
+            probes: 0,
+        };
+        world.converge(cluster)?;
+        Ok(world)
+    }
+
+    /// Gives the cluster's objects a new state: agents compile, dataplanes converge.
+    ///
+    /// # Errors
+    /// [`WorldError`]; what was in force at a node that refused stays in force there.
+    pub fn apply(&mut self, mut cluster: Cluster) -> Result<(), WorldError> {
+        self.keep_places(&mut cluster);
+        plan::place(&mut cluster, self.config.underlay)?;
+        let (before, after) = (self.nodes.len(), cluster.nodes.len());
+        if self.nodes.iter().any(|n| !cluster.nodes.contains_key(&n.name)) || before != after {
+            return Err(WorldError::NodesChanged { before, after });
+        }
+        self.converge(cluster)
+    }
+
+    /// A pod that is known and whose manifest leaves it open stays where it is.
+    fn keep_places(&self, cluster: &mut Cluster) {
+        for (name, pod) in &mut cluster.pods {
+            if let Some(known) = self.cluster.pods.get(name).filter(|k| k.uid == pod.uid) {
+                pod.node = pod.node.take().or_else(|| known.node.clone());
+                if pod.ips.is_empty() {
+                    pod.ips.clone_from(&known.ips);
+                }
+            }
+        }
+        for (name, node) in &mut cluster.nodes {
+            if let Some(known) = self.cluster.nodes.get(name) {
+                if node.ips.is_empty() {
+                    node.ips.clone_from(&known.ips);
+                }
+                if node.tunnel_ips.is_empty() {
+                    node.tunnel_ips.clone_from(&known.tunnel_ips);
+                }
+            }
+        }
+    }
+
+    fn converge(&mut self, cluster: Cluster) -> Result<(), WorldError> {
+        for node in &mut self.nodes {
+            node.agent.observe(&cluster).map_err(NodeError::from)?;
+        }
+        self.cluster = cluster;
+        self.bring_in_step()?;
+        for node in &mut self.nodes {
+            node.attach(&self.cluster);
+        }
+        self.run_for(SETTLE_NS);
+        Ok(())
+    }
+
+    /// Runs agents, dataplanes and keying until none has anything to do.
+    fn bring_in_step(&mut self) -> Result<(), WorldError> {
+        for _ in 0..ROUNDS_MAX {
+            let mut events = Vec::new();
+            for (at, node) in self.nodes.iter_mut().enumerate() {
+                node.poll(&mut self.net);
+                let happened = node.reconcile(self.net.now)?;
+                events.extend(happened.into_iter().map(|event| (at, event)));
+            }
+            for (at, event) in &events {
+                self.keying.on_event(&mut self.nodes, *at, event)?;
+            }
+            let switched = self.keying.switch_senders(&mut self.nodes)?;
+            if events.is_empty() && !switched {
+                return Ok(());
+            }
+        }
+        Err(WorldError::Restless)
+    }
+
+    /// Fresh keys between all nodes, make before break.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn rekey(&mut self) -> Result<(), WorldError> {
+        self.keying.renew_all(&mut self.nodes)?;
+        self.bring_in_step()?;
+        self.run_for(SETTLE_NS);
+        self.keying.retire_replaced(&mut self.nodes)?;
+        self.bring_in_step()
+    }
+
+    /// Lets virtual time pass, in nanoseconds.
+    pub fn run_for(&mut self, ns: u64) {
+        let end = self.net.now + ns;
+        while self.net.now < end {
+            let tick = (self.net.now + IDLE_POLL_NS).min(end);
+            self.deliver_until(tick);
+            self.net.now = tick;
+            for node in &mut self.nodes {
+                node.poll(&mut self.net);
+            }
+        }
+    }
+
+    /// Lets every frame that is under way arrive, and what it causes.
+    fn settle(&mut self) {
+        self.deliver_until(Tick(u64::MAX));
+    }
+
+    fn deliver_until(&mut self, until: Tick) {
+        loop {
+            let arrivals = self.net.next(until);
+            if arrivals.is_empty() {
+                return;
+            }
+            let mut woken = vec![false; self.nodes.len()];
+            for arrival in arrivals {
+                if let Some(node) = self.arrive(arrival)
+                    && let Some(woken) = woken.get_mut(node)
+                {
+                    *woken = true;
+                }
+            }
+            for (node, _) in self.nodes.iter_mut().zip(woken).filter(|(_, woken)| *woken) {
+                node.poll(&mut self.net);
+            }
+        }
+    }
+
+    /// Takes a frame to where it arrives; the number of a node whose dataplane must poll.
+    fn arrive(&mut self, arrival: Arrival) -> Option<usize> {
+        match arrival.at {
+            At::Dataplane(index, port) => {
+                self.nodes.get_mut(index)?.deliver(port, &arrival.frame);
+                Some(index)
+            }
+            At::Behind(index, port) => {
+                let station = self.nodes.get_mut(index)?.station_mut(port)?;
+                for frame in station.receive(&arrival.frame) {
+                    self.net.send(At::Dataplane(index, port), frame);
+                }
+                None
+            }
+            At::Outside => {
+                for frame in self.outside.receive(&arrival.frame) {
+                    self.net.switch(At::Outside, frame);
+                }
+                None
+            }
+        }
+    }
+
+    /// The objects as they are, with what was filled in.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Virtual time since boot.
+    #[must_use]
+    pub const fn now(&self) -> Tick {
+        self.net.now
+    }
+
+    /// Pods, VFs and identities, by node and pod.
+    #[must_use]
+    pub fn bindings(&self) -> Vec<Binding> {
+        let mut bindings = Vec::new();
+        for node in &self.nodes {
+            let state = node.control.state();
+            let by_pod: BTreeMap<_, _> = state.endpoints.values().map(|e| (&e.pod, e)).collect();
+            for (pod, endpoint) in by_pod {
+                let policies = self.cluster.pods.get(pod).map(|p| {
+                    self.cluster.policies_of(p).map(|(name, _)| name.to_string()).collect()
+                });
+                let identity = state.identities.get(&endpoint.identity);
+                bindings.push(Binding {
+                    node: node.name.to_string(),
+                    pod: pod.to_string(),
+                    vf: endpoint.port.to_string(),
+                    ips: endpoint.ips.clone(),
+                    identity: endpoint.identity.0,
+                    label: identity.map(|i| i.label.clone()).unwrap_or_default(),
+                    policies: policies.unwrap_or_default(),
+                });
+            }
+        }
+        bindings
+    }
+
+    /// Every frame that was on the wire between the nodes.
+    #[must_use]
+    pub fn wire(&self) -> &[Captured] {
+        &self.net.wire
+    }
+
+    /// What the wire shows.
+    #[must_use]
+    pub fn wire_proof(&self) -> WireProof {
+        wire_check::prove(&self.net.wire)
+    }
+
+    /// Every SA there was, with its key, for Wireshark.
+    #[must_use]
+    pub fn sas(&self) -> &[ExposedSa] {
+        &self.keying.exposed
+    }
+
+    /// Drop counters that aren't zero, by node, port and reason.
+    #[must_use]
+    pub fn drops(&self) -> Vec<DropCount> {
+        let mut drops = Vec::new();
+        for node in &self.nodes {
+            for line in node.control.port_counters() {
+                drops.extend(line.drops.iter().map(|it| DropCount {
+                    node: node.name.to_string(),
+                    port: line.port.to_string(),
+                    reason: it.reason.clone(),
+                    frames: it.frames,
+                }));
+            }
+        }
+        drops
+    }
+
+    /// Frames that a dataplane received and that no counter accounts for: 0, or a frame
+    /// was lost in silence.
+    #[must_use]
+    pub fn unaccounted(&self) -> i128 {
+        let lines = self.nodes.iter().flat_map(|n| n.control.port_counters());
+        lines.map(|line| line.unaccounted().abs()).sum()
+    }
+}

@@ -1,0 +1,222 @@
+//! A node: its agent, its dataplane, and who is behind its ports.
+
+use std::collections::BTreeMap;
+
+use sluice_dataplane_control::{Control, ControlConfig, Event, ProgramError};
+use sluice_dataplane_core::flow::state::Timeouts;
+use sluice_dataplane_core::mem::{MemPool, MemPort};
+use sluice_dataplane_core::port::Frame;
+use sluice_dataplane_core::tick::Tick;
+use sluice_dataplane_core::worker::{TooManyPorts, Worker, WorkerConfig};
+use sluice_host_agent::cluster::Cluster;
+use sluice_offload_api::model::{NodeName, PodRef, PortName};
+
+use super::agent::{Agent, AgentError};
+use super::net::{At, Net};
+use super::plan::{self, MacOf, NodeNumber};
+use super::station::Station;
+use crate::keys::SeedKeys;
+
+/// The dataplane's ports in its worker's order; VFs follow.
+const UPLINK: u16 = 0;
+const HOST: u16 = 1;
+const FIRST_VF: u16 = 2;
+
+/// Frames in a port's transmit queue, at most.
+const TX_MAX: usize = 4096;
+/// Polls until a worker must have emptied its ports.
+const POLLS_MAX: usize = 1 << 16;
+/// Flows a dataplane has room for.
+const FLOWS_MAX: usize = 1 << 16;
+
+/// The name of a VF's port.
+pub(crate) fn vf_name(index: u16) -> PortName {
+    PortName(format!("pf0vf{index}"))
+}
+
+/// A node of the world.
+#[derive(Debug)]
+pub(crate) struct SimNode {
+    pub(crate) name: NodeName,
+    pub(crate) number: NodeNumber,
+    /// Its place among the world's nodes.
+    index: usize,
+    pub(crate) agent: Agent,
+    pub(crate) control: Control,
+    worker: Worker<MemPort>,
+    pool: MemPool,
+    ports: u16,
+    /// Who is behind a port: the host, and the pods whose VFs are attached.
+    behind: BTreeMap<u16, Station>,
+    /// The port of each pod whose VF is attached.
+    pub(crate) attached: BTreeMap<PodRef, u16>,
+}
+
+impl SimNode {
+    pub(crate) fn new(
+        name: &NodeName,
+        index: usize,
+        number: NodeNumber,
+        agent: Agent,
+        vfs: u16,
+        keys: &SeedKeys,
+        pool: &MemPool,
+    ) -> Result<Self, NodeError> {
+        let names = [PortName::from("uplink"), PortName::from("host")];
+        let names: Vec<_> = names.into_iter().chain((0..vfs).map(vf_name)).collect();
+        let ports = FIRST_VF + vfs;
+        let mem_ports = (0..ports).map(|_| MemPort::new(pool, TX_MAX)).collect();
+        let hash_key = keys.hash_key(&name.0);
+        let config = WorkerConfig { flows: FLOWS_MAX, hash_key, timeouts: Timeouts::default() };
+        let (worker, handle) = Worker::new(mem_ports, &config)?;
+        let control = Control::new(ControlConfig { ports: names, hash_key, instance: 1 }, handle);
+        let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), pool);
+        Ok(Self {
+            name: name.clone(),
+            number,
+            index,
+            agent,
+            control,
+            worker,
+            pool: pool.clone(),
+            ports,
+            behind: BTreeMap::from([(HOST, host)]),
+            attached: BTreeMap::new(),
+        })
+    }
+
+    /// Lets the agent look at the cluster and bring the dataplane in step with it, over
+    /// the contract's wire format. What happened on the way.
+    pub(crate) fn reconcile(&mut self, now: Tick) -> Result<Vec<Event>, NodeError> {
+        let mut events = Vec::new();
+        while let Some(tx) = self.agent.next_transaction()? {
+            match self.control.program(&tx) {
+                Ok(()) => {}
+                Err(ProgramError::Refused(refusal)) => {
+                    self.agent.on_refused(&refusal);
+                    return Err(NodeError::Refused { node: self.name.clone(), refusal });
+                }
+                Err(error) => {
+                    return Err(NodeError::Program { node: self.name.clone(), error });
+                }
+            }
+            self.worker.poll(now);
+            events.extend(self.events());
+        }
+        events.extend(self.events());
+        Ok(events)
+    }
+
+    /// What happened at the dataplane since.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        self.control.poll();
+        let events: Vec<_> = core::iter::from_fn(|| self.control.next_event()).collect();
+        for event in &events {
+            if let Event::Applied(generation) = event {
+                self.agent.on_ack(*generation);
+            }
+        }
+        events
+    }
+
+    /// Brings up the pods whose VFs the acknowledged generation protects, as CNI ADD does
+    /// when it returns, and takes down those that are gone.
+    pub(crate) fn attach(&mut self, cluster: &Cluster) {
+        let endpoints = &self.control.state().endpoints;
+        let wanted: BTreeMap<PodRef, u16> = endpoints
+            .values()
+            .filter_map(|e| Some((e.pod.clone(), self.port_index(&e.port)?)))
+            .collect();
+        self.behind.retain(|port, _| *port == HOST || wanted.values().any(|p| p == port));
+        for (pod, port) in &wanted {
+            let ips = cluster.pods.get(pod).map(|p| p.ips.clone()).unwrap_or_default();
+            let mac = plan::mac(MacOf::Vf(self.number, port - FIRST_VF));
+            let fresh = self.attached.get(pod) != Some(port);
+            if fresh || self.behind.get(port).is_none_or(|s| s.ips != ips) {
+                self.behind.insert(*port, Station::new(mac, ips, &self.pool));
+            }
+        }
+        self.attached = wanted;
+        let ips = cluster.nodes.get(&self.name).map(|n| n.ips.clone()).unwrap_or_default();
+        if let Some(host) = self.behind.get_mut(&HOST) {
+            host.ips = ips;
+        }
+    }
+
+    fn port_index(&self, name: &PortName) -> Option<u16> {
+        (0..self.ports - FIRST_VF).find(|i| vf_name(*i) == *name).map(|i| FIRST_VF + i)
+    }
+
+    /// The port that this node itself is behind.
+    pub(crate) const fn host_port(&self) -> u16 {
+        HOST
+    }
+
+    pub(crate) fn station_mut(&mut self, port: u16) -> Option<&mut Station> {
+        self.behind.get_mut(&port)
+    }
+
+    /// Puts a frame where the dataplane will receive it.
+    pub(crate) fn deliver(&mut self, port: u16, bytes: &[u8]) {
+        let Some(frame) = self.pool.frame(bytes) else { return };
+        if let Some(port) = self.worker.ports_mut().get_mut(usize::from(port)) {
+            port.deliver(frame);
+        }
+    }
+
+    /// Lets the dataplane work until its ports are empty, and sends on what it sent.
+    pub(crate) fn poll(&mut self, net: &mut Net) {
+        for _ in 0..POLLS_MAX {
+            let frames = self.worker.poll(net.now);
+            self.collect(net);
+            if frames == 0 {
+                return;
+            }
+        }
+    }
+
+    fn collect(&mut self, net: &mut Net) {
+        for (index, port) in (0u16..).zip(self.worker.ports_mut()) {
+            while let Some(frame) = port.collect() {
+                let bytes = frame.bytes().to_vec();
+                if index == UPLINK {
+                    net.switch(At::Dataplane(self.index, UPLINK), bytes);
+                } else {
+                    net.send(At::Behind(self.index, index), bytes);
+                }
+            }
+        }
+    }
+
+    /// The dataplane's place on the underlay's switch.
+    pub(crate) const fn at_switch(&self) -> At {
+        At::Dataplane(self.index, UPLINK)
+    }
+}
+
+/// What went wrong at a node.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The agent couldn't make a state of the cluster.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// More VFs than a dataplane's worker takes.
+    #[error(transparent)]
+    Ports(#[from] TooManyPorts),
+    /// The dataplane refused the agent's transaction; what was in force stays.
+    #[error("the dataplane of {node} refused: {refusal}")]
+    Refused {
+        /// The node.
+        node: NodeName,
+        /// What it said.
+        refusal: sluice_offload_api::Refusal,
+    },
+    /// The dataplane didn't take it.
+    #[error("the dataplane of {node} did not take a transaction: {error}")]
+    Program {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        error: ProgramError,
+    },
+}

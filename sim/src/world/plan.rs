@@ -1,0 +1,260 @@
+//! Where pods run and what addresses everything has, where the manifests don't say: the
+//! parts of scheduler and IPAM.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use sluice_dataplane_core::addr::Mac;
+use sluice_host_agent::cluster::{Cluster, Node};
+use sluice_offload_api::model::{Interface, NodeName};
+
+use crate::probe::Family;
+
+/// Nodes of a world, at most.
+pub const NODES_MAX: usize = 200;
+/// Pods behind VFs of one node, at most.
+pub const PODS_PER_NODE_MAX: usize = 200;
+
+/// The underlay's networks: benchmarking space (RFC 2544) and a unique local one, so that
+/// no manifest's address meets them by chance.
+const UNDERLAY_V4: [u8; 2] = [198, 18];
+const UNDERLAY_V6: u16 = 0xfd5c;
+const UNDERLAY_V4_LEN: u8 = 15;
+const UNDERLAY_V6_LEN: u8 = 64;
+
+/// A node's number in the order of names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct NodeNumber(pub(crate) u8);
+
+fn underlay_v4(host: u8, last: u8) -> IpAddr {
+    let [a, b] = UNDERLAY_V4;
+    IpAddr::V4(Ipv4Addr::new(a, b, host, last))
+}
+
+fn underlay_v6(host: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(UNDERLAY_V6, 0, 0, 0, 0, 0, 0, host))
+}
+
+/// The outside's address on the underlay: the default gateway.
+pub(crate) fn gateway(family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => underlay_v4(255, 254),
+        Family::Ipv6 => underlay_v6(0xffff),
+    }
+}
+
+/// What a pod has for its default gateway: link-local addresses that nobody has, so that
+/// the dataplane answers for them as for everything.
+pub(crate) const fn pod_gateway(family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)),
+        Family::Ipv6 => IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+/// A dataplane's own addresses, in the order its peers prefer.
+pub(crate) fn tunnel_ips(node: NodeNumber, underlay: Family) -> Vec<IpAddr> {
+    let v4 = underlay_v4(0, node.0.saturating_add(1));
+    let v6 = underlay_v6(u16::from(node.0) + 1);
+    match underlay {
+        Family::Ipv4 => vec![v4, v6],
+        Family::Ipv6 => vec![v6, v4],
+    }
+}
+
+/// An address of a dataplane with its network and gateway.
+pub(crate) fn interface(addr: IpAddr) -> Interface {
+    let (prefix_len, family) = match addr {
+        IpAddr::V4(_) => (UNDERLAY_V4_LEN, Family::Ipv4),
+        IpAddr::V6(_) => (UNDERLAY_V6_LEN, Family::Ipv6),
+    };
+    Interface { addr, prefix_len, gateway: Some(gateway(family)) }
+}
+
+/// What a station is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MacOf {
+    Uplink(NodeNumber),
+    Host(NodeNumber),
+    Vf(NodeNumber, u16),
+    Outside,
+}
+
+/// Everyone's MAC, locally administered.
+pub(crate) fn mac(of: MacOf) -> Mac {
+    match of {
+        MacOf::Uplink(node) => Mac([2, 0, 0, node.0, 0xff, 1]),
+        MacOf::Host(node) => Mac([2, 0, 0, node.0, 0xff, 2]),
+        MacOf::Vf(node, index) => {
+            let [high, low] = index.to_be_bytes();
+            Mac([2, 0, 0, node.0, high, low])
+        }
+        MacOf::Outside => Mac([2, 0, 0, 0xff, 0xff, 0xff]),
+    }
+}
+
+/// A cluster that doesn't fit into a world.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Too many nodes.
+    #[error("{count} nodes are more than the {NODES_MAX} a simulated cluster has")]
+    Nodes {
+        /// How many.
+        count: usize,
+    },
+    /// Too many pods on a node.
+    #[error("node {node} has {count} pods behind VFs, more than the {PODS_PER_NODE_MAX}")]
+    Pods {
+        /// The node.
+        node: NodeName,
+        /// How many.
+        count: usize,
+    },
+    /// A pod on a node that isn't there.
+    #[error("pod {pod} is on node {node}, which has no manifest; add it or leave nodeName out")]
+    NoSuchNode {
+        /// `namespace/name`.
+        pod: String,
+        /// The node.
+        node: NodeName,
+    },
+}
+
+/// Fills in what the manifests leave open: two nodes if there are none, a node for each
+/// pod, addresses of both families for nodes and pods that have none.
+///
+/// # Errors
+/// [`PlanError`].
+pub(crate) fn place(cluster: &mut Cluster, underlay: Family) -> Result<(), PlanError> {
+    if cluster.nodes.is_empty() {
+        for name in ["node-a", "node-b"] {
+            cluster.nodes.insert(name.into(), Node::default());
+        }
+    }
+    if cluster.nodes.len() > NODES_MAX {
+        return Err(PlanError::Nodes { count: cluster.nodes.len() });
+    }
+    let names: Vec<_> = cluster.nodes.keys().cloned().collect();
+    schedule(cluster, &names)?;
+    assign(cluster, &names, underlay);
+    Ok(())
+}
+
+/// Gives each pod without a node the one that has the fewest, the first by name of those.
+fn schedule(cluster: &mut Cluster, names: &[NodeName]) -> Result<(), PlanError> {
+    let mut load: BTreeMap<NodeName, usize> = names.iter().map(|n| (n.clone(), 0)).collect();
+    for pod in cluster.pods.values().filter(|p| !p.completed) {
+        let Some(node) = &pod.node else { continue };
+        let Some(count) = load.get_mut(node) else {
+            return Err(PlanError::NoSuchNode { pod: pod.pod.to_string(), node: node.clone() });
+        };
+        *count += 1;
+    }
+    for pod in cluster.pods.values_mut().filter(|p| !p.completed && p.node.is_none()) {
+        let Some((node, count)) = load.iter_mut().min_by_key(|(name, count)| (**count, *name))
+        else {
+            continue;
+        };
+        *count += 1;
+        pod.node = Some(node.clone());
+    }
+    match load.into_iter().find(|(_, count)| *count > PODS_PER_NODE_MAX) {
+        Some((node, count)) => Err(PlanError::Pods { node, count }),
+        None => Ok(()),
+    }
+}
+
+/// Candidate addresses of one network, in both families.
+fn candidates(network: u16) -> impl Iterator<Item = [IpAddr; 2]> {
+    let [high, low] = network.to_be_bytes();
+    (1..=u8::MAX).map(move |n| {
+        [
+            IpAddr::V4(Ipv4Addr::new(10, 244u8.wrapping_add(high), low, n)),
+            IpAddr::V6(Ipv6Addr::new(0xfd10, 0x244, 0, network, 0, 0, 0, u16::from(n))),
+        ]
+    })
+}
+
+fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
+    let mut taken: BTreeSet<IpAddr> = cluster
+        .nodes
+        .values()
+        .flat_map(|n| n.ips.iter().chain(&n.tunnel_ips))
+        .chain(cluster.pods.values().flat_map(|p| &p.ips))
+        .chain(cluster.services.values().flat_map(|s| &s.vips))
+        .copied()
+        .collect();
+    let mut free = |network: u16| {
+        let found = candidates(network).find(|pair| pair.iter().all(|ip| !taken.contains(ip)));
+        let pair = found.map(Vec::from).unwrap_or_default();
+        taken.extend(&pair);
+        pair
+    };
+    for (number, name) in (0u8..).zip(names) {
+        let Some(node) = cluster.nodes.get_mut(name) else { continue };
+        if node.ips.is_empty() {
+            // Networks 0 and 256 and up are the nodes' own; pods have 1 to NODES_MAX.
+            node.ips = free(0);
+        }
+        if node.tunnel_ips.is_empty() {
+            node.tunnel_ips = tunnel_ips(NodeNumber(number), underlay);
+        }
+    }
+    let numbers: BTreeMap<_, _> = names.iter().zip(1u16..).collect();
+    let nodes = &cluster.nodes;
+    for pod in cluster.pods.values_mut() {
+        let Some(node) = pod.node.as_ref() else { continue };
+        if pod.host_network {
+            pod.ips = nodes.get(node).map(|n| n.ips.clone()).unwrap_or_default();
+        } else if pod.ips.is_empty() && !pod.completed {
+            pod.ips = free(numbers.get(node).copied().unwrap_or(0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_host_agent::cluster::Pod;
+
+    fn cluster(pods: usize) -> Cluster {
+        let mut cluster = Cluster::default();
+        for n in 0..pods {
+            let pod = Pod::new("default", &format!("p{n:03}"));
+            cluster.pods.insert(pod.pod.clone(), pod);
+        }
+        cluster
+    }
+
+    #[test]
+    fn pods_without_a_node_are_spread_evenly_with_addresses_of_their_own() {
+        let mut cluster = cluster(21);
+        place(&mut cluster, Family::Ipv4).unwrap();
+        let on = |name: &str| {
+            cluster.pods.values().filter(|p| p.node == Some(name.into())).count()
+        };
+        assert_eq!((on("node-a"), on("node-b")), (11, 10));
+        let ips: BTreeSet<_> = cluster.pods.values().flat_map(|p| &p.ips).collect();
+        assert_eq!(ips.len(), 42);
+    }
+
+    #[test]
+    fn addresses_in_the_manifests_stay_and_are_not_given_twice() {
+        let mut cluster = cluster(3);
+        let first = cluster.pods.values_mut().next().unwrap();
+        first.ips = vec!["10.244.1.1".parse().unwrap()];
+        place(&mut cluster, Family::Ipv4).unwrap();
+        let ips: Vec<_> = cluster.pods.values().flat_map(|p| &p.ips).collect();
+        assert_eq!(ips.len(), 5);
+        assert_eq!(ips.iter().collect::<BTreeSet<_>>().len(), 5);
+    }
+
+    #[test]
+    fn a_pod_on_an_unknown_node_is_refused_by_name() {
+        let mut cluster = cluster(1);
+        cluster.nodes.insert("a".into(), Node::default());
+        cluster.pods.values_mut().next().unwrap().node = Some("b".into());
+        let error = place(&mut cluster, Family::Ipv4).unwrap_err().to_string();
+        assert!(error.contains("default/p000 is on node b"), "{error}");
+    }
+}

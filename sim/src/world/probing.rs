@@ -1,0 +1,310 @@
+//! A probe: real frames from one station to another, and what came of them.
+
+use std::net::IpAddr;
+
+use sluice_dataplane_core::flow::key::Tuple;
+use sluice_dataplane_core::meta::tcp_flag;
+use sluice_dataplane_core::reason::DropReason;
+use sluice_dataplane_core::wire::build::{Body, FrameSpec};
+use sluice_dataplane_control::VerdictLine;
+use sluice_host_agent::evaluate::{self, Judgement, Query, evaluate};
+use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Verdict};
+
+use super::net::At;
+use super::wire_check::{MARKER, is_between, is_esp};
+use super::{World, plan};
+use crate::probe::{Family, Observation, Party, Probe, ProbeError, ProbePort};
+
+/// Probes' source ports and ICMP identifiers go round in this range.
+const FIRST_SOURCE_PORT: u16 = 20_000;
+const SOURCE_PORTS: u16 = 40_000;
+/// SCTP INIT (RFC 9260 section 3.3.2).
+const INIT: u8 = 1;
+/// What a payload has in place of the marker where it may be seen: to or from the outside,
+/// and between nodes themselves.
+const PLAIN: &[u8] = b"sluice-visible-text!!";
+/// Times a question is sent before it counts as unanswered.
+const TRIES: usize = 2;
+
+/// A probe with everything it leaves open filled in.
+#[derive(Debug)]
+struct Question {
+    src: IpAddr,
+    dst: IpAddr,
+    protocol: Protocol,
+    port: Option<u16>,
+    family: Family,
+}
+
+impl World {
+    /// Sends a probe's frames and tells what came of them.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if it can't be sent.
+    pub fn probe(&mut self, probe: &Probe) -> Result<Observation, ProbeError> {
+        let question = self.question(probe)?;
+        let source_port = FIRST_SOURCE_PORT + self.probes % SOURCE_PORTS;
+        self.probes = self.probes.wrapping_add(1);
+        let spec = packet(probe, &question, source_port);
+        self.drain_verdicts();
+
+        let wire_before = self.net.wire.len();
+        let mut answered = false;
+        for _ in 0..TRIES {
+            answered = answered || self.ask(probe, &question, &spec);
+        }
+        let verdicts = self.drain_verdicts();
+        let (at, rule) = decision(&verdicts, &tuple_of(&spec));
+        Ok(Observation {
+            verdict: if answered { Verdict::Allow } else { Verdict::Deny },
+            at: at.filter(|_| !answered),
+            rule,
+            encrypted: self.was_encrypted(wire_before, &question),
+            port: question.port,
+            family: question.family,
+        })
+    }
+
+    /// What policy says of a probe, by the naive evaluator: nothing of the dataplanes is
+    /// asked.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if it couldn't be sent.
+    pub fn expected(&self, probe: &Probe) -> Result<Judgement, ProbeError> {
+        let question = self.question(probe)?;
+        let party = |party: &Party| match party {
+            Party::Pod { namespace, name } => {
+                evaluate::Party::Pod { ns: namespace.clone(), name: name.clone() }
+            }
+            Party::Node(name) => evaluate::Party::Node(NodeName(name.clone())),
+            Party::Outside(ip) => evaluate::Party::Outside(*ip),
+        };
+        let query = Query {
+            from: party(&probe.from),
+            to: party(&probe.to),
+            protocol: question.protocol,
+            port: question.port,
+            from_ip: question.src,
+            to_ip: question.dst,
+        };
+        Ok(evaluate(&self.cluster, &query))
+    }
+
+    fn question(&self, probe: &Probe) -> Result<Question, ProbeError> {
+        let (from, to) = (self.addresses(&probe.from)?, self.addresses(&probe.to)?);
+        let outside = |party: &Party| matches!(party, Party::Outside(_));
+        if outside(&probe.from) && outside(&probe.to) {
+            return Err(ProbeError::BothOutside);
+        }
+        let first = from.first().or(to.first()).copied().map_or(Family::Ipv4, Family::of);
+        let family = probe.family.unwrap_or(first);
+        let pick = |ips: &[IpAddr], party: &Party| {
+            ips.iter().copied().find(|ip| Family::of(*ip) == family).ok_or_else(|| {
+                ProbeError::NoAddress { party: party.to_string(), family }
+            })
+        };
+        Ok(Question {
+            src: pick(&from, &probe.from)?,
+            dst: pick(&to, &probe.to)?,
+            protocol: probe.protocol,
+            port: self.port(probe)?,
+            family,
+        })
+    }
+
+    fn addresses(&self, party: &Party) -> Result<Vec<IpAddr>, ProbeError> {
+        match party {
+            Party::Pod { namespace, name } => {
+                let pod = PodRef { namespace: namespace.clone(), name: name.clone() };
+                let found = self.cluster.pods.get(&pod).map(|p| p.ips.clone());
+                found.ok_or_else(|| ProbeError::NoPod {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                })
+            }
+            Party::Node(name) => {
+                let found = self.cluster.nodes.get(&NodeName(name.clone()));
+                let ips = found.map(|n| n.ips.clone());
+                ips.ok_or_else(|| ProbeError::NoNode { name: name.clone() })
+            }
+            Party::Outside(ip) => Ok(vec![*ip]),
+        }
+    }
+
+    fn port(&self, probe: &Probe) -> Result<Option<u16>, ProbeError> {
+        let name = match &probe.port {
+            None => return Ok(None),
+            Some(ProbePort::Number(number)) => return Ok(Some(*number)),
+            Some(ProbePort::Name(name)) => name,
+        };
+        let pod = match &probe.to {
+            Party::Pod { namespace, name } => {
+                let pod = PodRef { namespace: namespace.clone(), name: name.clone() };
+                self.cluster.pods.get(&pod)
+            }
+            _ => None,
+        };
+        let number = pod.and_then(|p| p.named_ports(name, probe.protocol).next());
+        number.map(Some).ok_or_else(|| ProbeError::NoPort {
+            party: probe.to.to_string(),
+            protocol: probe.protocol,
+            port: name.clone(),
+        })
+    }
+
+    /// Asks once and lets everything come to rest: whether the answer came.
+    fn ask(&mut self, probe: &Probe, question: &Question, spec: &FrameSpec) -> bool {
+        let Some(at) = self.place(&probe.from) else { return false };
+        let next_hop = self.next_hop(at, question);
+        let spec = spec.clone();
+        match at {
+            At::Outside => {
+                self.outside.ips.push(question.src);
+                for frame in self.outside.ask(spec, next_hop) {
+                    self.net.switch(At::Outside, frame);
+                }
+            }
+            At::Behind(node, port) | At::Dataplane(node, port) => {
+                let station = self.nodes.get_mut(node).and_then(|n| n.station_mut(port));
+                let frames = station.map(|s| s.ask(spec, next_hop)).unwrap_or_default();
+                for frame in frames {
+                    self.net.send(At::Dataplane(node, port), frame);
+                }
+            }
+        }
+        self.settle();
+        match at {
+            At::Outside => {
+                self.outside.ips.pop();
+                self.outside.finish()
+            }
+            At::Behind(node, port) | At::Dataplane(node, port) => {
+                let station = self.nodes.get_mut(node).and_then(|n| n.station_mut(port));
+                station.is_some_and(super::station::Station::finish)
+            }
+        }
+    }
+
+    /// Where a party's frames enter.
+    fn place(&self, party: &Party) -> Option<At> {
+        match party {
+            Party::Outside(_) => Some(At::Outside),
+            Party::Node(name) => self.host(&NodeName(name.clone())),
+            Party::Pod { namespace, name } => {
+                let pod = PodRef { namespace: namespace.clone(), name: name.clone() };
+                let node = self.cluster.pods.get(&pod)?.node.clone()?;
+                let index = self.nodes.iter().position(|n| n.name == node)?;
+                match self.nodes.get(index)?.attached.get(&pod) {
+                    Some(port) => Some(At::Behind(index, *port)),
+                    None => self.host(&node),
+                }
+            }
+        }
+    }
+
+    fn host(&self, name: &NodeName) -> Option<At> {
+        let index = self.nodes.iter().position(|n| n.name == *name)?;
+        Some(At::Behind(index, self.nodes.get(index)?.host_port()))
+    }
+
+    /// Who a station asks for on its way: a pod its router, a node whoever is in the
+    /// cluster directly and the gateway for the rest, the outside everyone directly.
+    fn next_hop(&self, at: At, question: &Question) -> IpAddr {
+        let host = |index: usize, port| {
+            self.nodes.get(index).is_some_and(|n| n.host_port() == port)
+        };
+        let inside = self
+            .cluster
+            .nodes
+            .values()
+            .flat_map(|n| &n.ips)
+            .chain(self.cluster.pods.values().flat_map(|p| &p.ips))
+            .any(|ip| *ip == question.dst);
+        match at {
+            At::Outside => question.dst,
+            At::Behind(node, port) | At::Dataplane(node, port) if host(node, port) => {
+                if inside { question.dst } else { plan::gateway(question.family) }
+            }
+            _ => plan::pod_gateway(question.family),
+        }
+    }
+
+    fn drain_verdicts(&mut self) -> Vec<VerdictLine> {
+        let mut verdicts = Vec::new();
+        for node in &mut self.nodes {
+            while let Some(verdict) = node.control.next_verdict() {
+                verdicts.push(verdict);
+            }
+        }
+        verdicts
+    }
+
+    /// Whether the probe's packets crossed the wire, and none of them in clear.
+    fn was_encrypted(&self, from: usize, question: &Question) -> bool {
+        let seen = self.net.wire.get(from..).unwrap_or_default();
+        let (src, dst) = (question.src.into(), question.dst.into());
+        seen.iter().any(|c| is_esp(&c.bytes))
+            && !seen.iter().any(|c| is_between(&c.bytes, src, dst))
+    }
+}
+
+/// The first packet of a probe.
+fn packet(probe: &Probe, question: &Question, source_port: u16) -> FrameSpec {
+    let dst_port = question.port.unwrap_or(0);
+    let src_port = source_port;
+    let body = match question.protocol {
+        Protocol::Tcp => {
+            Body::Tcp { src_port, dst_port, flags: tcp_flag::SYN, seq: 1, ack: 0, mss: Some(1460) }
+        }
+        Protocol::Udp => Body::Udp { src_port, dst_port },
+        Protocol::Sctp => Body::Sctp { src_port, dst_port, chunk: INIT },
+        Protocol::Icmp => Body::IcmpEcho { id: source_port, seq: 1, reply: false },
+    };
+    let mut spec = FrameSpec::new(question.src, question.dst, body);
+    let protected = match (&probe.from, &probe.to) {
+        (Party::Outside(_), _) | (_, Party::Outside(_)) | (Party::Node(_), Party::Node(_)) => false,
+        _ => true,
+    };
+    spec.payload = if protected { MARKER } else { PLAIN }.to_vec();
+    spec
+}
+
+fn tuple_of(spec: &FrameSpec) -> Tuple {
+    let (src_port, dst_port) = match spec.body {
+        Body::Tcp { src_port, dst_port, .. }
+        | Body::Udp { src_port, dst_port }
+        | Body::Sctp { src_port, dst_port, .. } => (src_port, dst_port),
+        Body::IcmpEcho { id, .. } => (id, id),
+        Body::Other { .. } => (0, 0),
+    };
+    Tuple {
+        src: spec.src.into(),
+        dst: spec.dst.into(),
+        src_port,
+        dst_port,
+        protocol: spec.protocol(),
+    }
+}
+
+/// Who decided, by the records of the dataplanes on the way: the side and rule that
+/// denied, else the destination's rule, else the source's.
+fn decision(
+    verdicts: &[VerdictLine],
+    tuple: &Tuple,
+) -> (Option<Direction>, Option<String>) {
+    let mine = || verdicts.iter().filter(|v| v.tuple == *tuple);
+    if let Some(denial) = mine().find(|v| v.denied.is_some()) {
+        return match denial.denied {
+            Some(DropReason::PolicyEgress) => (Some(Direction::Egress), denial.egress.clone()),
+            Some(DropReason::PolicyIngress) => {
+                (Some(Direction::Ingress), denial.ingress.clone())
+            }
+            Some(DropReason::ServiceVip) => {
+                (Some(Direction::Egress), Some(evaluate::SERVICE_VIP.to_owned()))
+            }
+            _ => (None, None),
+        };
+    }
+    let ingress = mine().find_map(|v| v.ingress.clone());
+    (None, ingress.or_else(|| mine().find_map(|v| v.egress.clone())))
+}
