@@ -26,11 +26,15 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
         Ok(Some(message)) => return guard_neighbor(arrival, message, unchanged),
         Ok(None) => {}
     }
-    if meta.kind != FrameKind::Ip || meta.nd != NdKind::None {
+    if meta.kind != FrameKind::Ip {
         return unchanged;
     }
+    // Before anything that passes unjudged: router messages and multicast name a pod too.
     if is_local_pod(snapshot, meta.src) {
         return Guarded::Drop(DropReason::SpoofedIp);
+    }
+    if meta.nd != NdKind::None {
+        return unchanged;
     }
     match snapshot.owner(meta.dst).map(|o| o.place) {
         Some(Place::LocalPod(_)) => Guarded::Track,
@@ -64,7 +68,9 @@ fn guard_neighbor(arrival: &Arrival<'_>, message: Neighbor, unchanged: Guarded) 
                 unchanged
             }
         }
-        Neighbor::Claim(Claim { addr, .. }) if is_local_pod(arrival.snapshot, addr) => {
+        Neighbor::Claim(Claim { addr, sender, .. })
+            if is_local_pod(arrival.snapshot, addr) || is_local_pod(arrival.snapshot, sender) =>
+        {
             Guarded::Drop(spoofed)
         }
         Neighbor::Claim(_) => unchanged,

@@ -131,6 +131,8 @@ pub(crate) struct Question {
 /// An answer about a neighbour, ARP or ND, in one shape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Claim {
+    /// The address of who claims; in ARP the one that is claimed.
+    pub(crate) sender: Addr,
     /// The address.
     pub(crate) addr: Addr,
     /// Where it is said to be.
@@ -166,6 +168,7 @@ fn read_arp(frame: &[u8], meta: &Meta) -> Result<Neighbor, DropReason> {
             probe: arp.is_probe(),
         }),
         arp::OP_REPLY => Neighbor::Claim(Claim {
+            sender: arp.sender_ip,
             addr: arp.sender_ip,
             mac: arp.sender_mac,
         }),
@@ -185,6 +188,7 @@ fn read_nd(frame: &[u8], meta: &Meta) -> Result<Neighbor, DropReason> {
         })
     } else {
         Neighbor::Claim(Claim {
+            sender: meta.src,
             addr: message.target,
             mac,
         })

@@ -4,9 +4,9 @@ use sluice_crypto::esp::PORT_NAT_T;
 
 use super::{Arrival, Claim, Guarded, Neighbor, Question, is_group, is_local_pod};
 use crate::addr::Addr;
-use crate::meta::{FrameKind, NdKind, proto};
+use crate::meta::{FragKind, FrameKind, NdKind, proto};
 use crate::reason::DropReason;
-use crate::snapshot::Place;
+use crate::snapshot::{Place, Snapshot};
 
 pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
     let Arrival {
@@ -27,10 +27,21 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
         Ok(Some(message)) => return guard_neighbor(arrival, message, unchanged),
         Ok(None) => {}
     }
-    if meta.kind != FrameKind::Ip || meta.nd != NdKind::None || is_group(meta.dst) {
+    if meta.kind != FrameKind::Ip {
+        return unchanged;
+    }
+    // Before anything that passes unjudged: router messages and multicast name a pod too.
+    if is_ours(snapshot, meta.src) {
+        return Guarded::Drop(DropReason::SpoofedIp);
+    }
+    if meta.nd != NdKind::None || is_group(meta.dst) {
         return unchanged;
     }
     if snapshot.is_own(meta.dst) {
+        // A fragment of ESP can't be opened, and has no SPI after the first.
+        if meta.frag != FragKind::Whole {
+            return Guarded::Drop(DropReason::Fragment);
+        }
         let nat_t = meta.protocol == proto::UDP && meta.dst_port == PORT_NAT_T;
         return if meta.eth_dst != port.mac || !(meta.protocol == proto::ESP || nat_t) {
             Guarded::Drop(DropReason::NotForUs)
@@ -39,6 +50,11 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
         };
     }
     guard_plaintext(arrival, unchanged)
+}
+
+/// Whether an address is this dataplane's or one of its pods': the wire never speaks as it.
+fn is_ours(snapshot: &Snapshot, addr: Addr) -> bool {
+    is_local_pod(snapshot, addr) || snapshot.is_own(addr)
 }
 
 fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
@@ -50,9 +66,6 @@ fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
     } = arrival;
     let place = |addr: Addr| snapshot.owner(addr).map(|o| o.place);
     let source = place(meta.src);
-    if matches!(source, Some(Place::LocalPod(_))) || snapshot.is_own(meta.src) {
-        return Guarded::Drop(DropReason::SpoofedIp);
-    }
     match (place(meta.dst), source) {
         // Between pods and nodes of the cluster PROTECT is what policy wants
         // (RFC 4301 section 5.2: inbound that bypassed where it should not have).
@@ -81,7 +94,7 @@ fn guard_neighbor(arrival: &Arrival<'_>, message: Neighbor, unchanged: Guarded) 
             probe,
             ..
         }) => {
-            if is_local_pod(snapshot, sender) || snapshot.is_own(sender) {
+            if is_ours(snapshot, sender) {
                 return Guarded::Drop(match meta.kind {
                     FrameKind::Arp => DropReason::SpoofedArp,
                     _ => DropReason::SpoofedNd,
@@ -95,7 +108,7 @@ fn guard_neighbor(arrival: &Arrival<'_>, message: Neighbor, unchanged: Guarded) 
                 Guarded::Answer(port.mac)
             }
         }
-        Neighbor::Claim(Claim { addr, mac }) if meta.eth_dst == port.mac => {
+        Neighbor::Claim(Claim { addr, mac, .. }) if meta.eth_dst == port.mac => {
             Guarded::Learn(addr, mac)
         }
         Neighbor::Claim(_) => unchanged,

@@ -95,8 +95,8 @@ fn guard_neighbor(arrival: &Arrival<'_>, endpoint: &Endpoint, message: Neighbor)
                 Guarded::Answer(ROUTER_MAC)
             }
         }
-        Neighbor::Claim(Claim { addr, mac }) => {
-            if mac == meta.eth_src && owns(addr) {
+        Neighbor::Claim(Claim { sender, addr, mac }) => {
+            if mac == meta.eth_src && owns(addr) && owns(sender) {
                 Guarded::Drop(DropReason::NeighborProbe)
             } else {
                 Guarded::Drop(spoofed)

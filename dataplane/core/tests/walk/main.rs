@@ -1,0 +1,16 @@
+//! Whole frames through whole workers, one file a stage, one binary.
+//!
+//! Everything here uses the crate as a driver does: ports, snapshots, commands, counters.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "a failed assumption in a test is a failed test"
+)]
+
+mod guard_host;
+mod guard_uplink;
+mod guard_vf;
+mod rig;

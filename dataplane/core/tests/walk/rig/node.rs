@@ -1,0 +1,235 @@
+//! One worker with its ports, and its counters seen whole.
+
+use std::collections::BTreeMap;
+
+use sluice_dataplane_core::command::{Command, Reply};
+use sluice_dataplane_core::counters::PortCounters;
+use sluice_dataplane_core::flow::state::Timeouts;
+use sluice_dataplane_core::mem::{MemPool, MemPort};
+use sluice_dataplane_core::port::Frame;
+use sluice_dataplane_core::reason::DropReason;
+use sluice_dataplane_core::snapshot::PortIndex;
+use sluice_dataplane_core::tick::Tick;
+use sluice_dataplane_core::verdict::VerdictRecord;
+use sluice_dataplane_core::worker::{Worker, WorkerConfig, WorkerHandle};
+
+use super::START;
+use super::places::PORT_NAMES;
+use super::plan::Plan;
+
+pub(crate) const FLOWS: usize = 1024;
+/// Frames that a port's transmit queue holds.
+pub(crate) const TX_MAX: usize = 256;
+
+pub(crate) struct Node {
+    pub(crate) worker: Worker<MemPort>,
+    pub(crate) handle: WorkerHandle,
+    pub(crate) plan: Plan,
+    pub(crate) now: Tick,
+    pub(crate) pool: MemPool,
+    out: [Vec<Vec<u8>>; PORT_NAMES.len()],
+    bytes: [[u64; 2]; PORT_NAMES.len()],
+    before: BTreeMap<String, u64>,
+}
+
+impl Node {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self::sized(plan, FLOWS, TX_MAX)
+    }
+
+    pub(crate) fn sized(plan: Plan, flows: usize, tx_max: usize) -> Self {
+        let mut node = Self::bare(plan, flows, tx_max);
+        node.publish();
+        node
+    }
+
+    /// A node as it starts, before it is told anything.
+    pub(crate) fn unpublished(plan: Plan) -> Self {
+        Self::bare(plan, FLOWS, TX_MAX)
+    }
+
+    fn bare(plan: Plan, flows: usize, tx_max: usize) -> Self {
+        let pool = MemPool::new(512);
+        let ports = PORT_NAMES.map(|_| MemPort::new(&pool, tx_max)).into();
+        let config = WorkerConfig {
+            flows,
+            hash_key: [0x5eed, 0xcafe],
+            timeouts: Timeouts::default(),
+        };
+        let (worker, handle) = Worker::new(ports, &config).unwrap();
+        let mut node = Self {
+            worker,
+            handle,
+            plan,
+            now: START,
+            pool,
+            out: Default::default(),
+            bytes: Default::default(),
+            before: BTreeMap::new(),
+        };
+        node.rebase();
+        node
+    }
+
+    /// Sends the plan on its way; the next poll adopts it.
+    pub(crate) fn publish(&mut self) {
+        let snapshot = self.plan.snapshot();
+        self.handle.snapshots.publish(snapshot).unwrap();
+    }
+
+    /// Changes the plan and has the worker adopt it.
+    pub(crate) fn replan(&mut self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.plan);
+        self.plan.generation += 1;
+        self.publish();
+        self.poll();
+        assert!(self.handle.snapshots.reclaim(), "adopted at the poll");
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        self.handle.commands.send(command).unwrap();
+    }
+
+    pub(crate) fn reply(&mut self) -> Reply {
+        self.handle.commands.next_reply().expect("an answer")
+    }
+
+    pub(crate) fn deliver(&mut self, port: PortIndex, bytes: &[u8]) {
+        let at = usize::from(port.0);
+        self.bytes[at][0] += bytes.len() as u64;
+        let frame = self.pool.frame(bytes).expect("a frame that fits");
+        self.worker.ports_mut()[at].deliver(frame);
+    }
+
+    /// One poll; then whatever was sent stands in the node's out trays.
+    pub(crate) fn poll(&mut self) {
+        self.worker.poll(self.now);
+        for (at, port) in self.worker.ports_mut().iter_mut().enumerate() {
+            while let Some(frame) = port.collect() {
+                self.bytes[at][1] += frame.bytes().len() as u64;
+                self.out[at].push(frame.bytes().to_vec());
+            }
+        }
+        for (port, name) in self.handle.counters.ports().iter().zip(PORT_NAMES) {
+            assert_eq!(port.balance(), 0, "{name} lost a frame without a reason");
+        }
+    }
+
+    /// Polls until every frame delivered was received.
+    pub(crate) fn drain(&mut self) {
+        while self.worker.ports_mut().iter().any(|p| p.backlog() > 0) {
+            self.poll();
+        }
+    }
+
+    /// Delivers, polls, and takes what came out by `out`.
+    pub(crate) fn push(&mut self, port: PortIndex, bytes: &[u8], out: PortIndex) -> Vec<Vec<u8>> {
+        self.deliver(port, bytes);
+        self.poll();
+        self.take(out)
+    }
+
+    /// The one frame that comes out by `out` when `bytes` come in by `port`.
+    pub(crate) fn push_one(&mut self, port: PortIndex, bytes: &[u8], out: PortIndex) -> Vec<u8> {
+        let mut frames = self.push(port, bytes, out);
+        assert_eq!(
+            frames.len(),
+            1,
+            "frames by {}",
+            PORT_NAMES[usize::from(out.0)]
+        );
+        frames.remove(0)
+    }
+
+    /// The one reason for which a frame that comes in by `port` is dropped, all counters
+    /// considered.
+    pub(crate) fn drops(&mut self, port: PortIndex, bytes: &[u8], reason: &str) {
+        self.deliver(port, bytes);
+        self.poll();
+        let name = PORT_NAMES[usize::from(port.0)];
+        self.expect_delta(&[
+            (&format!("{name}.rx"), 1),
+            (&format!("{name}.drop.{reason}"), 1),
+        ]);
+        assert!(self.out.iter().all(Vec::is_empty), "nothing leaves");
+    }
+
+    /// What was sent by a port since the last call.
+    pub(crate) fn take(&mut self, port: PortIndex) -> Vec<Vec<u8>> {
+        core::mem::take(&mut self.out[usize::from(port.0)])
+    }
+
+    pub(crate) fn verdicts(&mut self) -> Vec<VerdictRecord> {
+        std::iter::from_fn(|| self.handle.verdicts.next()).collect()
+    }
+
+    /// Forgets what has moved so far.
+    pub(crate) fn rebase(&mut self) {
+        self.before = self.counters();
+    }
+
+    /// Every counter that moved since the last call moved by this much, and no other did.
+    ///
+    /// Bytes are not named: they are what the frames delivered and collected had.
+    pub(crate) fn expect_delta(&mut self, want: &[(&str, i64)]) {
+        let after = self.counters();
+        let got: BTreeMap<&str, i64> = after
+            .iter()
+            .map(|(name, n)| {
+                let before = self.before.get(name).copied().unwrap_or(0);
+                (name.as_str(), n.wrapping_sub(before).cast_signed())
+            })
+            .filter(|(_, moved)| *moved != 0)
+            .collect();
+        let mut wanted = BTreeMap::new();
+        for (name, moved) in want {
+            assert!(after.contains_key(*name), "no counter is called {name}");
+            *wanted.entry(*name).or_insert(0) += *moved;
+        }
+        assert_eq!(got, wanted, "left: what moved, right: what should have");
+        self.before = after;
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let c = &self.handle.counters;
+        let mut all: BTreeMap<String, u64> = [
+            ("flow.hit", &c.flow_hit),
+            ("flow.miss", &c.flow_miss),
+            ("flow.stale", &c.flow_stale),
+            ("flows", &c.flows),
+            ("sealed", &c.sealed),
+            ("opened", &c.opened),
+            ("verdicts-lost", &c.verdicts_lost),
+        ]
+        .map(|(name, counter)| (name.to_owned(), counter.read()))
+        .into();
+        for ((port, name), bytes) in c.ports().iter().zip(PORT_NAMES).zip(self.bytes) {
+            assert_eq!(port.tx_bytes.read(), bytes[1], "{name} sent other bytes");
+            assert!(
+                port.rx_bytes.read() <= bytes[0],
+                "{name} received more bytes"
+            );
+            add_port(&mut all, name, port);
+        }
+        all
+    }
+}
+
+fn add_port(all: &mut BTreeMap<String, u64>, name: &str, port: &PortCounters) {
+    for (what, counter) in [
+        ("rx", &port.rx),
+        ("tx", &port.tx),
+        ("forwarded", &port.forwarded),
+        ("consumed", &port.consumed),
+        ("originated", &port.originated),
+        ("waiting", &port.waiting),
+    ] {
+        all.insert(format!("{name}.{what}"), counter.read());
+    }
+    for reason in DropReason::ALL {
+        all.insert(
+            format!("{name}.drop.{}", reason.name()),
+            port.dropped(*reason),
+        );
+    }
+}
