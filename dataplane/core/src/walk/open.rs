@@ -7,7 +7,7 @@
 use sluice_crypto::esp::{self, ESP_HEADER_LEN, NEXT_HEADER_DUMMY, OpenError, Spi, UdpEncap};
 
 use crate::batch::{Path, Slot};
-use crate::meta::{Meta, proto};
+use crate::meta::{Meta, NdKind, proto};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -74,6 +74,11 @@ fn open_one<F: Frame>(
         opened.next_header,
     )
     .map_err(|_| DropReason::InnerMalformed)?;
+    // The hop limit isn't lowered on the way, so what proves that neighbour discovery
+    // comes from the link (RFC 4861 section 7.1) would prove nothing in here.
+    if meta.nd != NdKind::None {
+        return Err(DropReason::InnerMalformed);
+    }
     frame.truncate(usize::from(meta.l3_end));
     let tos = esp::decap_ecn(outer.tos, meta.tos).ok_or(DropReason::InnerMalformed)?;
     if tos != meta.tos && !ip::set_tos(frame.bytes_mut(), &meta, tos) {

@@ -13,4 +13,5 @@
 mod guard_host;
 mod guard_uplink;
 mod guard_vf;
+mod protect;
 mod rig;
