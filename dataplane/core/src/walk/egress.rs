@@ -7,6 +7,7 @@ use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::snapshot::{PortIndex, PortKind, PortState, ROUTER_MAC};
 use crate::walk::Walk;
+use crate::walk::refuse::refuse_size;
 use crate::wire::ethernet;
 
 pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
@@ -25,7 +26,7 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
         }
         let port = walk.snapshot.port(out);
         if slot.meta.l3_len() > usize::from(port.mtu) {
-            walk.refuse_size(at, port.mtu);
+            refuse_size(walk, at, port.mtu);
             return;
         }
         let destination = slot.meta.dst;

@@ -10,23 +10,21 @@ pub(crate) mod guard;
 pub(crate) mod neighbors;
 pub(crate) mod open;
 pub(crate) mod parse;
+mod refuse;
 pub(crate) mod seal;
 pub(crate) mod track;
 
-use crate::addr::Addr;
 use crate::batch::{Batch, Slot};
 use crate::counters::Counters;
 use crate::flow::table::FlowTable;
-use crate::meta::Meta;
 use crate::neighbor::Neighbors;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::sad::Sad;
-use crate::snapshot::{PortIndex, ROUTER_MAC, Snapshot};
+use crate::snapshot::{PortIndex, Snapshot};
 use crate::tick::Tick;
 use crate::too_big::Budget;
 use crate::verdict::VerdictSink;
-use crate::wire::icmp;
 
 /// What the stages work on: one worker's state, borrowed for one burst.
 pub(crate) struct Walk<'a, P: Port> {
@@ -103,33 +101,5 @@ impl<P: Port> Walk<'_, P> {
         counters.tx.add(1);
         counters.tx_bytes.add(len);
         Ok(())
-    }
-
-    /// Drops a packet that is longer than its way takes, and tells its sender the size
-    /// that would pass (RFC 1191, RFC 8201), as often as the budget allows.
-    pub(crate) fn refuse_size(&mut self, at: usize, mtu: u16) {
-        let in_port = self.batch.in_port;
-        let Some(slot) = self.batch.slot(at) else {
-            return;
-        };
-        let meta = slot.meta;
-        let from = self.error_source(&meta);
-        let Some(mut frame) = self.batch.take(at) else {
-            return;
-        };
-        self.counters.port(in_port).drop(DropReason::TooBig);
-        if self.budget.spend(self.now)
-            && icmp::too_big_in_place(&mut frame, &meta, mtu, ROUTER_MAC, from)
-        {
-            self.originate(in_port, frame);
-        }
-    }
-
-    /// Whose name an ICMP error carries: the dataplane's own in the family, else that of
-    /// the address the packet couldn't reach.
-    fn error_source(&self, meta: &Meta) -> Addr {
-        self.snapshot
-            .interface_for(meta.src)
-            .map_or(meta.dst, |i| i.addr)
     }
 }

@@ -5,7 +5,6 @@ use sluice_crypto::esp::{
 };
 
 use crate::addr::Addr;
-use crate::batch::Slot;
 use crate::meta::{Meta, proto, tcp_flag};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
@@ -13,6 +12,7 @@ use crate::route::Attach;
 use crate::sad::Outbound;
 use crate::walk::Walk;
 use crate::walk::egress::to_next_hop;
+use crate::walk::refuse::refuse_size;
 use crate::wire::{ethernet, tcp};
 
 /// IP and TCP header without options, what an MSS leaves out (RFC 9293 section 3.7.1).
@@ -36,10 +36,15 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
         let link_mtu = walk.snapshot.port(uplink).mtu;
         let inner_mtu = outbound.tunnel.inner_mtu(usize::from(link_mtu));
         if slot.meta.l3_len() > inner_mtu {
-            walk.refuse_size(at, u16::try_from(inner_mtu).unwrap_or(u16::MAX));
+            refuse_size(walk, at, u16::try_from(inner_mtu).unwrap_or(u16::MAX));
             return;
         }
-        match seal_one(outbound, slot, inner_mtu) {
+        let meta = slot.meta;
+        let sealed = match slot.frame.as_mut() {
+            Some(frame) => seal_one(outbound, frame, &meta, inner_mtu),
+            None => return,
+        };
+        match sealed {
             Ok(destination) => {
                 walk.counters.sealed.add(1);
                 to_next_hop(walk, at, uplink, destination);
@@ -49,16 +54,15 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
     });
 }
 
-/// Seals the slot's packet in place; the outer destination on success. The Ethernet
+/// Seals the packet of a frame in place; the outer destination on success. The Ethernet
 /// header in front has its ethertype, its MACs come with the next hop.
-fn seal_one<F: Frame>(
+pub(crate) fn seal_one<F: Frame>(
     outbound: &mut Outbound,
-    slot: &mut Slot<F>,
+    frame: &mut F,
+    meta: &Meta,
     inner_mtu: usize,
 ) -> Result<Addr, DropReason> {
-    let meta = slot.meta;
-    let frame = slot.frame.as_mut().ok_or(DropReason::NoHeadroom)?;
-    clamp(frame, &meta, inner_mtu);
+    clamp(frame, meta, inner_mtu);
     let inner_len = meta.l3_len();
     frame.truncate(usize::from(meta.l3_end));
     frame.trim_front(usize::from(meta.l3_off));

@@ -15,3 +15,4 @@ mod guard_uplink;
 mod guard_vf;
 mod protect;
 mod rig;
+mod size;
