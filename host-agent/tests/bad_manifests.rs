@@ -1,6 +1,9 @@
 //! Every fault of a manifest: its file, line and column, and what would be right.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 use miette::Diagnostic;
+use proptest::prelude::*;
 use sluice_host_agent::manifest::{ManifestError, load_dir, load_texts, parse};
 
 /// A policy whose `spec` is `spec`, which starts on line 4.
@@ -11,7 +14,9 @@ fn policy(spec: &str) -> String {
 }
 
 fn error(text: &str) -> ManifestError {
-    load_texts(&[("net.yaml", text)]).expect_err(text)
+    load_texts(&[("net.yaml", text)])
+        .err()
+        .unwrap_or_else(|| panic!("no fault: {text}"))
 }
 
 #[test]
@@ -348,5 +353,30 @@ fn absurd_texts_are_errors_and_never_panics() {
     for cut in 0..policy("  ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]").len() {
         let whole = policy("  ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]");
         let _ = parse("net.yaml", &whole[..cut]);
+    }
+}
+
+proptest! {
+    /// Harsher than random text, which never gets past the first mapping.
+    #[test]
+    fn a_damaged_manifest_never_panics_and_keeps_to_its_lines(
+        edits in proptest::collection::vec((0usize..400, "[-a-z0-9:{}\\[\\]&*!|>'\"#%,\n \t./]{0,3}"), 1..5),
+    ) {
+        let mut text = policy(
+            "  podSelector: {matchExpressions: [{key: a, operator: In, values: [b]}]}\n  ingress:\n  \
+             - from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]\n    ports:\n    \
+             - {port: 80, endPort: 90, protocol: TCP}\n---\nkind: Pod\nmetadata: {name: a}\nstatus:\n  \
+             podIPs: [{ip: 10.0.0.1}]\n",
+        );
+        for (at, replacement) in edits {
+            let end = (at + 2).min(text.len());
+            text.replace_range(at.min(end)..end, &replacement);
+        }
+        if let Err(error) = parse("net.yaml", &text) {
+            let lines = u32::try_from(text.lines().count()).unwrap();
+            prop_assert!((1..=lines + 1).contains(&error.line()), "{error}\n{text}");
+            let label = error.labels().unwrap().next().unwrap();
+            prop_assert!(label.offset() + label.len() <= text.len());
+        }
     }
 }

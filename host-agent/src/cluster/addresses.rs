@@ -31,14 +31,12 @@ impl fmt::Display for Holder {
 
 /// Two that claim one address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{ip} belongs to {first} and to {second}; give each its own")]
+#[error("{ip} belongs to {} and to {}; give each its own", holders[0], holders[1])]
 pub struct AddressTaken {
     /// The address.
     pub ip: IpAddr,
-    /// One of them.
-    pub first: Holder,
-    /// The other.
-    pub second: Holder,
+    /// Both.
+    pub holders: Box<[Holder; 2]>,
 }
 
 /// Every address of the cluster and who has it.
@@ -93,8 +91,7 @@ impl AddressIndex {
         match self.holders.get(&ip) {
             Some(first) if *first != holder => Err(AddressTaken {
                 ip,
-                first: first.clone(),
-                second: holder,
+                holders: Box::new([first.clone(), holder]),
             }),
             _ => {
                 self.holders.insert(ip, holder);
@@ -167,6 +164,6 @@ mod tests {
         };
         cluster.services.insert(name, service);
         let taken = AddressIndex::build(&cluster).unwrap_err();
-        assert_eq!(taken.second.to_string(), "service shop/web");
+        assert_eq!(taken.holders[1].to_string(), "service shop/web");
     }
 }

@@ -12,7 +12,7 @@ use sluice_offload_api::model::{
 use super::addresses::named_ports;
 use crate::cluster::{Cluster, Labels, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule};
 use crate::evaluate::{NO_POLICY, OWN_NODE, isolation_name, rule_name};
-use crate::identity::{IdentityKey, PolicyKey, Subject};
+use crate::identity::{IdentityKey, PolicyKey, Subject, printable};
 
 /// What decides a pod's table: two pods with the same key share it.
 pub(super) fn policy_key(cluster: &Cluster, pod: &Pod) -> PolicyKey {
@@ -234,9 +234,8 @@ impl Draft {
     fn rule(&mut self, name: String) -> RuleIndex {
         // There are never so many; were there, the table is closed for its rules.
         let number = RuleIndex(u32::try_from(self.rules.len()).unwrap_or(u32::MAX));
-        let name: String = name.chars().filter(|it| !it.is_control()).collect();
-        let end = name.floor_char_boundary(RULE_NAME_LEN_MAX);
-        self.rules.push(name[..end].to_owned());
+        // Within the contract's bound, whatever the policy's name is.
+        self.rules.push(printable(&name, RULE_NAME_LEN_MAX));
         number
     }
 

@@ -115,15 +115,15 @@ impl IdentityKey {
             // A String takes all that is written to it.
             let _ = write!(label, " in {block}");
         }
-        printable(&label)
+        printable(&label, LABEL_LEN_MAX)
     }
 }
 
-/// Within the contract's bounds for a label, whatever the cluster's labels are.
-fn printable(label: &str) -> String {
+/// A text without control characters, and its beginning if it is longer than `len_bytes_max`.
+pub(crate) fn printable(text: &str, len_bytes_max: usize) -> String {
     let mut printable = String::new();
-    for char in label.chars().filter(|it| !it.is_control()) {
-        if printable.len() + char.len_utf8() > LABEL_LEN_MAX {
+    for char in text.chars().filter(|it| !it.is_control()) {
+        if printable.len() + char.len_utf8() > len_bytes_max {
             break;
         }
         printable.push(char);

@@ -8,6 +8,7 @@ mod key;
 mod numbers;
 mod table;
 
+pub(crate) use key::printable;
 pub use key::{IdentityKey, NamedPorts, Subject};
 pub use numbers::{Full, Numbers};
 pub use table::{IdentityTable, PolicyKey};

@@ -9,7 +9,7 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use sluice_offload_api::model::{IpPrefix, PrefixError};
 
 use super::read::Spot;
-use crate::cluster::{AddressTaken, Holder};
+use crate::cluster::Holder;
 
 /// A fault at a place in a file. Prints as `net.yaml:12:9: what is wrong`; as a
 /// [`Diagnostic`] it shows the line.
@@ -308,9 +308,6 @@ pub enum LoadError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Manifest(#[from] ManifestError),
-    /// The cluster as a whole is at fault.
-    #[error(transparent)]
-    Address(#[from] AddressTaken),
 }
 
 #[cfg(test)]

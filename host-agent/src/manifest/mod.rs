@@ -8,6 +8,7 @@ mod assemble;
 mod check;
 mod documents;
 mod error;
+mod kinds;
 mod load;
 mod read;
 mod wire;

@@ -3,6 +3,7 @@
 //! CNI ADD and DEL come more than once and late; both are idempotent here. A binding is by
 //! pod UID, so a pod that was deleted and made again under its name is another one.
 
+use core::fmt;
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
@@ -36,6 +37,21 @@ pub struct VfBinding {
     pub ips: Vec<IpAddr>,
 }
 
+/// A pod that has what another one asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VfHolder {
+    /// Its name.
+    pub pod: PodRef,
+    /// Its UID.
+    pub uid: PodUid,
+}
+
+impl fmt::Display for VfHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pod {} (uid {})", self.pod, self.uid)
+    }
+}
+
 /// Why a pod gets no VF.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum VfError {
@@ -48,16 +64,14 @@ pub enum VfError {
         slots: usize,
     },
     /// Another pod has it.
-    #[error("VF {port} for pod {pod} belongs to pod {holder} (uid {uid}); give each its own")]
+    #[error("VF {port} for pod {pod} belongs to {holder}; give each its own")]
     Taken {
         /// The VF's port.
         port: PortName,
         /// The pod that asked.
         pod: PodRef,
         /// The pod that has it.
-        holder: PodRef,
-        /// That pod's UID.
-        uid: PodUid,
+        holder: Box<VfHolder>,
     },
     /// The pod has another VF already.
     #[error("pod {pod} has VF {has} already and can't have {port} too; send DEL first")]
@@ -78,16 +92,14 @@ pub enum VfError {
         pod: PodRef,
     },
     /// Another pod has one of the addresses.
-    #[error("{ip} of pod {pod} belongs to pod {holder} (uid {uid}); give each its own")]
+    #[error("{ip} of pod {pod} belongs to {holder}; give each its own")]
     IpTaken {
         /// The address.
         ip: IpAddr,
         /// The pod that asked.
         pod: PodRef,
         /// The pod that has it.
-        holder: PodRef,
-        /// That pod's UID.
-        uid: PodUid,
+        holder: Box<VfHolder>,
     },
 }
 
@@ -158,7 +170,12 @@ impl VfTable {
             return Err(VfError::Unknown { port, pod });
         }
         for other in self.by_uid.values() {
-            let (holder, holder_uid) = (other.pod.clone(), other.uid.clone());
+            let holder = || {
+                Box::new(VfHolder {
+                    pod: other.pod.clone(),
+                    uid: other.uid.clone(),
+                })
+            };
             if other.uid == *uid {
                 if other.port != port {
                     return Err(VfError::HasAnother {
@@ -171,15 +188,13 @@ impl VfTable {
                 return Err(VfError::Taken {
                     port,
                     pod,
-                    holder,
-                    uid: holder_uid,
+                    holder: holder(),
                 });
             } else if let Some(&ip) = other.ips.iter().find(|ip| ips.contains(ip)) {
                 return Err(VfError::IpTaken {
                     ip,
                     pod,
-                    holder,
-                    uid: holder_uid,
+                    holder: holder(),
                 });
             }
         }
@@ -189,8 +204,12 @@ impl VfTable {
             port,
             ips: ips.to_vec(),
         };
-        let entry = self.by_uid.entry(uid.clone()).insert_entry(binding);
-        Ok(entry.into_mut())
+        let entry = self
+            .by_uid
+            .entry(uid.clone())
+            .or_insert_with(|| binding.clone());
+        *entry = binding;
+        Ok(entry)
     }
 
     /// Takes a pod's VF back; `None` if it had none, which is no fault.

@@ -8,7 +8,8 @@ use sluice_offload_api::limits::{IPS_PER_ENDPOINT_MAX, NAME_LEN_MAX};
 use sluice_offload_api::model::{PodRef, Protocol};
 
 use super::error::{ManifestError, ManifestFault};
-use super::read::{At, ManifestObject, Note, Object, Wire};
+use super::kinds::Wire;
+use super::read::{At, ManifestObject, Note, Object};
 use super::wire;
 use crate::cluster::{ContainerPort, Namespace, NamespacedName, Node, Pod, Service};
 
