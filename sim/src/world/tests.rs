@@ -3,7 +3,7 @@
 use sluice_host_agent::cluster::{
     LabelSelector, NamespacedName, NetworkPolicy, Node, Peer, Pod, PortRule, PortSpec, Rule,
 };
-use sluice_offload_api::model::Protocol;
+use sluice_offload_api::model::{Direction, Protocol, Verdict};
 
 use super::*;
 use crate::probe::{Party, Probe, ProbePort};
@@ -99,4 +99,103 @@ fn frames_show_what_the_evaluator_says_over_every_kind_of_tunnel() {
             assert!(proof.esp_frames > 100, "{proof:?}");
         }
     }
+}
+
+fn ask(world: &mut World, from: &str, to: &str, port: u16) -> crate::probe::Observation {
+    let question = probe(from, to, Protocol::Tcp, Some(port), Family::Ipv4);
+    world.probe(&question).unwrap()
+}
+
+#[test]
+fn a_policy_that_changes_is_in_force_on_the_next_packet() {
+    let mut world = World::boot(cluster(), WorldConfig::default()).unwrap();
+    assert_eq!(ask(&mut world, "web", "db", 5432).verdict, Verdict::Deny);
+
+    let mut open = cluster();
+    open.policies.clear();
+    world.apply(open).unwrap();
+    let seen = ask(&mut world, "web", "db", 5432);
+    assert_eq!((seen.verdict, seen.rule.as_deref()), (Verdict::Allow, Some("no policy")));
+    assert!(seen.encrypted);
+
+    world.apply(cluster()).unwrap();
+    let seen = ask(&mut world, "web", "db", 5432);
+    assert_eq!((seen.verdict, seen.at), (Verdict::Deny, Some(Direction::Ingress)));
+    assert_eq!(seen.rule.as_deref(), Some("shop/db isolates ingress"));
+    assert_eq!(differences(&mut world), Vec::<String>::new());
+}
+
+#[test]
+fn rekeys_lose_nothing_and_never_use_a_key_twice() {
+    let mut world = World::boot(cluster(), WorldConfig::default()).unwrap();
+    for _ in 0..10 {
+        assert_eq!(ask(&mut world, "cart", "db", 5432).verdict, Verdict::Allow);
+        world.rekey().unwrap();
+    }
+    assert_eq!(ask(&mut world, "cart", "db", 5432).verdict, Verdict::Allow);
+    let mut keymats: Vec<_> = world.sas().iter().map(|sa| &sa.keymat).collect();
+    let all = keymats.len();
+    keymats.sort();
+    keymats.dedup();
+    assert_eq!((keymats.len(), all), (22, 22), "two directions, eleven epochs");
+    assert_eq!(world.unaccounted(), 0);
+    let esp = ["unknown-spi", "esp-stale", "esp-duplicate", "esp-forged", "no-sa"];
+    let lost: Vec<_> =
+        world.drops().into_iter().filter(|d| esp.contains(&d.reason.as_str())).collect();
+    assert_eq!(lost, Vec::new());
+}
+
+#[test]
+fn a_new_pod_with_an_old_pods_address_and_vf_gets_none_of_its_rights() {
+    let mut world = World::boot(cluster(), WorldConfig::default()).unwrap();
+    assert_eq!(ask(&mut world, "cart", "db", 5432).verdict, Verdict::Allow);
+    let ips = world.cluster().pods.values().find(|p| p.pod.name == "cart").unwrap().ips.clone();
+    let before = world.bindings();
+
+    let mut next = cluster();
+    next.pods.retain(|name, _| name.name != "cart");
+    let mut thief = Pod::new("shop", "thief");
+    thief.node = Some("a".into());
+    thief.ips.clone_from(&ips);
+    next.pods.insert(thief.pod.clone(), thief);
+    world.apply(next).unwrap();
+    let vf = |bindings: &[Binding], pod: &str| {
+        bindings.iter().find(|b| b.pod == pod).map(|b| b.vf.clone())
+    };
+    assert_eq!(vf(&world.bindings(), "shop/thief"), vf(&before, "shop/cart"));
+    let seen = ask(&mut world, "thief", "db", 5432);
+    assert_eq!((seen.verdict, seen.at), (Verdict::Deny, Some(Direction::Ingress)));
+}
+
+#[test]
+fn a_cluster_that_can_not_be_compiled_changes_nothing() {
+    let mut world = World::boot(cluster(), WorldConfig::default()).unwrap();
+    let mut next = cluster();
+    for pod in next.pods.values_mut() {
+        pod.ips = vec!["10.1.2.3".parse().unwrap()];
+    }
+    let error = world.apply(next).unwrap_err().to_string();
+    assert!(error.contains("10.1.2.3") && error.contains("shop/cart"), "{error}");
+    assert_eq!(differences(&mut world), Vec::<String>::new());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_one_others() {
+    let run = |seed| {
+        let config = WorldConfig { seed, ..WorldConfig::default() };
+        let mut world = World::boot(cluster(), config).unwrap();
+        ask(&mut world, "cart", "db", 5432);
+        world.wire().to_vec()
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn a_host_network_pod_is_its_node() {
+    let mut next = cluster();
+    let web = next.pods.values_mut().find(|p| p.pod.name == "web").unwrap();
+    web.host_network = true;
+    let mut world = World::boot(next, WorldConfig::default()).unwrap();
+    assert_eq!(differences(&mut world), Vec::<String>::new());
 }
