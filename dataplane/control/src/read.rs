@@ -89,7 +89,6 @@ impl Namer<'_> {
     fn rule(&self, rule: RuleRef) -> Option<String> {
         match rule.policy {
             RuleRef::NO_POLICY => None,
-            RuleRef::OWN_NODE => Some("own node".to_owned()),
             id => {
                 let policy = self.state.policies.get(&PolicyId(id))?;
                 policy.rules.get(usize::try_from(rule.rule).ok()?).cloned()

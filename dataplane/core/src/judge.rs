@@ -138,19 +138,9 @@ pub fn judge(snapshot: &Snapshot, tuple: &Tuple) -> Result<Judgement, Denied> {
     }
     let destination = local(snapshot, dst.place);
     if let Some(endpoint) = destination {
-        // A pod's own node may always reach it: kubelet probes (Kubernetes, Network
-        // Policies, "the two sorts of pod isolation").
-        let (rule, allow) = if src.place == Place::LocalNode {
-            (
-                RuleRef {
-                    policy: RuleRef::OWN_NODE,
-                    rule: 0,
-                },
-                true,
-            )
-        } else {
-            ask(snapshot, endpoint, Direction::Ingress, src.identity, tuple)
-        };
+        // That a pod's own node may always reach it is a row of the table, by the node's
+        // identity: the place would let in the node's ordinary pods too.
+        let (rule, allow) = ask(snapshot, endpoint, Direction::Ingress, src.identity, tuple);
         rules.ingress = Some(rule);
         if !allow {
             return Err(denied(DropReason::PolicyIngress, rules));

@@ -27,8 +27,6 @@ pub struct RuleRef {
 impl RuleRef {
     /// No policy had a say: no end is an endpoint of this node under judgement.
     pub const NO_POLICY: u32 = u32::MAX;
-    /// The pod's own node spoke to it: allowed whatever the policy.
-    pub const OWN_NODE: u32 = u32::MAX - 1;
 }
 
 impl Default for RuleRef {
