@@ -3,17 +3,14 @@
 use crate::flow::key::Tuple;
 use crate::flow::table::{Found, NewFlow};
 use crate::judge::{Denied, Judgement, Rules, judge};
-use crate::meta::{Meta, proto, tcp_flag};
+use crate::meta::Meta;
 use crate::port::Port;
 use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::verdict::VerdictRecord;
 use crate::walk::Walk;
+use crate::walk::opening::{may_begin, turns_round};
 use crate::walk::track::{Known, known, pass};
-
-/// ICMP echo reply (RFC 792) and ICMPv6 echo reply (RFC 4443 section 4.2).
-const ECHO_REPLY: u8 = 0;
-const ECHO_REPLY_V6: u8 = 129;
 
 pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
     walk.each(walk.batch.judge, |walk, at| {
@@ -24,7 +21,7 @@ pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
         // A packet before this one in the burst may have made the flow or judged it.
         let found = walk.flows.find(Tuple::from(&meta), walk.now);
         let passed = match known(walk.snapshot, walk.flows, found) {
-            Known::Fresh(found) => pass(walk.flows, found, &meta, from, walk.now),
+            Known::Fresh(found) => go_on(walk, found, &meta, from),
             Known::Stale(found) => rejudge(walk, found, &meta, from),
             Known::Unknown => begin(walk, &meta, from),
         };
@@ -34,6 +31,24 @@ pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
             (Ok(_), None) => {}
         }
     });
+}
+
+/// Lets a packet of a judged flow pass, unless it begins something that its own direction
+/// doesn't allow. That is judged each time and leaves no flow of its own: it has this
+/// one's tuple.
+fn go_on<P: Port>(
+    walk: &mut Walk<'_, P>,
+    found: Found,
+    meta: &Meta,
+    from: Attach,
+) -> Result<Attach, DropReason> {
+    if turns_round(meta, found) {
+        let tuple = Tuple::from(meta);
+        let judged = judge(walk.snapshot, &tuple);
+        record(walk, &tuple, judged.as_ref());
+        judged.map_err(|denied| denied.reason)?;
+    }
+    pass(walk.flows, found, meta, from, walk.now)
 }
 
 /// Judges a flow again, by its initiator's tuple whichever end spoke.
@@ -58,7 +73,7 @@ fn rejudge<P: Port>(
             flow.ends = judgement.ends;
             flow.generations = judgement.generations;
             flow.rule = judgement.rules.last();
-            pass(walk.flows, found, meta, from, walk.now)
+            go_on(walk, found, meta, from)
         }
         Err(denied) => {
             record(walk, &tuple, Err(&denied));
@@ -96,17 +111,6 @@ fn begin<P: Port>(walk: &mut Walk<'_, P>, meta: &Meta, from: Attach) -> Result<A
         from_initiator: true,
     };
     pass(walk.flows, found, meta, from, walk.now)
-}
-
-/// Which packets begin a flow: a SYN alone for TCP, anything but an answer for ICMP.
-const fn may_begin(meta: &Meta) -> Result<(), DropReason> {
-    const OPENING: u8 = tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN;
-    match meta.protocol {
-        proto::TCP if meta.tcp_flags & OPENING != tcp_flag::SYN => Err(DropReason::TcpNoFlow),
-        proto::ICMP if meta.icmp_type == ECHO_REPLY => Err(DropReason::IcmpNoFlow),
-        proto::ICMPV6 if meta.icmp_type == ECHO_REPLY_V6 => Err(DropReason::IcmpNoFlow),
-        _ => Ok(()),
-    }
 }
 
 fn record<P: Port>(walk: &mut Walk<'_, P>, tuple: &Tuple, outcome: Result<&Judgement, &Denied>) {

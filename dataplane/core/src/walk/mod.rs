@@ -9,6 +9,7 @@ pub(crate) mod egress;
 pub(crate) mod guard;
 pub(crate) mod neighbors;
 pub(crate) mod open;
+mod opening;
 pub(crate) mod parse;
 mod refuse;
 pub(crate) mod seal;

@@ -11,6 +11,7 @@ use crate::route::Attach;
 use crate::snapshot::Snapshot;
 use crate::tick::Tick;
 use crate::walk::Walk;
+use crate::walk::opening::turns_round;
 use crate::wire::embedded;
 
 pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
@@ -39,18 +40,20 @@ pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
         let found = walk.flows.find(Tuple::from(&meta), walk.now);
         slot.found = found;
         match known(walk.snapshot, walk.flows, found) {
-            Known::Fresh(found) => match pass(walk.flows, found, &meta, from, walk.now) {
-                Ok(to) => {
-                    slot.to = to;
-                    walk.counters.flow_hit.add(1);
+            Known::Fresh(found) if !turns_round(&meta, found) => {
+                match pass(walk.flows, found, &meta, from, walk.now) {
+                    Ok(to) => {
+                        slot.to = to;
+                        walk.counters.flow_hit.add(1);
+                    }
+                    Err(reason) => walk.drop(at, reason),
                 }
-                Err(reason) => walk.drop(at, reason),
-            },
+            }
             Known::Stale(_) => {
                 walk.counters.flow_stale.add(1);
                 walk.batch.judge |= 1 << at;
             }
-            Known::Unknown => {
+            Known::Fresh(_) | Known::Unknown => {
                 walk.counters.flow_miss.add(1);
                 walk.batch.judge |= 1 << at;
             }

@@ -13,6 +13,8 @@
 mod guard_host;
 mod guard_uplink;
 mod guard_vf;
+mod policy;
 mod protect;
 mod rig;
 mod size;
+mod track;

@@ -45,6 +45,11 @@ impl Side {
         pod_of(self as u8, vf as u8, v4)
     }
 
+    /// One of the node's pods without a VF, behind the host port.
+    pub(crate) fn ordinary_pod(self, v4: bool) -> Addr {
+        pod_of(self as u8, 90, v4)
+    }
+
     pub(crate) fn uplink_mac(self) -> Mac {
         Mac([0x02, 0xaa, 0, 0, 0, self as u8])
     }

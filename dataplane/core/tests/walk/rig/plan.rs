@@ -220,6 +220,8 @@ impl Plan {
             let node = |node: Side, place| host(node.node(v4), node_id(node as u8), place);
             prefixes.push(node(side, Place::LocalNode));
             prefixes.push(node(other, Place::RemoteNode(OTHER)));
+            let ordinary = side.ordinary_pod(v4);
+            prefixes.push(host(ordinary, pod_id(side as u8, 9), Place::LocalNode));
             for vf in 0..VFS {
                 let (identity, place) = (pod_id(other as u8, vf), Place::RemotePod(OTHER));
                 prefixes.push(host(other.pod(vf, v4), identity, place));

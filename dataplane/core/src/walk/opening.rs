@@ -1,0 +1,39 @@
+//! Which packets begin something: a connection, or a question that wants its answer.
+
+use crate::flow::table::Found;
+use crate::meta::{Meta, proto, tcp_flag};
+use crate::reason::DropReason;
+
+/// Flags that tell a SYN that opens from what follows it.
+const OPENING: u8 = tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN;
+
+/// ICMP's questions: echo, timestamp, information, address mask (RFC 792, RFC 950).
+const QUESTIONS: [u8; 4] = [8, 13, 15, 17];
+/// Their answers.
+const ANSWERS: [u8; 4] = [0, 14, 16, 18];
+/// ICMPv6 echo (RFC 4443 section 4).
+const QUESTION_V6: u8 = 128;
+/// Its answer.
+const ANSWER_V6: u8 = 129;
+
+/// Whether a packet may begin a flow: a SYN alone for TCP, anything but an answer for ICMP.
+pub(crate) fn may_begin(meta: &Meta) -> Result<(), DropReason> {
+    match meta.protocol {
+        proto::TCP if meta.tcp_flags & OPENING != tcp_flag::SYN => Err(DropReason::TcpNoFlow),
+        proto::ICMP if ANSWERS.contains(&meta.icmp_type) => Err(DropReason::IcmpNoFlow),
+        proto::ICMPV6 if meta.icmp_type == ANSWER_V6 => Err(DropReason::IcmpNoFlow),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the responder of a flow begins something of its own in it: a SYN back, a
+/// question back. That it was spoken to doesn't allow that.
+pub(crate) fn turns_round(meta: &Meta, found: Found) -> bool {
+    !found.from_initiator
+        && match meta.protocol {
+            proto::TCP => meta.tcp_flags & OPENING == tcp_flag::SYN,
+            proto::ICMP => QUESTIONS.contains(&meta.icmp_type),
+            proto::ICMPV6 => meta.icmp_type == QUESTION_V6,
+            _ => false,
+        }
+}
