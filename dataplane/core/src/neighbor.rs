@@ -47,6 +47,9 @@ pub struct Waiting<F> {
     pub next_hop: Addr,
     /// The port it came by, for its counters.
     pub in_port: PortIndex,
+    /// The generation of the endpoint behind that port when the frame was let through; 0
+    /// if there is none.
+    pub generation: u32,
     /// The frame.
     pub frame: F,
     until: Tick,
@@ -175,6 +178,7 @@ impl<F> Neighbors<F> {
         &mut self,
         next_hop: Addr,
         in_port: PortIndex,
+        generation: u32,
         frame: F,
         now: Tick,
     ) -> Result<(), F> {
@@ -184,6 +188,7 @@ impl<F> Neighbors<F> {
         self.waiting.push(Waiting {
             next_hop,
             in_port,
+            generation,
             frame,
             until: now + WAIT_NS,
         });
@@ -251,15 +256,15 @@ mod tests {
     fn waiting_frames_leave_in_order_and_not_for_ever() {
         let mut table = table();
         for n in 0..3 {
-            table.hold(A, PortIndex(0), n, Tick(0)).unwrap();
+            table.hold(A, PortIndex(0), 1, n, Tick(0)).unwrap();
         }
         assert_eq!(table.release(A).map(|w| w.frame), Some(0));
         assert!(table.give_up(Tick(WAIT_NS - 1)).is_none());
         assert_eq!(table.give_up(Tick(WAIT_NS)).map(|w| w.frame), Some(1));
         for n in 0..63 {
-            table.hold(A, PortIndex(0), n, Tick(0)).unwrap();
+            table.hold(A, PortIndex(0), 1, n, Tick(0)).unwrap();
         }
-        assert_eq!(table.hold(A, PortIndex(0), 9, Tick(0)), Err(9));
+        assert_eq!(table.hold(A, PortIndex(0), 1, 9, Tick(0)), Err(9));
     }
 
     #[test]

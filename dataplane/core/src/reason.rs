@@ -102,7 +102,8 @@ reasons! {
     TooBig = "too-big",
     /// No room in the frame for the encapsulation, or an answer that can't be built.
     NoHeadroom = "no-headroom",
-    /// The next hop's MAC isn't known and the queue of waiting frames is full.
+    /// The next hop's MAC isn't known: the queue of waiting frames is full, no answer came
+    /// in time, or a new generation came before it.
     NextHop = "next-hop",
     /// The way out is a port this worker doesn't have.
     NoPort = "no-port",

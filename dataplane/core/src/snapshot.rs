@@ -217,6 +217,13 @@ impl Snapshot {
         self.endpoint(self.port(port).endpoint?)
     }
 
+    /// The generation of the endpoint behind a port; 0 if there is none.
+    #[inline]
+    #[must_use]
+    pub fn generation_of(&self, port: PortIndex) -> u32 {
+        self.endpoint_of(port).map_or(0, |e| e.generation)
+    }
+
     /// A peer.
     #[inline]
     #[must_use]

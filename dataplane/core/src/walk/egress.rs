@@ -105,11 +105,15 @@ pub(crate) fn to_next_hop<P: Port>(
 
 fn wait<P: Port>(walk: &mut Walk<'_, P>, at: usize, next_hop: Addr) {
     let in_port = walk.batch.in_port;
+    let generation = walk.snapshot.generation_of(in_port);
     walk.neighbors.want(next_hop, false, walk.now);
     let Some(frame) = walk.batch.take(at) else {
         return;
     };
-    match walk.neighbors.hold(next_hop, in_port, frame, walk.now) {
+    match walk
+        .neighbors
+        .hold(next_hop, in_port, generation, frame, walk.now)
+    {
         Ok(()) => walk.counters.port(in_port).waiting.add(1),
         Err(_frame) => walk.counters.port(in_port).drop(DropReason::NextHop),
     }

@@ -81,7 +81,7 @@ pub(crate) fn known(snapshot: &Snapshot, flows: &FlowTable, found: Option<Found>
 
 fn is_fresh(snapshot: &Snapshot, flow: &Flow) -> bool {
     let generation = |end: Attach| match end {
-        Attach::Port(port) => snapshot.endpoint_of(port).map_or(0, |e| e.generation),
+        Attach::Port(port) => snapshot.generation_of(port),
         Attach::Peer(_) => 0,
     };
     flow.generations == flow.ends.map(generation)

@@ -13,6 +13,7 @@
 mod guard_host;
 mod guard_uplink;
 mod guard_vf;
+mod neighbors;
 mod policy;
 mod protect;
 mod rig;
