@@ -55,11 +55,13 @@ impl Build<'_> {
             if let Some(port) = next.ports.get_mut(usize::from(port.0)) {
                 port.endpoint = Some(index);
             }
+            let generations = self.generations.of(&endpoint.pod_uid);
             next.endpoints.push(snapshot::Endpoint {
                 port,
                 addrs: endpoint.ips.iter().copied().map(Addr::from).collect(),
                 policy: PolicyIndex(policy),
-                generation: self.generations.of(&endpoint.pod_uid),
+                generation: generations.current,
+                born: generations.born,
             });
         }
         next.peers = vec![None; self.peers.len()];

@@ -98,8 +98,17 @@ impl PeerNumbers {
 /// judged by has changed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EndpointGenerations {
-    current: BTreeMap<PodUid, u32>,
+    current: BTreeMap<PodUid, Generations>,
     last: u32,
+}
+
+/// One endpoint's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Generations {
+    /// The one in force.
+    pub(crate) current: u32,
+    /// The one its pod came with.
+    pub(crate) born: u32,
 }
 
 impl EndpointGenerations {
@@ -118,20 +127,24 @@ impl EndpointGenerations {
         };
         let mut next = BTreeMap::new();
         for (uid, endpoint) in &after.endpoints {
-            let generation = match self.current.get(uid) {
+            let held = self.current.get(uid);
+            let generations = match held {
                 Some(&held) if same(endpoint) => held,
                 _ => {
                     // 2^32 changes are 136 years of one a second.
                     self.last = self.last.wrapping_add(1).max(1);
-                    self.last
+                    Generations {
+                        current: self.last,
+                        born: held.map_or(self.last, |held| held.born),
+                    }
                 }
             };
-            next.insert(uid.clone(), generation);
+            next.insert(uid.clone(), generations);
         }
         self.current = next;
     }
 
-    pub(crate) fn of(&self, uid: &PodUid) -> u32 {
-        self.current.get(uid).copied().unwrap_or(0)
+    pub(crate) fn of(&self, uid: &PodUid) -> Generations {
+        self.current.get(uid).copied().unwrap_or_default()
     }
 }

@@ -1,0 +1,393 @@
+//! A control side over a worker with ports in memory: what it takes, what it refuses, and
+//! what the worker then does with frames.
+
+use std::net::IpAddr;
+
+use sluice_crypto::esp::Spi;
+use sluice_crypto::key::{Algorithm, EspKey};
+use sluice_dataplane_control::{
+    Control, ControlConfig, Event, ProgramError, SaConfig, SaError, Vitals,
+};
+use sluice_dataplane_core::addr::Mac;
+use sluice_dataplane_core::flow::state::Timeouts;
+use sluice_dataplane_core::mem::{MemPool, MemPort};
+use sluice_dataplane_core::snapshot::ROUTER_MAC;
+use sluice_dataplane_core::tick::Tick;
+use sluice_dataplane_core::wire::build::{Body, FrameSpec};
+use sluice_dataplane_core::worker::{Worker, WorkerConfig};
+use sluice_offload_api::model::{
+    Generation, Lease, NodeName, PolicyId, PortCounters, PortName, SaDirection, Verdict,
+};
+use sluice_offload_api::testing::sample;
+use sluice_offload_api::transaction::{Mode, Object, Op, Transaction};
+use sluice_offload_api::{RefusalReason, State};
+
+const VF0: usize = 0;
+const VF1: usize = 1;
+const PORTS: [&str; 4] = ["vf0", "vf1", "host", "uplink"];
+const NOW: Tick = Tick(Tick::SECOND);
+
+struct Rig {
+    control: Control,
+    worker: Worker<MemPort>,
+    pool: MemPool,
+}
+
+impl Rig {
+    fn new(ports: &[&str]) -> Self {
+        let pool = MemPool::new(8);
+        let mem_ports = ports.iter().map(|_| MemPort::new(&pool, 64)).collect();
+        let config = WorkerConfig {
+            flows: 16,
+            hash_key: [1, 2],
+            timeouts: Timeouts::default(),
+        };
+        let (worker, handle) = Worker::new(mem_ports, &config).unwrap();
+        let ports = ports.iter().map(|name| PortName::from(*name)).collect();
+        let control = Control::new(
+            ControlConfig {
+                ports,
+                hash_key: [3, 4],
+                instance: 9,
+            },
+            handle,
+        );
+        Self {
+            control,
+            worker,
+            pool,
+        }
+    }
+
+    fn programmed() -> Self {
+        let mut rig = Self::new(&PORTS);
+        rig.control.program(&sample().to_snapshot()).unwrap();
+        rig.step();
+        rig
+    }
+
+    fn step(&mut self) -> Vec<Event> {
+        self.worker.poll(NOW);
+        self.control.poll();
+        std::iter::from_fn(|| self.control.next_event()).collect()
+    }
+
+    fn send(&mut self, port: usize, spec: &FrameSpec) {
+        let frame = self.pool.frame(&spec.build()).unwrap();
+        self.worker.ports_mut()[port].deliver(frame);
+        self.step();
+    }
+
+    fn counters(&self, port: usize) -> PortCounters {
+        self.control.port_counters().swap_remove(port)
+    }
+
+    fn dropped(&self, port: usize, reason: &str) -> u64 {
+        let drops = self.counters(port).drops;
+        drops
+            .iter()
+            .find(|d| d.reason == reason)
+            .map_or(0, |d| d.frames)
+    }
+
+    /// A change to the sample on top of what is in force.
+    fn change(&mut self, edit: impl FnOnce(&mut State)) -> Result<Vec<Event>, ProgramError> {
+        let mut next = self.control.state().clone();
+        edit(&mut next);
+        next.generation.0 += 1;
+        let tx = self.control.state().delta_to(&next);
+        self.control.program(&tx)?;
+        Ok(self.step())
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// `shop/cart` opens a connection to `shop/db`.
+fn syn(src_port: u16, dst_port: u16) -> FrameSpec {
+    let body = Body::Tcp {
+        src_port,
+        dst_port,
+        flags: 2,
+        seq: 1,
+        ack: 0,
+        mss: None,
+    };
+    let mut spec = FrameSpec::new(ip("10.0.0.1"), ip("10.0.0.2"), body);
+    spec.eth_src = Mac([2, 0, 0, 0, 0, 1]);
+    spec.eth_dst = ROUTER_MAC;
+    spec
+}
+
+fn sa(spi: u32) -> SaConfig {
+    SaConfig {
+        spi: Spi(spi),
+        key: EspKey::from_keymat(Algorithm::Aes128Gcm16, &[7; 20]).unwrap(),
+        esn: true,
+        window: 1024,
+        udp_encap: false,
+    }
+}
+
+#[test]
+fn before_the_first_generation_every_port_is_closed() {
+    let mut rig = Rig::new(&PORTS);
+    for port in 0..PORTS.len() {
+        rig.send(port, &syn(1, 5432));
+        assert_eq!(rig.dropped(port, "no-endpoint"), 1, "{}", PORTS[port]);
+    }
+    assert!(rig.control.port_counters().iter().all(|c| c.tx_frames == 0));
+}
+
+#[test]
+fn a_generation_is_applied_when_the_worker_uses_it_and_not_before() {
+    let mut rig = Rig::new(&PORTS);
+    let tx = sample().to_snapshot();
+    rig.control.program(&tx).unwrap();
+    rig.control.poll();
+    assert_eq!(rig.control.next_event(), None, "the worker has not polled");
+    assert_eq!(rig.control.state().generation, Generation(0));
+    let pending = rig.control.program(&tx).unwrap_err();
+    assert!(
+        matches!(
+            pending,
+            ProgramError::Pending {
+                pending: Generation(7)
+            }
+        ),
+        "{pending}"
+    );
+    let events = rig.step();
+    let added = Event::PeerAdded("b".into());
+    assert_eq!(events, [added, Event::Applied(Generation(7))]);
+    assert_eq!(rig.control.state(), &sample());
+}
+
+#[test]
+fn what_policy_allows_passes_and_the_rest_is_dropped_by_name() {
+    let mut rig = Rig::programmed();
+    rig.send(VF0, &syn(1, 5432));
+    assert_eq!(rig.counters(VF1).tx_frames, 1);
+    rig.send(VF0, &syn(2, 80));
+    assert_eq!(rig.counters(VF1).tx_frames, 1);
+    assert_eq!(rig.dropped(VF0, "policy-egress"), 1);
+
+    let allowed = rig.control.next_verdict().unwrap();
+    assert_eq!(allowed.denied, None);
+    assert_eq!(allowed.egress.as_deref(), Some("shop/cart egress[0]"));
+    assert_eq!(allowed.ingress.as_deref(), Some("shop/db ingress[0]"));
+    let denied = rig.control.next_verdict().unwrap();
+    assert_eq!(denied.denied.map(|r| r.name()), Some("policy-egress"));
+    assert_eq!(denied.egress.as_deref(), Some("shop/cart egress default"));
+    assert_eq!((denied.ingress, rig.control.next_verdict()), (None, None));
+
+    rig.control.request_flows();
+    rig.step();
+    let flows = rig.control.flows().unwrap();
+    assert_eq!(flows.len(), 1);
+    assert_eq!(
+        (
+            flows[0].src_port,
+            flows[0].dst_port,
+            flows[0].forward_packets
+        ),
+        (1, 5432, 1)
+    );
+    assert_eq!(flows[0].rule.as_deref(), Some("shop/db ingress[0]"));
+}
+
+#[test]
+fn a_refused_transaction_changes_nothing() {
+    let mut rig = Rig::programmed();
+    let refused = rig.change(|next| {
+        let db = next.endpoints.get_mut(&"u-db".into()).unwrap();
+        db.ips = vec![ip("10.0.0.1")];
+    });
+    assert!(
+        matches!(refused, Err(ProgramError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(rig.control.state(), &sample());
+    rig.send(VF0, &syn(1, 5432));
+    assert_eq!(rig.counters(VF1).tx_frames, 1);
+}
+
+#[test]
+fn a_port_that_the_dataplane_does_not_have_is_refused_with_those_it_has() {
+    let mut rig = Rig::new(&["vf0", "host", "uplink"]);
+    let Err(ProgramError::Refused(refusal)) = rig.control.program(&sample().to_snapshot()) else {
+        panic!("taken")
+    };
+    assert_eq!(refusal.path, "ports[vf1].name");
+    assert!(matches!(&refusal.why, RefusalReason::PortNotHere { known, .. } if known.len() == 3));
+    assert_eq!(rig.step(), []);
+}
+
+#[test]
+fn a_revoked_connection_ends_and_an_unrelated_policy_leaves_flows_as_they_are() {
+    let mut rig = Rig::programmed();
+    rig.send(VF0, &syn(1, 5432));
+    let [_, _, stale] = rig.control.flow_counters();
+
+    // Generations move for whom the change can concern, and only for them.
+    rig.change(|next| {
+        let cart = next.policies.get_mut(&PolicyId(1)).unwrap();
+        cart.rules.push("shop/other egress[0]".to_owned());
+    })
+    .unwrap();
+    rig.send(VF0, &syn(1, 5432));
+    assert_eq!(
+        rig.counters(VF1).tx_frames,
+        2,
+        "judged again, still allowed"
+    );
+    assert_eq!(rig.control.flow_counters()[2], stale + 1);
+
+    rig.change(|next| {
+        for row in &mut next.policies.get_mut(&PolicyId(2)).unwrap().rows {
+            row.verdict = Verdict::Deny;
+        }
+    })
+    .unwrap();
+    rig.send(VF0, &syn(1, 5432));
+    assert_eq!(rig.counters(VF1).tx_frames, 2);
+    assert_eq!(rig.dropped(VF0, "policy-ingress"), 1);
+
+    rig.control.request_flows();
+    rig.step();
+    assert_eq!(rig.control.flows(), Some([].as_slice()));
+}
+
+#[test]
+fn an_unchanged_generation_costs_flows_nothing() {
+    let mut rig = Rig::programmed();
+    rig.send(VF0, &syn(1, 5432));
+    let before = rig.control.flow_counters();
+    rig.change(|_| {}).unwrap();
+    rig.send(VF0, &syn(1, 5432));
+    let [hit, miss, stale] = before;
+    assert_eq!(rig.control.flow_counters(), [hit + 1, miss, stale]);
+}
+
+#[test]
+fn sas_are_installed_shown_by_fingerprint_and_go_with_their_peer() {
+    let mut rig = Rig::programmed();
+    let b = NodeName::from("b");
+    rig.control.install_inbound(&b, sa(0x1000)).unwrap();
+    rig.control.install_outbound(&b, sa(0x2000)).unwrap();
+    assert_eq!(
+        rig.step(),
+        [
+            Event::InboundInstalled(b.clone(), Spi(0x1000)),
+            Event::OutboundInstalled(b.clone(), Spi(0x2000)),
+        ]
+    );
+    rig.control.install_inbound(&b, sa(0x1000)).unwrap();
+    assert_eq!(rig.step(), [Event::SaRefused(b.clone(), Spi(0x1000))]);
+
+    rig.control.request_sas();
+    rig.step();
+    let sas = rig.control.sas().unwrap().to_vec();
+    let shown: Vec<_> = sas.iter().map(|s| (s.spi, s.direction)).collect();
+    assert_eq!(
+        shown,
+        [
+            (0x1000, SaDirection::Inbound),
+            (0x2000, SaDirection::Outbound)
+        ]
+    );
+    let key = sa(1).key;
+    assert!(
+        sas.iter()
+            .all(|s| s.fingerprint.to_string() == key.fingerprint().to_string())
+    );
+    assert!(
+        !format!("{sas:?}").contains("07070707"),
+        "key bytes in the read side"
+    );
+
+    let events = rig
+        .change(|next| {
+            next.peers.clear();
+            next.prefixes
+                .retain(|_, p| !format!("{:?}", p.place).starts_with("Remote"));
+        })
+        .unwrap();
+    assert!(
+        events.contains(&Event::PeerRemoved(b.clone())),
+        "{events:?}"
+    );
+    rig.step();
+    rig.control.request_sas();
+    rig.step();
+    assert_eq!(rig.control.sas(), Some([].as_slice()));
+    let unknown = rig.control.install_inbound(&b, sa(0x3000)).unwrap_err();
+    assert!(matches!(unknown, SaError::UnknownPeer { .. }), "{unknown}");
+}
+
+#[test]
+fn a_bad_replay_window_is_refused() {
+    let mut rig = Rig::programmed();
+    let config = SaConfig {
+        window: 65,
+        ..sa(0x1000)
+    };
+    let error = rig
+        .control
+        .install_inbound(&"b".into(), config)
+        .unwrap_err();
+    assert!(matches!(error, SaError::Window(_)), "{error}");
+    assert_eq!(rig.step(), []);
+}
+
+#[test]
+fn a_stale_delta_is_refused_and_a_snapshot_holds_whatever_is_in_force() {
+    let mut rig = Rig::programmed();
+    let port = sample().ports.into_values().next().unwrap();
+    let stale = Transaction {
+        mode: Mode::Delta {
+            base: Generation(3),
+        },
+        ops: vec![Op::Add(Object::Port(port))],
+        generation: Generation(8),
+    };
+    assert!(matches!(
+        rig.control.program(&stale),
+        Err(ProgramError::Refused(_))
+    ));
+    let mut next = sample();
+    next.generation = Generation(20);
+    rig.control.program(&next.to_snapshot()).unwrap();
+    assert_eq!(rig.step(), [Event::Applied(Generation(20))]);
+}
+
+#[test]
+fn the_status_says_how_full_it_is_and_what_is_on_its_way() {
+    let mut rig = Rig::new(&PORTS);
+    rig.control.program(&sample().to_snapshot()).unwrap();
+    let vitals = Vitals {
+        uptime_ms: 5,
+        lease: Lease::Held,
+        links_up: vec![true],
+    };
+    let status = rig.control.status(&vitals);
+    assert_eq!(
+        (status.generation, status.pending),
+        (Generation(0), Some(Generation(7)))
+    );
+    rig.step();
+    let status = rig.control.status(&vitals);
+    assert_eq!((status.generation, status.pending), (Generation(7), None));
+    assert_eq!(
+        (status.instance, status.uptime_ms, status.workers),
+        (9, 5, 1)
+    );
+    assert_eq!(
+        (status.capacity.endpoints.used, status.capacity.rows.used),
+        (2, 3)
+    );
+    let up: Vec<_> = status.ports.iter().map(|p| p.link_up).collect();
+    assert_eq!(up, [true, false, false, false]);
+}
