@@ -88,6 +88,9 @@ pub struct Endpoint {
     /// Rises whenever anything that its flows were judged by changed. Never 0 and never
     /// used again, also not by the next pod on the same VF.
     pub generation: u32,
+    /// The generation that the pod came to this node with. What an older one judged was
+    /// another pod's, though it had the same VF or the same address.
+    pub born: u32,
 }
 
 /// Where an address is.

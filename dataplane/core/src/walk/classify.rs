@@ -64,6 +64,10 @@ fn rejudge<P: Port>(
         .ok_or(DropReason::WrongPath)?
         .tuple();
     match judge(walk.snapshot, &tuple) {
+        Ok(judgement) if !is_of_these_pods(walk, found, &judgement) => {
+            walk.flows.remove(found.slot);
+            begin(walk, meta, from)
+        }
         Ok(judgement) => {
             record(walk, &tuple, Ok(&judgement));
             let (flow, _) = walk
@@ -81,6 +85,22 @@ fn rejudge<P: Port>(
             Err(denied.reason)
         }
     }
+}
+
+/// Whether the pods at a flow's ends are still those that it was judged for. A pod that
+/// came or left took the flow's right with it: who has its address now never spoke.
+fn is_of_these_pods<P: Port>(walk: &Walk<'_, P>, found: Found, judgement: &Judgement) -> bool {
+    let Some(flow) = walk.flows.flow(found.slot) else {
+        return false;
+    };
+    let mut ends = flow.generations.iter().zip(judgement.ends);
+    ends.all(|(&judged, end)| match end {
+        Attach::Port(port) => match walk.snapshot.endpoint_of(port) {
+            Some(endpoint) => judged >= endpoint.born,
+            None => judged == 0,
+        },
+        Attach::Peer(_) => judged == 0,
+    })
 }
 
 /// Judges a flow for the first time, on the packet that would begin it.

@@ -174,6 +174,7 @@ impl Plan {
                     addrs: pod.addrs.clone(),
                     policy: PolicyIndex(policies.len() as u32),
                     generation: pod.generation,
+                    born: pod.born,
                 });
                 policies.push(snapshot::Policy {
                     id: 100 + vf as u32,
