@@ -9,7 +9,11 @@ use prost::Message as _;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let mut files = protox::compile(["sluice/offload/v1/offload.proto"], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(files.clone())?;
+    let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
+    tonic_prost_build::configure()
+        .build_client(grpc)
+        .build_server(grpc)
+        .compile_fds(files.clone())?;
 
     // The descriptors without their comments, for the audit of field names and for tools
     // that speak gRPC by reflection.

@@ -1,4 +1,5 @@
-//! The wire's types, client and server, as generated from `proto/sluice/offload/v1/`.
+//! The wire's types as generated from `proto/sluice/offload/v1/`; with the feature `grpc`
+//! client and server too.
 //!
 //! Any value of them may be nonsense. [`crate::convert`] makes domain types of them, and
 //! nothing else should look inside.
@@ -15,7 +16,7 @@
     reason = "generated code; the .proto files have the documentation"
 )]
 
-tonic::include_proto!("sluice.offload.v1");
+include!(concat!(env!("OUT_DIR"), "/sluice.offload.v1.rs"));
 
 /// The contract itself, a serialized `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] =
