@@ -3,7 +3,17 @@
 //! The agents' and dataplanes' own code runs over ports in memory, links with virtual
 //! time, and keys from a seed. See [`world::World`].
 
+pub mod artifacts;
+pub mod cli;
+pub mod esp_sa;
+pub mod input;
 pub mod keys;
+pub mod opening;
+pub mod output;
+pub mod pcap;
+pub mod play;
 pub mod probe;
+pub mod record;
 pub mod report;
+pub mod verify;
 pub mod world;

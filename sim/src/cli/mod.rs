@@ -1,0 +1,190 @@
+//! The command line: what is asked, and the exit code that answers.
+//!
+//! 0: everything as expected. 1: a check failed; the result is printed all the same.
+//! 2: bad input; nothing was written.
+
+mod connectivity;
+mod esp;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use miette::Diagnostic;
+
+use crate::input::InputError;
+use crate::output::{Format, note};
+
+/// What went wrong before there was a result.
+#[derive(Debug)]
+enum Failure {
+    /// A person's file.
+    Input(InputError),
+    /// Anything else: a folder that can't be written.
+    Other(anyhow::Error),
+}
+
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Self {
+        Self::Input(error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Whether every check held.
+type Outcome = Result<bool, Failure>;
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice-sim run sim/scenarios/quickstart.yaml
+  sluice-sim run quickstart.yaml --seed 7 --out out/seven --output json
+  sluice-sim connectivity --manifests k8s/ --probes probes.yaml
+  sluice-sim connectivity --manifests k8s/ --probes probes.yaml --output json | jq .mismatches
+
+Exit codes: 0 as expected, 1 a check failed, 2 bad input (nothing is written).";
+
+/// A whole Sluice cluster in one process: agents, dataplanes and real frames, without
+/// hardware, root or Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "sluice-sim", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Connectivity(connectivity::ConnectivityArgs),
+    /// Debugging aid: look into ESP of a capture.
+    #[command(hide = true)]
+    Esp {
+        #[command(subcommand)]
+        command: esp::EspCommand,
+    },
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// Where keys and all other randomness come from.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Folder for wire.pcap, esp_sa (keys for Wireshark) and report.json.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How the result is printed on stdout.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+}
+
+/// Runs the command of the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Connectivity(args) => connectivity::run(&args),
+        Command::Esp { command } => esp::run(&command),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(failure) => {
+            complain(failure);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn complain(failure: Failure) {
+    match failure {
+        Failure::Input(error) => {
+            // The first line stands alone for scripts; the picture of the place is for people.
+            note(&format!("error: {}", chain(&error)));
+            if error.labels().is_some() {
+                note(&picture(&error));
+            }
+        }
+        Failure::Other(error) => note(&format!("error: {error:#}")),
+    }
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &InputError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The lines around the place, with a mark, without the message again.
+fn picture(error: &InputError) -> String {
+    let mut out = String::new();
+    let handler = miette::GraphicalReportHandler::new_themed(theme()).with_width(100);
+    if handler.render_report(&mut out, &Pictured(error)).is_err() {
+        return String::new();
+    }
+    out.trim_end().to_owned()
+}
+
+fn theme() -> miette::GraphicalTheme {
+    use std::io::IsTerminal as _;
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stderr().is_terminal() && !refused {
+        miette::GraphicalTheme::unicode()
+    } else {
+        miette::GraphicalTheme::unicode_nocolor()
+    }
+}
+
+/// A diagnostic whose message was said already.
+#[derive(Debug)]
+struct Pictured<'a>(&'a InputError);
+
+impl core::fmt::Display for Pictured<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the place:")
+    }
+}
+
+impl std::error::Error for Pictured<'_> {}
+
+impl Diagnostic for Pictured<'_> {
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.0.source_code()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        self.0.labels()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

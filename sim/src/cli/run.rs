@@ -1,0 +1,78 @@
+//! `sluice-sim run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Common, Failure, Outcome};
+use crate::artifacts;
+use crate::input::{Action, Scenario, load_scenario};
+use crate::output::{Format, Paint, Progress, note, print, show_run, to_json};
+use crate::play::play;
+
+/// Where the files go if nobody says.
+const OUT: &str = "sluice-out";
+
+/// Play a scenario: boot its cluster, do its steps, and prove what went over the wire.
+///
+/// Writes wire.pcap, esp_sa and report.json to --out, by default to sluice-out/ in the
+/// current folder. The same scenario and seed give the same bytes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sluice-sim run sim/scenarios/quickstart.yaml
+  sluice-sim run sim/scenarios/quickstart.yaml --seed 7 --out out/seven
+  sluice-sim run sim/scenarios/quickstart.yaml --output json | jq '.wire'
+
+docs/scenarios.md describes the file.")]
+pub(super) struct RunArgs {
+    /// The scenario, a YAML file.
+    scenario: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) fn run(args: &RunArgs) -> Outcome {
+    let mut scenario = load_scenario(&args.scenario)?;
+    if let Some(seed) = args.common.seed {
+        scenario.config.seed = seed;
+    }
+    notes(&scenario).for_each(|text| note(&format!("note: {text}")));
+    let played = play(&scenario, &mut Progress::default())?;
+    let report = to_json(&played.record)?;
+    let out = args.common.out.clone().unwrap_or_else(|| OUT.into());
+    artifacts::write(&out, &played.world, &report).map_err(Failure::Other)?;
+    let file = |(name, what)| format!("{}  {what}", out.join(name).display());
+    let files = [
+        (artifacts::WIRE, "every frame between the nodes"),
+        (
+            artifacts::KEYS,
+            "the keys: shows Wireshark the inside, see docs/wireshark.md",
+        ),
+        (artifacts::REPORT, "this, as JSON"),
+    ];
+    match args.common.output {
+        Format::Json => print(&report)?,
+        Format::Table => {
+            let paint = Paint::for_stdout();
+            let text = show_run(
+                &played.record,
+                &scenario.description,
+                &files.map(file),
+                paint,
+            );
+            print(text.as_bytes())?;
+        }
+    }
+    Ok(played.record.ok)
+}
+
+fn notes(scenario: &Scenario) -> impl Iterator<Item = &String> {
+    let applied = scenario.steps.iter().filter_map(|step| match &step.action {
+        Action::Apply { manifests, .. } => Some(&manifests.notes),
+        _ => None,
+    });
+    core::iter::once(&scenario.manifests.notes)
+        .chain(applied)
+        .flatten()
+}

@@ -1,0 +1,66 @@
+//! Manifests, by the agent's own loader, within bounds.
+
+use std::fs;
+use std::path::Path;
+
+use sluice_host_agent::cluster::Cluster;
+use sluice_host_agent::manifest::{LoadError, load_dir};
+
+use super::{FILE_BYTES_MAX, InputError};
+
+/// What a folder or file of manifests holds.
+#[derive(Clone, Debug, Default)]
+pub struct Manifests {
+    /// The objects.
+    pub cluster: Cluster,
+    /// What was ignored, for people.
+    pub notes: Vec<String>,
+}
+
+/// Loads a folder or a file of manifests.
+///
+/// # Errors
+/// [`InputError`].
+pub fn load_manifests(path: &Path) -> Result<Manifests, InputError> {
+    check_lengths(path)?;
+    let loaded = load_dir(path)?;
+    Ok(Manifests {
+        cluster: loaded.cluster,
+        notes: loaded.notes.iter().map(ToString::to_string).collect(),
+    })
+}
+
+impl Manifests {
+    /// Puts these objects over others: those of the same kind and name are replaced.
+    pub fn put_over(&self, cluster: &mut Cluster) {
+        let mine = self.cluster.clone();
+        cluster.namespaces.extend(mine.namespaces);
+        cluster.nodes.extend(mine.nodes);
+        cluster.pods.extend(mine.pods);
+        cluster.policies.extend(mine.policies);
+        cluster.services.extend(mine.services);
+    }
+}
+
+/// The loader reads whole files; none may be so long that this hurts.
+fn check_lengths(path: &Path) -> Result<(), InputError> {
+    let failed = |error| LoadError::Io {
+        path: path.to_owned(),
+        source: error,
+    };
+    let files = if path.is_dir() {
+        let entries = fs::read_dir(path).map_err(failed)?;
+        let paths = entries.map(|entry| entry.map(|it| it.path()));
+        paths.collect::<Result<Vec<_>, _>>().map_err(failed)?
+    } else {
+        vec![path.to_owned()]
+    };
+    for file in files.iter().filter(|file| file.is_file()) {
+        if fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
+            return Err(InputError::TooLong {
+                path: file.display().to_string(),
+            });
+        }
+    }
+    Ok(())
+}

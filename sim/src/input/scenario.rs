@@ -1,0 +1,440 @@
+//! The scenario file: a cluster and what is done to it, step by step.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use sluice_crypto::key::Algorithm;
+use sluice_dataplane_core::reason::DropReason;
+use sluice_dataplane_core::tick::Tick;
+use sluice_host_agent::cluster::NamespacedName;
+use sluice_offload_api::model::{PodRef, Protocol, Verdict};
+
+use super::probes::{PortEntry, ProbeEntry, check_port};
+use super::{InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes};
+use crate::probe::{Family, ProbePort};
+use crate::world::WorldConfig;
+
+/// Steps of a scenario, at most.
+pub const STEPS_MAX: usize = 1_000;
+/// How long one step waits, in milliseconds of virtual time, at most: ten minutes.
+pub const WAIT_MS_MAX: u64 = 600_000;
+
+/// A scenario, with every file that it names already read.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub description: String,
+    /// What the world is made with.
+    pub config: WorldConfig,
+    /// The cluster at the beginning.
+    pub manifests: Manifests,
+    /// Steps, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A step and where it was written.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its place.
+    pub place: Place,
+    /// What is done.
+    pub action: Action,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Objects are added or replaced.
+    Apply {
+        /// The path as it was written.
+        path: String,
+        /// The objects.
+        manifests: Manifests,
+    },
+    /// An object is taken away.
+    Delete(Delete),
+    /// One question.
+    Probe(PlacedProbe),
+    /// The questions of a file.
+    Probes {
+        /// The path as it was written.
+        path: String,
+        /// The questions.
+        probes: Vec<PlacedProbe>,
+    },
+    /// Frames are sent between all pods.
+    Matrix(Matrix),
+    /// Time passes.
+    Wait {
+        /// How much.
+        ns: u64,
+    },
+    /// All nodes get fresh keys.
+    Rekey,
+    /// What must be true of the run so far.
+    Expect(Expect),
+}
+
+/// Which object goes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delete {
+    /// Its kind.
+    pub kind: DeleteKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Kinds that can go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+pub enum DeleteKind {
+    /// A policy.
+    NetworkPolicy,
+    /// A pod.
+    Pod,
+}
+
+impl Delete {
+    /// The name of a policy.
+    #[must_use]
+    pub fn policy(&self) -> NamespacedName {
+        NamespacedName {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// The name of a pod.
+    #[must_use]
+    pub fn pod(&self) -> PodRef {
+        PodRef {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
+/// One question from every pod to every other.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port; a pod without a port of this name is not asked.
+    pub port: Option<ProbePort>,
+    /// The family; else the source's first.
+    pub family: Option<Family>,
+    /// Only pods of these namespaces; empty is all.
+    pub namespaces: Vec<String>,
+    /// What each answer must be; else the evaluator alone says.
+    pub expect: Option<Verdict>,
+}
+
+/// What must be true of the run so far.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// Dropped frames by reason, over all nodes and ports.
+    pub drops: BTreeMap<&'static str, ExpectDrops>,
+    /// Every allowed probe between pods of two nodes crossed the wire inside ESP.
+    pub encrypted: bool,
+    /// Bytes of the payload marker that may be found in clear.
+    pub cleartext_bytes: Option<usize>,
+}
+
+/// How many frames were dropped for a reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExpectDrops {
+    /// None.
+    None,
+    /// At least one.
+    Some,
+}
+
+/// Reads a scenario and everything that it names.
+///
+/// # Errors
+/// [`InputError`].
+pub fn load_scenario(path: &Path) -> Result<Scenario, InputError> {
+    let source = Source::read(path)?;
+    let entry: ScenarioEntry = source.parse()?;
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    entry.check(&source, folder)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScenarioEntry {
+    name: String,
+    #[serde(default)]
+    description: String,
+    seed: Option<u64>,
+    workers: Option<Spanned<u32>>,
+    algorithm: Option<Spanned<String>>,
+    esn: Option<bool>,
+    underlay: Option<Family>,
+    udp_encap: Option<bool>,
+    manifests: String,
+    steps: Spanned<Vec<Spanned<StepEntry>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StepEntry {
+    Apply(String),
+    Delete(Delete),
+    Probe(ProbeEntry),
+    Probes(String),
+    Matrix(MatrixEntry),
+    Wait(String),
+    Rekey(Nothing),
+    Expect(ExpectEntry),
+}
+
+/// `{}`: a verb that needs nothing more.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MatrixEntry {
+    protocol: Protocol,
+    port: Option<PortEntry>,
+    family: Option<Family>,
+    #[serde(default)]
+    namespaces: Vec<String>,
+    expect: Option<Verdict>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectEntry {
+    #[serde(default)]
+    drops: BTreeMap<String, ExpectDrops>,
+    encrypted: Option<All>,
+    cleartext_bytes: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum All {
+    All,
+}
+
+impl ScenarioEntry {
+    fn check(self, source: &Source, folder: &Path) -> Result<Scenario, InputError> {
+        let config = self.config(source)?;
+        let count = self.steps.value.len();
+        if count > STEPS_MAX {
+            let place = source.at(self.steps.referenced.into());
+            return Err(place.fault(format!("{count} steps are more than {STEPS_MAX}")));
+        }
+        let step = |entry: Spanned<StepEntry>| {
+            let place = source.at(entry.referenced.into());
+            Ok(Step {
+                action: entry.value.check(&place, folder)?,
+                place,
+            })
+        };
+        Ok(Scenario {
+            manifests: load_manifests(&folder.join(&self.manifests))?,
+            name: self.name,
+            description: self.description,
+            config,
+            steps: self
+                .steps
+                .value
+                .into_iter()
+                .map(step)
+                .collect::<Result<_, InputError>>()?,
+        })
+    }
+
+    fn config(&self, source: &Source) -> Result<WorldConfig, InputError> {
+        if let Some(workers) = self.workers.as_ref().filter(|workers| workers.value != 1) {
+            let place = source.at(workers.referenced.into());
+            let message = "the simulator runs 1 worker a node for now; write 1 or leave it out";
+            return Err(place.fault(message));
+        }
+        let default = WorldConfig::default();
+        let algorithm = self.algorithm.as_ref().map(|name| {
+            let place = source.at(name.referenced.into());
+            name.value
+                .parse::<Algorithm>()
+                .map_err(|error| place.fault(error))
+        });
+        Ok(WorldConfig {
+            seed: self.seed.unwrap_or(default.seed),
+            algorithm: algorithm.transpose()?.unwrap_or(default.algorithm),
+            esn: self.esn.unwrap_or(default.esn),
+            underlay: self.underlay.unwrap_or(default.underlay),
+            udp_encap: self.udp_encap.unwrap_or(default.udp_encap),
+        })
+    }
+}
+
+impl StepEntry {
+    fn check(self, place: &Place, folder: &Path) -> Result<Action, InputError> {
+        Ok(match self {
+            Self::Apply(path) => Action::Apply {
+                manifests: load_manifests(&folder.join(&path))?,
+                path,
+            },
+            Self::Delete(delete) => Action::Delete(delete),
+            Self::Probe(entry) => {
+                let probe = entry.check(place)?;
+                Action::Probe(PlacedProbe {
+                    probe,
+                    place: place.clone(),
+                })
+            }
+            Self::Probes(path) => Action::Probes {
+                probes: load_probes(&folder.join(&path))?,
+                path,
+            },
+            Self::Matrix(entry) => {
+                check_port(entry.protocol, entry.port.as_ref(), place)?;
+                Action::Matrix(Matrix {
+                    protocol: entry.protocol,
+                    port: entry.port.map(|port| port.0),
+                    family: entry.family,
+                    namespaces: entry.namespaces,
+                    expect: entry.expect,
+                })
+            }
+            Self::Wait(text) => Action::Wait {
+                ns: duration_ns(&text, place)?,
+            },
+            Self::Rekey(Nothing {}) => Action::Rekey,
+            Self::Expect(entry) => Action::Expect(entry.check(place)?),
+        })
+    }
+}
+
+impl ExpectEntry {
+    fn check(self, place: &Place) -> Result<Expect, InputError> {
+        let reason = |(name, count): (String, ExpectDrops)| {
+            let known = DropReason::ALL.iter().map(|reason| reason.name());
+            let found = known.clone().find(|it| *it == name).ok_or_else(|| {
+                let known = known.collect::<Vec<_>>().join(", ");
+                place.fault(format!(
+                    "`{name}` is no reason for a drop; those are {known}"
+                ))
+            })?;
+            Ok((found, count))
+        };
+        Ok(Expect {
+            drops: self
+                .drops
+                .into_iter()
+                .map(reason)
+                .collect::<Result<_, InputError>>()?,
+            encrypted: matches!(self.encrypted, Some(All::All)),
+            cleartext_bytes: self.cleartext_bytes,
+        })
+    }
+}
+
+/// Reads `20us`, `500ms`, `2s`.
+fn duration_ns(text: &str, place: &Place) -> Result<u64, InputError> {
+    let wrong = || {
+        place.fault(format!(
+            "`{text}` is no time; write a number and ns, us, ms or s: 500ms"
+        ))
+    };
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let unit_ns = match unit {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => Tick::MS,
+        "s" => 1_000 * Tick::MS,
+        _ => return Err(wrong()),
+    };
+    let ns = number
+        .parse::<u64>()
+        .map_err(|_| wrong())?
+        .saturating_mul(unit_ns);
+    if ns > WAIT_MS_MAX * Tick::MS {
+        return Err(place.fault(format!(
+            "{text} is longer than the {WAIT_MS_MAX}ms of one step"
+        )));
+    }
+    Ok(ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(text: &str) -> Result<Action, String> {
+        let source = Source::new("s.yaml".to_owned(), text.to_owned());
+        let entry: Spanned<StepEntry> = source.parse().map_err(|e| e.to_string())?;
+        let place = source.at(entry.referenced.into());
+        entry
+            .value
+            .check(&place, Path::new(""))
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn waits_are_a_number_and_a_unit() {
+        let ns = |text: &str| match step(&format!("wait: {text}")) {
+            Ok(Action::Wait { ns }) => Ok(ns),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        };
+        assert_eq!(ns("20us"), Ok(20_000));
+        assert_eq!(ns("500ms"), Ok(500_000_000));
+        assert_eq!(ns("600s"), Ok(600_000_000_000));
+        for wrong in [
+            "601s",
+            "99999999999999999999s",
+            "5",
+            "ms",
+            "5m",
+            "-5s",
+            "1.5s",
+            "\"\"",
+        ] {
+            assert!(ns(wrong).unwrap_err().starts_with("s.yaml:1:"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_verb_is_refused_with_the_known_ones() {
+        let error = step("frobnicate: {}").unwrap_err();
+        let verbs = "apply, delete, probe, probes, matrix, wait, rekey, expect";
+        assert!(error.starts_with("s.yaml:1:1: "), "{error}");
+        assert!(
+            error.contains("`frobnicate`") && error.contains(verbs),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_drop_reason_is_refused_with_the_known_ones() {
+        let error = step("expect: {drops: {policy: some}}").unwrap_err();
+        assert!(error.contains("`policy` is no reason") && error.contains("policy-egress"));
+        assert!(step("expect: {drops: {policy-egress: none}, encrypted: all}").is_ok());
+    }
+
+    #[test]
+    fn fields_that_a_verb_lacks_are_refused() {
+        for text in [
+            "rekey: {now: true}",
+            "delete: {kind: Node, namespace: a, name: b}",
+            "matrix: {protocol: ICMP, ports: 1}",
+            "expect: {drop: {}}",
+            "expect: {encrypted: some}",
+        ] {
+            assert!(step(text).unwrap_err().starts_with("s.yaml:1:"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Playing a scenario: its steps against a world, one after the other.
+
+use sluice_host_agent::cluster::Cluster;
+use sluice_offload_api::model::Verdict;
+
+use crate::input::{
+    Action, Delete, DeleteKind, Expect, ExpectDrops, InputError, Matrix, PROBES_MAX, Place,
+    PlacedProbe, Scenario, Step,
+};
+use crate::output::Progress;
+use crate::probe::{Family, Party, Probe, ProbePort};
+use crate::record::{
+    ClusterRecord, ConfigRecord, DropRecord, RunRecord, StepRecord, SteppedOutcome, WireRecord,
+};
+use crate::verify::{self, must_encrypt};
+use crate::world::World;
+
+/// A scenario that was played.
+#[derive(Debug)]
+pub struct Played {
+    /// The world as it is at the end.
+    pub world: World,
+    /// The record.
+    pub record: RunRecord,
+}
+
+/// Plays a scenario to its end. Checks that fail are recorded and the play goes on.
+///
+/// # Errors
+/// [`InputError`] if a step can't be done.
+pub fn play(scenario: &Scenario, progress: &mut Progress) -> Result<Played, InputError> {
+    let mut cluster = scenario.manifests.cluster.clone();
+    let world = World::boot(cluster.clone(), scenario.config.clone())?;
+    let mut player = Player {
+        world,
+        results: Vec::new(),
+        cleartext: 0,
+        failed_checks: Vec::new(),
+        progress,
+    };
+    let mut steps = Vec::new();
+    for (index, step) in scenario.steps.iter().enumerate() {
+        steps.push(player.step(index, step, &mut cluster)?);
+    }
+    player.always();
+    Ok(player.finish(scenario, steps))
+}
+
+struct Player<'a> {
+    world: World,
+    results: Vec<SteppedOutcome>,
+    /// Allowed probes between nodes that weren't encrypted.
+    cleartext: usize,
+    failed_checks: Vec<String>,
+    progress: &'a mut Progress,
+}
+
+impl Player<'_> {
+    fn step(
+        &mut self,
+        index: usize,
+        step: &Step,
+        cluster: &mut Cluster,
+    ) -> Result<StepRecord, InputError> {
+        let (probes_before, checks_before) = (self.results.len(), self.failed_checks.len());
+        let (verb, about) = self.act(index, step, cluster)?;
+        let asked = self.results.get(probes_before..).unwrap_or_default();
+        let ok = asked.iter().all(|it| it.outcome.ok) && self.failed_checks.len() == checks_before;
+        Ok(StepRecord {
+            verb,
+            about,
+            probes: asked.len(),
+            ok,
+        })
+    }
+
+    fn act(
+        &mut self,
+        index: usize,
+        step: &Step,
+        cluster: &mut Cluster,
+    ) -> Result<(&'static str, String), InputError> {
+        let place = &step.place;
+        match &step.action {
+            Action::Apply { path, manifests } => {
+                manifests.put_over(cluster);
+                self.change(cluster, place)?;
+                Ok(("apply", path.clone()))
+            }
+            Action::Delete(delete) => {
+                let about = take_away(cluster, delete, place)?;
+                self.change(cluster, place)?;
+                Ok(("delete", about))
+            }
+            Action::Probe(probe) => {
+                self.ask(index, core::slice::from_ref(probe))?;
+                Ok(("probe", String::new()))
+            }
+            Action::Probes { path, probes } => {
+                self.ask(index, probes)?;
+                Ok(("probes", path.clone()))
+            }
+            Action::Matrix(matrix) => {
+                let probes = pairs(self.world.cluster(), matrix, place)?;
+                self.ask(index, &probes)?;
+                Ok(("matrix", describe(matrix)))
+            }
+            Action::Wait { ns } => {
+                self.world.run_for(*ns);
+                Ok(("wait", format!("{ns} ns")))
+            }
+            Action::Rekey => {
+                self.world.rekey().map_err(|error| place.fault(error))?;
+                Ok(("rekey", String::new()))
+            }
+            Action::Expect(expect) => {
+                self.expect(expect, place);
+                Ok(("expect", String::new()))
+            }
+        }
+    }
+
+    fn change(&mut self, cluster: &Cluster, place: &Place) -> Result<(), InputError> {
+        self.world
+            .apply(cluster.clone())
+            .map_err(|error| place.fault(error))
+    }
+
+    fn ask(&mut self, step: usize, probes: &[PlacedProbe]) -> Result<(), InputError> {
+        probes
+            .iter()
+            .try_for_each(|asked| verify::check(&self.world, asked))?;
+        self.progress.begin(probes.len());
+        for asked in probes {
+            let outcome = verify::ask(&mut self.world, asked)?;
+            let across = must_encrypt(self.world.cluster(), &asked.probe).is_some();
+            if across && outcome.verdict == Verdict::Allow && !outcome.encrypted {
+                self.cleartext += 1;
+            }
+            self.results.push(SteppedOutcome { step, outcome });
+            self.progress.advance();
+        }
+        self.progress.end();
+        Ok(())
+    }
+
+    fn expect(&mut self, expect: &Expect, place: &Place) {
+        let line = place.line();
+        let mut failed = |what: String| self.failed_checks.push(format!("line {line}: {what}"));
+        for (reason, count) in &expect.drops {
+            let drops = self.world.drops();
+            let frames: u64 = drops
+                .iter()
+                .filter(|d| d.reason == *reason)
+                .map(|d| d.frames)
+                .sum();
+            match (count, frames) {
+                (ExpectDrops::None, 1..) => {
+                    failed(format!(
+                        "{frames} frames were dropped for {reason}, none expected"
+                    ));
+                }
+                (ExpectDrops::Some, 0) => failed(format!("no frame was dropped for {reason}")),
+                _ => {}
+            }
+        }
+        if expect.encrypted && self.cleartext > 0 {
+            let count = self.cleartext;
+            failed(format!(
+                "{count} allowed probes between nodes were not encrypted"
+            ));
+        }
+        let found = self.world.wire_proof().marker_bytes_in_clear;
+        if let Some(most) = expect.cleartext_bytes.filter(|most| found > *most) {
+            failed(format!(
+                "{found} bytes of the payload marker in clear, at most {most} expected"
+            ));
+        }
+    }
+
+    /// What holds of every run, asked for or not.
+    fn always(&mut self) {
+        self.failed_checks.extend(broken_invariants(&self.world));
+    }
+
+    fn finish(self, scenario: &Scenario, steps: Vec<StepRecord>) -> Played {
+        let Self {
+            world,
+            results,
+            failed_checks,
+            ..
+        } = self;
+        let mismatches = results.iter().filter(|it| !it.outcome.ok).count();
+        let record = RunRecord {
+            scenario: scenario.name.clone(),
+            config: ConfigRecord::from(&scenario.config),
+            ok: mismatches == 0 && failed_checks.is_empty(),
+            steps,
+            results,
+            mismatches,
+            failed_checks,
+            cluster: ClusterRecord::of(&world),
+            wire: WireRecord::of(&world),
+            drops: DropRecord::all_of(&world),
+            unaccounted: unaccounted(&world),
+            time_ns: world.now().0,
+        };
+        Played { world, record }
+    }
+}
+
+/// What must hold of any world, in words where it doesn't.
+#[must_use]
+pub fn broken_invariants(world: &World) -> Vec<String> {
+    let mut broken = Vec::new();
+    let clear = world.wire_proof().marker_bytes_in_clear;
+    if clear > 0 {
+        broken.push(format!(
+            "{clear} bytes of pods' payload were on the wire in clear"
+        ));
+    }
+    let lost = unaccounted(world);
+    if lost > 0 {
+        broken.push(format!(
+            "{lost} frames are in no counter: dropped in silence"
+        ));
+    }
+    broken
+}
+
+fn unaccounted(world: &World) -> u64 {
+    u64::try_from(world.unaccounted()).unwrap_or(u64::MAX)
+}
+
+/// Takes an object out; what it was.
+fn take_away(cluster: &mut Cluster, delete: &Delete, place: &Place) -> Result<String, InputError> {
+    let (kind, found) = match delete.kind {
+        DeleteKind::NetworkPolicy => (
+            "NetworkPolicy",
+            cluster.policies.remove(&delete.policy()).is_some(),
+        ),
+        DeleteKind::Pod => ("Pod", cluster.pods.remove(&delete.pod()).is_some()),
+    };
+    let about = format!("{kind} {}/{}", delete.namespace, delete.name);
+    if found {
+        Ok(about)
+    } else {
+        Err(place.fault(format!("there is no {about} to delete")))
+    }
+}
+
+/// The probes of a matrix: from every pod to every other, in the order of their names.
+fn pairs(
+    cluster: &Cluster,
+    matrix: &Matrix,
+    place: &Place,
+) -> Result<Vec<PlacedProbe>, InputError> {
+    let unknown = |name: &&String| !cluster.pods.keys().any(|pod| pod.namespace == **name);
+    if let Some(name) = matrix.namespaces.iter().find(unknown) {
+        return Err(place.fault(format!("there is no pod in namespace {name}")));
+    }
+    let within =
+        |namespace: &String| matrix.namespaces.is_empty() || matrix.namespaces.contains(namespace);
+    let pods: Vec<_> = cluster
+        .pods
+        .values()
+        .filter(|pod| pod.owns_addresses() && within(&pod.pod.namespace))
+        .filter(|pod| {
+            matrix
+                .family
+                .is_none_or(|family| pod.ips.iter().any(|ip| Family::of(*ip) == family))
+        })
+        .collect();
+    if pods.len().saturating_mul(pods.len()) > PROBES_MAX {
+        let count = pods.len();
+        let hint = "name fewer namespaces";
+        return Err(place.fault(format!(
+            "{count} pods make more than {PROBES_MAX} pairs; {hint}"
+        )));
+    }
+    let mut probes = Vec::new();
+    for (from, to) in pods
+        .iter()
+        .flat_map(|from| pods.iter().map(move |to| (from, to)))
+    {
+        let lacks_port = match &matrix.port {
+            Some(ProbePort::Name(name)) => to.named_ports(name, matrix.protocol).next().is_none(),
+            _ => false,
+        };
+        if from.pod == to.pod || lacks_port {
+            continue;
+        }
+        let party = |pod: &sluice_offload_api::model::PodRef| Party::Pod {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+        };
+        let probe = Probe {
+            from: party(&from.pod),
+            to: party(&to.pod),
+            protocol: matrix.protocol,
+            port: matrix.port.clone(),
+            family: matrix.family,
+            expect: matrix.expect,
+        };
+        probes.push(PlacedProbe {
+            probe,
+            place: place.clone(),
+        });
+    }
+    Ok(probes)
+}
+
+fn describe(matrix: &Matrix) -> String {
+    let protocol = format!("{:?}", matrix.protocol).to_uppercase();
+    let port = match &matrix.port {
+        None => String::new(),
+        Some(ProbePort::Number(number)) => format!(" {number}"),
+        Some(ProbePort::Name(name)) => format!(" {name}"),
+    };
+    let family = match matrix.family {
+        None => "",
+        Some(Family::Ipv4) => " over IPv4",
+        Some(Family::Ipv6) => " over IPv6",
+    };
+    format!("{protocol}{port}{family}")
+}
