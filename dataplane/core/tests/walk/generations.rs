@@ -9,7 +9,7 @@ const V4: bool = true;
 
 fn local(from: usize, to: usize, src_port: u16, dst_port: u16) -> Vec<u8> {
     Side::A
-        .from_pod(from, Side::A.pod(to, V4), udp(src_port, dst_port))
+        .pod_sends(from, Side::A.pod(to, V4), udp(src_port, dst_port))
         .build()
 }
 
@@ -141,7 +141,7 @@ fn an_answer_of_a_flow_newly_denied_may_begin_one_of_its_own() {
 fn an_error_about_a_stale_flow_waits_for_the_flows_own_judgement() {
     use sluice_dataplane_core::snapshot::ROUTER_MAC;
     let mut rig = with_flow();
-    let there = Side::A.from_pod(0, Side::A.pod(1, V4), udp(1000, 53));
+    let there = Side::A.pod_sends(0, Side::A.pod(1, V4), udp(1000, 53));
     let error = error_about(
         &there,
         3,
@@ -158,10 +158,10 @@ fn an_error_about_a_stale_flow_waits_for_the_flows_own_judgement() {
 /// Tells what a stranger's late answer does after `change`; vf0's pod had asked.
 fn late_answer(change: impl FnOnce(&mut Plan), to: PortIndex) -> usize {
     let mut rig = Rig::new();
-    let ask = Side::A.from_pod(0, stranger(V4), udp(1000, 53)).build();
+    let ask = Side::A.pod_sends(0, stranger(V4), udp(1000, 53)).build();
     rig.a.push_one(VF0, &ask, UPLINK);
     let answer = Side::A
-        .from_wire(stranger(V4), Side::A.pod(0, V4), udp(53, 1000))
+        .wire_sends(stranger(V4), Side::A.pod(0, V4), udp(53, 1000))
         .build();
     rig.a.push_one(UPLINK, &answer, VF0);
     rig.a.replan(change);
@@ -204,7 +204,7 @@ fn a_pod_that_left_the_node_takes_its_flows_along() {
         p.pods[0] = None;
         p.repolicy(1, Policy::defaulting(false, true));
     });
-    let late = Side::A.from_wire(Side::A.pod(0, V4), Side::A.pod(1, V4), udp(53, 1000));
+    let late = Side::A.wire_sends(Side::A.pod(0, V4), Side::A.pod(1, V4), udp(53, 1000));
     assert!(rig.a.push(UPLINK, &late.build(), VF1).is_empty());
 }
 
@@ -238,7 +238,7 @@ fn a_removed_pod_is_cut_off_both_ways_at_once() {
 #[test]
 fn a_generation_between_two_nodes_takes_effect_at_each_on_its_own() {
     let mut rig = Rig::new();
-    let there = Side::A.from_pod(0, Side::B.pod(0, V4), udp(1, 2)).build();
+    let there = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(1, 2)).build();
     rig.a.deliver(VF0, &there);
     rig.settle();
     assert_eq!(rig.b.take(VF0).len(), 1);

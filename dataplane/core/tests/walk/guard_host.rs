@@ -21,7 +21,7 @@ fn a_pods_mac_on_the_host_port_is_spoofed() {
     for dst in [Side::A.pod(1, V4), stranger(V4), Side::B.pod(0, V6)] {
         let frame = FrameSpec {
             eth_src: Side::A.vf_mac(0),
-            ..Side::A.from_host(dst, udp(1, 2))
+            ..Side::A.host_sends(dst, udp(1, 2))
         };
         rig.a.drops(HOST, &frame.build(), "spoofed-mac");
     }
@@ -45,7 +45,7 @@ fn a_pods_address_on_the_host_port_is_spoofed_whoever_it_is_sent_to() {
         ] {
             let frame = FrameSpec {
                 src: Side::A.pod(0, v4).into(),
-                ..Side::A.from_host(dst, udp(1, 2))
+                ..Side::A.host_sends(dst, udp(1, 2))
             };
             rig.a.drops(HOST, &frame.build(), "spoofed-ip");
         }
@@ -109,10 +109,10 @@ fn the_host_finds_every_pod_at_the_router() {
 fn the_host_and_a_pod_of_its_node_talk() {
     for v4 in [V4, V6] {
         let mut rig = Rig::new();
-        let there = Side::A.from_host(Side::A.pod(0, v4), tcp(40_000, 8080, SYN));
+        let there = Side::A.host_sends(Side::A.pod(0, v4), tcp(40_000, 8080, SYN));
         let got = rig.a.push_one(HOST, &there.build(), VF0);
         assert_eq!(packet(&got), packet(&there.build()));
-        let back = Side::A.from_pod(0, Side::A.node(v4), tcp(8080, 40_000, SYN | ACK));
+        let back = Side::A.pod_sends(0, Side::A.node(v4), tcp(8080, 40_000, SYN | ACK));
         let got = rig.a.push_one(VF0, &back.build(), HOST);
         let want = FrameSpec {
             eth_src: ROUTER_MAC,
@@ -146,7 +146,7 @@ fn the_host_speaks_to_a_pod_in_nobody_elses_name() {
         ] {
             let frame = FrameSpec {
                 src: src.into(),
-                ..Side::A.from_host(Side::A.pod(0, v4), udp(1, 2))
+                ..Side::A.host_sends(Side::A.pod(0, v4), udp(1, 2))
             };
             rig.a.deliver(HOST, &frame.build());
             rig.a.poll();

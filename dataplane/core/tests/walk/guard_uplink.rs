@@ -24,12 +24,12 @@ fn plaintext_between_pods_and_nodes_of_the_cluster_is_refused() {
             Side::B.node(v4),
             Side::A.node(v4),
         ] {
-            let frame = Side::A.from_wire(src, pod, udp(1, 2));
+            let frame = Side::A.wire_sends(src, pod, udp(1, 2));
             rig.a.drops(UPLINK, &frame.build(), "plaintext");
         }
         // A remote pod's never comes in clear, whoever it is for.
         for dst in [Side::A.node(v4), stranger(v4)] {
-            let frame = Side::A.from_wire(Side::B.pod(0, v4), dst, udp(1, 2));
+            let frame = Side::A.wire_sends(Side::B.pod(0, v4), dst, udp(1, 2));
             rig.a.drops(UPLINK, &frame.build(), "plaintext");
         }
     }
@@ -46,7 +46,7 @@ fn this_nodes_own_addresses_do_not_come_from_the_wire() {
         };
         for src in [Side::A.pod(1, v4), Side::A.tunnel(v4)] {
             for dst in [Side::A.pod(0, v4), Side::A.node(v4), stranger(v4), group] {
-                let frame = Side::A.from_wire(src, dst, udp(1, 2));
+                let frame = Side::A.wire_sends(src, dst, udp(1, 2));
                 rig.a.drops(UPLINK, &frame.build(), "spoofed-ip");
             }
         }
@@ -64,7 +64,7 @@ fn this_nodes_own_addresses_do_not_come_from_the_wire() {
 fn outside_reaches_a_pod_where_policy_lets_it() {
     for v4 in [V4, V6] {
         let mut rig = Rig::new();
-        let sent = Side::A.from_wire(stranger(v4), Side::A.pod(0, v4), tcp(1, 443, SYN));
+        let sent = Side::A.wire_sends(stranger(v4), Side::A.pod(0, v4), tcp(1, 443, SYN));
         let got = rig.a.push_one(UPLINK, &sent.build(), VF0);
         assert_eq!(packet(&got), packet(&sent.build()));
         rig.a.expect_delta(&[
@@ -74,7 +74,7 @@ fn outside_reaches_a_pod_where_policy_lets_it() {
             ("flow.miss", 1),
             ("flows", 1),
         ]);
-        let back = Side::A.from_pod(0, stranger(v4), tcp(443, 1, SYN | ACK));
+        let back = Side::A.pod_sends(0, stranger(v4), tcp(443, 1, SYN | ACK));
         let got = rig.a.push_one(VF0, &back.build(), UPLINK);
         let want = FrameSpec {
             eth_src: Side::A.uplink_mac(),
@@ -84,7 +84,7 @@ fn outside_reaches_a_pod_where_policy_lets_it() {
         assert_eq!(got, want.build());
     }
     let mut rig = Rig::judging(Policy::CLOSED, Policy::OPEN);
-    let sent = Side::A.from_wire(stranger(V4), Side::A.pod(0, V4), tcp(1, 443, SYN));
+    let sent = Side::A.wire_sends(stranger(V4), Side::A.pod(0, V4), tcp(1, 443, SYN));
     rig.a.deliver(UPLINK, &sent.build());
     rig.a.poll();
     rig.a.expect_delta(&[
@@ -100,18 +100,18 @@ fn a_frame_for_a_pod_at_another_mac_is_not_for_us() {
     for eth_dst in [Side::A.host_mac(), Side::B.uplink_mac(), Mac::BROADCAST] {
         let frame = FrameSpec {
             eth_dst,
-            ..Side::A.from_wire(stranger(V4), Side::A.pod(0, V4), udp(1, 2))
+            ..Side::A.wire_sends(stranger(V4), Side::A.pod(0, V4), udp(1, 2))
         };
         rig.a.drops(UPLINK, &frame.build(), "not-for-us");
     }
-    let remote = Side::A.from_wire(stranger(V4), Side::B.pod(0, V4), udp(1, 2));
+    let remote = Side::A.wire_sends(stranger(V4), Side::B.pod(0, V4), udp(1, 2));
     rig.a.drops(UPLINK, &remote.build(), "not-for-us");
 }
 
 #[test]
 fn esp_at_another_mac_is_not_for_us_and_not_opened() {
     let mut rig = Rig::new();
-    let inner = Side::B.from_pod(0, Side::A.pod(0, V4), udp(1, 2)).build();
+    let inner = Side::B.pod_sends(0, Side::A.pod(0, V4), udp(1, 2)).build();
     let good = Forger::new(Side::B, Protection::default(), 1).seal(packet(&inner), 4);
     for mac in [Side::A.host_mac(), Mac::BROADCAST, Side::B.uplink_mac()] {
         let mut frame = good.clone();
@@ -128,7 +128,7 @@ fn esp_at_another_mac_is_not_for_us_and_not_opened() {
 #[test]
 fn fragments_of_esp_are_dropped_as_fragments() {
     let mut rig = Rig::new();
-    let inner = Side::B.from_pod(0, Side::A.pod(0, V4), udp(1, 2)).build();
+    let inner = Side::B.pod_sends(0, Side::A.pod(0, V4), udp(1, 2)).build();
     for udp_encap in [false, true] {
         let how = Protection {
             udp_encap,
@@ -154,7 +154,7 @@ fn our_own_address_speaks_nothing_but_esp() {
     for v4 in [V4, V6] {
         let to_us = |body| {
             Side::A
-                .from_wire(stranger(v4), Side::A.tunnel(v4), body)
+                .wire_sends(stranger(v4), Side::A.tunnel(v4), body)
                 .build()
         };
         for body in [
@@ -166,7 +166,7 @@ fn our_own_address_speaks_nothing_but_esp() {
             rig.a.drops(UPLINK, &to_us(body), "not-for-us");
         }
         let keepalive = with_payload(
-            Side::A.from_wire(stranger(v4), Side::A.tunnel(v4), udp(4500, 4500)),
+            Side::A.wire_sends(stranger(v4), Side::A.tunnel(v4), udp(4500, 4500)),
             vec![0xff],
         );
         rig.a.drops(UPLINK, &keepalive.build(), "not-for-us");
@@ -254,7 +254,7 @@ fn an_answer_nobody_asked_for_is_taken_in_and_not_believed() {
     rig.a.poll();
     rig.a
         .expect_delta(&[("uplink.rx", 1), ("uplink.consumed", 1)]);
-    let sent = Side::A.from_pod(0, on_link(1), udp(1, 2));
+    let sent = Side::A.pod_sends(0, on_link(1), udp(1, 2));
     rig.a.deliver(VF0, &sent.build());
     rig.a.poll();
     rig.a.expect_delta(&[

@@ -19,7 +19,7 @@ fn pod(v4: bool) -> (Mac, Addr) {
 }
 
 fn good(v4: bool) -> FrameSpec {
-    Side::A.from_pod(0, Side::A.pod(1, v4), udp(1000, 53))
+    Side::A.pod_sends(0, Side::A.pod(1, v4), udp(1000, 53))
 }
 
 /// The link-local address that a kernel makes of its MAC.
@@ -117,7 +117,7 @@ fn a_tag_on_an_untagged_vf_and_another_or_none_on_a_tagged_one_are_spoofed() {
     for vlan in [None, Some(8), Some(0)] {
         let frame = FrameSpec {
             vlan,
-            ..Side::A.from_pod(2, Side::A.pod(0, V4), udp(1, 2))
+            ..Side::A.pod_sends(2, Side::A.pod(0, V4), udp(1, 2))
         };
         rig.a.drops(VF2, &frame.build(), "spoofed-vlan");
     }
@@ -139,10 +139,10 @@ fn a_priority_tag_counts_as_none() {
 fn a_tagged_vf_speaks_and_hears_with_its_tag_and_others_without() {
     for v4 in [V4, V6] {
         let mut rig = Rig::new();
-        let sent = Side::A.from_pod(2, Side::A.pod(0, v4), udp(5, 6));
+        let sent = Side::A.pod_sends(2, Side::A.pod(0, v4), udp(5, 6));
         let got = rig.a.push_one(VF2, &sent.build(), VF0);
         assert_eq!((meta(&got).vlan, packet(&got)), (0, packet(&sent.build())));
-        let answer = Side::A.from_pod(0, Side::A.pod(2, v4), udp(6, 5));
+        let answer = Side::A.pod_sends(0, Side::A.pod(2, v4), udp(6, 5));
         let got = rig.a.push_one(VF0, &answer.build(), VF2);
         let want = FrameSpec {
             vlan: Some(VF2_VLAN),
@@ -404,7 +404,7 @@ fn a_vf_without_a_pod_sends_and_receives_nothing() {
     rig.a
         .drops(VF0, &solicit(pod(V6), gateway(V6)), "no-endpoint");
     // Its address is outside's now, for all this node knows.
-    let to = Side::A.from_pod(1, Side::A.pod(0, V4), udp(1, 2));
+    let to = Side::A.pod_sends(1, Side::A.pod(0, V4), udp(1, 2));
     assert!(rig.a.push(VF1, &to.build(), VF0).is_empty());
 }
 
@@ -414,9 +414,9 @@ fn before_the_first_snapshot_every_port_is_closed() {
     node.drops(VF0, &good(V4).build(), "no-endpoint");
     node.drops(
         HOST,
-        &Side::A.from_host(stranger(V4), udp(1, 2)).build(),
+        &Side::A.host_sends(stranger(V4), udp(1, 2)).build(),
         "no-endpoint",
     );
-    let in_clear = Side::A.from_wire(stranger(V4), Side::A.pod(0, V4), udp(1, 2));
+    let in_clear = Side::A.wire_sends(stranger(V4), Side::A.pod(0, V4), udp(1, 2));
     node.drops(UPLINK, &in_clear.build(), "no-endpoint");
 }

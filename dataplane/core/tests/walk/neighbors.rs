@@ -12,7 +12,7 @@ const V6: bool = false;
 const NEW: Mac = Mac([2, 0xdd, 0, 0, 0, 1]);
 
 fn to_new() -> Vec<u8> {
-    Side::A.from_pod(0, on_link(1), udp(1, 2)).build()
+    Side::A.pod_sends(0, on_link(1), udp(1, 2)).build()
 }
 
 /// `addr` at `mac` says so to A.
@@ -64,7 +64,7 @@ fn the_first_packet_waits_for_its_next_hop_and_leaves_on_the_answer() {
 fn ipv6_waits_and_leaves_likewise() {
     let mut rig = Rig::new();
     let next_hop = Addr(gateway(V6).0 - 1);
-    let frame = Side::A.from_pod(0, next_hop, udp(1, 2)).build();
+    let frame = Side::A.pod_sends(0, next_hop, udp(1, 2)).build();
     let question = rig.a.push_one(VF0, &frame, UPLINK);
     assert_eq!(asked_for(&question), Some(next_hop));
     let us = (Side::A.uplink_mac(), Side::A.tunnel(V6));
@@ -90,7 +90,7 @@ fn sealed_packets_wait_too_and_never_in_clear() {
         .command(sluice_dataplane_core::command::Command::InstallOutbound(
             PEER_C, late,
         ));
-    let frame = Side::A.from_pod(0, c_pod(V4), udp(1, 2)).build();
+    let frame = Side::A.pod_sends(0, c_pod(V4), udp(1, 2)).build();
     rig.a.push_one(VF0, &frame, UPLINK);
     let sent = rig.a.push_one(UPLINK, &answer(NEW, on_link(4)), UPLINK);
     assert_eq!((meta(&sent).protocol, meta(&sent).eth_dst), (50, NEW));
@@ -244,7 +244,7 @@ fn without_a_gateway_what_is_off_the_link_has_no_route() {
     rig.a.handle.snapshots.publish(snapshot.into()).unwrap();
     for v4 in [V4, V6] {
         rig.a
-            .deliver(VF0, &Side::A.from_pod(0, stranger(v4), udp(1, 2)).build());
+            .deliver(VF0, &Side::A.pod_sends(0, stranger(v4), udp(1, 2)).build());
         rig.a.poll();
         rig.a.expect_delta(&[
             ("vf0.rx", 1),

@@ -27,18 +27,18 @@ fn egress_is_judged_at_the_source_and_ingress_at_the_destination() {
         let mut rig = Rig::judging(web_only.clone(), web_server.clone());
         let dst = Side::B.pod(0, v4);
         rig.a
-            .deliver(VF0, &Side::A.from_pod(0, dst, tcp(1, 443, SYN)).build());
+            .deliver(VF0, &Side::A.pod_sends(0, dst, tcp(1, 443, SYN)).build());
         rig.settle();
         assert_eq!(rig.b.take(VF0).len(), 1);
         rig.a.rebase();
         rig.b.rebase();
         rig.a
-            .deliver(VF0, &Side::A.from_pod(0, dst, tcp(1, 80, SYN)).build());
+            .deliver(VF0, &Side::A.pod_sends(0, dst, tcp(1, 80, SYN)).build());
         rig.settle();
         denied(&mut rig.a, "vf0", "policy-egress");
         // A's vf1 may send anything, and B's vf0 takes only what it serves.
         rig.a
-            .deliver(VF1, &Side::A.from_pod(1, dst, tcp(1, 80, SYN)).build());
+            .deliver(VF1, &Side::A.pod_sends(1, dst, tcp(1, 80, SYN)).build());
         rig.settle();
         rig.b.expect_delta(&[
             ("uplink.rx", 1),
@@ -62,7 +62,7 @@ fn on_one_node_both_ends_must_allow() {
         plan.pod(0).policy = source.clone();
         plan.pod(1).policy = destination.clone();
         let mut rig = Rig::with(plan, Plan::open(Side::B), Protection::default());
-        let frame = Side::A.from_pod(0, Side::A.pod(1, V4), udp(1, 2)).build();
+        let frame = Side::A.pod_sends(0, Side::A.pod(1, V4), udp(1, 2)).build();
         let passed = rig.a.push(VF0, &frame, VF1).len();
         match reason {
             None => assert_eq!(passed, 1),
@@ -98,7 +98,7 @@ fn the_verdict_names_the_rule_at_either_end() {
         ),
     ] {
         rig.a
-            .deliver(VF0, &Side::A.from_pod(0, Side::A.pod(1, V4), body).build());
+            .deliver(VF0, &Side::A.pod_sends(0, Side::A.pod(1, V4), body).build());
         rig.a.poll();
         let verdicts = rig.a.verdicts();
         assert_eq!(verdicts.len(), 1);
@@ -119,7 +119,7 @@ fn a_row_for_a_peer_is_about_that_peer_alone() {
     for (vf, passes) in [(0, 0), (1, 1)] {
         rig.b.deliver(
             Side::vf_port(vf),
-            &Side::B.from_pod(vf, Side::A.pod(0, V6), udp(1, 2)).build(),
+            &Side::B.pod_sends(vf, Side::A.pod(0, V6), udp(1, 2)).build(),
         );
         rig.settle();
         assert_eq!(rig.a.take(VF0).len(), passes);
@@ -139,14 +139,14 @@ fn the_lowest_rule_decides() {
         .row(Direction::Egress, None, None, 0, true);
     let mut rig = Rig::judging(policy, Policy::OPEN);
     rig.a
-        .deliver(VF0, &Side::A.from_pod(0, stranger(V4), udp(1, 53)).build());
+        .deliver(VF0, &Side::A.pod_sends(0, stranger(V4), udp(1, 53)).build());
     rig.a.poll();
     denied(&mut rig.a, "vf0", "policy-egress");
     assert_eq!(
         rig.a
             .push(
                 VF0,
-                &Side::A.from_pod(0, stranger(V4), udp(1, 54)).build(),
+                &Side::A.pod_sends(0, stranger(V4), udp(1, 54)).build(),
                 UPLINK
             )
             .len(),
@@ -161,11 +161,11 @@ fn a_pods_own_node_is_known_by_its_identity_and_not_by_its_port() {
     for v4 in [V4, V6] {
         let mut rig = Rig::judging(own_node.clone(), Policy::CLOSED);
         let probe = Side::A
-            .from_host(Side::A.pod(0, v4), tcp(1, 8080, SYN))
+            .host_sends(Side::A.pod(0, v4), tcp(1, 8080, SYN))
             .build();
         assert_eq!(rig.a.push(HOST, &probe, VF0).len(), 1);
         let answer = Side::A
-            .from_pod(0, Side::A.node(v4), tcp(8080, 1, SYN | ACK))
+            .pod_sends(0, Side::A.node(v4), tcp(8080, 1, SYN | ACK))
             .build();
         assert_eq!(
             rig.a.push(VF0, &answer, HOST).len(),
@@ -176,7 +176,7 @@ fn a_pods_own_node_is_known_by_its_identity_and_not_by_its_port() {
         rig.a.deliver(
             VF0,
             &Side::A
-                .from_pod(0, Side::A.node(v4), tcp(1, 10250, SYN))
+                .pod_sends(0, Side::A.node(v4), tcp(1, 10250, SYN))
                 .build(),
         );
         rig.a.poll();
@@ -184,7 +184,7 @@ fn a_pods_own_node_is_known_by_its_identity_and_not_by_its_port() {
         // The node's ordinary pods come by the same port and are not the node.
         let ordinary = FrameSpec {
             src: Side::A.ordinary_pod(v4).into(),
-            ..Side::A.from_host(Side::A.pod(0, v4), tcp(1, 8080, SYN))
+            ..Side::A.host_sends(Side::A.pod(0, v4), tcp(1, 8080, SYN))
         };
         rig.a.deliver(HOST, &ordinary.build());
         rig.a.poll();
@@ -193,7 +193,7 @@ fn a_pods_own_node_is_known_by_its_identity_and_not_by_its_port() {
         rig.a.deliver(
             HOST,
             &Side::A
-                .from_host(Side::B.pod(0, v4), tcp(1, 80, SYN))
+                .host_sends(Side::B.pod(0, v4), tcp(1, 80, SYN))
                 .build(),
         );
         rig.settle();
@@ -208,14 +208,14 @@ fn icmp_is_one_protocol_in_both_families_and_has_no_ports() {
         let mut rig = Rig::judging(ping_only.clone(), Policy::OPEN);
         for id in [0, 1, 443, 65_535] {
             let frame = Side::A
-                .from_pod(0, Side::A.pod(1, v4), echo(id, false))
+                .pod_sends(0, Side::A.pod(1, v4), echo(id, false))
                 .build();
             assert_eq!(rig.a.push(VF0, &frame, VF1).len(), 1, "identifier {id}");
         }
         rig.a.rebase();
         rig.a.deliver(
             VF0,
-            &Side::A.from_pod(0, Side::A.pod(1, v4), udp(0, 0)).build(),
+            &Side::A.pod_sends(0, Side::A.pod(1, v4), udp(0, 0)).build(),
         );
         rig.a.poll();
         denied(&mut rig.a, "vf0", "policy-egress");
@@ -239,7 +239,7 @@ fn a_protocol_that_rows_cannot_name_passes_only_by_a_row_for_any() {
             // Also ESP of the pod's own, and AH: they are protocols like any other here.
             for protocol in [47, 50, 51, 89, 132 + 1, 255] {
                 let body = Body::Other { protocol };
-                let frame = Side::A.from_pod(0, Side::A.pod(1, v4), body).build();
+                let frame = Side::A.pod_sends(0, Side::A.pod(1, v4), body).build();
                 let got = rig.a.push(VF0, &frame, VF1);
                 assert_eq!(!got.is_empty(), passes, "protocol {protocol}");
             }
@@ -255,7 +255,7 @@ fn without_a_policy_nothing_passes() {
     rig.a.handle.snapshots.publish(snapshot.into()).unwrap();
     rig.a.deliver(
         VF0,
-        &Side::A.from_pod(0, Side::A.pod(1, V4), udp(1, 2)).build(),
+        &Side::A.pod_sends(0, Side::A.pod(1, V4), udp(1, 2)).build(),
     );
     rig.a.poll();
     denied(&mut rig.a, "vf0", "policy-egress");

@@ -12,7 +12,7 @@ const V4: bool = true;
 const V6: bool = false;
 
 fn inner_from_b(dst: Addr) -> FrameSpec {
-    Side::B.from_pod(0, dst, udp(1000, 2000))
+    Side::B.pod_sends(0, dst, udp(1000, 2000))
 }
 
 /// What `frame` from B's node is dropped for at A.
@@ -42,7 +42,7 @@ fn every_packet_arrives_as_it_was_and_never_in_clear_on_the_wire() {
         for v4 in [V4, V6] {
             for body in [udp(1000, 53), tcp(1001, 443, SYN), echo(77, false)] {
                 for pad in 0..5 {
-                    let there = Side::A.from_pod(0, Side::B.pod(1, v4), body);
+                    let there = Side::A.pod_sends(0, Side::B.pod(1, v4), body);
                     let there = with_payload(there, [MARKER, &[7; 5][..pad]].concat()).build();
                     rig.a.deliver(VF0, &there);
                     rig.a.poll();
@@ -81,7 +81,7 @@ fn every_packet_arrives_as_it_was_and_never_in_clear_on_the_wire() {
 fn the_tagged_vf_is_protected_both_ways() {
     for v4 in [V4, V6] {
         let mut rig = Rig::new();
-        let there = Side::A.from_pod(2, Side::B.pod(2, v4), udp(5, 6)).build();
+        let there = Side::A.pod_sends(2, Side::B.pod(2, v4), udp(5, 6)).build();
         rig.a.deliver(VF2, &there);
         rig.settle();
         let got = rig.b.take(VF2);
@@ -95,13 +95,13 @@ fn the_hosts_of_two_nodes_reach_each_others_pods_through_esp() {
     for v4 in [V4, V6] {
         let mut rig = Rig::new();
         let there = Side::A
-            .from_host(Side::B.pod(0, v4), tcp(1, 80, SYN))
+            .host_sends(Side::B.pod(0, v4), tcp(1, 80, SYN))
             .build();
         rig.a.deliver(HOST, &there);
         rig.settle();
         assert_eq!(packet(&rig.b.take(VF0)[0]), packet(&there));
         let back = Side::B
-            .from_pod(0, Side::A.node(v4), tcp(80, 1, SYN | ACK))
+            .pod_sends(0, Side::A.node(v4), tcp(80, 1, SYN | ACK))
             .build();
         rig.b.deliver(VF0, &back);
         rig.settle();
@@ -316,7 +316,7 @@ fn congestion_on_the_way_is_told_to_the_pod() {
 fn without_an_sa_nothing_leaves() {
     let mut rig = Rig::new();
     for v4 in [V4, V6] {
-        let frame = Side::A.from_pod(0, c_pod(v4), udp(1, 2)).build();
+        let frame = Side::A.pod_sends(0, c_pod(v4), udp(1, 2)).build();
         rig.a.deliver(VF0, &frame);
         rig.a.poll();
         rig.a.expect_delta(&[
@@ -326,7 +326,7 @@ fn without_an_sa_nothing_leaves() {
             ("flows", 1),
         ]);
         rig.a
-            .deliver(HOST, &Side::A.from_host(c_pod(v4), udp(1, 2)).build());
+            .deliver(HOST, &Side::A.host_sends(c_pod(v4), udp(1, 2)).build());
         rig.a.poll();
         rig.a
             .expect_delta(&[("host.rx", 1), ("host.drop.no-sa", 1)]);
@@ -338,7 +338,7 @@ fn without_an_sa_nothing_leaves() {
 #[test]
 fn a_retired_sa_ends_what_it_carried_at_once() {
     let mut rig = Rig::new();
-    let frame = Side::A.from_pod(0, Side::B.pod(0, V4), udp(1, 2)).build();
+    let frame = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(1, 2)).build();
     assert_eq!(rig.a.push(VF0, &frame, UPLINK).len(), 1);
     rig.a.command(Command::RetireOutbound(OTHER));
     assert!(rig.a.push(VF0, &frame, UPLINK).is_empty());
@@ -367,7 +367,7 @@ fn an_sa_at_its_limit_sends_nothing_more_and_its_successor_goes_on() {
         Reply::OutboundInstalled(_, _, Some(_))
     ));
     rig.a.rebase();
-    let frame = Side::A.from_pod(0, Side::B.pod(0, V4), udp(1, 2)).build();
+    let frame = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(1, 2)).build();
     for _ in 0..4 {
         rig.a.deliver(VF0, &frame);
     }
@@ -415,7 +415,7 @@ fn a_service_address_is_not_translated_yet() {
     for v4 in [V4, V6] {
         rig.a.deliver(
             VF0,
-            &Side::A.from_pod(0, service(v4), tcp(1, 443, SYN)).build(),
+            &Side::A.pod_sends(0, service(v4), tcp(1, 443, SYN)).build(),
         );
         rig.a.poll();
         rig.a
@@ -427,7 +427,7 @@ fn a_service_address_is_not_translated_yet() {
 fn an_unknown_protocol_is_sealed_like_any_other() {
     let mut rig = Rig::new();
     let frame = Side::A
-        .from_pod(0, Side::B.pod(0, V4), Body::Other { protocol: 47 })
+        .pod_sends(0, Side::B.pod(0, V4), Body::Other { protocol: 47 })
         .build();
     rig.a.deliver(VF0, &frame);
     rig.settle();

@@ -31,7 +31,7 @@ fn inner_mtu(how: Protection) -> usize {
 fn udp_of_len(dst: Addr, len: usize) -> FrameSpec {
     let headers = if dst.is_v4() { 28 } else { 48 };
     let payload = MARKER.iter().copied().cycle().take(len - headers).collect();
-    with_payload(Side::A.from_pod(0, dst, udp(7, 8)), payload)
+    with_payload(Side::A.pod_sends(0, dst, udp(7, 8)), payload)
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_syn_leaves_room_for_the_tunnel_in_both_directions() {
         for v4 in [V4, V6] {
             let mut rig = Rig::protected_by(how);
             let mss = inner_mtu(how) as u16 - if v4 { 40 } else { 60 };
-            let there = Side::A.from_pod(0, Side::B.pod(0, v4), syn(SYN, 1460));
+            let there = Side::A.pod_sends(0, Side::B.pod(0, v4), syn(SYN, 1460));
             rig.a.deliver(VF0, &there.build());
             rig.settle();
             let want = FrameSpec {
@@ -63,7 +63,7 @@ fn a_syn_leaves_room_for_the_tunnel_in_both_directions() {
                 ack: 2,
                 mss: Some(9000),
             };
-            let back = Side::B.from_pod(0, Side::A.pod(0, v4), back);
+            let back = Side::B.pod_sends(0, Side::A.pod(0, v4), back);
             rig.b.deliver(VF0, &back.build());
             rig.settle();
             let got = rig.a.take(VF0);
@@ -76,12 +76,12 @@ fn a_syn_leaves_room_for_the_tunnel_in_both_directions() {
 #[test]
 fn an_mss_that_fits_or_stays_on_the_node_is_left_alone() {
     let mut rig = Rig::new();
-    let small = Side::A.from_pod(0, Side::B.pod(0, V4), syn(SYN, 536));
+    let small = Side::A.pod_sends(0, Side::B.pod(0, V4), syn(SYN, 536));
     rig.a.deliver(VF0, &small.build());
     rig.settle();
     assert_eq!(packet(&rig.b.take(VF0)[0]), packet(&small.build()));
     let local = Side::A
-        .from_pod(0, Side::A.pod(1, V4), syn(SYN, 1460))
+        .pod_sends(0, Side::A.pod(1, V4), syn(SYN, 1460))
         .build();
     assert_eq!(packet(&rig.a.push_one(VF0, &local, VF1)), packet(&local));
 }
@@ -142,7 +142,7 @@ fn a_packet_too_big_for_its_neighbour_comes_back_too() {
 fn the_host_is_told_too() {
     let mut rig = Rig::new();
     let payload = vec![0; 1470];
-    let long = with_payload(Side::A.from_host(Side::B.pod(0, V4), udp(1, 2)), payload);
+    let long = with_payload(Side::A.host_sends(Side::B.pod(0, V4), udp(1, 2)), payload);
     let error = rig.a.push_one(HOST, &long.build(), HOST);
     let mtu = inner_mtu(Protection::default()) as u32;
     assert_eq!(icmp::next_hop_mtu(&error, &meta(&error)), Some(mtu));
@@ -185,7 +185,7 @@ fn outside_is_told_from_the_uplinks_own_mac() {
         let mut plan = Plan::open(Side::A);
         plan.vf_mtu = 1300;
         let mut rig = Rig::with(plan, Plan::open(Side::B), Protection::default());
-        let long = Side::A.from_wire(stranger(v4), Side::A.pod(0, v4), udp(1, 2));
+        let long = Side::A.wire_sends(stranger(v4), Side::A.pod(0, v4), udp(1, 2));
         let long = with_payload(long, vec![1; 1300]);
         let error = rig.a.push_one(UPLINK, &long.build(), UPLINK);
         let m = meta(&error);
@@ -221,9 +221,9 @@ fn errors_have_a_budget_and_drops_are_counted_all_the_same() {
 #[test]
 fn an_error_is_not_answered_with_an_error() {
     let mut rig = Rig::new();
-    let flow = Side::A.from_pod(0, Side::B.pod(0, V4), udp(5, 6));
+    let flow = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(5, 6));
     rig.a.deliver(VF0, &flow.build());
-    let answer = Side::B.from_pod(0, Side::A.pod(0, V4), udp(6, 5));
+    let answer = Side::B.pod_sends(0, Side::A.pod(0, V4), udp(6, 5));
     rig.settle();
     rig.a.rebase();
     let pod = (Side::A.vf_mac(0), Side::A.pod(0, V4));

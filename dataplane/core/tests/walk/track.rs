@@ -38,11 +38,11 @@ fn exchanges() -> [(Body, Body); 4] {
 }
 
 fn a_to_b(v4: bool, body: Body) -> Vec<u8> {
-    Side::A.from_pod(0, Side::B.pod(0, v4), body).build()
+    Side::A.pod_sends(0, Side::B.pod(0, v4), body).build()
 }
 
 fn b_to_a(v4: bool, body: Body) -> Vec<u8> {
-    Side::B.from_pod(0, Side::A.pod(0, v4), body).build()
+    Side::B.pod_sends(0, Side::A.pod(0, v4), body).build()
 }
 
 fn flows(node: &mut Node) -> Vec<FlowView> {
@@ -103,8 +103,8 @@ fn both_ends_on_one_node_share_one_flow() {
         plan.pod(0).policy = outgoing();
         plan.pod(1).policy = Policy::defaulting(true, false);
         let mut rig = Rig::with(plan, Plan::open(Side::B), Protection::default());
-        let there = Side::A.from_pod(0, Side::A.pod(1, V4), there).build();
-        let back = Side::A.from_pod(1, Side::A.pod(0, V4), back).build();
+        let there = Side::A.pod_sends(0, Side::A.pod(1, V4), there).build();
+        let back = Side::A.pod_sends(1, Side::A.pod(0, V4), back).build();
         rig.a.push_one(VF0, &there, VF1);
         rig.a.push_one(VF1, &back, VF0);
         rig.a.expect_delta(&[
@@ -171,7 +171,7 @@ fn a_burst_of_a_new_flow_passes_whole_and_in_order() {
     for v4 in [V4, V6] {
         let mut rig = Rig::new();
         let frame = |n: u8| {
-            let spec = Side::A.from_pod(0, Side::A.pod(1, v4), udp(5, 6));
+            let spec = Side::A.pod_sends(0, Side::A.pod(1, v4), udp(5, 6));
             with_payload(spec, vec![n; 20]).build()
         };
         for n in 0..32 {
@@ -211,7 +211,7 @@ fn an_icmp_answer_without_its_question_is_dropped() {
         let body = Body::Other {
             protocol: proto::ICMP,
         };
-        let spec = Side::A.from_pod(0, Side::B.pod(0, V4), body);
+        let spec = Side::A.pod_sends(0, Side::B.pod(0, V4), body);
         drops(
             &mut rig,
             &with_payload(spec, vec![kind, 0, 0, 0, 0, 7, 0, 0]).build(),
@@ -221,7 +221,7 @@ fn an_icmp_answer_without_its_question_is_dropped() {
     rig.a.push_one(
         VF0,
         &Side::A
-            .from_pod(0, Side::A.pod(1, V4), echo(5, false))
+            .pod_sends(0, Side::A.pod(1, V4), echo(5, false))
             .build(),
         VF1,
     );
@@ -229,7 +229,7 @@ fn an_icmp_answer_without_its_question_is_dropped() {
     rig.a.deliver(
         VF1,
         &Side::A
-            .from_pod(1, Side::A.pod(0, V4), echo(6, true))
+            .pod_sends(1, Side::A.pod(0, V4), echo(6, true))
             .build(),
     );
     rig.a.poll();
@@ -292,7 +292,7 @@ fn an_icmp_error_passes_with_its_flow_to_the_end_it_concerns() {
     for v4 in [V4, V6] {
         let kinds: &[u8] = if v4 { &[3, 4, 11, 12] } else { &[1, 2, 3, 4] };
         let mut rig = Rig::judging(outgoing(), Policy::OPEN);
-        let there = Side::A.from_pod(0, Side::B.pod(0, v4), udp(1000, 53));
+        let there = Side::A.pod_sends(0, Side::B.pod(0, v4), udp(1000, 53));
         rig.a.deliver(VF0, &there.build());
         rig.settle();
         rig.a.rebase();
@@ -321,7 +321,7 @@ fn an_icmp_error_passes_with_its_flow_to_the_end_it_concerns() {
 fn an_icmp_error_of_a_router_outside_passes_with_its_flow() {
     for v4 in [V4, V6] {
         let mut rig = Rig::judging(outgoing(), Policy::OPEN);
-        let there = Side::A.from_pod(0, stranger(v4), udp(1000, 53));
+        let there = Side::A.pod_sends(0, stranger(v4), udp(1000, 53));
         rig.a.push_one(VF0, &there.build(), UPLINK);
         rig.a.rebase();
         let kind = if v4 { 11 } else { 3 };
@@ -355,7 +355,7 @@ fn on_link_of(v4: bool) -> Addr {
 #[test]
 fn an_icmp_error_that_comes_the_wrong_way_is_dropped() {
     let mut rig = Rig::new();
-    let there = Side::A.from_pod(0, Side::A.pod(1, V4), udp(1000, 53));
+    let there = Side::A.pod_sends(0, Side::A.pod(1, V4), udp(1000, 53));
     rig.a.push_one(VF0, &there.build(), VF1);
     rig.a.rebase();
     let to = (ROUTER_MAC, Side::A.pod(0, V4));
@@ -370,7 +370,7 @@ fn an_icmp_error_that_comes_the_wrong_way_is_dropped() {
         &error_about(&there, 3, itself, to).build(),
         "wrong-path",
     );
-    let remote = Side::B.from_pod(0, Side::A.pod(0, V4), udp(1, 1));
+    let remote = Side::B.pod_sends(0, Side::A.pod(0, V4), udp(1, 1));
     let remote = FrameSpec {
         payload: error_about(&there, 3, itself, to).payload,
         body: Body::Other {
@@ -391,12 +391,12 @@ fn an_icmp_error_that_comes_the_wrong_way_is_dropped() {
 #[test]
 fn a_flows_packet_that_comes_by_another_way_is_dropped() {
     let mut rig = Rig::new();
-    let there = Side::A.from_pod(0, stranger(V4), udp(1000, 53));
+    let there = Side::A.pod_sends(0, stranger(V4), udp(1000, 53));
     rig.a.push_one(VF0, &there.build(), UPLINK);
     rig.a.rebase();
     let answer = FrameSpec {
         src: stranger(V4).into(),
-        ..Side::A.from_host(Side::A.pod(0, V4), udp(53, 1000))
+        ..Side::A.host_sends(Side::A.pod(0, V4), udp(53, 1000))
     };
     rig.a.drops(HOST, &answer.build(), "wrong-path");
 }
@@ -405,7 +405,7 @@ fn a_flows_packet_that_comes_by_another_way_is_dropped() {
 fn fragments_are_dropped_for_now() {
     let mut rig = Rig::new();
     let whole = with_payload(
-        Side::A.from_pod(0, Side::A.pod(1, V4), udp(1, 2)),
+        Side::A.pod_sends(0, Side::A.pod(1, V4), udp(1, 2)),
         vec![0; 8],
     );
     rig.a.push_one(VF0, &whole.build(), VF1);
@@ -425,15 +425,15 @@ fn a_pod_that_speaks_to_itself_has_one_flow() {
         let own = Side::A.pod(0, v4);
         for (body, back) in exchanges() {
             rig.a
-                .push_one(VF0, &Side::A.from_pod(0, own, body).build(), VF0);
+                .push_one(VF0, &Side::A.pod_sends(0, own, body).build(), VF0);
             rig.a
-                .push_one(VF0, &Side::A.from_pod(0, own, back).build(), VF0);
+                .push_one(VF0, &Side::A.pod_sends(0, own, back).build(), VF0);
         }
         // Also between one port and itself, where nothing tells the directions apart.
         rig.a
-            .push_one(VF0, &Side::A.from_pod(0, own, udp(7, 7)).build(), VF0);
+            .push_one(VF0, &Side::A.pod_sends(0, own, udp(7, 7)).build(), VF0);
         rig.a
-            .push_one(VF0, &Side::A.from_pod(0, own, udp(7, 7)).build(), VF0);
+            .push_one(VF0, &Side::A.pod_sends(0, own, udp(7, 7)).build(), VF0);
         assert_eq!(flows(&mut rig.a).len(), 5);
     }
 }
@@ -448,7 +448,7 @@ fn a_full_table_drops_and_never_passes_untracked() {
         node.deliver(
             VF0,
             &Side::A
-                .from_pod(0, Side::A.pod(1, V4), udp(port, 9))
+                .pod_sends(0, Side::A.pod(1, V4), udp(port, 9))
                 .build(),
         );
     }
@@ -465,14 +465,14 @@ fn a_full_table_drops_and_never_passes_untracked() {
     // Denials need no room, flows that are there go on, and time makes room again.
     node.push_one(
         VF0,
-        &Side::A.from_pod(0, Side::A.pod(1, V4), udp(0, 9)).build(),
+        &Side::A.pod_sends(0, Side::A.pod(1, V4), udp(0, 9)).build(),
         VF1,
     );
     node.now = node.now + 31 * Tick::SECOND;
     node.poll();
     node.push_one(
         VF0,
-        &Side::A.from_pod(0, Side::A.pod(1, V4), udp(5, 9)).build(),
+        &Side::A.pod_sends(0, Side::A.pod(1, V4), udp(5, 9)).build(),
         VF1,
     );
 }
@@ -514,12 +514,12 @@ fn a_tcp_flow_lives_closes_and_begins_again() {
     let mut rig = Rig::new();
     let there = |flags| {
         Side::A
-            .from_pod(0, Side::A.pod(1, V4), tcp(1000, 80, flags))
+            .pod_sends(0, Side::A.pod(1, V4), tcp(1000, 80, flags))
             .build()
     };
     let back = |flags| {
         Side::A
-            .from_pod(1, Side::A.pod(0, V4), tcp(80, 1000, flags))
+            .pod_sends(1, Side::A.pod(0, V4), tcp(80, 1000, flags))
             .build()
     };
     let mut step = |out: bool, flags, state| {
@@ -554,7 +554,7 @@ fn a_full_transmit_queue_is_a_counted_drop() {
     node.poll();
     node.take(UPLINK);
     node.rebase();
-    let frame = Side::A.from_pod(0, Side::A.pod(1, V4), udp(1, 2)).build();
+    let frame = Side::A.pod_sends(0, Side::A.pod(1, V4), udp(1, 2)).build();
     for _ in 0..7 {
         node.deliver(VF0, &frame);
     }

@@ -49,7 +49,7 @@ pub(crate) fn spec(src: (Mac, Addr), dst: (Mac, Addr), body: Body) -> FrameSpec 
 
 impl Side {
     /// A packet from one of this node's pods, as the pod sends it.
-    pub(crate) fn from_pod(self, vf: usize, dst: Addr, body: Body) -> FrameSpec {
+    pub(crate) fn pod_sends(self, vf: usize, dst: Addr, body: Body) -> FrameSpec {
         let src = (self.vf_mac(vf), self.pod(vf, dst.is_v4()));
         FrameSpec {
             vlan: (vf == 2).then_some(VF2_VLAN),
@@ -58,13 +58,13 @@ impl Side {
     }
 
     /// A packet from this node's host, as the host sends it.
-    pub(crate) fn from_host(self, dst: Addr, body: Body) -> FrameSpec {
+    pub(crate) fn host_sends(self, dst: Addr, body: Body) -> FrameSpec {
         let src = (self.host_mac(), self.node(dst.is_v4()));
         spec(src, (ROUTER_MAC, dst), body)
     }
 
     /// A plaintext packet that the gateway sends to this node's uplink.
-    pub(crate) fn from_wire(self, src: Addr, dst: Addr, body: Body) -> FrameSpec {
+    pub(crate) fn wire_sends(self, src: Addr, dst: Addr, body: Body) -> FrameSpec {
         spec((GATEWAY_MAC, src), (self.uplink_mac(), dst), body)
     }
 }

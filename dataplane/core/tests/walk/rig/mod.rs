@@ -21,7 +21,7 @@ mod plan;
 pub(crate) use frames::*;
 pub(crate) use node::Node;
 pub(crate) use places::*;
-pub(crate) use plan::{Plan, Pod, Policy};
+pub(crate) use plan::{Plan, Policy};
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
 use sluice_crypto::key::{Algorithm, EspKey};

@@ -27,6 +27,8 @@ pub(crate) struct Node {
     pub(crate) plan: Plan,
     pub(crate) now: Tick,
     pub(crate) pool: MemPool,
+    /// Whether polls must neither allocate nor free.
+    pub(crate) counting: bool,
     out: [Vec<Vec<u8>>; PORT_NAMES.len()],
     bytes: [[u64; 2]; PORT_NAMES.len()],
     before: BTreeMap<String, u64>,
@@ -63,6 +65,7 @@ impl Node {
             plan,
             now: START,
             pool,
+            counting: false,
             out: Default::default(),
             bytes: Default::default(),
             before: BTreeMap::new(),
@@ -103,7 +106,19 @@ impl Node {
 
     /// One poll; then whatever was sent stands in the node's out trays.
     pub(crate) fn poll(&mut self) {
-        self.worker.poll(self.now);
+        if self.counting {
+            let info = allocation_counter::measure(|| {
+                self.worker.poll(self.now);
+            });
+            let (made, held) = (info.count_total, info.count_current);
+            assert_eq!(
+                (made, held),
+                (0, 0),
+                "allocations made, and made less freed"
+            );
+        } else {
+            self.worker.poll(self.now);
+        }
         for (at, port) in self.worker.ports_mut().iter_mut().enumerate() {
             while let Some(frame) = port.collect() {
                 self.bytes[at][1] += frame.bytes().len() as u64;
