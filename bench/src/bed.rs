@@ -1,0 +1,266 @@
+//! One node on a bench.
+
+use std::sync::Arc;
+
+use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
+use sluice_crypto::key::{Algorithm, EspKey};
+use sluice_dataplane_core::addr::{Addr, Mac};
+use sluice_dataplane_core::command::Command;
+use sluice_dataplane_core::flow::state::Timeouts;
+use sluice_dataplane_core::hash::HashKey;
+use sluice_dataplane_core::mem::{MemPool, MemPort};
+use sluice_dataplane_core::port::{BURST_MAX, Frame};
+use sluice_dataplane_core::sad::{Inbound, Outbound};
+use sluice_dataplane_core::snapshot::{
+    Endpoint, EndpointIndex, IdentityId, Interface, Peer, PeerIndex, Place, Policy, PolicyIndex,
+    PortIndex, PortKind, PortState, Snapshot,
+};
+use sluice_dataplane_core::table::policy::{PolicyTable, Row, Ruling};
+use sluice_dataplane_core::table::prefix::{Owner, PrefixTable};
+use sluice_dataplane_core::tick::Tick;
+use sluice_dataplane_core::wire::arp;
+use sluice_dataplane_core::worker::{Worker, WorkerConfig, WorkerHandle};
+
+/// The wire.
+pub const UPLINK: PortIndex = PortIndex(0);
+/// The first pod's port.
+pub const VF0: PortIndex = PortIndex(1);
+/// The second pod's port.
+pub const VF1: PortIndex = PortIndex(2);
+
+const HASH_KEY: HashKey = HashKey([3, 5]);
+const OTHER: PeerIndex = PeerIndex(0);
+/// Bytes of the longest IP packet a port takes.
+const MTU: u16 = 1500;
+
+/// One of the two nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The one that is measured.
+    A = 1,
+    /// The one that it talks to.
+    B = 2,
+}
+
+impl Side {
+    const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// The address of the `n`th pod.
+    #[must_use]
+    pub const fn pod(self, n: u8) -> Addr {
+        Addr::v4([10, self as u8, 0, 10 + n])
+    }
+
+    /// The MAC of the `n`th pod.
+    #[must_use]
+    pub const fn pod_mac(self, n: u8) -> Mac {
+        Mac([2, 0xcc, 0, 0, self as u8, n])
+    }
+
+    /// The first pod, as the source of a frame.
+    #[must_use]
+    pub const fn source(self) -> (Mac, Addr) {
+        (self.pod_mac(0), self.pod(0))
+    }
+
+    const fn tunnel(self) -> Addr {
+        Addr::v4([192, 0, 2, self as u8])
+    }
+
+    const fn uplink_mac(self) -> Mac {
+        Mac([2, 0xaa, 0, 0, 0, self as u8])
+    }
+
+    const fn spi(self) -> Spi {
+        Spi(0x2000 + self as u32)
+    }
+
+    fn key(self, algorithm: Algorithm) -> EspKey {
+        let keymat = vec![self as u8; algorithm.keymat_len()];
+        EspKey::from_keymat(algorithm, &keymat).expect("of the right length")
+    }
+}
+
+/// A worker over ports in memory.
+#[derive(Debug)]
+pub struct Bed {
+    /// The worker.
+    pub worker: Worker<MemPort>,
+    /// Its control side.
+    pub handle: WorkerHandle,
+    pool: MemPool,
+    now: Tick,
+}
+
+impl Bed {
+    /// A node that knows its next hop and has an SA each way with the other.
+    #[must_use]
+    pub fn new(side: Side, algorithm: Algorithm, flows: usize) -> Self {
+        let pool = MemPool::new(BURST_MAX * 8);
+        let ports = (0..3).map(|_| MemPort::new(&pool, BURST_MAX * 4)).collect();
+        let config = WorkerConfig {
+            flows,
+            hash_key: HASH_KEY.0,
+            timeouts: Timeouts::default(),
+        };
+        let (worker, handle) = Worker::new(ports, &config).expect("three ports are few");
+        let mut bed = Self {
+            worker,
+            handle,
+            pool,
+            now: Tick(Tick::SECOND),
+        };
+        let published = bed.handle.snapshots.publish(Arc::new(snapshot(side)));
+        published.expect("the first one");
+        bed.install(side, algorithm);
+        bed.poll();
+        bed.introduce(side);
+        bed
+    }
+
+    fn install(&mut self, side: Side, algorithm: Algorithm) {
+        let to = side.other();
+        let receive = InboundSa::new(side.spi(), side.key(algorithm), true, 1024);
+        let inbound = Inbound {
+            sa: Box::new(receive.expect("a sound window")),
+            peer: OTHER,
+        };
+        let outbound = Outbound {
+            sa: Box::new(OutboundSa::new(to.spi(), to.key(algorithm), true)),
+            tunnel: Tunnel {
+                outer: Outer::V4 {
+                    src: side.tunnel().to_v4(),
+                    dst: to.tunnel().to_v4(),
+                },
+                udp_encap: false,
+            },
+        };
+        for command in [
+            Command::InstallInbound(inbound),
+            Command::InstallOutbound(OTHER, outbound),
+        ] {
+            self.handle.commands.send(command).expect("room for two");
+        }
+    }
+
+    /// Answers the worker's question for the other node.
+    fn introduce(&mut self, side: Side) {
+        let (other, mac) = (side.other(), side.other().uplink_mac());
+        let mut answer = vec![0; arp::FRAME_LEN];
+        arp::write_request(&mut answer, mac, other.tunnel(), side.tunnel()).expect("long enough");
+        answer[..6].copy_from_slice(&side.uplink_mac().0);
+        answer[21] = 2; // the low byte of the operation: a reply
+        self.deliver(UPLINK, &answer);
+        self.poll();
+        self.discard();
+    }
+
+    /// Puts a frame where the worker will receive it.
+    pub fn deliver(&mut self, port: PortIndex, bytes: &[u8]) {
+        let frame = self.pool.frame(bytes).expect("no longer than a port's MTU");
+        self.worker.ports_mut()[usize::from(port.0)].deliver(frame);
+    }
+
+    /// One poll, a microsecond after the last.
+    pub fn poll(&mut self) {
+        self.now = self.now + 1_000;
+        self.worker.poll(self.now);
+    }
+
+    /// The frames that were sent by a port.
+    pub fn collect(&mut self, port: PortIndex) -> Vec<Vec<u8>> {
+        let port = &mut self.worker.ports_mut()[usize::from(port.0)];
+        core::iter::from_fn(|| port.collect().map(|f| f.bytes().to_vec())).collect()
+    }
+
+    /// Throws away whatever was sent, and how many frames it was.
+    pub fn discard(&mut self) -> usize {
+        let ports = self.worker.ports_mut().iter_mut();
+        let sent = ports
+            .map(|port| core::iter::from_fn(|| port.collect()).count())
+            .sum();
+        while self.handle.verdicts.next().is_some() {}
+        sent
+    }
+}
+
+/// A table that allows all, after `rows` rows that say nothing about anyone.
+#[must_use]
+pub fn allow_all(rows: &[Row]) -> PolicyTable {
+    let allow = Ruling {
+        allow: true,
+        rule: u32::MAX,
+    };
+    PolicyTable::build(HASH_KEY, rows, allow, allow)
+}
+
+/// What a node of two open pods is told.
+#[must_use]
+pub fn snapshot(side: Side) -> Snapshot {
+    snapshot_with(side, &[], &[])
+}
+
+/// As [`snapshot`], with rows in both pods' policy and more prefixes.
+#[must_use]
+pub fn snapshot_with(side: Side, rows: &[Row], more: &[(Addr, u8, Owner)]) -> Snapshot {
+    let port = |kind, mac, endpoint| PortState {
+        kind,
+        mac,
+        mtu: MTU,
+        vlan: 0,
+        endpoint,
+    };
+    let endpoint = |n: u8, port| Endpoint {
+        port,
+        addrs: vec![side.pod(n)],
+        policy: PolicyIndex(0),
+        generation: 1,
+        born: 1,
+    };
+    let own = |n| Some(EndpointIndex(n));
+    Snapshot {
+        generation: 1,
+        ports: vec![
+            port(PortKind::Uplink, side.uplink_mac(), None),
+            port(PortKind::Vf, side.pod_mac(0), own(0)),
+            port(PortKind::Vf, side.pod_mac(1), own(1)),
+        ],
+        uplink: Some(UPLINK),
+        host: None,
+        interfaces: vec![Interface {
+            addr: side.tunnel(),
+            prefix_len: 24,
+            gateway: None,
+        }],
+        endpoints: vec![endpoint(0, VF0), endpoint(1, VF1)],
+        policies: vec![Policy {
+            id: 1,
+            table: allow_all(rows),
+        }],
+        peers: vec![Some(Peer {
+            tunnel: side.other().tunnel(),
+        })],
+        prefixes: PrefixTable::build(HASH_KEY, &prefixes(side, more)),
+    }
+}
+
+fn prefixes(side: Side, more: &[(Addr, u8, Owner)]) -> Vec<(Addr, u8, Owner)> {
+    let host = |addr, identity, place| {
+        let identity = IdentityId(identity);
+        (addr, 32, Owner { identity, place })
+    };
+    let other = side.other();
+    let mut all = more.to_vec();
+    all.extend([
+        host(side.pod(0), 10, Place::LocalPod(EndpointIndex(0))),
+        host(side.pod(1), 11, Place::LocalPod(EndpointIndex(1))),
+        host(other.pod(0), 20, Place::RemotePod(OTHER)),
+        host(other.pod(1), 21, Place::RemotePod(OTHER)),
+    ]);
+    all
+}
