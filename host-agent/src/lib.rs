@@ -5,6 +5,7 @@
 //! [`State`](sluice_offload_api::State), and [`reconcile`] brings a dataplane there.
 //! [`evaluate`] answers the same questions from the objects alone; it is the oracle.
 
+pub mod agent;
 pub mod cluster;
 pub mod compile;
 pub mod evaluate;

@@ -5,7 +5,9 @@
 //! unknown and replaced whole.
 
 use sluice_offload_api::model::Generation;
-use sluice_offload_api::{Mode, Op, Refusal, RefusalCode, RefusalReason, State, Transaction};
+use sluice_offload_api::{
+    Answer, Mode, Op, Refusal, RefusalCode, RefusalReason, Refused, State, Transaction,
+};
 
 /// The state machine. It has no clock: the driver asks [`Reconciler::next_transaction`]
 /// after each event and sends what it gets.
@@ -22,7 +24,7 @@ pub struct Reconciler {
     /// The connection has had no snapshot yet.
     unsynced: bool,
     stance: Stance,
-    error: Option<Refusal>,
+    error: Option<Refused>,
 }
 
 /// What a refusal has led to.
@@ -116,28 +118,69 @@ impl Reconciler {
     /// our picture of it was wrong, one full snapshot follows; otherwise nothing until the
     /// desired state changes or the connection is made anew.
     pub fn on_refused(&mut self, refusal: Refusal) {
+        let current = match refusal.why {
+            RefusalReason::StaleBase { current, .. }
+            | RefusalReason::GenerationNotRising { current, .. } => current,
+            _ => self
+                .acked
+                .as_ref()
+                .map_or_else(Generation::default, |it| it.generation),
+        };
+        self.refuse(Refused::new(current, &refusal));
+    }
+
+    /// An answer as it came over the wire: [`Self::on_ack`], or what [`Self::on_refused`]
+    /// does with a refusal.
+    pub fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Ack { generation } => self.on_ack(generation),
+            Answer::Refused(refused) => self.refuse(refused),
+        }
+    }
+
+    fn refuse(&mut self, refused: Refused) {
         if self.in_flight.take().is_none() {
             return;
         }
-        let wrong_picture = matches!(refusal.code(), RefusalCode::Stale | RefusalCode::Operation);
-        if let RefusalReason::StaleBase { current, .. }
-        | RefusalReason::GenerationNotRising { current, .. } = refusal.why
-        {
-            self.last = self.last.max(current);
-        }
+        let wrong_picture = matches!(refused.code, RefusalCode::Stale | RefusalCode::Operation);
+        self.last = self.last.max(refused.generation);
         self.stance = if wrong_picture && self.stance == Stance::Free {
             self.acked = None;
             Stance::Healing
         } else {
             Stance::Held
         };
-        self.error = Some(refusal);
+        self.error = Some(refused);
     }
 
     /// The last refusal, until a later transaction is acknowledged.
     #[must_use]
-    pub fn error(&self) -> Option<&Refusal> {
+    pub fn error(&self) -> Option<&Refused> {
         self.error.as_ref()
+    }
+
+    /// The refusal of the desired state, if nothing more will be sent because of it.
+    #[must_use]
+    pub fn held(&self) -> Option<&Refused> {
+        self.error.as_ref().filter(|_| self.stance == Stance::Held)
+    }
+
+    /// Whether a dataplane is connected.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// What the dataplane is to hold.
+    #[must_use]
+    pub const fn desired(&self) -> Option<&State> {
+        self.desired.as_ref()
+    }
+
+    /// The generation that is in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> Option<Generation> {
+        self.in_flight.as_ref().map(|it| it.generation)
     }
 
     /// What the dataplane holds, as far as is known.

@@ -1,0 +1,44 @@
+//! What outlives the agent's process.
+
+use core::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use sluice_offload_api::model::{PodRef, PodUid, PortName};
+
+use crate::identity::IdentityTable;
+
+/// A container's interface on a VF: what CNI ADD made and CNI DEL takes back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attachment {
+    /// The runtime's name of the sandbox: the same pod may get another one.
+    pub container: String,
+    /// The interface's name inside.
+    pub ifname: String,
+    /// The pod's UID; `namespace/name` if the runtime gave none.
+    pub uid: PodUid,
+    /// The pod.
+    pub pod: PodRef,
+    /// The VF's port.
+    pub port: PortName,
+    /// The addresses it was given; none if the plugins before us gave none.
+    pub ips: Vec<IpAddr>,
+}
+
+impl Attachment {
+    /// Whether it was made for this container and interface.
+    #[must_use]
+    pub fn is_of(&self, container: &str, ifname: &str) -> bool {
+        self.container == container && self.ifname == ifname
+    }
+}
+
+/// The numbers of identities and who has which VF.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    /// By the order of their ADDs.
+    pub attachments: Vec<Attachment>,
+    /// Numbers of identities and policies.
+    pub identities: IdentityTable,
+}

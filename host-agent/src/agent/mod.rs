@@ -1,0 +1,189 @@
+//! One node's agent without its drivers: what it knows, and what it decides.
+//!
+//! ```text
+//! manifests --on_cluster--+
+//! CNI ------attach,detach-+--> subjects --> compile --> Reconciler --> next_transaction
+//! journal ----------------+                                 ^-- on_connect, on_answer
+//! ```
+//! No clock, socket or log. A driver calls it from one place, and after each call sends
+//! what [`Agent::next_transaction`] gives.
+
+mod attach;
+mod journal;
+mod read;
+mod subjects;
+mod trace;
+
+pub use attach::{AttachError, AttachRequest, Attached, CheckError, VfHint};
+pub use journal::{Attachment, Journal};
+pub use read::{AgentStatus, PolicyTable, PolicyView, Problem, RowView, VfBindingView, VfView};
+pub use subjects::Standing;
+use subjects::{Subjects, merge};
+pub use trace::{Disposition, Trace, TraceEnd, TraceError, TraceRequest, TraceSide};
+
+use std::collections::BTreeMap;
+
+use sluice_offload_api::model::{Generation, PodUid, PortName};
+use sluice_offload_api::{Answer, Refused, State, Transaction};
+
+use crate::cluster::Cluster;
+use crate::compile::{CompileError, NodeSetup, compile};
+use crate::identity::IdentityTable;
+use crate::reconcile::Reconciler;
+use crate::vf::VfTable;
+
+/// What a VF is, apart from what the dataplane needs of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeviceNames {
+    /// The port of each PCI address, as a device plugin names a VF.
+    pub by_pci: BTreeMap<String, PortName>,
+}
+
+/// The agent's core.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    setup: NodeSetup,
+    devices: DeviceNames,
+    attachments: Vec<Attachment>,
+    vfs: VfTable,
+    identities: IdentityTable,
+    /// The last manifests without a fault.
+    cluster: Option<Cluster>,
+    /// What was compiled last: the manifests with what CNI said of this node's pods.
+    subjects: Subjects,
+    source_fault: Option<String>,
+    compile_fault: Option<CompileError>,
+    reconciler: Reconciler,
+}
+
+impl Agent {
+    /// An agent that goes on from a journal. Attachments to VFs that the node no longer has,
+    /// or that can't hold together, are left out and returned.
+    #[must_use]
+    pub fn new(
+        setup: NodeSetup,
+        devices: DeviceNames,
+        journal: Journal,
+    ) -> (Self, Vec<Attachment>) {
+        let mut agent = Self {
+            setup,
+            devices,
+            attachments: Vec::new(),
+            vfs: VfTable::default(),
+            identities: journal.identities,
+            cluster: None,
+            subjects: Subjects::default(),
+            source_fault: None,
+            compile_fault: None,
+            reconciler: Reconciler::new(),
+        };
+        let mut left_out = Vec::new();
+        for it in journal.attachments {
+            let slots = &agent.setup.vfs;
+            match agent.vfs.bind(&it.uid, &it.pod, &it.ips, &it.port, slots) {
+                Ok(_) => agent.attachments.push(it),
+                Err(_) => left_out.push(it),
+            }
+        }
+        (agent, left_out)
+    }
+
+    /// What must survive a restart. Write it before sending what follows from it.
+    #[must_use]
+    pub fn journal(&self) -> Journal {
+        Journal {
+            attachments: self.attachments.clone(),
+            identities: self.identities.clone(),
+        }
+    }
+
+    /// The manifests have changed, and are good.
+    pub fn on_cluster(&mut self, cluster: Cluster) {
+        self.cluster = Some(cluster);
+        self.source_fault = None;
+        self.recompile();
+    }
+
+    /// The manifests are at fault. The last good ones stay; if there were none, nothing is
+    /// sent and the dataplane keeps what it has.
+    pub fn on_source_fault(&mut self, fault: String) {
+        self.source_fault = Some(fault);
+    }
+
+    /// See [`Reconciler::on_connect`].
+    pub fn on_connect(&mut self, observed: Generation) {
+        self.reconciler.on_connect(Some(observed));
+    }
+
+    /// See [`Reconciler::on_disconnect`].
+    pub fn on_disconnect(&mut self) {
+        self.reconciler.on_disconnect();
+    }
+
+    /// See [`Reconciler::on_answer`].
+    pub fn on_answer(&mut self, answer: Answer) {
+        self.reconciler.on_answer(answer);
+    }
+
+    /// See [`Reconciler::next_transaction`].
+    pub fn next_transaction(&mut self) -> Option<Transaction> {
+        self.reconciler.next_transaction()
+    }
+
+    /// Whether the dataplane is known to hold what the agent wants now.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.reconciler.is_settled()
+    }
+
+    /// The refusal that keeps the dataplane from what the agent wants.
+    #[must_use]
+    pub fn held(&self) -> Option<&Refused> {
+        self.reconciler.held()
+    }
+
+    /// What the dataplane holds, as far as is known.
+    #[must_use]
+    pub fn in_force(&self) -> Option<&State> {
+        self.reconciler.acknowledged()
+    }
+
+    /// Whether a dataplane is connected.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.reconciler.is_connected()
+    }
+
+    /// Why the last compile gave nothing.
+    #[must_use]
+    pub const fn compile_fault(&self) -> Option<&CompileError> {
+        self.compile_fault.as_ref()
+    }
+
+    /// Where each attached pod stands.
+    pub fn standings(&self) -> impl Iterator<Item = (&PodUid, &Standing)> {
+        self.subjects.standings.iter()
+    }
+
+    fn recompile(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        let subjects = merge(cluster, &self.setup, &self.attachments);
+        let compiled = compile(
+            &subjects.cluster,
+            &self.setup,
+            &subjects.vfs,
+            &mut self.identities,
+        );
+        match compiled {
+            Ok(state) => {
+                self.subjects = subjects;
+                self.compile_fault = None;
+                self.reconciler.on_desired(state);
+            }
+            Err(error) => self.compile_fault = Some(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+//! What the agent tells about itself: no clock, no path, nothing secret.
+
+use core::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use sluice_offload_api::model::{
+    Direction, Fallback, NodeName, Policy, PolicyRow, PortBlock, PortName, Verdict,
+};
+
+use super::Agent;
+
+/// How the agent is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// The node.
+    pub node: NodeName,
+    /// Whether a dataplane is connected.
+    pub connected: bool,
+    /// Whether it is known to hold what the agent wants.
+    pub settled: bool,
+    /// The generation it is known to hold.
+    pub generation: Option<u64>,
+    /// The generation that is on its way.
+    pub in_flight: Option<u64>,
+    /// What the good manifests hold.
+    pub pods: usize,
+    /// The same.
+    pub policies: usize,
+    /// VFs of the node.
+    pub vfs: usize,
+    /// Pods that have one.
+    pub attached: usize,
+    /// Of those, pods that the manifests don't open: default-drop.
+    pub closed: usize,
+    /// What a person should look at; none if all is well.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is wrong, and what holds meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Problem {
+    /// Where: `manifests`, `compile`, `dataplane`.
+    pub part: String,
+    /// What is wrong.
+    pub text: String,
+    /// What holds meanwhile.
+    pub meanwhile: String,
+}
+
+/// A VF and who has it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VfView {
+    /// The dataplane's port.
+    pub port: PortName,
+    /// The VF's number.
+    pub index: u16,
+    /// Its MAC.
+    pub mac: String,
+    /// The pod that has it.
+    pub pod: Option<VfBindingView>,
+}
+
+/// Who has a VF.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VfBindingView {
+    /// The pod.
+    pub pod: String,
+    /// Its UID.
+    pub uid: String,
+    /// The sandbox.
+    pub container: String,
+    /// Its addresses as they are guarded, or as given if it is closed.
+    pub ips: Vec<IpAddr>,
+    /// Whether the dataplane holds an endpoint for it: otherwise everything is dropped.
+    pub open: bool,
+    /// How it stands with the manifests.
+    pub standing: String,
+}
+
+/// An endpoint's policy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// The pod.
+    pub pod: String,
+    /// Its port.
+    pub port: PortName,
+    /// Its identity.
+    pub identity: u32,
+    /// Its identity, for people.
+    pub label: String,
+    /// The table it is judged by.
+    pub table: PolicyTable,
+}
+
+/// A compiled table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PolicyTable {
+    /// Its number.
+    pub id: u32,
+    /// What holds when no ingress row matches: `deny (shop/default isolates ingress)`.
+    pub ingress: String,
+    /// The same for egress.
+    pub egress: String,
+    /// Its rows.
+    pub rows: Vec<RowView>,
+}
+
+/// A row of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RowView {
+    /// `ingress` or `egress`.
+    pub direction: Direction,
+    /// The other end; `anyone` if it may be.
+    pub peer: String,
+    /// The protocol; `any` if it may be.
+    pub protocol: String,
+    /// The ports: `any`, `80` or `8080-8083`.
+    pub ports: String,
+    /// What it says.
+    pub verdict: Verdict,
+    /// The rule it came from.
+    pub rule: String,
+}
+
+impl Agent {
+    /// How it is.
+    #[must_use]
+    pub fn status(&self) -> AgentStatus {
+        let closed = |uid| self.subjects.standings.get(uid) != Some(&super::Standing::Known);
+        let (pods, policies) = self
+            .cluster
+            .as_ref()
+            .map_or((0, 0), |it| (it.pods.len(), it.policies.len()));
+        AgentStatus {
+            node: self.setup.node.clone(),
+            connected: self.is_connected(),
+            settled: self.is_settled(),
+            generation: self.in_force().map(|it| it.generation.0),
+            in_flight: self.reconciler.in_flight().map(|it| it.0),
+            pods,
+            policies,
+            vfs: self.setup.vfs.len(),
+            attached: self.attachments.len(),
+            closed: self.attachments.iter().filter(|it| closed(&it.uid)).count(),
+            problems: self.problems(),
+        }
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut add = |part: &str, text: String, meanwhile: &str| {
+            problems.push(Problem {
+                part: part.to_owned(),
+                text,
+                meanwhile: meanwhile.to_owned(),
+            });
+        };
+        let last = "the last good ones stay in force; new pods stay closed";
+        let none = "nothing is sent; the dataplane keeps what it has, new pods stay closed";
+        if let Some(fault) = &self.source_fault {
+            let meanwhile = if self.cluster.is_some() { last } else { none };
+            add("manifests", fault.clone(), meanwhile);
+        }
+        if let Some(fault) = &self.compile_fault {
+            let text = fault.to_string();
+            add(
+                "compile",
+                text,
+                "the last generation stays in force; ADD is refused",
+            );
+        }
+        if let Some(refused) = self.held() {
+            add(
+                "dataplane",
+                refused.to_string(),
+                "the last generation stays in force",
+            );
+        }
+        if !self.is_connected() {
+            let text = "not connected".to_owned();
+            add(
+                "dataplane",
+                text,
+                "its last generation stays in force; ADD waits",
+            );
+        }
+        for it in &self.attachments {
+            match self.subjects.standings.get(&it.uid) {
+                Some(super::Standing::Known) | None => {}
+                Some(standing) => {
+                    let text = format!("pod {} on {}: {standing}", it.pod, it.port);
+                    add("pods", text, "its port is closed");
+                }
+            }
+        }
+        problems
+    }
+
+    /// The node's VFs.
+    #[must_use]
+    pub fn vf_views(&self) -> Vec<VfView> {
+        let view = |slot: &crate::vf::VfSlot| VfView {
+            port: slot.name.clone(),
+            index: slot.index,
+            mac: slot.mac.to_string(),
+            pod: self
+                .attachments
+                .iter()
+                .find(|it| it.port == slot.name)
+                .map(|it| {
+                    let endpoint = self.in_force().and_then(|state| {
+                        state
+                            .endpoints
+                            .values()
+                            .find(|e| e.port == it.port && e.pod == it.pod)
+                    });
+                    let standing = self.subjects.standings.get(&it.uid);
+                    VfBindingView {
+                        pod: it.pod.to_string(),
+                        uid: it.uid.to_string(),
+                        container: it.container.clone(),
+                        ips: endpoint.map_or_else(|| it.ips.clone(), |e| e.ips.clone()),
+                        open: endpoint.is_some(),
+                        standing: standing
+                            .map_or_else(|| "not compiled yet".to_owned(), ToString::to_string),
+                    }
+                }),
+        };
+        self.setup.vfs.iter().map(view).collect()
+    }
+
+    /// The tables in force, by endpoint; of one pod if `pod` is given.
+    #[must_use]
+    pub fn policy_views(&self, pod: Option<&str>) -> Vec<PolicyView> {
+        let Some(state) = self.in_force() else {
+            return Vec::new();
+        };
+        let endpoints = state
+            .endpoints
+            .values()
+            .filter(|endpoint| pod.is_none_or(|it| endpoint.pod.to_string() == it));
+        let label = |id| {
+            state
+                .identities
+                .get(&id)
+                .map_or_else(|| format!("#{id}"), |it| it.label.clone())
+        };
+        let mut views: Vec<_> = endpoints
+            .filter_map(|endpoint| {
+                let policy = state.policies.get(&endpoint.policy)?;
+                Some(PolicyView {
+                    pod: endpoint.pod.to_string(),
+                    port: endpoint.port.clone(),
+                    identity: endpoint.identity.0,
+                    label: label(endpoint.identity),
+                    table: table(policy, &label),
+                })
+            })
+            .collect();
+        views.sort_by(|a, b| a.pod.cmp(&b.pod));
+        views
+    }
+}
+
+fn table(
+    policy: &Policy,
+    label: &dyn Fn(sluice_offload_api::model::IdentityId) -> String,
+) -> PolicyTable {
+    let rule = |index: sluice_offload_api::model::RuleIndex| {
+        let index = usize::try_from(index.0).unwrap_or(usize::MAX);
+        policy.rules.get(index).cloned().unwrap_or_default()
+    };
+    let fallback = |it: Fallback| format!("{} ({})", verdict_word(it.verdict), rule(it.rule));
+    let row = |it: &PolicyRow| RowView {
+        direction: it.direction,
+        peer: it.peer.map_or_else(|| "anyone".to_owned(), label),
+        protocol: it
+            .protocol
+            .map_or_else(|| "any".to_owned(), |it| format!("{it:?}").to_uppercase()),
+        ports: ports(it.ports),
+        verdict: it.verdict,
+        rule: rule(it.rule),
+    };
+    PolicyTable {
+        id: policy.id.0,
+        ingress: fallback(policy.ingress),
+        egress: fallback(policy.egress),
+        rows: policy.rows.iter().map(row).collect(),
+    }
+}
+
+/// A verdict as people see it.
+pub(super) const fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Deny => "deny",
+    }
+}
+
+fn ports(block: PortBlock) -> String {
+    let first = u32::from(block.base());
+    match block.len() {
+        0 => "any".to_owned(),
+        16 => first.to_string(),
+        len => format!("{first}-{}", first + (1 << (16 - u32::from(len))) - 1),
+    }
+}

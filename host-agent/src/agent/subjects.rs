@@ -1,0 +1,149 @@
+//! Who this node's pods are: manifests say what a pod is, CNI says that it is here.
+//!
+//! A pod is opened only where both say the same. One that only CNI knows has no labels to
+//! judge it by, so its port gets no endpoint and the dataplane drops everything there.
+
+use core::fmt;
+use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use sluice_offload_api::model::{NodeName, PodRef, PodUid};
+
+use super::Attachment;
+use crate::cluster::{Cluster, Pod};
+use crate::compile::NodeSetup;
+use crate::vf::VfTable;
+
+/// How an attached pod stands with the manifests. All but [`Self::Known`] are default-drop.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "standing")]
+pub enum Standing {
+    /// It is judged by its policies.
+    Known,
+    /// No manifest has it, or not yet.
+    NoManifest,
+    /// The manifest is of another pod of that name.
+    OtherUid {
+        /// The manifest's UID.
+        manifest: PodUid,
+    },
+    /// The manifest says that it is somewhere else.
+    OtherNode {
+        /// Where.
+        manifest: NodeName,
+    },
+    /// The manifest has other addresses than the plugins gave it.
+    OtherIps {
+        /// The manifest's.
+        manifest: Vec<IpAddr>,
+    },
+    /// The manifest says that it is in the node's network.
+    HostNetwork,
+    /// The manifest says that it is over.
+    Completed,
+    /// Neither has an address for it.
+    NoAddress,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known => f.write_str("known"),
+            Self::NoManifest => f.write_str("no manifest has it: everything is dropped"),
+            Self::OtherUid { manifest } => {
+                write!(
+                    f,
+                    "its manifest is of uid {manifest}: everything is dropped"
+                )
+            }
+            Self::OtherNode { manifest } => {
+                write!(
+                    f,
+                    "its manifest is on node {manifest}: everything is dropped"
+                )
+            }
+            Self::OtherIps { manifest } => {
+                let ips: Vec<_> = manifest.iter().map(ToString::to_string).collect();
+                let ips = ips.join(", ");
+                write!(f, "its manifest has {ips}: everything is dropped")
+            }
+            Self::HostNetwork => f.write_str("its manifest has hostNetwork: everything is dropped"),
+            Self::Completed => f.write_str("its manifest says it is over: everything is dropped"),
+            Self::NoAddress => f.write_str("it has no address: everything is dropped"),
+        }
+    }
+}
+
+/// The cluster as this node sees it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Subjects {
+    pub(super) cluster: Cluster,
+    /// The bindings of those that are known.
+    pub(super) vfs: VfTable,
+    pub(super) standings: BTreeMap<PodUid, Standing>,
+}
+
+pub(super) fn merge(cluster: &Cluster, setup: &NodeSetup, attachments: &[Attachment]) -> Subjects {
+    let mut subjects = Subjects {
+        cluster: cluster.clone(),
+        ..Subjects::default()
+    };
+    for it in attachments {
+        let standing = match subjects.cluster.pods.get_mut(&it.pod) {
+            None => Standing::NoManifest,
+            Some(pod) => unite(pod, &setup.node, it),
+        };
+        if standing == Standing::Known
+            && let Some(pod) = subjects.cluster.pods.get(&it.pod)
+        {
+            // Can't fail: the agent's own table took the same.
+            drop(
+                subjects
+                    .vfs
+                    .bind(&pod.uid, &it.pod, &pod.ips, &it.port, &setup.vfs),
+            );
+        }
+        subjects.standings.insert(it.uid.clone(), standing);
+    }
+    subjects
+}
+
+/// Completes a manifest's pod by what CNI said of it, if they agree.
+fn unite(pod: &mut Pod, node: &NodeName, it: &Attachment) -> Standing {
+    let unnamed = unnamed_uid(&it.pod);
+    if pod.uid != it.uid && pod.uid != unnamed && it.uid != unnamed {
+        let manifest = pod.uid.clone();
+        return Standing::OtherUid { manifest };
+    }
+    if pod.host_network {
+        return Standing::HostNetwork;
+    }
+    if pod.completed {
+        return Standing::Completed;
+    }
+    if let Some(other) = pod.node.as_ref().filter(|it| *it != node) {
+        let manifest = other.clone();
+        return Standing::OtherNode { manifest };
+    }
+    let set = |ips: &[IpAddr]| ips.iter().copied().collect::<BTreeSet<_>>();
+    if pod.ips.is_empty() {
+        pod.ips.clone_from(&it.ips);
+    } else if !it.ips.is_empty() && set(&pod.ips) != set(&it.ips) {
+        let manifest = pod.ips.clone();
+        return Standing::OtherIps { manifest };
+    }
+    if pod.ips.is_empty() {
+        return Standing::NoAddress;
+    }
+    pod.node = Some(node.clone());
+    if pod.uid == unnamed {
+        pod.uid = it.uid.clone();
+    }
+    Standing::Known
+}
+
+/// The UID of a pod whose manifest, or runtime, gives none.
+pub(super) fn unnamed_uid(pod: &PodRef) -> PodUid {
+    PodUid(pod.to_string())
+}

@@ -1,0 +1,425 @@
+use super::*;
+use crate::compile::{HostSetup, UplinkSetup};
+use crate::manifest::load_texts;
+use crate::vf::VfSlot;
+use sluice_offload_api::model::{Interface, MacAddr, PodRef, Protocol, Verdict};
+
+const NODES: &str = "
+apiVersion: v1
+kind: Node
+metadata: {name: a, annotations: {sluice.dev/tunnel-ips: 172.16.0.1}}
+status: {addresses: [{type: InternalIP, address: 10.9.0.1}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: b, annotations: {sluice.dev/tunnel-ips: 172.16.0.2}}
+status: {addresses: [{type: InternalIP, address: 10.9.0.2}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: db, labels: {app: db}}
+spec: {nodeName: b}
+status: {podIPs: [{ip: 10.1.1.2}]}
+";
+
+const CART: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: cart, uid: u-1, labels: {app: cart}}
+spec: {nodeName: a}
+status: {podIPs: [{ip: 10.1.0.2}]}
+";
+
+const DENY: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: deny}
+spec: {podSelector: {}, policyTypes: [Ingress, Egress]}
+";
+
+fn setup() -> NodeSetup {
+    let slot = |n: u8| VfSlot {
+        index: n.into(),
+        name: PortName(format!("pf0vf{n}")),
+        mac: MacAddr([2, 0, 0, 0, 1, n]),
+        mtu: 1400,
+        vlan: None,
+    };
+    NodeSetup {
+        node: "a".into(),
+        uplink: UplinkSetup {
+            name: "uplink".into(),
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            interfaces: vec![Interface {
+                addr: "172.16.0.1".parse().unwrap(),
+                prefix_len: 24,
+                gateway: None,
+            }],
+        },
+        host: HostSetup {
+            name: "host".into(),
+            mac: MacAddr([2, 0, 0, 0, 0, 2]),
+            mtu: 1500,
+        },
+        vfs: vec![slot(0), slot(1)],
+    }
+}
+
+fn agent(texts: &[&str]) -> Agent {
+    let devices = DeviceNames {
+        by_pci: BTreeMap::from([("0000:03:00.2".to_owned(), "pf0vf0".into())]),
+    };
+    let (mut agent, left_out) = Agent::new(setup(), devices, Journal::default());
+    assert!(left_out.is_empty());
+    let files: Vec<_> = texts.iter().map(|text| ("x.yaml", *text)).collect();
+    agent.on_cluster(load_texts(&files).unwrap().cluster);
+    agent.on_connect(Generation(0));
+    agent
+}
+
+/// Brings an agent's dataplane in step.
+fn settle(agent: &mut Agent, dataplane: &mut State) {
+    while let Some(tx) = agent.next_transaction() {
+        *dataplane = dataplane.apply(&tx).unwrap();
+        agent.on_answer(Answer::Ack {
+            generation: dataplane.generation,
+        });
+    }
+    assert!(agent.is_settled(), "{}", agent.unsettled());
+}
+
+fn request(container: &str, name: &str, uid: Option<&str>, port: &str, ip: &str) -> AttachRequest {
+    AttachRequest {
+        container: container.to_owned(),
+        ifname: "eth0".to_owned(),
+        pod: PodRef {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+        },
+        uid: uid.map(PodUid::from),
+        vf: VfHint {
+            port: Some(port.into()),
+            ..VfHint::default()
+        },
+        ips: if ip.is_empty() {
+            vec![]
+        } else {
+            vec![ip.parse().unwrap()]
+        },
+    }
+}
+
+fn cart() -> AttachRequest {
+    request("c1", "cart", Some("u-1"), "pf0vf0", "10.1.0.2")
+}
+
+#[test]
+fn a_pod_is_an_endpoint_from_add_to_del() {
+    let (mut agent, mut dataplane) = (agent(&[NODES, CART]), State::default());
+    settle(&mut agent, &mut dataplane);
+    assert!(dataplane.endpoints.is_empty());
+    let attached = agent.attach(&cart()).unwrap();
+    assert_eq!((attached.standing, attached.fresh), (Standing::Known, true));
+    assert!(!agent.is_settled());
+    settle(&mut agent, &mut dataplane);
+    assert_eq!(
+        dataplane.endpoints[&PodUid::from("u-1")].port,
+        "pf0vf0".into()
+    );
+    agent.check("c1", "eth0", &cart().ips).unwrap();
+
+    let again = agent.attach(&cart()).unwrap();
+    assert!(!again.fresh && agent.is_settled());
+    assert!(agent.detach("c1", "eth0").is_some());
+    assert!(agent.detach("c1", "eth0").is_none());
+    settle(&mut agent, &mut dataplane);
+    assert!(dataplane.endpoints.is_empty());
+    assert!(agent.check("c1", "eth0", &[]).is_err());
+}
+
+#[test]
+fn a_pod_that_only_cni_knows_is_closed_until_its_manifest_is_there() {
+    let (mut agent, mut dataplane) = (agent(&[NODES]), State::default());
+    assert_eq!(
+        agent.attach(&cart()).unwrap().standing,
+        Standing::NoManifest
+    );
+    settle(&mut agent, &mut dataplane);
+    assert!(dataplane.endpoints.is_empty());
+    assert_eq!(agent.status().closed, 1);
+    assert!(
+        agent.status().problems[0]
+            .text
+            .contains("no manifest has it")
+    );
+
+    let files = [("n.yaml", NODES), ("c.yaml", CART)];
+    agent.on_cluster(load_texts(&files).unwrap().cluster);
+    settle(&mut agent, &mut dataplane);
+    assert_eq!(dataplane.endpoints.len(), 1);
+    assert_eq!(
+        (agent.status().closed, agent.status().problems.len()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_manifest_of_another_pod_opens_nothing() {
+    for (change, expected) in [
+        (("u-1", "u-2"), "its manifest is of uid u-2"),
+        (("nodeName: a", "nodeName: b"), "its manifest is on node b"),
+        (("10.1.0.2", "10.1.0.3"), "its manifest has 10.1.0.3"),
+        (
+            ("nodeName: a", "nodeName: a, hostNetwork: true"),
+            "its manifest has hostNetwork",
+        ),
+        (
+            ("podIPs: [{ip: 10.1.0.2}]", "phase: Failed"),
+            "its manifest says it is over",
+        ),
+    ] {
+        let manifest = CART.replace(change.0, change.1);
+        let (mut agent, mut dataplane) = (agent(&[NODES, &manifest]), State::default());
+        let standing = agent.attach(&cart()).unwrap().standing.to_string();
+        assert!(standing.starts_with(expected), "{standing}");
+        settle(&mut agent, &mut dataplane);
+        assert!(dataplane.endpoints.is_empty(), "{expected}");
+    }
+}
+
+#[test]
+fn a_manifest_may_leave_out_what_cni_says() {
+    let manifest = "
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: cart}
+";
+    let (mut agent, mut dataplane) = (agent(&[NODES, manifest]), State::default());
+    assert_eq!(agent.attach(&cart()).unwrap().standing, Standing::Known);
+    settle(&mut agent, &mut dataplane);
+    let endpoint = &dataplane.endpoints[&PodUid::from("u-1")];
+    assert_eq!(endpoint.ips, cart().ips);
+}
+
+#[test]
+fn a_runtime_without_uids_names_the_pod() {
+    let (mut agent, mut dataplane) = (agent(&[NODES, CART]), State::default());
+    let request = request("c1", "cart", None, "pf0vf0", "10.1.0.2");
+    assert_eq!(agent.attach(&request).unwrap().standing, Standing::Known);
+    settle(&mut agent, &mut dataplane);
+    assert!(dataplane.endpoints.contains_key(&PodUid::from("u-1")));
+}
+
+#[test]
+fn a_late_del_of_the_first_sandbox_leaves_the_second_alone() {
+    let mut agent = agent(&[NODES, CART]);
+    agent.attach(&cart()).unwrap();
+    let second = AttachRequest {
+        container: "c2".to_owned(),
+        ..cart()
+    };
+    agent.attach(&second).unwrap();
+    assert!(agent.detach("c1", "eth0").is_none());
+    assert!(agent.detach("c2", "eth0").is_some());
+}
+
+#[test]
+fn the_vf_is_found_by_device_or_mac_and_a_wrong_mac_is_said() {
+    let mut agent = agent(&[NODES, CART]);
+    let with = |vf: VfHint| AttachRequest { vf, ..cart() };
+    let device = Some("0000:03:00.2".to_owned());
+    agent
+        .attach(&with(VfHint {
+            device: device.clone(),
+            ..VfHint::default()
+        }))
+        .unwrap();
+    let mac = Some("02:00:00:00:01:00".to_owned());
+    agent
+        .attach(&with(VfHint {
+            mac,
+            ..VfHint::default()
+        }))
+        .unwrap();
+    assert_eq!(agent.vf_views()[0].pod.as_ref().unwrap().pod, "shop/cart");
+    let mac = Some("02:00:00:00:01:01".to_owned());
+    let error = agent
+        .attach(&with(VfHint {
+            device,
+            mac,
+            port: None,
+        }))
+        .unwrap_err();
+    assert!(matches!(error, AttachError::OtherMac { .. }), "{error}");
+    let error = agent.attach(&with(VfHint::default())).unwrap_err();
+    assert!(matches!(error, AttachError::NoHint { .. }), "{error}");
+}
+
+#[test]
+fn a_refused_add_changes_nothing() {
+    let (mut agent, mut dataplane) = (agent(&[NODES, CART]), State::default());
+    agent.attach(&cart()).unwrap();
+    settle(&mut agent, &mut dataplane);
+    let before = agent.journal();
+    for (name, port, ip) in [("web", "pf0vf0", "10.1.0.9"), ("web", "pf0vf1", "10.1.0.2")] {
+        let other = request("c2", name, None, port, ip);
+        assert!(matches!(
+            agent.attach(&other).unwrap_err(),
+            AttachError::Vf(_)
+        ));
+    }
+    // Another pod's manifest has the address: there is no state with both.
+    let files = [
+        ("n.yaml", NODES),
+        ("c.yaml", CART),
+        (
+            "w.yaml",
+            "{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web}}",
+        ),
+    ];
+    agent.on_cluster(load_texts(&files).unwrap().cluster);
+    let other = request("c2", "web", None, "pf0vf1", "10.1.1.2");
+    assert!(matches!(
+        agent.attach(&other).unwrap_err(),
+        AttachError::Compile(_)
+    ));
+    assert_eq!(agent.journal().attachments, before.attachments);
+    settle(&mut agent, &mut dataplane);
+    assert!(agent.status().problems.is_empty());
+}
+
+#[test]
+fn a_fault_keeps_the_last_good_manifests_and_without_any_add_is_refused() {
+    let (mut agent, mut dataplane) = (agent(&[NODES, CART]), State::default());
+    agent.attach(&cart()).unwrap();
+    settle(&mut agent, &mut dataplane);
+    agent.on_source_fault("x.yaml:1:1: nonsense".to_owned());
+    assert!(agent.is_settled());
+    assert_eq!(agent.status().problems[0].part, "manifests");
+
+    let (mut fresh, _) = Agent::new(setup(), DeviceNames::default(), agent.journal());
+    fresh.on_source_fault("x.yaml:1:1: nonsense".to_owned());
+    fresh.on_connect(dataplane.generation);
+    assert_eq!(fresh.next_transaction(), None);
+    let error = fresh.attach(&cart()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the agent has no manifests yet: x.yaml:1:1: nonsense"
+    );
+}
+
+#[test]
+fn a_restarted_agent_goes_on_with_the_same_numbers_and_bindings() {
+    let (mut agent, mut dataplane) = (agent(&[NODES, CART, DENY]), State::default());
+    agent.attach(&cart()).unwrap();
+    settle(&mut agent, &mut dataplane);
+    let journal = serde_json::to_string(&agent.journal()).unwrap();
+    let journal = serde_json::from_str(&journal).unwrap();
+    let (mut next, left_out) = Agent::new(setup(), DeviceNames::default(), journal);
+    assert!(left_out.is_empty());
+    let files = [("n.yaml", NODES), ("c.yaml", CART), ("d.yaml", DENY)];
+    next.on_cluster(load_texts(&files).unwrap().cluster);
+    next.on_connect(dataplane.generation);
+    let mut after = dataplane.clone();
+    settle(&mut next, &mut after);
+    after.generation = dataplane.generation;
+    assert_eq!(after, dataplane);
+}
+
+#[test]
+fn a_binding_of_a_vf_that_is_gone_is_left_out() {
+    let mut agent = agent(&[NODES, CART]);
+    agent.attach(&cart()).unwrap();
+    let mut setup = setup();
+    setup.vfs.remove(0);
+    let (_, left_out) = Agent::new(setup, DeviceNames::default(), agent.journal());
+    assert_eq!(left_out.len(), 1);
+}
+
+fn traced(agent: &Agent, from: &str, to: &str, port: Option<&str>) -> Trace {
+    let protocol = if port.is_some() {
+        Protocol::Tcp
+    } else {
+        Protocol::Icmp
+    };
+    let (from, to, port) = (from.to_owned(), to.to_owned(), port.map(str::to_owned));
+    agent
+        .trace(&TraceRequest {
+            from,
+            to,
+            protocol,
+            port,
+            ipv6: None,
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_trace_says_what_happens_and_why() {
+    let (mut agent, mut dataplane) = (agent(&[NODES, CART]), State::default());
+    agent.attach(&cart()).unwrap();
+    settle(&mut agent, &mut dataplane);
+    let trace = traced(&agent, "shop/cart", "shop/db", Some("5432"));
+    assert_eq!(trace.verdict, Verdict::Allow);
+    assert_eq!(trace.disposition, Disposition::Protect { node: "b".into() });
+    assert!(trace.agrees && trace.notes.is_empty(), "{trace:?}");
+    let trace = traced(&agent, "shop/cart", "192.0.2.7", None);
+    let to = "outside, by the uplink".to_owned();
+    assert_eq!(trace.disposition, Disposition::Bypass { to });
+    let trace = traced(&agent, "192.0.2.7", "shop/db", None);
+    assert_eq!(trace.disposition, Disposition::Elsewhere);
+
+    let files = [("n.yaml", NODES), ("c.yaml", CART), ("d.yaml", DENY)];
+    agent.on_cluster(load_texts(&files).unwrap().cluster);
+    let trace = traced(&agent, "shop/cart", "shop/db", Some("5432"));
+    assert_eq!(trace.verdict, Verdict::Deny);
+    assert!(!trace.agrees && trace.notes.len() == 2, "{trace:?}");
+    settle(&mut agent, &mut dataplane);
+    let trace = traced(&agent, "shop/cart", "shop/db", Some("5432"));
+    let why = "policy: shop/deny isolates egress".to_owned();
+    assert_eq!(trace.disposition, Disposition::Discard { why });
+    assert!(trace.agrees);
+}
+
+#[test]
+fn a_trace_that_makes_no_sense_is_refused() {
+    let agent = agent(&[NODES, CART]);
+    let ask = |from: &str, to: &str, protocol, port: Option<&str>| {
+        let (from, to, port) = (from.to_owned(), to.to_owned(), port.map(str::to_owned));
+        agent
+            .trace(&TraceRequest {
+                from,
+                to,
+                protocol,
+                port,
+                ipv6: None,
+            })
+            .unwrap_err()
+    };
+    let tcp = Protocol::Tcp;
+    assert!(matches!(
+        ask("shop/none", "shop/db", tcp, Some("1")),
+        TraceError::NoPod(_)
+    ));
+    assert!(matches!(
+        ask("cart", "shop/db", tcp, Some("1")),
+        TraceError::Syntax(_)
+    ));
+    assert!(matches!(
+        ask("node:c", "shop/db", tcp, Some("1")),
+        TraceError::NoNode(_)
+    ));
+    assert!(matches!(
+        ask("shop/cart", "shop/db", tcp, Some("http")),
+        TraceError::Port { .. }
+    ));
+    assert!(matches!(
+        ask("shop/cart", "shop/db", tcp, None),
+        TraceError::NoPort
+    ));
+    assert!(matches!(
+        ask("shop/cart", "fd00::1", tcp, Some("1")),
+        TraceError::NoFamily { .. }
+    ));
+}
