@@ -24,7 +24,9 @@ impl SeedKeys {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"sluice simulator");
-        Self { prk: salt.extract(&seed.to_be_bytes()) }
+        Self {
+            prk: salt.extract(&seed.to_be_bytes()),
+        }
     }
 
     /// `len` bytes (at most 8160, RFC 5869 section 2.3) that belong to a purpose: the
@@ -51,7 +53,11 @@ impl SeedKeys {
     pub fn hash_key(&self, node: &str) -> [u64; 2] {
         let bytes = self.bytes(&[b"hash", node.as_bytes()], 16);
         let word = |at: usize| {
-            bytes.iter().skip(at).take(8).fold(0u64, |word, b| word << 8 | u64::from(*b))
+            bytes
+                .iter()
+                .skip(at)
+                .take(8)
+                .fold(0u64, |word, b| word << 8 | u64::from(*b))
         };
         [word(0), word(8)]
     }
@@ -67,18 +73,18 @@ impl SeedKeys {
         to: &str,
         epoch: u32,
     ) -> Result<EspKey, KeyError> {
-        let purpose: [&[u8]; 4] =
-            [b"esp", from.as_bytes(), to.as_bytes(), &epoch.to_be_bytes()];
+        let purpose: [&[u8]; 4] = [b"esp", from.as_bytes(), to.as_bytes(), &epoch.to_be_bytes()];
         EspKey::from_keymat(algorithm, &self.bytes(&purpose, algorithm.keymat_len()))
     }
 
     /// The SPI that `to` expects it under.
     #[must_use]
     pub fn spi(&self, from: &str, to: &str, epoch: u32) -> Spi {
-        let purpose: [&[u8]; 4] =
-            [b"spi", from.as_bytes(), to.as_bytes(), &epoch.to_be_bytes()];
-        let word =
-            self.bytes(&purpose, 4).iter().fold(0u32, |word, b| word << 8 | u32::from(*b));
+        let purpose: [&[u8]; 4] = [b"spi", from.as_bytes(), to.as_bytes(), &epoch.to_be_bytes()];
+        let word = self
+            .bytes(&purpose, 4)
+            .iter()
+            .fold(0u32, |word, b| word << 8 | u32::from(*b));
         // 1 to 255 are reserved (RFC 4303 section 2.1).
         Spi(word | 0x8000_0000)
     }
@@ -98,9 +104,11 @@ mod tests {
         let base = keymat(1, "a", "b", 0);
         assert_eq!(base.len(), 36);
         assert_eq!(base, keymat(1, "a", "b", 0));
-        for other in
-            [keymat(2, "a", "b", 0), keymat(1, "b", "a", 0), keymat(1, "a", "b", 1)]
-        {
+        for other in [
+            keymat(2, "a", "b", 0),
+            keymat(1, "b", "a", 0),
+            keymat(1, "a", "b", 1),
+        ] {
             assert_ne!(base, other);
         }
     }

@@ -2,9 +2,7 @@
 
 use prost::Message;
 use sluice_host_agent::cluster::Cluster;
-use sluice_host_agent::compile::{
-    CompileError, HostSetup, NodeSetup, UplinkSetup, compile,
-};
+use sluice_host_agent::compile::{CompileError, HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::reconcile::Reconciler;
 use sluice_host_agent::vf::{VfError, VfSlot, VfTable};
@@ -124,7 +122,10 @@ impl Agent {
         for pod in here() {
             self.vfs
                 .assign(&pod.uid, &pod.pod, &pod.ips, &self.setup.vfs)
-                .map_err(|error| AgentError::Vf { node: node.clone(), error })?;
+                .map_err(|error| AgentError::Vf {
+                    node: node.clone(),
+                    error,
+                })?;
         }
         let state = compile(cluster, &self.setup, &self.vfs, &mut self.identities)
             .map_err(|error| AgentError::Compile { node, error })?;
@@ -135,15 +136,22 @@ impl Agent {
     /// What the dataplane must be told next, after the contract's wire format and back:
     /// what arrives is what was encoded, or nothing is.
     pub(crate) fn next_transaction(&mut self) -> Result<Option<Transaction>, AgentError> {
-        let Some(tx) = self.reconciler.next_transaction() else { return Ok(None) };
-        let wire = |error: String| AgentError::Wire { node: self.setup.node.clone(), error };
+        let Some(tx) = self.reconciler.next_transaction() else {
+            return Ok(None);
+        };
+        let wire = |error: String| AgentError::Wire {
+            node: self.setup.node.clone(),
+            error,
+        };
         let mut assembler = Assembler::new(Limits::MAX);
         let mut arrived = None;
         for message in to_requests(tx) {
             let bytes = message.encode_to_vec();
             let message = ProgramRequest::decode(bytes.as_slice());
             let message = message.map_err(|e| wire(e.to_string()))?;
-            arrived = assembler.on_message(message).map_err(|e| wire(e.to_string()))?;
+            arrived = assembler
+                .on_message(message)
+                .map_err(|e| wire(e.to_string()))?;
         }
         match arrived {
             Some(tx) => Ok(Some(tx)),

@@ -84,7 +84,9 @@ impl Keying {
         at: usize,
         event: &Event,
     ) -> Result<(), KeyingError> {
-        let Some(me) = nodes.get(at).map(|n| n.name.clone()) else { return Ok(()) };
+        let Some(me) = nodes.get(at).map(|n| n.name.clone()) else {
+            return Ok(());
+        };
         match event {
             Event::PeerAdded(peer) => self.renew(nodes, &(peer.clone(), me)),
             Event::InboundInstalled(peer, spi) => {
@@ -124,7 +126,9 @@ impl Keying {
         let epoch = self.epochs.get(way).map_or(0, |epoch| epoch + 1);
         let config = self.config(way, epoch)?;
         let (from, to) = way;
-        let Some(receiver) = find(nodes, to) else { return Ok(()) };
+        let Some(receiver) = find(nodes, to) else {
+            return Ok(());
+        };
         let sent = receiver.control.install_inbound(from, config);
         sent.map_err(|error| failed(way, error))?;
         self.epochs.insert(way.clone(), epoch);
@@ -138,7 +142,9 @@ impl Keying {
         for (way, epoch) in core::mem::take(&mut self.ready) {
             let (from, to) = &way;
             let config = self.config(&way, epoch)?;
-            let Some(sender) = find(nodes, from) else { continue };
+            let Some(sender) = find(nodes, from) else {
+                continue;
+            };
             match sender.control.install_outbound(to, config) {
                 Ok(()) => {
                     switched = true;
@@ -154,8 +160,13 @@ impl Keying {
     /// Retires what was replaced; call when nothing is under way any more.
     pub(crate) fn retire_replaced(&mut self, nodes: &mut [SimNode]) -> Result<(), KeyingError> {
         for (way, spi) in core::mem::take(&mut self.replaced) {
-            let Some(receiver) = find(nodes, &way.1) else { continue };
-            receiver.control.retire_inbound(spi).map_err(|error| failed(&way, error))?;
+            let Some(receiver) = find(nodes, &way.1) else {
+                continue;
+            };
+            receiver
+                .control
+                .retire_inbound(spi)
+                .map_err(|error| failed(&way, error))?;
         }
         Ok(())
     }
@@ -178,12 +189,7 @@ impl Keying {
     }
 
     /// Writes an SA down for Wireshark.
-    fn expose(
-        &mut self,
-        nodes: &mut [SimNode],
-        way: &Way,
-        epoch: u32,
-    ) -> Result<(), KeyingError> {
+    fn expose(&mut self, nodes: &mut [SimNode], way: &Way, epoch: u32) -> Result<(), KeyingError> {
         let config = self.config(way, epoch)?;
         let (from, to) = way;
         let outer = find(nodes, from).and_then(|n| n.control.outer_addresses(to));
@@ -206,5 +212,9 @@ fn find<'a>(nodes: &'a mut [SimNode], name: &NodeName) -> Option<&'a mut SimNode
 }
 
 fn failed((from, to): &Way, error: SaError) -> KeyingError {
-    KeyingError::Sa { from: from.clone(), to: to.clone(), error }
+    KeyingError::Sa {
+        from: from.clone(),
+        to: to.clone(),
+        error,
+    }
 }

@@ -123,8 +123,14 @@ impl World {
         let mut nodes = Vec::new();
         for ((index, number), name) in (0..).zip(0u8..).zip(cluster.nodes.keys()) {
             let number = NodeNumber(number);
-            let pods = cluster.pods.values().filter(|p| p.node.as_ref() == Some(name)).count();
-            let vfs = u16::try_from(pods).unwrap_or(u16::MAX).saturating_add(SPARE_VFS);
+            let pods = cluster
+                .pods
+                .values()
+                .filter(|p| p.node.as_ref() == Some(name))
+                .count();
+            let vfs = u16::try_from(pods)
+                .unwrap_or(u16::MAX)
+                .saturating_add(SPARE_VFS);
             let tunnel_ips = cluster.nodes.get(name).map(|n| n.tunnel_ips.clone());
             let agent = Agent::new(name, number, vfs, &tunnel_ips.unwrap_or_default());
             let node = SimNode::new(name, index, number, agent, vfs, &keys, &pool)?;
@@ -157,7 +163,12 @@ impl World {
         self.keep_places(&mut cluster);
         plan::place(&mut cluster, self.config.underlay)?;
         let (before, after) = (self.nodes.len(), cluster.nodes.len());
-        if self.nodes.iter().any(|n| !cluster.nodes.contains_key(&n.name)) || before != after {
+        if self
+            .nodes
+            .iter()
+            .any(|n| !cluster.nodes.contains_key(&n.name))
+            || before != after
+        {
             return Err(WorldError::NodesChanged { before, after });
         }
         self.converge(cluster)
@@ -312,7 +323,10 @@ impl World {
             let by_pod: BTreeMap<_, _> = state.endpoints.values().map(|e| (&e.pod, e)).collect();
             for (pod, endpoint) in by_pod {
                 let policies = self.cluster.pods.get(pod).map(|p| {
-                    self.cluster.policies_of(p).map(|(name, _)| name.to_string()).collect()
+                    self.cluster
+                        .policies_of(p)
+                        .map(|(name, _)| name.to_string())
+                        .collect()
                 });
                 let identity = state.identities.get(&endpoint.identity);
                 bindings.push(Binding {

@@ -56,7 +56,12 @@ impl Net {
     /// Sends a frame over a link of its own.
     pub(crate) fn send(&mut self, at: At, frame: Vec<u8>) {
         self.order += 1;
-        let arrival = Arrival { time: self.now + LINK_NS, order: self.order, at, frame };
+        let arrival = Arrival {
+            time: self.now + LINK_NS,
+            order: self.order,
+            at,
+            frame,
+        };
         self.queue.push(Reverse(arrival));
     }
 
@@ -65,12 +70,17 @@ impl Net {
         if let Some(src) = ethernet::src(&frame) {
             self.stations.insert(src, from);
         }
-        let known = ethernet::dst(&frame).and_then(|dst| self.stations.get(&dst)).copied();
+        let known = ethernet::dst(&frame)
+            .and_then(|dst| self.stations.get(&dst))
+            .copied();
         let to: Vec<At> = match known {
             Some(at) => vec![at],
             None => self.switch.clone(),
         };
-        self.wire.push(Captured { at: self.now, bytes: frame.clone() });
+        self.wire.push(Captured {
+            at: self.now,
+            bytes: frame.clone(),
+        });
         for at in to.into_iter().filter(|at| *at != from) {
             self.send(at, frame.clone());
         }
@@ -79,7 +89,9 @@ impl Net {
     /// All frames that arrive next, at one moment not after `until`.
     pub(crate) fn next(&mut self, until: Tick) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
-        let Some(Reverse(first)) = self.queue.peek() else { return arrivals };
+        let Some(Reverse(first)) = self.queue.peek() else {
+            return arrivals;
+        };
         let time = first.time;
         if time > until {
             return arrivals;

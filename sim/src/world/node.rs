@@ -67,9 +67,20 @@ impl SimNode {
         let ports = FIRST_VF + vfs;
         let mem_ports = (0..ports).map(|_| MemPort::new(pool, TX_MAX)).collect();
         let hash_key = keys.hash_key(&name.0);
-        let config = WorkerConfig { flows: FLOWS_MAX, hash_key, timeouts: Timeouts::default() };
+        let config = WorkerConfig {
+            flows: FLOWS_MAX,
+            hash_key,
+            timeouts: Timeouts::default(),
+        };
         let (worker, handle) = Worker::new(mem_ports, &config)?;
-        let control = Control::new(ControlConfig { ports: names, hash_key, instance: 1 }, handle);
+        let control = Control::new(
+            ControlConfig {
+                ports: names,
+                hash_key,
+                instance: 1,
+            },
+            handle,
+        );
         let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), pool);
         Ok(Self {
             name: name.clone(),
@@ -94,10 +105,16 @@ impl SimNode {
                 Ok(()) => {}
                 Err(ProgramError::Refused(refusal)) => {
                     self.agent.on_refused(&refusal);
-                    return Err(NodeError::Refused { node: self.name.clone(), refusal });
+                    return Err(NodeError::Refused {
+                        node: self.name.clone(),
+                        refusal,
+                    });
                 }
                 Err(error) => {
-                    return Err(NodeError::Program { node: self.name.clone(), error });
+                    return Err(NodeError::Program {
+                        node: self.name.clone(),
+                        error,
+                    });
                 }
             }
             self.worker.poll(now);
@@ -127,24 +144,36 @@ impl SimNode {
             .values()
             .filter_map(|e| Some((e.pod.clone(), self.port_index(&e.port)?)))
             .collect();
-        self.behind.retain(|port, _| *port == HOST || wanted.values().any(|p| p == port));
+        self.behind
+            .retain(|port, _| *port == HOST || wanted.values().any(|p| p == port));
         for (pod, port) in &wanted {
-            let ips = cluster.pods.get(pod).map(|p| p.ips.clone()).unwrap_or_default();
+            let ips = cluster
+                .pods
+                .get(pod)
+                .map(|p| p.ips.clone())
+                .unwrap_or_default();
             let mac = plan::mac(MacOf::Vf(self.number, port - FIRST_VF));
             let fresh = self.attached.get(pod) != Some(port);
             if fresh || self.behind.get(port).is_none_or(|s| s.ips != ips) {
-                self.behind.insert(*port, Station::new(mac, ips, &self.pool));
+                self.behind
+                    .insert(*port, Station::new(mac, ips, &self.pool));
             }
         }
         self.attached = wanted;
-        let ips = cluster.nodes.get(&self.name).map(|n| n.ips.clone()).unwrap_or_default();
+        let ips = cluster
+            .nodes
+            .get(&self.name)
+            .map(|n| n.ips.clone())
+            .unwrap_or_default();
         if let Some(host) = self.behind.get_mut(&HOST) {
             host.ips = ips;
         }
     }
 
     fn port_index(&self, name: &PortName) -> Option<u16> {
-        (0..self.ports - FIRST_VF).find(|i| vf_name(*i) == *name).map(|i| FIRST_VF + i)
+        (0..self.ports - FIRST_VF)
+            .find(|i| vf_name(*i) == *name)
+            .map(|i| FIRST_VF + i)
     }
 
     /// The port that this node itself is behind.
@@ -158,7 +187,9 @@ impl SimNode {
 
     /// Puts a frame where the dataplane will receive it.
     pub(crate) fn deliver(&mut self, port: u16, bytes: &[u8]) {
-        let Some(frame) = self.pool.frame(bytes) else { return };
+        let Some(frame) = self.pool.frame(bytes) else {
+            return;
+        };
         if let Some(port) = self.worker.ports_mut().get_mut(usize::from(port)) {
             port.deliver(frame);
         }

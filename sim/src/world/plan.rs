@@ -68,7 +68,11 @@ pub(crate) fn interface(addr: IpAddr) -> Interface {
         IpAddr::V4(_) => (UNDERLAY_V4_LEN, Family::Ipv4),
         IpAddr::V6(_) => (UNDERLAY_V6_LEN, Family::Ipv6),
     };
-    Interface { addr, prefix_len, gateway: Some(gateway(family)) }
+    Interface {
+        addr,
+        prefix_len,
+        gateway: Some(gateway(family)),
+    }
 }
 
 /// What a station is.
@@ -132,7 +136,9 @@ pub(crate) fn place(cluster: &mut Cluster, underlay: Family) -> Result<(), PlanE
         }
     }
     if cluster.nodes.len() > NODES_MAX {
-        return Err(PlanError::Nodes { count: cluster.nodes.len() });
+        return Err(PlanError::Nodes {
+            count: cluster.nodes.len(),
+        });
     }
     let names: Vec<_> = cluster.nodes.keys().cloned().collect();
     schedule(cluster, &names)?;
@@ -146,11 +152,18 @@ fn schedule(cluster: &mut Cluster, names: &[NodeName]) -> Result<(), PlanError> 
     for pod in cluster.pods.values().filter(|p| !p.completed) {
         let Some(node) = &pod.node else { continue };
         let Some(count) = load.get_mut(node) else {
-            return Err(PlanError::NoSuchNode { pod: pod.pod.to_string(), node: node.clone() });
+            return Err(PlanError::NoSuchNode {
+                pod: pod.pod.to_string(),
+                node: node.clone(),
+            });
         };
         *count += 1;
     }
-    for pod in cluster.pods.values_mut().filter(|p| !p.completed && p.node.is_none()) {
+    for pod in cluster
+        .pods
+        .values_mut()
+        .filter(|p| !p.completed && p.node.is_none())
+    {
         let Some((node, count)) = load.iter_mut().min_by_key(|(name, count)| (**count, *name))
         else {
             continue;
@@ -158,7 +171,10 @@ fn schedule(cluster: &mut Cluster, names: &[NodeName]) -> Result<(), PlanError> 
         *count += 1;
         pod.node = Some(node.clone());
     }
-    match load.into_iter().find(|(_, count)| *count > PODS_PER_NODE_MAX) {
+    match load
+        .into_iter()
+        .find(|(_, count)| *count > PODS_PER_NODE_MAX)
+    {
         Some((node, count)) => Err(PlanError::Pods { node, count }),
         None => Ok(()),
     }
@@ -170,7 +186,16 @@ fn candidates(network: u16) -> impl Iterator<Item = [IpAddr; 2]> {
     (1..=u8::MAX).map(move |n| {
         [
             IpAddr::V4(Ipv4Addr::new(10, 244u8.wrapping_add(high), low, n)),
-            IpAddr::V6(Ipv6Addr::new(0xfd10, 0x244, 0, network, 0, 0, 0, u16::from(n))),
+            IpAddr::V6(Ipv6Addr::new(
+                0xfd10,
+                0x244,
+                0,
+                network,
+                0,
+                0,
+                0,
+                u16::from(n),
+            )),
         ]
     })
 }
@@ -191,7 +216,9 @@ fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
         pair
     };
     for (number, name) in (0u8..).zip(names) {
-        let Some(node) = cluster.nodes.get_mut(name) else { continue };
+        let Some(node) = cluster.nodes.get_mut(name) else {
+            continue;
+        };
         if node.ips.is_empty() {
             // Networks 0 and 256 and up are the nodes' own; pods have 1 to NODES_MAX.
             node.ips = free(0);
@@ -203,7 +230,9 @@ fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
     let numbers: BTreeMap<_, _> = names.iter().zip(1u16..).collect();
     let nodes = &cluster.nodes;
     for pod in cluster.pods.values_mut() {
-        let Some(node) = pod.node.as_ref() else { continue };
+        let Some(node) = pod.node.as_ref() else {
+            continue;
+        };
         if pod.host_network {
             pod.ips = nodes.get(node).map(|n| n.ips.clone()).unwrap_or_default();
         } else if pod.ips.is_empty() && !pod.completed {
@@ -231,7 +260,11 @@ mod tests {
         let mut cluster = cluster(21);
         place(&mut cluster, Family::Ipv4).unwrap();
         let on = |name: &str| {
-            cluster.pods.values().filter(|p| p.node == Some(name.into())).count()
+            cluster
+                .pods
+                .values()
+                .filter(|p| p.node == Some(name.into()))
+                .count()
         };
         assert_eq!((on("node-a"), on("node-b")), (11, 10));
         let ips: BTreeSet<_> = cluster.pods.values().flat_map(|p| &p.ips).collect();

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
+use sluice_dataplane_control::VerdictLine;
 use sluice_dataplane_core::flow::key::Tuple;
 use sluice_dataplane_core::meta::tcp_flag;
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
-use sluice_dataplane_control::VerdictLine;
 use sluice_host_agent::evaluate::{self, Judgement, Query, evaluate};
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Verdict};
 
@@ -74,7 +74,11 @@ impl World {
         let verdicts = self.drain_verdicts();
         let (at, rule) = decision(&verdicts, &tuple_of(&spec));
         Ok(Observation {
-            verdict: if answered { Verdict::Allow } else { Verdict::Deny },
+            verdict: if answered {
+                Verdict::Allow
+            } else {
+                Verdict::Deny
+            },
             at: at.filter(|_| !answered),
             rule,
             encrypted: self.was_encrypted(wire_before, &question),
@@ -94,9 +98,10 @@ impl World {
             return Ok(Judgement::of(None, None));
         }
         let party = |party: &Party| match party {
-            Party::Pod { namespace, name } => {
-                evaluate::Party::Pod { ns: namespace.clone(), name: name.clone() }
-            }
+            Party::Pod { namespace, name } => evaluate::Party::Pod {
+                ns: namespace.clone(),
+                name: name.clone(),
+            },
             Party::Node(name) => evaluate::Party::Node(NodeName(name.clone())),
             Party::Outside(ip) => evaluate::Party::Outside(*ip),
         };
@@ -117,12 +122,20 @@ impl World {
         if outside(&probe.from) && outside(&probe.to) {
             return Err(ProbeError::BothOutside);
         }
-        let first = from.first().or(to.first()).copied().map_or(Family::Ipv4, Family::of);
+        let first = from
+            .first()
+            .or(to.first())
+            .copied()
+            .map_or(Family::Ipv4, Family::of);
         let family = probe.family.unwrap_or(first);
         let pick = |ips: &[IpAddr], party: &Party| {
-            ips.iter().copied().find(|ip| Family::of(*ip) == family).ok_or_else(|| {
-                ProbeError::NoAddress { party: party.to_string(), family }
-            })
+            ips.iter()
+                .copied()
+                .find(|ip| Family::of(*ip) == family)
+                .ok_or_else(|| ProbeError::NoAddress {
+                    party: party.to_string(),
+                    family,
+                })
         };
         Ok(Question {
             src: pick(&from, &probe.from)?,
@@ -136,7 +149,10 @@ impl World {
     fn addresses(&self, party: &Party) -> Result<Vec<IpAddr>, ProbeError> {
         match party {
             Party::Pod { namespace, name } => {
-                let pod = PodRef { namespace: namespace.clone(), name: name.clone() };
+                let pod = PodRef {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                };
                 let found = self.cluster.pods.get(&pod).map(|p| p.ips.clone());
                 found.ok_or_else(|| ProbeError::NoPod {
                     namespace: namespace.clone(),
@@ -160,7 +176,10 @@ impl World {
         };
         let pod = match &probe.to {
             Party::Pod { namespace, name } => {
-                let pod = PodRef { namespace: namespace.clone(), name: name.clone() };
+                let pod = PodRef {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                };
                 self.cluster.pods.get(&pod)
             }
             _ => None,
@@ -175,7 +194,9 @@ impl World {
 
     /// Asks once and lets everything come to rest: whether the answer came.
     fn ask(&mut self, probe: &Probe, question: &Question, spec: &FrameSpec) -> bool {
-        let Some(at) = self.place(&probe.from) else { return false };
+        let Some(at) = self.place(&probe.from) else {
+            return false;
+        };
         let next_hop = self.next_hop(at, question);
         let spec = spec.clone();
         match at {
@@ -212,7 +233,10 @@ impl World {
             Party::Outside(_) => Some(At::Outside),
             Party::Node(name) => self.host(&NodeName(name.clone())),
             Party::Pod { namespace, name } => {
-                let pod = PodRef { namespace: namespace.clone(), name: name.clone() };
+                let pod = PodRef {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                };
                 let node = self.cluster.pods.get(&pod)?.node.clone()?;
                 let index = self.nodes.iter().position(|n| n.name == node)?;
                 match self.nodes.get(index)?.attached.get(&pod) {
@@ -231,9 +255,8 @@ impl World {
     /// Who a station asks for on its way: a pod its router, a node whoever is in the
     /// cluster directly and the gateway for the rest, the outside everyone directly.
     fn next_hop(&self, at: At, question: &Question) -> IpAddr {
-        let host = |index: usize, port| {
-            self.nodes.get(index).is_some_and(|n| n.host_port() == port)
-        };
+        let host =
+            |index: usize, port| self.nodes.get(index).is_some_and(|n| n.host_port() == port);
         let inside = self
             .cluster
             .nodes
@@ -244,7 +267,11 @@ impl World {
         match at {
             At::Outside => question.dst,
             At::Behind(node, port) | At::Dataplane(node, port) if host(node, port) => {
-                if inside { question.dst } else { plan::gateway(question.family) }
+                if inside {
+                    question.dst
+                } else {
+                    plan::gateway(question.family)
+                }
             }
             _ => plan::pod_gateway(question.family),
         }
@@ -274,12 +301,25 @@ fn packet(probe: &Probe, question: &Question, source_port: u16) -> FrameSpec {
     let dst_port = question.port.unwrap_or(0);
     let src_port = source_port;
     let body = match question.protocol {
-        Protocol::Tcp => {
-            Body::Tcp { src_port, dst_port, flags: tcp_flag::SYN, seq: 1, ack: 0, mss: Some(1460) }
-        }
+        Protocol::Tcp => Body::Tcp {
+            src_port,
+            dst_port,
+            flags: tcp_flag::SYN,
+            seq: 1,
+            ack: 0,
+            mss: Some(1460),
+        },
         Protocol::Udp => Body::Udp { src_port, dst_port },
-        Protocol::Sctp => Body::Sctp { src_port, dst_port, chunk: INIT },
-        Protocol::Icmp => Body::IcmpEcho { id: source_port, seq: 1, reply: false },
+        Protocol::Sctp => Body::Sctp {
+            src_port,
+            dst_port,
+            chunk: INIT,
+        },
+        Protocol::Icmp => Body::IcmpEcho {
+            id: source_port,
+            seq: 1,
+            reply: false,
+        },
     };
     let mut spec = FrameSpec::new(question.src, question.dst, body);
     let protected = match (&probe.from, &probe.to) {
@@ -292,9 +332,13 @@ fn packet(probe: &Probe, question: &Question, source_port: u16) -> FrameSpec {
 
 fn tuple_of(spec: &FrameSpec) -> Tuple {
     let (src_port, dst_port) = match spec.body {
-        Body::Tcp { src_port, dst_port, .. }
+        Body::Tcp {
+            src_port, dst_port, ..
+        }
         | Body::Udp { src_port, dst_port }
-        | Body::Sctp { src_port, dst_port, .. } => (src_port, dst_port),
+        | Body::Sctp {
+            src_port, dst_port, ..
+        } => (src_port, dst_port),
         Body::IcmpEcho { id, .. } => (id, id),
         Body::Other { .. } => (0, 0),
     };
@@ -309,23 +353,22 @@ fn tuple_of(spec: &FrameSpec) -> Tuple {
 
 /// Who decided, by the records of the dataplanes on the way: the side and rule that
 /// denied, else the destination's rule, else the source's.
-fn decision(
-    verdicts: &[VerdictLine],
-    tuple: &Tuple,
-) -> (Option<Direction>, Option<String>) {
+fn decision(verdicts: &[VerdictLine], tuple: &Tuple) -> (Option<Direction>, Option<String>) {
     let mine = || verdicts.iter().filter(|v| v.tuple == *tuple);
     if let Some(denial) = mine().find(|v| v.denied.is_some()) {
         return match denial.denied {
             Some(DropReason::PolicyEgress) => (Some(Direction::Egress), denial.egress.clone()),
-            Some(DropReason::PolicyIngress) => {
-                (Some(Direction::Ingress), denial.ingress.clone())
-            }
-            Some(DropReason::ServiceVip) => {
-                (Some(Direction::Egress), Some(evaluate::SERVICE_VIP.to_owned()))
-            }
+            Some(DropReason::PolicyIngress) => (Some(Direction::Ingress), denial.ingress.clone()),
+            Some(DropReason::ServiceVip) => (
+                Some(Direction::Egress),
+                Some(evaluate::SERVICE_VIP.to_owned()),
+            ),
             _ => (None, None),
         };
     }
     let ingress = mine().find_map(|v| v.ingress.clone());
-    (None, ingress.or_else(|| mine().find_map(|v| v.egress.clone())))
+    (
+        None,
+        ingress.or_else(|| mine().find_map(|v| v.egress.clone())),
+    )
 }

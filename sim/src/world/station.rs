@@ -61,7 +61,10 @@ impl Station {
 
     /// Begins a question: what it sends now. The packet goes by `next_hop`.
     pub(crate) fn ask(&mut self, spec: FrameSpec, next_hop: IpAddr) -> Vec<Vec<u8>> {
-        self.asked = Some(Asked { spec: spec.clone(), answered: false });
+        self.asked = Some(Asked {
+            spec: spec.clone(),
+            answered: false,
+        });
         let mut first = spec;
         if matches!(first.body, Body::Tcp { .. }) {
             // The payload follows when the connection stands.
@@ -100,7 +103,9 @@ impl Station {
 
     /// Takes a frame in: what it sends in answer.
     pub(crate) fn receive(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
-        let Ok(meta) = wire::parse(frame) else { return Vec::new() };
+        let Ok(meta) = wire::parse(frame) else {
+            return Vec::new();
+        };
         match (meta.kind, meta.nd) {
             (FrameKind::Arp, _) => self.receive_arp(frame, &meta),
             (FrameKind::Ip, NdKind::NeighborSolicit | NdKind::NeighborAdvert) => {
@@ -114,7 +119,9 @@ impl Station {
     }
 
     fn receive_arp(&mut self, frame: &[u8], meta: &Meta) -> Vec<Vec<u8>> {
-        let Some(message) = arp::Arp::read(frame, meta) else { return Vec::new() };
+        let Some(message) = arp::Arp::read(frame, meta) else {
+            return Vec::new();
+        };
         if message.op == arp::OP_REPLY {
             return self.learn(message.sender_ip, message.sender_mac);
         }
@@ -127,7 +134,9 @@ impl Station {
     }
 
     fn receive_nd(&mut self, frame: &[u8], meta: &Meta) -> Vec<Vec<u8>> {
-        let Ok(message) = nd::Nd::read(frame, meta) else { return Vec::new() };
+        let Ok(message) = nd::Nd::read(frame, meta) else {
+            return Vec::new();
+        };
         if message.kind == NdKind::NeighborAdvert {
             let mac = message.link_layer.unwrap_or(meta.eth_src);
             return self.learn(message.target, mac);
@@ -135,7 +144,9 @@ impl Station {
         if !self.ips.contains(&message.target.into()) {
             return Vec::new();
         }
-        let Some(mut answer) = self.pool.frame(frame) else { return Vec::new() };
+        let Some(mut answer) = self.pool.frame(frame) else {
+            return Vec::new();
+        };
         if nd::advertise_in_place(&mut answer, meta, &message, self.mac, false) {
             return vec![answer.bytes().to_vec()];
         }
@@ -145,11 +156,15 @@ impl Station {
     fn learn(&mut self, addr: Addr, mac: Mac) -> Vec<Vec<u8>> {
         let ip = IpAddr::from(addr);
         self.neighbors.insert(ip, mac);
-        let (ready, waiting) =
-            core::mem::take(&mut self.waiting).into_iter().partition(|(hop, _)| *hop == ip);
+        let (ready, waiting) = core::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(hop, _)| *hop == ip);
         self.waiting = waiting;
         let ready: Vec<(IpAddr, FrameSpec)> = ready;
-        ready.into_iter().flat_map(|(hop, spec)| self.send(spec, hop)).collect()
+        ready
+            .into_iter()
+            .flat_map(|(hop, spec)| self.send(spec, hop))
+            .collect()
     }
 
     fn receive_ip(&mut self, frame: &[u8], meta: &Meta) -> Vec<Vec<u8>> {
@@ -177,11 +192,25 @@ impl Station {
                 if chunk != Some(&INIT) {
                     return Vec::new();
                 }
-                vec![reply(Body::Sctp { src_port, dst_port, chunk: INIT_ACK }, payload)]
+                vec![reply(
+                    Body::Sctp {
+                        src_port,
+                        dst_port,
+                        chunk: INIT_ACK,
+                    },
+                    payload,
+                )]
             }
             proto::ICMP | proto::ICMPV6 if ECHO_REQUEST.contains(&meta.icmp_type) => {
                 let seq = echo_seq(frame, meta);
-                vec![reply(Body::IcmpEcho { id: meta.src_port, seq, reply: true }, payload)]
+                vec![reply(
+                    Body::IcmpEcho {
+                        id: meta.src_port,
+                        seq,
+                        reply: true,
+                    },
+                    payload,
+                )]
             }
             _ => Vec::new(),
         }
@@ -197,7 +226,14 @@ impl Station {
     ) -> Vec<Vec<u8>> {
         let (src_port, dst_port) = (meta.dst_port, meta.src_port);
         let (seq, ack) = tcp_numbers(frame, meta);
-        let body = |flags, seq, ack| Body::Tcp { src_port, dst_port, flags, seq, ack, mss: None };
+        let body = |flags, seq, ack| Body::Tcp {
+            src_port,
+            dst_port,
+            flags,
+            seq,
+            ack,
+            mss: None,
+        };
         const SYN_ACK: u8 = tcp_flag::SYN | tcp_flag::ACK;
         match meta.tcp_flags & (SYN_ACK | tcp_flag::RST | tcp_flag::FIN) {
             tcp_flag::SYN => vec![reply(body(SYN_ACK, 1000, seq.wrapping_add(1)), &[])],
@@ -205,11 +241,17 @@ impl Station {
                 let Some(asked) = self.asked.as_ref().filter(|a| answers(&a.spec, meta)) else {
                     return Vec::new();
                 };
-                vec![reply(body(tcp_flag::ACK, ack, seq.wrapping_add(1)), &asked.spec.payload)]
+                vec![reply(
+                    body(tcp_flag::ACK, ack, seq.wrapping_add(1)),
+                    &asked.spec.payload,
+                )]
             }
             tcp_flag::ACK if !payload.is_empty() => {
                 let len = u32::try_from(payload.len()).unwrap_or(0);
-                vec![reply(body(tcp_flag::ACK, ack, seq.wrapping_add(len)), payload)]
+                vec![reply(
+                    body(tcp_flag::ACK, ack, seq.wrapping_add(len)),
+                    payload,
+                )]
             }
             _ => Vec::new(),
         }
@@ -219,13 +261,18 @@ impl Station {
     /// two stations would talk for ever. TCP goes on by its flags.
     fn is_answer(&self, meta: &Meta) -> bool {
         meta.protocol != proto::TCP
-            && self.asked.as_ref().is_some_and(|asked| answers(&asked.spec, meta))
+            && self
+                .asked
+                .as_ref()
+                .is_some_and(|asked| answers(&asked.spec, meta))
     }
 
     /// Whether the packet is the answer to this station's question; TCP's SYN-ACK is not
     /// yet, the payload that comes back is.
     fn note_answer(&mut self, meta: &Meta, payload: &[u8]) -> bool {
-        let Some(asked) = self.asked.as_mut() else { return false };
+        let Some(asked) = self.asked.as_mut() else {
+            return false;
+        };
         if !answers(&asked.spec, meta) || payload != asked.spec.payload {
             return false;
         }
@@ -240,9 +287,13 @@ impl Station {
 /// Whether a packet's tuple is that of the answer to `spec`.
 fn answers(spec: &FrameSpec, meta: &Meta) -> bool {
     let ports = match spec.body {
-        Body::Tcp { src_port, dst_port, .. }
+        Body::Tcp {
+            src_port, dst_port, ..
+        }
         | Body::Udp { src_port, dst_port }
-        | Body::Sctp { src_port, dst_port, .. } => (dst_port, src_port),
+        | Body::Sctp {
+            src_port, dst_port, ..
+        } => (dst_port, src_port),
         Body::IcmpEcho { id, .. } => (id, id),
         Body::Other { .. } => (0, 0),
     };
@@ -250,8 +301,7 @@ fn answers(spec: &FrameSpec, meta: &Meta) -> bool {
         && Addr::from(spec.src) == meta.dst
         && Addr::from(spec.dst) == meta.src
         && (meta.src_port, meta.dst_port) == ports
-        && (!matches!(spec.body, Body::IcmpEcho { .. })
-            || !ECHO_REQUEST.contains(&meta.icmp_type))
+        && (!matches!(spec.body, Body::IcmpEcho { .. }) || !ECHO_REQUEST.contains(&meta.icmp_type))
 }
 
 /// What follows the transport header.

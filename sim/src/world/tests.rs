@@ -27,15 +27,24 @@ fn cluster() -> Cluster {
     let policy = NetworkPolicy {
         pod_selector: app("db"),
         ingress: Some(vec![Rule {
-            peers: vec![Peer::Pods { namespaces: None, pods: Some(app("cart")) }],
+            peers: vec![Peer::Pods {
+                namespaces: None,
+                pods: Some(app("cart")),
+            }],
             ports: vec![PortRule {
                 protocol: Protocol::Tcp,
-                ports: PortSpec::Range { first: 5432, last: 5432 },
+                ports: PortSpec::Range {
+                    first: 5432,
+                    last: 5432,
+                },
             }],
         }]),
         egress: None,
     };
-    let name = NamespacedName { namespace: "shop".to_owned(), name: "db".to_owned() };
+    let name = NamespacedName {
+        namespace: "shop".to_owned(),
+        name: "db".to_owned(),
+    };
     cluster.policies.insert(name, policy);
     cluster
 }
@@ -44,7 +53,10 @@ fn probe(from: &str, to: &str, protocol: Protocol, port: Option<u16>, family: Fa
     let party = |name: &str| match (name.strip_prefix("node:"), name.parse()) {
         (Some(node), _) => Party::Node(node.to_owned()),
         (None, Ok(ip)) => Party::Outside(ip),
-        _ => Party::Pod { namespace: "shop".to_owned(), name: name.to_owned() },
+        _ => Party::Pod {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+        },
     };
     Probe {
         from: party(from),
@@ -90,7 +102,11 @@ fn differences(world: &mut World) -> Vec<String> {
 fn frames_show_what_the_evaluator_says_over_every_kind_of_tunnel() {
     for underlay in [Family::Ipv4, Family::Ipv6] {
         for udp_encap in [false, true] {
-            let config = WorldConfig { underlay, udp_encap, ..WorldConfig::default() };
+            let config = WorldConfig {
+                underlay,
+                udp_encap,
+                ..WorldConfig::default()
+            };
             let mut world = World::boot(cluster(), config).unwrap();
             assert_eq!(differences(&mut world), Vec::<String>::new());
             assert_eq!(world.unaccounted(), 0);
@@ -115,12 +131,18 @@ fn a_policy_that_changes_is_in_force_on_the_next_packet() {
     open.policies.clear();
     world.apply(open).unwrap();
     let seen = ask(&mut world, "web", "db", 5432);
-    assert_eq!((seen.verdict, seen.rule.as_deref()), (Verdict::Allow, Some("no policy")));
+    assert_eq!(
+        (seen.verdict, seen.rule.as_deref()),
+        (Verdict::Allow, Some("no policy"))
+    );
     assert!(seen.encrypted);
 
     world.apply(cluster()).unwrap();
     let seen = ask(&mut world, "web", "db", 5432);
-    assert_eq!((seen.verdict, seen.at), (Verdict::Deny, Some(Direction::Ingress)));
+    assert_eq!(
+        (seen.verdict, seen.at),
+        (Verdict::Deny, Some(Direction::Ingress))
+    );
     assert_eq!(seen.rule.as_deref(), Some("shop/db isolates ingress"));
     assert_eq!(differences(&mut world), Vec::<String>::new());
 }
@@ -137,11 +159,24 @@ fn rekeys_lose_nothing_and_never_use_a_key_twice() {
     let all = keymats.len();
     keymats.sort();
     keymats.dedup();
-    assert_eq!((keymats.len(), all), (22, 22), "two directions, eleven epochs");
+    assert_eq!(
+        (keymats.len(), all),
+        (22, 22),
+        "two directions, eleven epochs"
+    );
     assert_eq!(world.unaccounted(), 0);
-    let esp = ["unknown-spi", "esp-stale", "esp-duplicate", "esp-forged", "no-sa"];
-    let lost: Vec<_> =
-        world.drops().into_iter().filter(|d| esp.contains(&d.reason.as_str())).collect();
+    let esp = [
+        "unknown-spi",
+        "esp-stale",
+        "esp-duplicate",
+        "esp-forged",
+        "no-sa",
+    ];
+    let lost: Vec<_> = world
+        .drops()
+        .into_iter()
+        .filter(|d| esp.contains(&d.reason.as_str()))
+        .collect();
     assert_eq!(lost, Vec::new());
 }
 
@@ -149,7 +184,14 @@ fn rekeys_lose_nothing_and_never_use_a_key_twice() {
 fn a_new_pod_with_an_old_pods_address_and_vf_gets_none_of_its_rights() {
     let mut world = World::boot(cluster(), WorldConfig::default()).unwrap();
     assert_eq!(ask(&mut world, "cart", "db", 5432).verdict, Verdict::Allow);
-    let ips = world.cluster().pods.values().find(|p| p.pod.name == "cart").unwrap().ips.clone();
+    let ips = world
+        .cluster()
+        .pods
+        .values()
+        .find(|p| p.pod.name == "cart")
+        .unwrap()
+        .ips
+        .clone();
     let before = world.bindings();
 
     let mut next = cluster();
@@ -162,9 +204,15 @@ fn a_new_pod_with_an_old_pods_address_and_vf_gets_none_of_its_rights() {
     let vf = |bindings: &[Binding], pod: &str| {
         bindings.iter().find(|b| b.pod == pod).map(|b| b.vf.clone())
     };
-    assert_eq!(vf(&world.bindings(), "shop/thief"), vf(&before, "shop/cart"));
+    assert_eq!(
+        vf(&world.bindings(), "shop/thief"),
+        vf(&before, "shop/cart")
+    );
     let seen = ask(&mut world, "thief", "db", 5432);
-    assert_eq!((seen.verdict, seen.at), (Verdict::Deny, Some(Direction::Ingress)));
+    assert_eq!(
+        (seen.verdict, seen.at),
+        (Verdict::Deny, Some(Direction::Ingress))
+    );
 }
 
 #[test]
@@ -175,14 +223,20 @@ fn a_cluster_that_can_not_be_compiled_changes_nothing() {
         pod.ips = vec!["10.1.2.3".parse().unwrap()];
     }
     let error = world.apply(next).unwrap_err().to_string();
-    assert!(error.contains("10.1.2.3") && error.contains("shop/cart"), "{error}");
+    assert!(
+        error.contains("10.1.2.3") && error.contains("shop/cart"),
+        "{error}"
+    );
     assert_eq!(differences(&mut world), Vec::<String>::new());
 }
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_one_others() {
     let run = |seed| {
-        let config = WorldConfig { seed, ..WorldConfig::default() };
+        let config = WorldConfig {
+            seed,
+            ..WorldConfig::default()
+        };
         let mut world = World::boot(cluster(), config).unwrap();
         ask(&mut world, "cart", "db", 5432);
         world.wire().to_vec()
@@ -194,7 +248,11 @@ fn the_same_seed_gives_the_same_bytes_and_another_one_others() {
 #[test]
 fn a_host_network_pod_is_its_node() {
     let mut next = cluster();
-    let web = next.pods.values_mut().find(|p| p.pod.name == "web").unwrap();
+    let web = next
+        .pods
+        .values_mut()
+        .find(|p| p.pod.name == "web")
+        .unwrap();
     web.host_network = true;
     let mut world = World::boot(next, WorldConfig::default()).unwrap();
     assert_eq!(differences(&mut world), Vec::<String>::new());

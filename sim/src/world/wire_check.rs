@@ -14,8 +14,7 @@ pub const MARKER: &[u8] = b"sluice-payload-marker";
 /// Whether a frame is ESP, in UDP too.
 pub(crate) fn is_esp(frame: &[u8]) -> bool {
     wire::parse(frame).is_ok_and(|meta| {
-        meta.protocol == proto::ESP
-            || meta.protocol == proto::UDP && meta.dst_port == PORT_NAT_T
+        meta.protocol == proto::ESP || meta.protocol == proto::UDP && meta.dst_port == PORT_NAT_T
     })
 }
 
@@ -26,7 +25,10 @@ pub(crate) fn is_between(frame: &[u8], a: Addr, b: Addr) -> bool {
 }
 
 fn occurrences(frame: &[u8]) -> usize {
-    frame.windows(MARKER.len()).filter(|window| *window == MARKER).count()
+    frame
+        .windows(MARKER.len())
+        .filter(|window| *window == MARKER)
+        .count()
 }
 
 /// Counts what is there.
