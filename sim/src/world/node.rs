@@ -107,13 +107,13 @@ impl SimNode {
                     self.agent.on_refused(&refusal);
                     return Err(NodeError::Refused {
                         node: self.name.clone(),
-                        refusal,
+                        refusal: Box::new(refusal),
                     });
                 }
                 Err(error) => {
                     return Err(NodeError::Program {
                         node: self.name.clone(),
-                        error,
+                        error: Box::new(error),
                     });
                 }
             }
@@ -240,7 +240,7 @@ pub enum NodeError {
         /// The node.
         node: NodeName,
         /// What it said.
-        refusal: sluice_offload_api::Refusal,
+        refusal: Box<sluice_offload_api::Refusal>,
     },
     /// The dataplane didn't take it.
     #[error("the dataplane of {node} did not take a transaction: {error}")]
@@ -248,6 +248,6 @@ pub enum NodeError {
         /// The node.
         node: NodeName,
         /// Why.
-        error: ProgramError,
+        error: Box<ProgramError>,
     },
 }

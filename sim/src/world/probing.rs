@@ -322,10 +322,10 @@ fn packet(probe: &Probe, question: &Question, source_port: u16) -> FrameSpec {
         },
     };
     let mut spec = FrameSpec::new(question.src, question.dst, body);
-    let protected = match (&probe.from, &probe.to) {
-        (Party::Outside(_), _) | (_, Party::Outside(_)) | (Party::Node(_), Party::Node(_)) => false,
-        _ => true,
-    };
+    let protected = !matches!(
+        (&probe.from, &probe.to),
+        (Party::Outside(_), _) | (_, Party::Outside(_)) | (Party::Node(_), Party::Node(_))
+    );
     spec.payload = if protected { MARKER } else { PLAIN }.to_vec();
     spec
 }
