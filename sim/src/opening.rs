@@ -8,6 +8,7 @@ use serde::Serialize;
 use sluice_crypto::esp::{InboundSa, OpenError, PORT_NAT_T, UdpEncap, esp_in_udp};
 use sluice_crypto::replay::{ReplayWindow, WindowError};
 use sluice_dataplane_core::meta::proto;
+use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::wire;
 
 use crate::esp_sa::KeyLine;
@@ -22,6 +23,8 @@ pub struct OpenRecord {
     pub opened: Vec<OpenedFrame>,
     /// ESP packets that didn't.
     pub refused: Vec<RefusedFrame>,
+    /// Frames whose headers can't be read, cut ones for example.
+    pub malformed: Vec<RefusedFrame>,
     /// Frames that are no ESP.
     pub other: usize,
 }
@@ -45,7 +48,15 @@ pub struct OpenedFrame {
     pub inner: String,
 }
 
-/// An ESP packet that didn't open.
+impl OpenRecord {
+    /// Whether no frame was bad.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.refused.is_empty() && self.malformed.is_empty()
+    }
+}
+
+/// A frame that didn't open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RefusedFrame {
     /// The frame's number in the capture, from 1.
@@ -84,9 +95,19 @@ pub fn open_all(
     let mut record = OpenRecord::default();
     for (number, frame) in (1..).zip(frames) {
         let mut bytes = frame.to_vec();
-        let Some((src, dst, start, end)) = esp_of(&bytes) else {
-            record.other += 1;
-            continue;
+        let (src, dst, start, end) = match esp_of(&bytes) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                record.other += 1;
+                continue;
+            }
+            Err(reason) => {
+                record.malformed.push(RefusedFrame {
+                    frame: number,
+                    reason: format!("the headers can't be read: {}", reason.name()),
+                });
+                continue;
+            }
         };
         let esp = bytes.get_mut(start..end).unwrap_or_default();
         match open(&mut sas, src, dst, esp) {
@@ -106,21 +127,21 @@ pub fn open_all(
 }
 
 /// The outer addresses and the ESP packet's place, if a frame is one.
-fn esp_of(frame: &[u8]) -> Option<(IpAddr, IpAddr, usize, usize)> {
-    let meta = wire::parse(frame).ok()?;
+fn esp_of(frame: &[u8]) -> Result<Option<(IpAddr, IpAddr, usize, usize)>, DropReason> {
+    let meta = wire::parse(frame)?;
     let (start, end) = (usize::from(meta.l4_off), usize::from(meta.l3_end));
     let start = match meta.protocol {
         proto::ESP => start,
         proto::UDP if meta.dst_port == PORT_NAT_T => {
-            let payload = frame.get(start + UDP_LEN..end)?;
+            let payload = frame.get(start + UDP_LEN..end).unwrap_or_default();
             if esp_in_udp(payload) != UdpEncap::Esp {
-                return None;
+                return Ok(None);
             }
             start + UDP_LEN
         }
-        _ => return None,
+        _ => return Ok(None),
     };
-    Some((meta.src.into(), meta.dst.into(), start, end))
+    Ok(Some((meta.src.into(), meta.dst.into(), start, end)))
 }
 
 fn open(

@@ -68,19 +68,22 @@ pub enum PcapError {
         magic: u32,
     },
     /// Not Ethernet.
-    #[error("link type {link} is not Ethernet, {LINKTYPE_ETHERNET}")]
+    #[error("link type {link} is not Ethernet, {LINKTYPE_ETHERNET}; capture on an Ethernet port")]
     LinkType {
         /// Its number.
         link: u32,
     },
     /// It ends within a header or frame.
-    #[error("the capture ends within frame {frame}")]
+    #[error(
+        "the capture ends within {}; it was cut, capture or copy it again",
+        if *frame == 0 { "its header".to_owned() } else { format!("frame {frame}") }
+    )]
     Truncated {
         /// The frame's number, from 1; 0 is the file's header.
         frame: usize,
     },
     /// A frame is absurdly long.
-    #[error("frame {frame} says it has {len} bytes, more than {SNAP_LEN_MAX}")]
+    #[error("frame {frame} says it has {len} bytes, more than {SNAP_LEN_MAX}: the file is damaged")]
     TooLong {
         /// The frame's number, from 1.
         frame: usize,

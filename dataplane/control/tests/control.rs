@@ -1,5 +1,9 @@
 //! A control side over a worker with ports in memory: what it takes, what it refuses, and
 //! what the worker then does with frames.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed assumption in a test is a failed test"
+)]
 
 use std::net::IpAddr;
 
@@ -134,9 +138,9 @@ fn sa(spi: u32) -> SaConfig {
 #[test]
 fn before_the_first_generation_every_port_is_closed() {
     let mut rig = Rig::new(&PORTS);
-    for port in 0..PORTS.len() {
+    for (port, name) in PORTS.iter().enumerate() {
         rig.send(port, &syn(1, 5432));
-        assert_eq!(rig.dropped(port, "no-endpoint"), 1, "{}", PORTS[port]);
+        assert_eq!(rig.dropped(port, "no-endpoint"), 1, "{name}");
     }
     assert!(rig.control.port_counters().iter().all(|c| c.tx_frames == 0));
 }

@@ -21,7 +21,7 @@ pub(super) enum EspCommand {
 /// Open the ESP packets of a capture and print what is inside, as JSON.
 ///
 /// The keys are lines of Wireshark's esp_sa table, as `run` writes them. Exit 1 if a packet
-/// didn't open.
+/// didn't open or a frame's headers can't be read.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -54,7 +54,7 @@ pub(super) fn run(command: &EspCommand) -> Outcome {
     let frames = pcap::read(&bytes).with_context(|| args.pcap.display().to_string())?;
     let record = opening::open_all(&frames, keys, args.esn).context("replay window")?;
     print(&to_json(&record)?)?;
-    Ok(record.refused.is_empty())
+    Ok(record.is_clean())
 }
 
 fn capture(path: &Path) -> anyhow::Result<Vec<u8>> {
