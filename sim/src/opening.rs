@@ -134,7 +134,7 @@ fn esp_of(frame: &[u8]) -> Result<Option<(IpAddr, IpAddr, usize, usize)>, DropRe
         proto::ESP => start,
         proto::UDP if meta.dst_port == PORT_NAT_T => {
             let payload = frame.get(start + UDP_LEN..end).unwrap_or_default();
-            if esp_in_udp(payload) != UdpEncap::Esp {
+            if matches!(esp_in_udp(payload), UdpEncap::Ike | UdpEncap::Keepalive) {
                 return Ok(None);
             }
             start + UDP_LEN
