@@ -13,7 +13,7 @@ use crate::record::{
     ClusterRecord, ConfigRecord, DropRecord, RunRecord, StepRecord, SteppedOutcome, WireRecord,
 };
 use crate::verify::{self, must_encrypt};
-use crate::world::World;
+use crate::world::{AgentError, NodeError, World, WorldError};
 
 /// A scenario that was played.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub struct Played {
 /// [`InputError`] if a step can't be done.
 pub fn play(scenario: &Scenario, progress: &mut Progress) -> Result<Played, InputError> {
     let mut cluster = scenario.manifests.cluster.clone();
-    let world = World::boot(cluster.clone(), scenario.config.clone())?;
+    let world = World::boot(cluster.clone(), scenario.config.clone())
+        .map_err(|error| unbootable(scenario, error))?;
     let mut player = Player {
         world,
         results: Vec::new(),
@@ -44,6 +45,16 @@ pub fn play(scenario: &Scenario, progress: &mut Progress) -> Result<Played, Inpu
     }
     player.always();
     Ok(player.finish(scenario, steps))
+}
+
+/// A choice of VFs that can't be is a fault of the scenario, all else one of the manifests.
+fn unbootable(scenario: &Scenario, error: WorldError) -> InputError {
+    match (&scenario.vfs_place, &error) {
+        (Some(place), WorldError::Node(NodeError::Agent(AgentError::Vf { .. }))) => {
+            place.fault(error)
+        }
+        _ => error.into(),
+    }
 }
 
 struct Player<'a> {

@@ -26,6 +26,20 @@ impl Family {
     }
 }
 
+impl core::fmt::Display for Family {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        })
+    }
+}
+
+/// As it is written in files.
+fn protocol_name(protocol: Protocol) -> String {
+    format!("{protocol:?}").to_uppercase()
+}
+
 /// Who a probe is from or to. Written `namespace/pod`, `node:NAME` or an IP address.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Party {
@@ -89,7 +103,9 @@ pub struct Observation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
     /// No such pod.
-    #[error("there is no pod {namespace}/{name}")]
+    #[error(
+        "there is no pod {namespace}/{name}; check its namespace and name, or add its manifest"
+    )]
     NoPod {
         /// Namespace.
         namespace: String,
@@ -97,13 +113,13 @@ pub enum ProbeError {
         name: String,
     },
     /// No such node.
-    #[error("there is no node {name}")]
+    #[error("there is no node {name}; check its name, or add its manifest")]
     NoNode {
         /// Name.
         name: String,
     },
     /// An end without an address of the family.
-    #[error("{party} has no {family:?} address")]
+    #[error("{party} has no {family} address; ask over a family that both ends have")]
     NoAddress {
         /// The end as written.
         party: String,
@@ -111,7 +127,7 @@ pub enum ProbeError {
         family: Family,
     },
     /// A port name that the destination doesn't have.
-    #[error("{party} has no {protocol:?} port named `{port}`")]
+    #[error("{party} has no {} port named `{port}`; name one that its manifest has, or write a number", protocol_name(*protocol))]
     NoPort {
         /// The destination.
         party: String,

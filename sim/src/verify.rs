@@ -160,14 +160,7 @@ pub fn ask(world: &mut World, asked: &PlacedProbe) -> Result<ProbeOutcome, Input
 }
 
 fn unsendable(place: &Place, error: &ProbeError) -> InputError {
-    match error {
-        ProbeError::NoAddress { .. } => {
-            let hint =
-                "set the probe's family: by default it is that of the source's first address";
-            place.fault(format!("{error}; {hint}"))
-        }
-        _ => place.fault(error),
-    }
+    place.fault(error)
 }
 
 fn disagreements(

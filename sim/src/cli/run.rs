@@ -42,15 +42,9 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     let report = to_json(&played.record)?;
     let out = args.common.out.clone().unwrap_or_else(|| OUT.into());
     artifacts::write(&out, &played.world, &report).map_err(Failure::Other)?;
-    let file = |(name, what)| format!("{}  {what}", out.join(name).display());
-    let files = [
-        (artifacts::WIRE, "every frame between the nodes"),
-        (
-            artifacts::KEYS,
-            "the keys: shows Wireshark the inside, see docs/wireshark.md",
-        ),
-        (artifacts::REPORT, "this, as JSON"),
-    ];
+    let width = files_written().map(|(name, _)| out.join(name).display().to_string().len());
+    let width = width.into_iter().max().unwrap_or(0);
+    let file = |(name, what)| format!("{:width$}  {what}", out.join(name).display().to_string());
     match args.common.output {
         Format::Json => print(&report)?,
         Format::Table => {
@@ -58,13 +52,25 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
             let text = show_run(
                 &played.record,
                 &scenario.description,
-                &files.map(file),
+                &files_written().map(file),
                 paint,
             );
             print(text.as_bytes())?;
         }
     }
     Ok(played.record.ok)
+}
+
+/// The files of a run and what they are for.
+const fn files_written() -> [(&'static str, &'static str); 3] {
+    [
+        (artifacts::WIRE, "every frame between the nodes"),
+        (
+            artifacts::KEYS,
+            "its keys: with them Wireshark shows the inside, see sim/README.md",
+        ),
+        (artifacts::REPORT, "all of this as JSON"),
+    ]
 }
 
 fn notes(scenario: &Scenario) -> impl Iterator<Item = &String> {

@@ -144,6 +144,12 @@ impl Source {
     /// # Errors
     /// [`InputError::Fault`] where the YAML or its shape is wrong.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, InputError> {
+        let says_nothing = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
+        if self.text().lines().all(says_nothing) {
+            return Err(self
+                .at(Spot { line: 1, column: 1 })
+                .fault("the file is empty"));
+        }
         serde_saphyr::from_str(self.0.inner()).map_err(|error| {
             let spot = error
                 .location()
@@ -188,6 +194,17 @@ impl Place {
     #[must_use]
     pub fn line(&self) -> u64 {
         self.spot.line
+    }
+
+    /// An error about a file that can't be read, told where the file was named.
+    fn naming(&self, error: InputError) -> InputError {
+        match error {
+            InputError::Read { .. } => self.fault(error),
+            InputError::Manifests(LoadError::Io { path, source }) => {
+                self.fault(format!("can't read {}: {source}", path.display()))
+            }
+            _ => error,
+        }
     }
 }
 

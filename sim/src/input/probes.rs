@@ -30,6 +30,10 @@ pub fn load_probes(path: &Path) -> Result<Vec<PlacedProbe>, InputError> {
     let source = Source::read(path)?;
     let file: ProbesFile = source.parse()?;
     let count = file.probes.value.len();
+    if count == 0 {
+        let place = source.at(file.probes.referenced.into());
+        return Err(place.fault("no probes, so nothing would be checked; write at least one"));
+    }
     if count > PROBES_MAX {
         let place = source.at(file.probes.referenced.into());
         return Err(place.fault(format!(

@@ -12,8 +12,10 @@ use sluice_host_agent::cluster::NamespacedName;
 use sluice_offload_api::model::{PodRef, Protocol, Verdict};
 
 use super::probes::{PortEntry, ProbeEntry, check_port};
-use super::{InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes};
-use crate::probe::{Family, ProbePort};
+use super::{
+    InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes, parse_party,
+};
+use crate::probe::{Family, Party, ProbePort};
 use crate::world::WorldConfig;
 
 /// Steps of a scenario, at most.
@@ -30,6 +32,8 @@ pub struct Scenario {
     pub description: String,
     /// What the world is made with.
     pub config: WorldConfig,
+    /// Where the VFs of [`WorldConfig::vfs`] were chosen.
+    pub vfs_place: Option<Place>,
     /// The cluster at the beginning.
     pub manifests: Manifests,
     /// Steps, in order.
@@ -179,7 +183,8 @@ struct ScenarioEntry {
     esn: Option<bool>,
     underlay: Option<Family>,
     udp_encap: Option<bool>,
-    manifests: String,
+    vfs: Option<Spanned<BTreeMap<String, u16>>>,
+    manifests: Spanned<String>,
     steps: Spanned<Vec<Spanned<StepEntry>>>,
 }
 
@@ -242,8 +247,21 @@ impl ScenarioEntry {
                 place,
             })
         };
+        let named_at = source.at(self.manifests.referenced.into());
+        let manifests = load_manifests(&folder.join(&self.manifests.value))
+            .map_err(|error| named_at.naming(error))?;
+        let vfs_place = self.vfs.as_ref().map(|it| source.at(it.referenced.into()));
+        if let Some(place) = &vfs_place
+            && let Some(pod) = config
+                .vfs
+                .keys()
+                .find(|it| !manifests.cluster.pods.contains_key(it))
+        {
+            return Err(place.fault(format!("vfs names {pod}; there is no such pod")));
+        }
         Ok(Scenario {
-            manifests: load_manifests(&folder.join(&self.manifests))?,
+            manifests,
+            vfs_place,
             name: self.name,
             description: self.description,
             config,
@@ -275,7 +293,21 @@ impl ScenarioEntry {
             esn: self.esn.unwrap_or(default.esn),
             underlay: self.underlay.unwrap_or(default.underlay),
             udp_encap: self.udp_encap.unwrap_or(default.udp_encap),
+            vfs: self.chosen_vfs(source)?,
         })
+    }
+
+    /// Pods and the VFs that were chosen for them.
+    fn chosen_vfs(&self, source: &Source) -> Result<BTreeMap<PodRef, u16>, InputError> {
+        let Some(vfs) = &self.vfs else {
+            return Ok(BTreeMap::new());
+        };
+        let place = source.at(vfs.referenced.into());
+        let chosen = |(pod, index): (&String, &u16)| match parse_party(pod) {
+            Ok(Party::Pod { namespace, name }) => Ok((PodRef { namespace, name }, *index)),
+            _ => Err(place.fault(format!("`{pod}` is not namespace/pod"))),
+        };
+        vfs.value.iter().map(chosen).collect()
     }
 }
 
@@ -283,7 +315,7 @@ impl StepEntry {
     fn check(self, place: &Place, folder: &Path) -> Result<Action, InputError> {
         Ok(match self {
             Self::Apply(path) => Action::Apply {
-                manifests: load_manifests(&folder.join(&path))?,
+                manifests: load_manifests(&folder.join(&path)).map_err(|e| place.naming(e))?,
                 path,
             },
             Self::Delete(delete) => Action::Delete(delete),
@@ -295,7 +327,7 @@ impl StepEntry {
                 })
             }
             Self::Probes(path) => Action::Probes {
-                probes: load_probes(&folder.join(&path))?,
+                probes: load_probes(&folder.join(&path)).map_err(|e| place.naming(e))?,
                 path,
             },
             Self::Matrix(entry) => {

@@ -10,8 +10,9 @@ use super::paint::{Ink, Paint};
 const CELL: usize = 4;
 
 /// What the signs of [`render`] mean.
-pub(super) const LEGEND: &str = "esp  allowed, encrypted on the wire    ok  allowed, on one node    \
-                                 -  denied    !!  not as expected";
+pub(super) const LEGEND: &str = "\
+    Every answer agrees with a second, naive reading of the policies, or shows as !!.\n\
+    esp  allowed, encrypted on the wire   ok  allowed, on one node   -  denied   .  not asked";
 
 /// A grid, sources down and destinations across. `None` if it wouldn't fit; the probes'
 /// table is then the better view.

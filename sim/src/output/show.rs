@@ -25,9 +25,7 @@ pub fn show_run(record: &RunRecord, description: &str, files: &[String], paint: 
     };
     let facts = format!(
         "seed {}, {}, {esn} sequence numbers, {} underlay{udp}",
-        config.seed,
-        config.algorithm,
-        family(config.underlay)
+        config.seed, config.algorithm, config.underlay
     );
     line(
         &mut out,
@@ -40,6 +38,7 @@ pub fn show_run(record: &RunRecord, description: &str, files: &[String], paint: 
         line(&mut out, &part);
     }
     out.push_str(&cluster(&record.cluster, paint));
+    let mut explained = false;
     for (index, step) in record.steps.iter().enumerate() {
         let outcomes: Vec<_> = record
             .results
@@ -52,13 +51,16 @@ pub fn show_run(record: &RunRecord, description: &str, files: &[String], paint: 
         match (step.verb, matrix::render(&outcomes, paint)) {
             ("matrix", Some(grid)) => {
                 out.push_str(&grid);
-                line(&mut out, &paint.ink(Ink::Faint, &format!("  {LEGEND}")));
+                out.push_str(&faint(LEGEND, paint));
                 let wrong: Vec<_> = outcomes.iter().copied().filter(|it| !it.ok).collect();
                 out.push_str(&probes(&wrong, paint));
                 out.push_str(&tally(&outcomes, paint));
             }
             _ if outcomes.is_empty() => line(&mut out, &verdict_of(step.ok, paint)),
             _ => {
+                if !core::mem::replace(&mut explained, true) {
+                    out.push_str(&faint(COLUMNS, paint));
+                }
                 out.push_str(&probes(&outcomes, paint));
                 out.push_str(&tally(&outcomes, paint));
             }
@@ -87,11 +89,26 @@ pub fn show_connectivity(
     paint: Paint,
 ) -> String {
     let outcomes: Vec<_> = record.results.iter().collect();
-    let mut out = probes(&outcomes, paint);
+    let mut out = faint(COLUMNS, paint);
+    out.push_str(&probes(&outcomes, paint));
     out.push_str(&tally(&outcomes, paint));
     heading(&mut out, "proof on the wire", paint);
     out.push_str(&wire(wire_record, paint));
     out.push_str(&end(record.mismatches, failed_checks, paint));
+    out
+}
+
+/// What the columns mean: once, before the first probes.
+const COLUMNS: &str = "\
+    expect: what the probes file says, else what a second, naive reading of the policies says; \
+    both are checked.\nseen: what the frames did. esp: yes if they crossed the wire between \
+    nodes, all of them encrypted. A rule [n] counts from 0.";
+
+fn faint(text: &str, paint: Paint) -> String {
+    let mut out = String::new();
+    for part in text.split('\n').flat_map(|it| wrap(it, WIDTH - 2)) {
+        line(&mut out, &paint.ink(Ink::Faint, &format!("  {part}")));
+    }
     out
 }
 
@@ -102,13 +119,6 @@ fn line(out: &mut String, text: &str) {
 
 fn heading(out: &mut String, text: &str, paint: Paint) {
     line(out, &format!("\n{}", paint.ink(Ink::Strong, text)));
-}
-
-const fn family(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "IPv4",
-        Family::Ipv6 => "IPv6",
-    }
 }
 
 /// The pods, from VF to identity to policies.
@@ -247,7 +257,7 @@ fn tally(outcomes: &[&ProbeOutcome], paint: Paint) -> String {
     let encrypted = count(&|it| it.verdict == Verdict::Allow && it.encrypted);
     let wrong = count(&|it| !it.ok);
     let text = format!(
-        "  {} {}: {allowed} allowed, {encrypted} of these across nodes and encrypted; {} denied",
+        "  {} {}: {allowed} allowed, {encrypted} of them between nodes and encrypted; {} denied",
         outcomes.len(),
         if outcomes.len() == 1 {
             "probe"
@@ -267,9 +277,15 @@ fn wire(record: &WireRecord, paint: Paint) -> String {
     let mut out = String::new();
     let mut fact = |count: usize, text: &str| line(&mut out, &format!("  {count:>7}  {text}"));
     fact(record.frames, "frames between the nodes");
-    fact(record.esp, "of them ESP");
-    fact(record.neighbor, "ARP and neighbour discovery");
-    fact(record.other, "other: to and from the outside");
+    fact(
+        record.esp,
+        "of them ESP, what pods and nodes say to each other",
+    );
+    fact(record.neighbor, "of them ARP and neighbour discovery");
+    fact(
+        record.other,
+        "of them other, to and from the outside of the cluster",
+    );
     let ink = if record.cleartext_bytes == 0 {
         Ink::Good
     } else {

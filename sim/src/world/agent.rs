@@ -1,16 +1,17 @@
 //! A node's agent: its production core, driven by the world in place of watches and CNI.
 
 use prost::Message;
-use sluice_host_agent::cluster::Cluster;
+use sluice_host_agent::cluster::{Cluster, Pod};
 use sluice_host_agent::compile::{CompileError, HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::reconcile::Reconciler;
 use sluice_host_agent::vf::{VfError, VfSlot, VfTable};
 use sluice_offload_api::convert::{Assembler, to_requests};
-use sluice_offload_api::model::{Generation, MacAddr, NodeName};
+use sluice_offload_api::model::{Generation, MacAddr, NodeName, PodRef};
 use sluice_offload_api::proto::ProgramRequest;
 use sluice_offload_api::{Limits, Refusal, Transaction};
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::node::vf_name;
@@ -26,6 +27,8 @@ const POD_MTU: u16 = 1400;
 pub(crate) struct Agent {
     setup: NodeSetup,
     vfs: VfTable,
+    /// Which VFs a device plugin chose, by index.
+    chosen: BTreeMap<PodRef, u16>,
     identities: IdentityTable,
     reconciler: Reconciler,
 }
@@ -65,6 +68,7 @@ impl Agent {
         number: NodeNumber,
         vfs: u16,
         tunnel_ips: &[IpAddr],
+        chosen: &BTreeMap<PodRef, u16>,
     ) -> Self {
         let mac = |of| MacAddr(plan::mac(of).0);
         let setup = NodeSetup {
@@ -95,6 +99,7 @@ impl Agent {
         Self {
             setup,
             vfs: VfTable::default(),
+            chosen: chosen.clone(),
             identities: IdentityTable::default(),
             reconciler,
         }
@@ -119,13 +124,22 @@ impl Agent {
         for uid in gone {
             self.vfs.release(&uid);
         }
-        for pod in here() {
-            self.vfs
-                .assign(&pod.uid, &pod.pod, &pod.ips, &self.setup.vfs)
-                .map_err(|error| AgentError::Vf {
-                    node: node.clone(),
-                    error,
-                })?;
+        // Those with a choice first, so that no other has taken it.
+        let choice = |pod: &Pod| self.chosen.get(&pod.pod).copied();
+        let (with, without): (Vec<_>, Vec<_>) = here().partition(|p| choice(p).is_some());
+        for pod in with.into_iter().chain(without) {
+            let slots = &self.setup.vfs;
+            let bound = match choice(pod) {
+                Some(index) => {
+                    let port = vf_name(index);
+                    self.vfs.bind(&pod.uid, &pod.pod, &pod.ips, &port, slots)
+                }
+                None => self.vfs.assign(&pod.uid, &pod.pod, &pod.ips, slots),
+            };
+            bound.map_err(|error| AgentError::Vf {
+                node: node.clone(),
+                error,
+            })?;
         }
         let state = compile(cluster, &self.setup, &self.vfs, &mut self.identities)
             .map_err(|error| AgentError::Compile { node, error })?;

@@ -19,6 +19,7 @@ use sluice_crypto::key::Algorithm;
 use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::tick::Tick;
 use sluice_host_agent::cluster::Cluster;
+use sluice_offload_api::model::PodRef;
 
 pub use agent::AgentError;
 pub use keying::KeyingError;
@@ -58,6 +59,9 @@ pub struct WorldConfig {
     pub underlay: Family,
     /// ESP in UDP 4500.
     pub udp_encap: bool,
+    /// Pods whose VF a device plugin chose: its index on the pod's node. The others get
+    /// the first that are free.
+    pub vfs: BTreeMap<PodRef, u16>,
 }
 
 impl Default for WorldConfig {
@@ -68,6 +72,7 @@ impl Default for WorldConfig {
             esn: true,
             underlay: Family::Ipv4,
             udp_encap: false,
+            vfs: BTreeMap::new(),
         }
     }
 }
@@ -132,7 +137,8 @@ impl World {
                 .unwrap_or(u16::MAX)
                 .saturating_add(SPARE_VFS);
             let tunnel_ips = cluster.nodes.get(name).map(|n| n.tunnel_ips.clone());
-            let agent = Agent::new(name, number, vfs, &tunnel_ips.unwrap_or_default());
+            let tunnel_ips = tunnel_ips.unwrap_or_default();
+            let agent = Agent::new(name, number, vfs, &tunnel_ips, &config.vfs);
             let node = SimNode::new(name, index, number, agent, vfs, &keys, &pool)?;
             net.plug(node.at_switch());
             nodes.push(node);
