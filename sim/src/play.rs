@@ -122,11 +122,11 @@ impl Player<'_> {
             }
             Action::Rekey => {
                 self.world.rekey().map_err(|error| place.fault(error))?;
-                Ok(("rekey", String::new()))
+                Ok(("rekey", "all nodes, fresh keys".to_owned()))
             }
             Action::Expect(expect) => {
                 self.expect(expect, place);
-                Ok(("expect", String::new()))
+                Ok(("expect", describe_expect(expect)))
             }
         }
     }
@@ -319,6 +319,24 @@ fn pairs(
         });
     }
     Ok(probes)
+}
+
+fn describe_expect(expect: &Expect) -> String {
+    let mut parts = Vec::new();
+    if expect.encrypted {
+        parts.push("all encrypted".to_owned());
+    }
+    if let Some(bytes) = expect.cleartext_bytes {
+        parts.push(format!("at most {bytes} bytes in clear"));
+    }
+    for (reason, count) in &expect.drops {
+        let count = match count {
+            ExpectDrops::None => "no",
+            ExpectDrops::Some => "some",
+        };
+        parts.push(format!("{count} drops for {reason}"));
+    }
+    parts.join(", ")
 }
 
 fn describe(matrix: &Matrix) -> String {

@@ -1,7 +1,5 @@
 //! A run, for people.
 
-use core::fmt::Write as _;
-
 use sluice_offload_api::model::{Direction, Verdict};
 
 use super::WIDTH;
@@ -250,20 +248,19 @@ fn asked(outcome: &ProbeOutcome) -> String {
     }
 }
 
+/// How many of each; of a single probe its line says all.
 fn tally(outcomes: &[&ProbeOutcome], paint: Paint) -> String {
+    if outcomes.len() < 2 {
+        return String::new();
+    }
     let count =
         |keep: &dyn Fn(&ProbeOutcome) -> bool| outcomes.iter().filter(|it| keep(it)).count();
     let allowed = count(&|it| it.verdict == Verdict::Allow);
     let encrypted = count(&|it| it.verdict == Verdict::Allow && it.encrypted);
     let wrong = count(&|it| !it.ok);
     let text = format!(
-        "  {} {}: {allowed} allowed, {encrypted} of them between nodes and encrypted; {} denied",
+        "  {} probes: {allowed} allowed, {encrypted} of them between nodes and encrypted; {} denied",
         outcomes.len(),
-        if outcomes.len() == 1 {
-            "probe"
-        } else {
-            "probes"
-        },
         outcomes.len() - allowed
     );
     let wrong = match wrong {
@@ -313,7 +310,11 @@ fn drops(record: &RunRecord, paint: Paint) -> String {
         ]);
     }
     let mut out = table.render(paint);
-    let _ = writeln!(out, "  {} frames in no counter", record.unaccounted);
+    let text = match record.unaccounted {
+        0 => "  every frame that did not arrive is counted here".to_owned(),
+        lost => format!("  {lost} frames are in no counter"),
+    };
+    line(&mut out, &text);
     out
 }
 
@@ -336,7 +337,7 @@ fn end(mismatches: usize, failed_checks: &[String], paint: Paint) -> String {
     } else if failed_checks.is_empty() {
         line(
             &mut out,
-            &paint.ink(Ink::Good, "Every probe as expected, nothing in clear."),
+            &paint.ink(Ink::Good, "Every probe as expected; no payload of a pod on the wire in clear, no frame lost uncounted."),
         );
     }
     out
