@@ -1,0 +1,181 @@
+//! Who agrees on keys: the seam between the control thread and a key driver.
+//!
+//! The control thread tells a [`KeyDriver`] what happened; the driver sends back what is to
+//! be installed through [`SaSender`]. A driver that needs sockets keeps them on a task of
+//! its own and only forwards the events there.
+
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+use crossbeam_channel::Sender;
+use sluice_crypto::esp::Spi;
+use sluice_dataplane_control::{SaConfig, SaError};
+use sluice_offload_api::model::{NodeName, SaDirection};
+
+/// Something that a key driver acts on.
+#[derive(Debug)]
+pub enum KeyEvent {
+    /// A peer is new or its tunnel addresses changed: it needs keys.
+    PeerAdded {
+        /// The node.
+        node: NodeName,
+        /// Outer source and destination of what goes to it; `None` if no address family is
+        /// shared, and then nothing can be sent.
+        outer: Option<(IpAddr, IpAddr)>,
+    },
+    /// A peer is gone; its SAs are on their way out.
+    PeerRemoved {
+        /// The node.
+        node: NodeName,
+    },
+    /// Every worker has this receiving SA: the peer may send.
+    InboundInstalled {
+        /// The node.
+        node: NodeName,
+        /// The SA.
+        spi: Spi,
+    },
+    /// Every worker sends by this SA.
+    OutboundInstalled {
+        /// The node.
+        node: NodeName,
+        /// The SA.
+        spi: Spi,
+    },
+    /// A worker refused an SA: its SPI is in use, or there is no room.
+    Refused {
+        /// The SA.
+        spi: Spi,
+    },
+    /// The control side didn't take an SA. The key is gone; make another.
+    Failed {
+        /// The node; `None` for a retirement.
+        node: Option<NodeName>,
+        /// The SA.
+        spi: Spi,
+        /// Why.
+        error: SaError,
+    },
+}
+
+/// What a key driver wants done.
+#[derive(Debug)]
+pub enum SaCommand {
+    /// Install a receiving SA.
+    InstallInbound(NodeName, SaConfig),
+    /// Send by this SA from now on.
+    InstallOutbound(NodeName, SaConfig),
+    /// Take a receiving SA out.
+    RetireInbound(Spi),
+}
+
+impl SaCommand {
+    pub(crate) fn subject(&self) -> (Option<NodeName>, Spi) {
+        match self {
+            Self::InstallInbound(node, config) | Self::InstallOutbound(node, config) => {
+                (Some(node.clone()), config.spi)
+            }
+            Self::RetireInbound(spi) => (None, *spi),
+        }
+    }
+}
+
+/// The way back to the control thread; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SaSender(pub(crate) Sender<SaCommand>);
+
+/// The control thread has too much to do, or has ended; the command comes back.
+#[derive(Debug, thiserror::Error)]
+#[error("the control thread takes no more commands now")]
+pub struct ControlBusy(pub Box<SaCommand>);
+
+impl SaSender {
+    /// Hands a command over without waiting.
+    ///
+    /// # Errors
+    /// [`ControlBusy`] with the command.
+    pub fn send(&self, command: SaCommand) -> Result<(), ControlBusy> {
+        self.0
+            .try_send(command)
+            .map_err(|error| ControlBusy(Box::new(error.into_inner())))
+    }
+}
+
+/// Agrees on keys with peers. Called on the control thread: it must not block.
+pub trait KeyDriver: Send {
+    /// Something happened. Commands pushed to `out` are carried out at once, in order.
+    fn on_event(&mut self, event: KeyEvent, out: &mut Vec<SaCommand>);
+
+    /// Whether traffic may begin: false while keys that a file gave aren't in force yet.
+    fn is_ready(&self) -> bool {
+        true
+    }
+}
+
+/// An SA of a static configuration.
+#[derive(Debug)]
+pub struct StaticSa {
+    /// The other node.
+    pub peer: NodeName,
+    /// Which way it goes.
+    pub direction: SaDirection,
+    /// Key and all.
+    pub config: SaConfig,
+}
+
+/// Keys that a configuration gives. Each is used once: a peer whose address moves gets none
+/// again, as a second SA of one key would repeat its nonces.
+#[derive(Debug, Default)]
+pub struct StaticKeys {
+    by_peer: BTreeMap<NodeName, Vec<SaCommand>>,
+    /// SAs that aren't in force yet.
+    awaited: usize,
+}
+
+impl StaticKeys {
+    /// Keys for some peers.
+    #[must_use]
+    pub fn new(sas: Vec<StaticSa>) -> Self {
+        let awaited = sas.len();
+        let mut by_peer = BTreeMap::<_, Vec<_>>::new();
+        for StaticSa {
+            peer,
+            direction,
+            config,
+        } in sas
+        {
+            let command = match direction {
+                SaDirection::Inbound => SaCommand::InstallInbound(peer.clone(), config),
+                SaDirection::Outbound => SaCommand::InstallOutbound(peer.clone(), config),
+            };
+            by_peer.entry(peer).or_default().push(command);
+        }
+        Self { by_peer, awaited }
+    }
+}
+
+impl KeyDriver for StaticKeys {
+    fn on_event(&mut self, event: KeyEvent, out: &mut Vec<SaCommand>) {
+        match event {
+            KeyEvent::PeerAdded { node, .. } => {
+                out.extend(self.by_peer.remove(&node).unwrap_or_default());
+            }
+            KeyEvent::InboundInstalled { .. } | KeyEvent::OutboundInstalled { .. } => {
+                self.awaited = self.awaited.saturating_sub(1);
+            }
+            KeyEvent::PeerRemoved { .. } | KeyEvent::Refused { .. } | KeyEvent::Failed { .. } => {}
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.awaited == 0
+    }
+}
+
+/// No keys at all: whatever needs protection is dropped and counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoKeys;
+
+impl KeyDriver for NoKeys {
+    fn on_event(&mut self, _event: KeyEvent, _out: &mut Vec<SaCommand>) {}
+}
