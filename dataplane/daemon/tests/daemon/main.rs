@@ -1,0 +1,16 @@
+//! The daemon over ports in memory, reached by real sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can't go on must fail"
+)]
+
+mod checkpoint;
+mod config;
+mod metrics;
+mod mtls;
+mod program;
+mod rig;
+mod static_mode;
