@@ -1,6 +1,7 @@
 #include "shim.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <string.h>
 
 #include <rte_prefetch.h>
@@ -72,6 +73,11 @@ int sluice_pin_thread(uint32_t cpu)
 	/* pthread's own: rte_thread_set_affinity reports no failure for a thread that has
 	 * no lcore id yet. */
 	return pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+}
+
+uint32_t sluice_interface_index(const char *name)
+{
+	return if_nametoindex(name);
 }
 
 struct sluice_mbuf_layout sluice_mbuf_layout_of_c(void)

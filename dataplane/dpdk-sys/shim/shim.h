@@ -45,6 +45,9 @@ uint32_t sluice_lcore_id(void);
 /* Binds the calling thread to a CPU: 0 or an errno. */
 int sluice_pin_thread(uint32_t cpu);
 
+/* The index of a network interface in the calling thread's namespace; 0 if there is none. */
+uint32_t sluice_interface_index(const char *name);
+
 /* Where the C compiler has the fields that Rust reads, and how long the struct is. */
 struct sluice_mbuf_layout {
 	size_t size, align;

@@ -4,6 +4,8 @@ use core::fmt;
 use core::str::FromStr;
 use std::ffi::{CStr, CString};
 
+use crate::driver;
+
 /// Bytes of a device's name, at most: `RTE_DEV_NAME_MAX_LEN` less its NUL.
 pub const NAME_LEN_MAX: usize = 63;
 
@@ -38,6 +40,36 @@ pub enum DevargsError {
         /// Bytes of the name.
         name_len: usize,
     },
+    /// A key that the device's driver doesn't have.
+    #[error("devargs {devargs:?}: {driver} has no {key:?}; it takes {known}")]
+    UnknownKey {
+        /// The whole.
+        devargs: String,
+        /// The driver.
+        driver: &'static str,
+        /// The key.
+        key: String,
+        /// What the driver has.
+        known: String,
+    },
+    /// Something after a comma that isn't `key=value`.
+    #[error("devargs {devargs:?}: {part:?} is not key=value")]
+    NoValue {
+        /// The whole.
+        devargs: String,
+        /// The part.
+        part: String,
+    },
+    /// None of the keys that the driver can't do without.
+    #[error("devargs {devargs:?}: {driver} needs {needs}")]
+    Missing {
+        /// The whole.
+        devargs: String,
+        /// The driver.
+        driver: &'static str,
+        /// Any of these would do.
+        needs: String,
+    },
 }
 
 impl Devargs {
@@ -48,9 +80,55 @@ impl Devargs {
         text.get(..self.name_len).unwrap_or_default()
     }
 
+    /// Key and value of each argument.
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = (&str, &str)> {
+        let text = self.text.to_str().unwrap_or_default();
+        parts(text).filter_map(|part| part.split_once('='))
+    }
+
     pub(crate) fn as_c_str(&self) -> &CStr {
         &self.text
     }
+}
+
+/// What stands after the name.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').skip(1)
+}
+
+/// The arguments of a driver that we know; hardware has its own, which we don't read.
+fn check_arguments(text: &str, name: &str) -> Result<(), DevargsError> {
+    let Some(driver) = driver::of(name) else {
+        return Ok(());
+    };
+    let devargs = || text.to_owned();
+    let mut needed = driver.needs.is_empty();
+    for part in parts(text) {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        if !driver.keys.contains(&key) {
+            return Err(DevargsError::UnknownKey {
+                devargs: devargs(),
+                driver: driver.name,
+                key: key.to_owned(),
+                known: driver.keys.join(", "),
+            });
+        }
+        if value.is_empty() {
+            return Err(DevargsError::NoValue {
+                devargs: devargs(),
+                part: part.to_owned(),
+            });
+        }
+        needed |= driver.needs.contains(&key);
+    }
+    if needed {
+        return Ok(());
+    }
+    Err(DevargsError::Missing {
+        devargs: devargs(),
+        driver: driver.name,
+        needs: driver.needs.join(" or "),
+    })
 }
 
 impl FromStr for Devargs {
@@ -68,6 +146,7 @@ impl FromStr for Devargs {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(DevargsError::Character(text.to_owned()));
         }
+        check_arguments(text, text.get(..name_len).unwrap_or_default())?;
         let text = CString::new(text).map_err(|_| DevargsError::Character(text.to_owned()))?;
         Ok(Self { text, name_len })
     }
@@ -85,9 +164,9 @@ mod tests {
 
     #[test]
     fn the_name_ends_at_the_first_comma() {
-        let devargs: Devargs = "net_ring0,nodeaction=a,b".parse().unwrap();
+        let devargs: Devargs = "net_ring0,nodeaction=a:0:CREATE".parse().unwrap();
         assert_eq!(devargs.name(), "net_ring0");
-        assert_eq!(devargs.to_string(), "net_ring0,nodeaction=a,b");
+        assert_eq!(devargs.to_string(), "net_ring0,nodeaction=a:0:CREATE");
         assert_eq!("net_null0".parse::<Devargs>().unwrap().name(), "net_null0");
     }
 
@@ -99,5 +178,25 @@ mod tests {
         let long = "n".repeat(NAME_LEN_MAX + 1);
         assert!(long.parse::<Devargs>().is_err());
         assert!(long[1..].parse::<Devargs>().is_ok());
+    }
+
+    #[test]
+    fn a_key_that_the_driver_does_not_have_is_named() {
+        let said = |text: &str| text.parse::<Devargs>().unwrap_err().to_string();
+        let error = said("net_af_packet0,ifase=veth0");
+        assert!(error.contains("\"ifase\"") && error.contains("iface, qpairs"));
+        assert!(said("net_af_packet0").contains("needs iface"));
+        assert!(said("net_pcap0,infinite_rx=1").contains("rx_pcap or tx_pcap"));
+        assert!(said("net_null0,copy").contains("key=value"));
+        assert!(said("net_null0,").contains("no \"\""));
+        let text = "0000:03:00.0,representor=[0-3],dv_flow_en=2";
+        assert!(text.parse::<Devargs>().is_ok(), "hardware has its own");
+    }
+
+    #[test]
+    fn arguments_are_keys_with_values() {
+        let devargs: Devargs = "net_pcap0,rx_pcap=/a=b,tx_pcap=c".parse().unwrap();
+        let got: Vec<_> = devargs.arguments().collect();
+        assert_eq!(got, [("rx_pcap", "/a=b"), ("tx_pcap", "c")]);
     }
 }

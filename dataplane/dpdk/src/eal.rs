@@ -3,7 +3,7 @@
 use core::ffi::c_char;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::ffi::CString;
-use std::fs;
+use std::{fs, io};
 
 use sluice_dpdk_sys as sys;
 
@@ -22,6 +22,31 @@ pub enum Memory {
         /// Mebibytes in all.
         mib: u32,
     },
+}
+
+impl Memory {
+    const fn mib(self) -> u32 {
+        match self {
+            Self::Hugepages { mib } | Self::NoHuge { mib } => mib,
+        }
+    }
+
+    /// Whether it is there: DPDK's own answer is a line in its log.
+    fn check(self) -> Result<(), EalError> {
+        let (kind, free_mib) = match self {
+            Self::Hugepages { .. } => (HUGEPAGES, hugepages_free_mib()?),
+            Self::NoHuge { .. } => (PAGES, memory_free_mib()?),
+        };
+        let wanted_mib = self.mib();
+        if u64::from(wanted_mib) <= free_mib {
+            return Ok(());
+        }
+        Err(EalError::Memory {
+            kind,
+            wanted_mib,
+            free_mib,
+        })
+    }
 }
 
 /// How much DPDK says on standard error and to syslog.
@@ -81,16 +106,16 @@ impl EalConfig {
     /// The command line that DPDK wants.
     fn args(&self) -> Result<Vec<CString>, EalError> {
         let mut args = vec!["sluice".to_owned()];
-        let mib = match self.memory {
-            Memory::Hugepages { mib } => {
-                args.push("--in-memory".to_owned());
-                mib
-            }
-            Memory::NoHuge { mib } => {
+        match self.memory {
+            Memory::Hugepages { .. } => args.push("--in-memory".to_owned()),
+            Memory::NoHuge { .. } => {
                 args.extend(["--no-huge".to_owned(), "--no-shconf".to_owned()]);
-                mib
             }
-        };
+        }
+        let mib = self.memory.mib();
+        if mib == 0 {
+            return Err(EalError::Config("no memory".to_owned()));
+        }
         args.extend(["-m".to_owned(), mib.to_string()]);
         // One lcore for the calling thread, on all CPUs it may use: DPDK starts no thread
         // of its own, nor narrows this one's affinity. Workers register when they start.
@@ -127,6 +152,19 @@ pub enum EalError {
     /// This process has started it before, or tried to: DPDK can't start twice.
     #[error("the EAL was started before in this process")]
     Claimed,
+    /// Less memory than was asked for.
+    #[error(
+        "the EAL was to have {wanted_mib} MiB of {kind}, and {free_mib} MiB are free{remedy}",
+        remedy = if *kind == HUGEPAGES { ": raise vm.nr_hugepages, or configure less" } else { "" }
+    )]
+    Memory {
+        /// Hugepages or memory.
+        kind: &'static str,
+        /// Mebibytes asked for.
+        wanted_mib: u32,
+        /// Mebibytes that are free.
+        free_mib: u64,
+    },
     /// DPDK refused.
     #[error("the EAL does not start with `{args}`: {errno}")]
     Init {
@@ -135,10 +173,18 @@ pub enum EalError {
         /// Why.
         errno: Errno,
     },
-    /// The CPUs that this process may use can't be read.
-    #[error("reading the CPUs this process may use: {0}")]
-    Cpus(#[source] std::io::Error),
+    /// What the kernel says of CPUs or memory can't be read.
+    #[error("reading {path}: {source}")]
+    Kernel {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
 }
+
+const HUGEPAGES: &str = "hugepages";
+const PAGES: &str = "memory";
 
 static CLAIMED: AtomicBool = AtomicBool::new(false);
 
@@ -156,6 +202,11 @@ impl Eal {
     /// [`EalError`]. After [`EalError::Init`] this process can't try again.
     pub fn init(config: &EalConfig) -> Result<Self, EalError> {
         let args = config.args()?;
+        // Else the memory that this process has would be missed in the next line.
+        if CLAIMED.load(Ordering::Relaxed) {
+            return Err(EalError::Claimed);
+        }
+        config.memory.check()?;
         // Relaxed: it guards only itself; who gets `false` is the only one to go on.
         if CLAIMED.swap(true, Ordering::Relaxed) {
             return Err(EalError::Claimed);
@@ -188,12 +239,52 @@ impl Eal {
 
 /// The kernel's list of the CPUs that this process may use, like `0-1,4`.
 fn cpus_allowed() -> Result<String, EalError> {
-    let status = fs::read_to_string("/proc/self/status").map_err(EalError::Cpus)?;
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-        .unwrap_or("0");
-    Ok(list.trim().to_owned())
+    let list = read("/proc/self/status")?;
+    let list = field(&list, "Cpus_allowed_list:");
+    Ok(list.unwrap_or("0").to_owned())
+}
+
+/// Hugepages of all sizes that nobody has.
+fn hugepages_free_mib() -> Result<u64, EalError> {
+    const SIZES: &str = "/sys/kernel/mm/hugepages";
+    let unread = |source| EalError::Kernel {
+        path: SIZES.to_owned(),
+        source,
+    };
+    let mut free_mib = 0;
+    for size in fs::read_dir(SIZES).map_err(unread)? {
+        let size = size.map_err(unread)?.path();
+        let page_kib = size.file_name().and_then(|name| {
+            let name = name.to_str()?.strip_prefix("hugepages-")?;
+            name.strip_suffix("kB")?.parse::<u64>().ok()
+        });
+        let count = read(&size.join("free_hugepages").to_string_lossy())?;
+        let count = count.trim().parse::<u64>();
+        free_mib += page_kib.unwrap_or(0) * count.unwrap_or(0) / 1024;
+    }
+    Ok(free_mib)
+}
+
+/// Ordinary memory that can be had without swapping.
+fn memory_free_mib() -> Result<u64, EalError> {
+    let meminfo = read("/proc/meminfo")?;
+    let kib = field(&meminfo, "MemAvailable:").and_then(|v| v.strip_suffix(" kB"));
+    Ok(kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024)
+}
+
+fn read(path: &str) -> Result<String, EalError> {
+    fs::read_to_string(path).map_err(|source| EalError::Kernel {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The value behind a name in one of the kernel's lists.
+fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let mut lines = text.lines();
+    lines
+        .find_map(|line| line.strip_prefix(name))
+        .map(str::trim)
 }
 
 #[cfg(test)]

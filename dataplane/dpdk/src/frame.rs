@@ -208,3 +208,157 @@ impl Frame for DpdkFrame {
         self.set(off, len);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Pool;
+    use crate::testing;
+
+    /// The mbuf of a frame of 100 bytes, and `more` zeroed bytes in a second segment.
+    fn chain(pool: &Pool, more: u16) -> NonNull<sys::rte_mbuf> {
+        let raw = pool.frame(&[7; 100]).unwrap().into_raw();
+        // SAFETY: the mbuf is ours (into_raw), the pool lives as long as the process.
+        let refused = unsafe { sys::sluice_mbuf_append_segment(raw.as_ptr(), pool.as_ptr(), more) };
+        assert_eq!(refused, 0);
+        raw
+    }
+
+    fn admit(raw: NonNull<sys::rte_mbuf>) -> Result<(DpdkFrame, Shape), Refusal> {
+        // SAFETY: the tests give up what they own.
+        unsafe { DpdkFrame::admit(raw) }
+    }
+
+    /// Every way out of `admit` gives each segment back exactly once.
+    fn balanced(pool: &Pool) {
+        assert_eq!(pool.available(), pool.frames());
+    }
+
+    #[test]
+    fn a_frame_is_its_bytes_and_goes_back_to_its_pool() {
+        let pool = testing::pool("bytes");
+        let frame = pool.frame(&[1, 2, 3]).unwrap();
+        assert_eq!(pool.available(), pool.frames() - 1);
+        assert_eq!(frame.bytes(), [1, 2, 3]);
+        drop(frame);
+        balanced(&pool);
+        assert_eq!(pool.alloc(9).unwrap().bytes(), [0; 9], "zeroed");
+        assert!(pool.alloc(60_000).is_none());
+        balanced(&pool);
+    }
+
+    #[test]
+    fn a_dry_pool_gives_nothing() {
+        let pool = testing::pool("dry");
+        let all: Vec<_> = (0..pool.frames()).map(|_| pool.alloc(1)).collect();
+        assert!(all.iter().all(Option::is_some));
+        assert!(pool.alloc(1).is_none());
+        drop(all);
+        balanced(&pool);
+    }
+
+    /// A frame and a model of it, through a fixed stream of operations.
+    #[test]
+    fn growing_and_cutting_keep_to_the_buffer_and_to_the_bytes() {
+        let pool = testing::pool("model");
+        let room = usize::from(pool.alloc(0).unwrap().header().buf_len);
+        for seed in 1..50u64 {
+            let mut frame = pool.frame(&[9; 64]).unwrap();
+            let (mut front, mut model) = (128, vec![9; 64]);
+            let mut state = seed;
+            for _ in 0..400 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(seed);
+                let n = usize::try_from(state >> 33).unwrap() % 200;
+                match state % 4 {
+                    0 => {
+                        assert_eq!(frame.grow_front(n), n <= front);
+                        if n <= front {
+                            frame.bytes_mut()[..n].fill(3);
+                            front -= n;
+                            model.splice(0..0, vec![3; n]);
+                        }
+                    }
+                    1 => {
+                        let fits = front + model.len() + n <= room;
+                        assert_eq!(frame.grow_back(n), fits);
+                        if fits {
+                            let len = model.len();
+                            frame.bytes_mut()[len..].fill(5);
+                            model.resize(len + n, 5);
+                        }
+                    }
+                    2 => {
+                        frame.trim_front(n);
+                        front += n.min(model.len());
+                        model.drain(..n.min(model.len()));
+                    }
+                    _ => {
+                        frame.truncate(n + 60);
+                        model.truncate(n + 60);
+                    }
+                }
+                assert_eq!(frame.bytes(), model, "seed {seed}");
+            }
+            assert!(!frame.grow_front(usize::MAX) && !frame.grow_back(usize::MAX));
+            frame.trim_front(usize::MAX);
+            assert!(frame.bytes().is_empty());
+        }
+        balanced(&pool);
+    }
+
+    #[test]
+    fn segments_that_fit_are_joined() {
+        let pool = testing::pool("joined");
+        let (frame, shape) = admit(chain(&pool, 500)).unwrap();
+        assert_eq!(shape, Shape::Linearized);
+        assert_eq!(frame.bytes(), [[7; 100].as_slice(), &[0; 500]].concat());
+        assert_eq!(pool.available(), pool.frames() - 1, "the second is free");
+        drop(frame);
+        balanced(&pool);
+    }
+
+    #[test]
+    fn segments_that_do_not_fit_are_refused_whole() {
+        let pool = testing::pool("apart");
+        assert_eq!(admit(chain(&pool, 2040)).unwrap_err(), Refusal::Segmented);
+        balanced(&pool);
+    }
+
+    #[test]
+    fn a_frame_that_others_hold_is_refused_and_left_to_them() {
+        let pool = testing::pool("shared");
+        let raw = pool.frame(&[1; 60]).unwrap().into_raw();
+        // SAFETY: the mbuf is ours.
+        unsafe { sys::sluice_mbuf_refcnt_add(raw.as_ptr(), 1) };
+        assert_eq!(admit(raw).unwrap_err(), Refusal::Shared);
+        assert_eq!(pool.available(), pool.frames() - 1, "the other holds it");
+        // SAFETY: the other holder's share, given up here.
+        let frame = unsafe { DpdkFrame::from_raw(raw) };
+        assert_eq!(frame.bytes(), [1; 60]);
+        drop(frame);
+        balanced(&pool);
+    }
+
+    #[test]
+    fn a_frame_whose_header_does_not_say_what_its_bytes_are_is_refused() {
+        let pool = testing::pool("header");
+        let spoilt = |spoil: fn(&mut sys::rte_mbuf)| {
+            let mut frame = pool.frame(&[1; 60]).unwrap();
+            spoil(frame.header_mut());
+            let refusal = admit(frame.into_raw()).unwrap_err();
+            balanced(&pool);
+            refusal
+        };
+        let stripped = spoilt(|header| header.ol_flags |= sys::SLUICE_MBUF_VLAN_STRIPPED);
+        assert_eq!(stripped, Refusal::VlanStripped);
+        let longer = spoilt(|header| header.pkt_len += 1);
+        assert_eq!(longer, Refusal::Inconsistent);
+        let beyond = spoilt(|header| {
+            header.data_len = header.buf_len;
+            header.pkt_len = u32::from(header.buf_len);
+        });
+        assert_eq!(beyond, Refusal::Inconsistent);
+    }
+}

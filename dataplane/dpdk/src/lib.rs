@@ -5,9 +5,13 @@
 
 pub mod devargs;
 pub mod device;
+mod driver;
 pub mod eal;
 pub mod errno;
 pub mod frame;
 pub mod lcore;
 pub mod pool;
 pub mod port;
+mod probe;
+#[cfg(test)]
+mod testing;

@@ -14,8 +14,15 @@ const HEADROOM: usize = sys::RTE_PKTMBUF_HEADROOM as usize;
 // Drivers put a frame that far into its buffer, and the walk counts on the room.
 const _: () = assert!(HEADROOM >= HEADROOM_MIN);
 
+/// Bytes that XDP keeps in front of a frame, beside our headroom.
+const XDP_HEADROOM: usize = 256;
+
 /// Frames that a thread keeps at hand for itself, at most.
 pub const CACHE_MAX: u32 = sys::RTE_MEMPOOL_CACHE_MAX_SIZE;
+
+/// Bytes of a buffer behind its headroom, at least. `net_af_packet` refuses less than one of
+/// its kernel's slots (`framesz`, 2048 unless said otherwise), `net_af_xdp` less than 2048.
+pub const ROOM_MIN: usize = 2048;
 
 /// What a pool is made with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +56,11 @@ unsafe impl Sync for Pool {}
 
 /// A pool can't be made.
 #[derive(Debug, thiserror::Error)]
-#[error("a pool {name:?} of {frames} frames of {frame_len_max} bytes can't be made: {errno}")]
+#[error(
+    "a pool {name:?} of {frames} frames of {frame_len_max} bytes (in all {} MiB and more) \
+     can't be made: {errno}",
+    (u64::from(*frames) * u64::from(*frame_len_max)) >> 20
+)]
 pub struct PoolError {
     /// Its name.
     pub name: String,
@@ -76,7 +87,8 @@ impl Pool {
             frame_len_max: config.frame_len_max,
             errno,
         };
-        let room = HEADROOM + usize::from(config.frame_len_max) + TAILROOM_MIN;
+        let room = usize::from(config.frame_len_max) + XDP_HEADROOM + TAILROOM_MIN;
+        let room = HEADROOM + room.max(ROOM_MIN);
         let room = u16::try_from(room).map_err(|_| refused(INVALID))?;
         let name = CString::new(config.name).map_err(|_| refused(INVALID))?;
         // SAFETY: the EAL is up (the argument); the name is NUL-terminated and copied; DPDK

@@ -7,12 +7,12 @@ use sluice_dataplane_core::counters::Counter;
 use sluice_dataplane_core::port::{BURST_MAX, Port};
 use sluice_dpdk_sys as sys;
 
-use crate::device::OpenPort;
 use crate::frame::{DpdkFrame, Refusal, Shape};
 use crate::pool::Pool;
+use crate::probe::OpenPort;
 
 #[allow(clippy::cast_possible_truncation, reason = "32")]
-const BURST: u16 = BURST_MAX as u16;
+pub(crate) const BURST: u16 = BURST_MAX as u16;
 
 /// What a port did that the walk doesn't see: written by the port's worker, read by anyone.
 #[derive(Debug, Default)]
