@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sluice_dataplane_core::port::{Frame, Port};
+use sluice_dataplane_core::port::{Frame, HEADROOM_MIN, Port, TAILROOM_MIN};
 use sluice_dpdk::device::{Device, DeviceConfig, OpenError};
 use sluice_dpdk::eal::{Eal, EalConfig, LogLevel, Memory};
 use sluice_dpdk::frame::DpdkFrame;
@@ -111,10 +111,21 @@ pub(crate) fn send(bench: &mut Bench, port: &mut DpdkPort, frames: &[Vec<u8>]) {
     });
 }
 
-/// The frames that a port receives in one poll.
+/// The frames that a port receives in one poll; each has the room that the walk counts on.
 pub(crate) fn poll(port: &mut DpdkPort) -> Vec<Vec<u8>> {
     let mut got = Vec::new();
-    port.rx(&mut |frame| got.push(frame.bytes().to_vec()));
+    port.rx(&mut |mut frame| {
+        let bytes = frame.bytes().to_vec();
+        // A tag that the driver put back stands in the headroom.
+        let tag = if bytes.get(12..14) == Some(&[0x81, 0]) {
+            4
+        } else {
+            0
+        };
+        got.push(bytes);
+        assert!(frame.grow_front(HEADROOM_MIN - tag), "room for headers");
+        assert!(frame.grow_back(TAILROOM_MIN), "room for a trailer");
+    });
     got
 }
 
@@ -141,13 +152,14 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Runs a command of blank-separated words, which has to succeed.
-pub(crate) fn run(line: &str) {
+/// Runs a command of blank-separated words, which has to succeed. What it said.
+pub(crate) fn run(line: &str) -> String {
     let mut words = line.split_whitespace();
     let program = words.next().expect("a program");
     let run = Command::new(program).args(words).output().expect(program);
     let said = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success(), "{line}: {said}");
+    String::from_utf8(run.stdout).unwrap()
 }
 
 /// A frame of `len` bytes whose content says which it is. Its Ethertype is one for local
