@@ -8,6 +8,8 @@
 pub mod checkpoint;
 pub mod config;
 pub mod daemon;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 mod http;
 pub mod keys;
 mod metrics;

@@ -21,6 +21,10 @@ const SLEEP_US_DEFAULT: u32 = 200;
 const SLEEP_US_MAX: u32 = 10_000;
 const VERDICTS_PER_SECOND_DEFAULT: u32 = 100;
 const HUGEPAGES_MIB_DEFAULT: u32 = 512;
+/// 1500 bytes of packet, an Ethernet header, a tag.
+const FRAME_BYTES_DEFAULT: u16 = 1518;
+/// The largest MTU of the contract, an Ethernet header, a tag.
+const FRAME_BYTES_MAX: u16 = 9234;
 const MEMORY_MIB_MAX: u32 = 65_536;
 const TRANSACTION_MS_DEFAULT: u64 = 30_000;
 const TRANSACTION_MS_MAX: u64 = 600_000;
@@ -81,10 +85,10 @@ pub(super) fn check(source: &Source) -> Result<Config, ConfigError> {
 
 fn eal(source: &Source, eal: Option<Spanned<wire::Eal>>) -> Result<EalSetup, ConfigError> {
     let Some(eal) = eal else {
-        let memory = Memory::Hugepages(HUGEPAGES_MIB_DEFAULT);
         return Ok(EalSetup {
-            memory,
+            memory: Memory::Hugepages(HUGEPAGES_MIB_DEFAULT),
             pci_allow: Vec::new(),
+            frame_bytes_max: FRAME_BYTES_DEFAULT,
         });
     };
     let (at, eal) = (eal.referenced, eal.value);
@@ -99,9 +103,16 @@ fn eal(source: &Source, eal: Option<Spanned<wire::Eal>>) -> Result<EalSetup, Con
     if !(1..=MEMORY_MIB_MAX).contains(&mib) {
         return Err(source.fault(at, format!("memory is from 1 to {MEMORY_MIB_MAX} MiB")));
     }
+    let frame_bytes_max = within(
+        source,
+        eal.frame_bytes_max.as_ref(),
+        FRAME_BYTES_DEFAULT,
+        FRAME_BYTES_DEFAULT..=FRAME_BYTES_MAX,
+    )?;
     Ok(EalSetup {
         memory,
         pci_allow: eal.pci_allow,
+        frame_bytes_max,
     })
 }
 

@@ -69,6 +69,8 @@ pub struct EalSetup {
     pub memory: Memory,
     /// PCI devices that DPDK may take from the kernel.
     pub pci_allow: Vec<String>,
+    /// The longest frame in bytes, Ethernet header and tag included.
+    pub frame_bytes_max: u16,
 }
 
 /// Where frames live, and mebibytes of it.

@@ -29,6 +29,7 @@ pub(super) struct Eal {
     pub(super) no_huge_mib: Option<u32>,
     #[serde(default)]
     pub(super) pci_allow: Vec<String>,
+    pub(super) frame_bytes_max: Option<Spanned<u16>>,
 }
 
 #[derive(Debug, Deserialize)]
