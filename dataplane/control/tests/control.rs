@@ -1,6 +1,11 @@
 //! A control side over a worker with ports in memory: what it takes, what it refuses, and
 //! what the worker then does with frames.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are no #[test]s themselves"
+)]
+
 use std::net::IpAddr;
 
 use sluice_crypto::esp::Spi;
@@ -134,9 +139,9 @@ fn sa(spi: u32) -> SaConfig {
 #[test]
 fn before_the_first_generation_every_port_is_closed() {
     let mut rig = Rig::new(&PORTS);
-    for port in 0..PORTS.len() {
+    for (port, name) in PORTS.iter().enumerate() {
         rig.send(port, &syn(1, 5432));
-        assert_eq!(rig.dropped(port, "no-endpoint"), 1, "{}", PORTS[port]);
+        assert_eq!(rig.dropped(port, "no-endpoint"), 1, "{name}");
     }
     assert!(rig.control.port_counters().iter().all(|c| c.tx_frames == 0));
 }
@@ -181,6 +186,9 @@ fn what_policy_allows_passes_and_the_rest_is_dropped_by_name() {
     let denied = rig.control.next_verdict().unwrap();
     assert_eq!(denied.denied.map(|r| r.name()), Some("policy-egress"));
     assert_eq!(denied.egress.as_deref(), Some("shop/cart egress default"));
+    let record = denied.record(7);
+    assert_eq!(record.denied.as_deref(), Some("policy-egress"));
+    assert_eq!((record.src_port, record.dst_port, record.lost), (2, 80, 7));
     assert_eq!((denied.ingress, rig.control.next_verdict()), (None, None));
 
     rig.control.request_flows();
