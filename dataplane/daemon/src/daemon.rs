@@ -37,8 +37,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// A thread.
-    #[error("the worker broke; every port is closed; the log has the reason")]
-    WorkerBroke,
+    #[error("a thread of the dataplane broke; every port is closed; the log has the reason")]
+    Broke,
     /// A thread.
     #[error(transparent)]
     Silent(#[from] Silent),
@@ -235,7 +235,7 @@ impl Daemon {
             end = dataplane.ended() => match end {
                 Some(WorkerEnd::Idle) => Ended::Idle,
                 Some(WorkerEnd::Stopped) => Ended::Stopped,
-                None => return Err(DaemonError::WorkerBroke),
+                None => return Err(DaemonError::Broke),
             },
             served = serving => {
                 served?;

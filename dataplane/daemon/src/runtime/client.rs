@@ -4,10 +4,10 @@ use core::time::Duration;
 
 use crossbeam_channel::Sender;
 use sluice_offload_api::model::{
-    FlowRecord, Generation, Lease, NodeName, PodUid, PortCounters, SaRecord, Status,
+    FlowRecord, FlowVerdict, Generation, Lease, NodeName, PodUid, PortCounters, SaRecord, Status,
 };
 use sluice_offload_api::{Refused, Transaction};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::ports::DeviceLoss;
 
@@ -15,6 +15,9 @@ use crate::ports::DeviceLoss;
 pub(super) const REQUESTS_MAX: usize = 64;
 /// How long the control thread may take for an answer to a question.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Verdicts that wait for their reader, at most; more are lost and counted.
+const VERDICTS_MAX: usize = 1024;
 
 /// A question or an order, with the way back.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(super) enum Request {
     ),
     Sas(Option<NodeName>, oneshot::Sender<Vec<SaRecord>>),
     Vitals(oneshot::Sender<Vitals>),
+    Watch(mpsc::Sender<FlowVerdict>),
 }
 
 /// What became of a transaction.
@@ -133,6 +137,16 @@ impl ControlClient {
     /// [`Silent`].
     pub async fn sas(&self, peer: Option<NodeName>) -> Result<Vec<SaRecord>, Silent> {
         self.ask(|reply| Request::Sas(peer, reply)).await
+    }
+
+    /// Verdicts from now on. There is one reader: the one before this gets no more.
+    ///
+    /// # Errors
+    /// [`Silent`].
+    pub fn watch(&self) -> Result<mpsc::Receiver<FlowVerdict>, Silent> {
+        let (to, verdicts) = mpsc::channel(VERDICTS_MAX);
+        self.0.try_send(Request::Watch(to)).map_err(|_| Silent)?;
+        Ok(verdicts)
     }
 
     /// How the threads are.

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::client::{NoSuch, Programmed, Request, Vitals};
 use super::clock::Clock;
 use super::roles;
+use super::watcher::Watcher;
 use super::worker::LoopStats;
 use crate::checkpoint::Checkpoint;
 use crate::config::PortConfig;
@@ -42,6 +43,7 @@ pub(super) struct ControlLoop<L> {
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) checkpoint_fault: Option<String>,
     pub(super) verdict_log: Option<VerdictLog>,
+    pub(super) watcher: Watcher,
     pub(super) clock: Clock,
     pub(super) stats: Arc<LoopStats>,
     pub(super) requests: Receiver<Request>,
@@ -99,7 +101,7 @@ impl<L: Links> ControlLoop<L> {
         self.begin_waiting();
         self.answer_flows();
         self.answer_sas();
-        self.log_verdicts();
+        self.hand_out_verdicts();
         let polls = self.stats.polls.read();
         if polls != self.state.polls_seen {
             self.state.polls_seen = polls;
@@ -222,6 +224,7 @@ impl<L: Links> ControlLoop<L> {
                 }
                 self.state.sa_askers.push((peer, reply));
             }
+            Request::Watch(to) => self.watcher.begin(to),
             Request::Vitals(reply) => {
                 let silent_ns = self.clock.now().since(self.state.polled_at);
                 drop(reply.send(Vitals {
@@ -308,11 +311,12 @@ impl<L: Links> ControlLoop<L> {
         }
     }
 
-    fn log_verdicts(&mut self) {
+    fn hand_out_verdicts(&mut self) {
         for _ in 0..VERDICTS_PER_TURN_MAX {
             let Some(line) = self.control.next_verdict() else {
                 return;
             };
+            self.watcher.note(&line);
             if let Some(log) = &mut self.verdict_log {
                 log.note(&line, self.control.state());
             }

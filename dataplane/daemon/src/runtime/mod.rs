@@ -10,6 +10,7 @@ mod client;
 mod clock;
 mod control;
 mod roles;
+mod watcher;
 mod worker;
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,7 @@ pub use worker::{LoopStats, WorkerEnd};
 
 use client::REQUESTS_MAX;
 use control::{ControlLoop, LoopState};
+use watcher::Watcher;
 use worker::{Pace, Signals};
 
 /// Commands of a key driver that wait for the control thread, at most.
@@ -116,6 +118,7 @@ pub struct Dataplane {
     control_stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     ended: Option<oneshot::Receiver<WorkerEnd>>,
+    control_ended: Option<oneshot::Receiver<()>>,
 }
 
 /// What the worker's thread says when it is set up.
@@ -204,6 +207,7 @@ impl Dataplane {
             control_stop,
             threads: vec![thread],
             ended: Some(ended),
+            control_ended: None,
         };
         let names = config.port_names();
         let control_config = ControlConfig {
@@ -219,6 +223,7 @@ impl Dataplane {
             checkpoint: opening.checkpoint,
             checkpoint_fault: opening.checkpoint_fault,
             verdict_log,
+            watcher: Watcher::new(Arc::clone(&this.counters)),
             clock,
             stats,
             requests,
@@ -231,9 +236,15 @@ impl Dataplane {
         }
         this.signals.go.store(true, Ordering::Relaxed);
         let stop = Arc::clone(&this.control_stop);
+        let (end, control_ended) = oneshot::channel::<()>();
+        this.control_ended = Some(control_ended);
         let thread = Builder::new()
             .name("sluice-control".to_owned())
-            .spawn(move || control.run(&stop))
+            .spawn(move || {
+                control.run(&stop);
+                // Not sent, only dropped: also when the thread breaks.
+                drop(end);
+            })
             .map_err(|error| StartError::Thread {
                 name: "control",
                 error,
@@ -266,12 +277,18 @@ impl Dataplane {
         &self.stats
     }
 
-    /// Waits until the worker has ended; `None` if it broke.
+    /// Waits until the worker has ended; `None` if it or the control thread broke: a dataplane
+    /// that can't be programmed would let nobody in and revoke nothing. Tells once.
     pub async fn ended(&mut self) -> Option<WorkerEnd> {
-        match self.ended.take() {
-            Some(ended) => ended.await.ok(),
-            None => None,
-        }
+        let worker = self.ended.as_mut()?;
+        let control = self.control_ended.as_mut()?;
+        let end = tokio::select! {
+            biased;
+            end = worker => end.ok(),
+            _ = control => None,
+        };
+        self.ended = None;
+        end
     }
 
     /// Ends the worker at its next burst boundary; [`Self::ended`] tells when its ports are

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::CONNECTIONS_MAX;
 use super::conn::Conn;
-use super::tls::{self, TlsError};
+use super::tls::{self, Renewing, TlsError};
 use crate::config::{ListenConfig, TcpConfig};
 
 /// Handshakes under way, at most. Strangers share these places and no others.
@@ -68,7 +68,7 @@ pub(super) struct Listeners {
 
 struct Tcp {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    certificates: Renewing,
     agents: Vec<String>,
 }
 
@@ -117,7 +117,7 @@ impl Listeners {
     }
 
     /// Lets in whom it may, for ever, or until nobody takes them.
-    pub(super) async fn accept(self, admitted: mpsc::Sender<std::io::Result<Conn>>) {
+    pub(super) async fn accept(mut self, admitted: mpsc::Sender<std::io::Result<Conn>>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let unix = async {
             match &self.unix {
@@ -126,7 +126,7 @@ impl Listeners {
             }
         };
         let tcp = async {
-            match &self.tcp {
+            match &mut self.tcp {
                 Some(tcp) => tcp.accept(&admitted, &places).await,
                 None => core::future::pending().await,
             }
@@ -217,19 +217,19 @@ impl Tcp {
     fn bind(config: &TcpConfig) -> Result<Self, ListenError> {
         let address = config.address;
         let failed = |error| ListenError::Tcp { address, error };
-        let acceptor = tls::acceptor(config)?;
+        let certificates = Renewing::new(config.clone())?;
         let listener = std::net::TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = TcpListener::from_std(listener).map_err(failed)?;
         Ok(Self {
             listener,
-            acceptor,
+            certificates,
             agents: config.agents.clone(),
         })
     }
 
     async fn accept(
-        &self,
+        &mut self,
         admitted: &mpsc::Sender<std::io::Result<Conn>>,
         places: &Arc<Semaphore>,
     ) {
@@ -243,7 +243,7 @@ impl Tcp {
                 tokio::time::sleep(RETRY).await;
                 continue;
             };
-            let (acceptor, agents) = (self.acceptor.clone(), Arc::clone(&agents));
+            let (acceptor, agents) = (self.certificates.acceptor(), Arc::clone(&agents));
             let (admitted, places) = (admitted.clone(), Arc::clone(places));
             tokio::spawn(async move {
                 let entry = enter(stream, &acceptor, &agents, places);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use sluice_offload_api::limits::MESSAGE_BYTES_MAX;
 use sluice_offload_api::proto::offload_server::OffloadServer;
+use sluice_offload_api::proto::verdicts_server::VerdictsServer;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -27,7 +28,7 @@ pub(crate) use tls::acceptor;
 
 use core::time::Duration;
 use listen::Listeners;
-use service::Service;
+use service::{Service, Watching};
 
 /// Connections that were let in, at most: an agent, a few `sluicectl`, one that is half dead.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -76,6 +77,7 @@ impl Offload {
     ) -> Result<(), tonic::transport::Error> {
         let (admitted, incoming) = mpsc::channel(CONNECTIONS_MAX);
         let accepting = self.listeners.accept(admitted);
+        let watching = VerdictsServer::new(Watching(control.clone()));
         let service = Service::new(control, lease, self.transaction_max);
         let service = OffloadServer::new(service)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -87,6 +89,7 @@ impl Offload {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(service)
+            .add_service(watching)
             .serve_with_incoming(ReceiverStream::new(incoming));
         tokio::select! {
             served = serving => served,

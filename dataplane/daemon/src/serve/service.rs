@@ -7,9 +7,10 @@ use std::sync::Arc;
 use sluice_offload_api::model::{NodeName, PodUid};
 use sluice_offload_api::proto;
 use sluice_offload_api::proto::offload_server::Offload;
+use sluice_offload_api::proto::verdicts_server::Verdicts;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::conn::Peer;
@@ -142,6 +143,24 @@ impl Service {
         Arc::clone(&self.lists)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("other lists are under way; try again"))
+    }
+}
+
+/// Verdicts as they fall.
+#[derive(Debug)]
+pub(super) struct Watching(pub(super) ControlClient);
+
+#[tonic::async_trait]
+impl Verdicts for Watching {
+    type WatchStream = Out<proto::FlowVerdict>;
+
+    async fn watch(
+        &self,
+        _request: Request<proto::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let verdicts = self.0.watch().map_err(silent)?;
+        let verdicts = ReceiverStream::new(verdicts).map(|it| Ok(it.into()));
+        Ok(Response::new(Box::pin(verdicts)))
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -66,6 +67,51 @@ pub(crate) fn acceptor(config: &TcpConfig) -> Result<TlsAcceptor, TlsError> {
     // Each connection proves itself anew: no ticket outlives a revoked name.
     server.send_tls13_tickets = 0;
     Ok(TlsAcceptor::from(Arc::new(server)))
+}
+
+/// The acceptor of the files as they are now: short-lived certificates are renewed in place.
+pub(super) struct Renewing {
+    config: TcpConfig,
+    written: [Stamp; 3],
+    acceptor: TlsAcceptor,
+}
+
+impl Renewing {
+    pub(super) fn new(config: TcpConfig) -> Result<Self, TlsError> {
+        let (written, acceptor) = (written(&config), acceptor(&config)?);
+        Ok(Self {
+            config,
+            written,
+            acceptor,
+        })
+    }
+
+    /// Reads the files again if one of them has changed. What can't be used is reported once,
+    /// and the last good ones stay: whoever replaces a pair does it one after the other.
+    pub(super) fn acceptor(&mut self) -> TlsAcceptor {
+        let written = written(&self.config);
+        if written != self.written {
+            self.written = written;
+            match acceptor(&self.config) {
+                Ok(fresh) => {
+                    tracing::info!("certificates were read again");
+                    self.acceptor = fresh;
+                }
+                Err(error) => tracing::warn!(%error, "the last good certificates stay in use"),
+            }
+        }
+        self.acceptor.clone()
+    }
+}
+
+/// When a file was written, and its length; `None` if it isn't there.
+type Stamp = Option<(SystemTime, u64)>;
+
+fn written(config: &TcpConfig) -> [Stamp; 3] {
+    [&config.certificate, &config.key, &config.ca].map(|path| {
+        let file = std::fs::metadata(path).ok()?;
+        Some((file.modified().ok()?, file.len()))
+    })
 }
 
 fn fault(path: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TlsError {

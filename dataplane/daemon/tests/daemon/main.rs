@@ -14,3 +14,4 @@ mod mtls;
 mod program;
 mod rig;
 mod static_mode;
+mod threads;

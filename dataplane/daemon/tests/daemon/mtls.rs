@@ -113,3 +113,27 @@ fn strangers_who_stall_in_the_handshake_do_not_keep_an_agent_out() {
     });
     daemon.stop();
 }
+
+#[test]
+fn certificates_that_are_renewed_in_place_are_read_again() {
+    let (files, ca, next) = (Files::new(), Ca::new(), Ca::new());
+    let daemon = listening(&files, &ca);
+    let to = daemon.tcp.unwrap();
+    run(async {
+        // Half of a renewal: the certificate and not its key. What was good stays.
+        let server = next.dns(SERVER);
+        files.write("server.pem", format!("{}\n", server.certificate));
+        let mut agent = tls(to, &ca.pem, Some(&ca.uri(AGENT))).await;
+        assert!(status(&mut agent).await.is_ok());
+        files.write_secret("server.key", format!("{}\n", server.key));
+        files.write("ca.pem", format!("{}\n", next.pem));
+        let mut agent = tls(to, &next.pem, Some(&next.uri(AGENT))).await;
+        assert!(status(&mut agent).await.is_ok());
+        let mut agent = tls(to, &next.pem, Some(&ca.uri(AGENT))).await;
+        assert!(
+            status(&mut agent).await.is_err(),
+            "the CA before is trusted no longer"
+        );
+    });
+    daemon.stop();
+}

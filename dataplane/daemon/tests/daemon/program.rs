@@ -3,15 +3,16 @@
 use core::time::Duration;
 
 use sluice_offload_api::convert::to_requests;
-use sluice_offload_api::model::{Generation, Lease};
+use sluice_offload_api::model::{FlowVerdict, Generation, Lease};
 use sluice_offload_api::proto::{
-    self, CountersRequest, FlowsRequest, ProgramRequest, SasRequest, program_request::Step,
+    self, CountersRequest, FlowsRequest, ProgramRequest, SasRequest, WatchRequest,
+    program_request::Step,
 };
 use sluice_offload_api::testing::sample;
 use sluice_offload_api::{Answer, Mode, Op, RefusalCode, Transaction};
 use tonic::Code;
 
-use super::rig::client::{Stream, program, status, unix};
+use super::rig::client::{Stream, program, status, unix, watcher};
 use super::rig::frames::{VF0, VF1, cart_to_db, src_port};
 use super::rig::{Files, PORTS, Running, run, until};
 
@@ -312,6 +313,38 @@ fn connections_over_the_bound_are_turned_away_and_places_come_back() {
             assert!(tokio::time::Instant::now() < deadline, "no place came back");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    });
+    daemon.stop();
+}
+
+#[test]
+fn verdicts_are_streamed_to_one_reader_and_the_next_takes_over() {
+    let files = Files::new();
+    let daemon = listening(&files, "");
+    run(async {
+        let path = files.path("agent.sock");
+        let mut agent = unix(&path).await;
+        program(&mut agent, &sample()).await.unwrap();
+        let mut reader = watcher(&path).await;
+        let mut first = reader.watch(WatchRequest {}).await.unwrap().into_inner();
+        daemon.wires.send(VF0, cart_to_db(40_000, 80));
+        let verdict: FlowVerdict = first.message().await.unwrap().unwrap().try_into().unwrap();
+        assert_eq!(verdict.denied.as_deref(), Some("policy-egress"));
+        assert_eq!(verdict.egress.as_deref(), Some("shop/cart egress default"));
+        assert_eq!(
+            (verdict.src_port, verdict.dst_port, verdict.lost),
+            (40_000, 80, 0)
+        );
+        assert_eq!(verdict.port, Some("vf0".into()));
+
+        let mut second = reader.watch(WatchRequest {}).await.unwrap().into_inner();
+        daemon.wires.send(VF0, cart_to_db(40_001, 5432));
+        let verdict: FlowVerdict = second.message().await.unwrap().unwrap().try_into().unwrap();
+        assert_eq!((verdict.denied, verdict.src_port), (None, 40_001));
+        assert!(
+            first.message().await.unwrap().is_none(),
+            "the stream before it ends"
+        );
     });
     daemon.stop();
 }

@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use sluice_offload_api::convert::to_requests;
 use sluice_offload_api::model::Status;
 use sluice_offload_api::proto::offload_client::OffloadClient;
+use sluice_offload_api::proto::verdicts_client::VerdictsClient;
 use sluice_offload_api::proto::{ProgramRequest, ProgramResponse, StatusRequest};
 use sluice_offload_api::{Answer, State, Transaction};
 use tokio::net::{TcpStream, UnixStream};
@@ -31,15 +32,23 @@ pub(crate) async fn unix(path: &Path) -> Agent {
 }
 
 pub(crate) async fn try_unix(path: &Path) -> Result<Agent, tonic::transport::Error> {
+    Ok(OffloadClient::new(channel(path).await?))
+}
+
+/// A reader of verdicts.
+pub(crate) async fn watcher(path: &Path) -> VerdictsClient<Channel> {
+    VerdictsClient::new(channel(path).await.unwrap())
+}
+
+async fn channel(path: &Path) -> Result<Channel, tonic::transport::Error> {
     let path: PathBuf = path.to_owned();
     let connect = service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    let endpoint = Endpoint::from_static("http://dataplane");
-    Ok(OffloadClient::new(
-        endpoint.connect_with_connector(connect).await?,
-    ))
+    Endpoint::from_static("http://dataplane")
+        .connect_with_connector(connect)
+        .await
 }
 
 /// An agent with a certificate, or none.
