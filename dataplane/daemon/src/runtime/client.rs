@@ -31,7 +31,7 @@ pub(super) enum Request {
     ),
     Sas(Option<NodeName>, oneshot::Sender<Vec<SaRecord>>),
     Vitals(oneshot::Sender<Vitals>),
-    Watch(mpsc::Sender<FlowVerdict>),
+    Watch(mpsc::Sender<FlowVerdict>, oneshot::Sender<()>),
 }
 
 /// What became of a transaction.
@@ -139,13 +139,14 @@ impl ControlClient {
         self.ask(|reply| Request::Sas(peer, reply)).await
     }
 
-    /// Verdicts from now on. There is one reader: the one before this gets no more.
+    /// Verdicts from the moment on that this returns. There is one reader: the one before
+    /// it gets no more.
     ///
     /// # Errors
     /// [`Silent`].
-    pub fn watch(&self) -> Result<mpsc::Receiver<FlowVerdict>, Silent> {
+    pub async fn watch(&self) -> Result<mpsc::Receiver<FlowVerdict>, Silent> {
         let (to, verdicts) = mpsc::channel(VERDICTS_MAX);
-        self.0.try_send(Request::Watch(to)).map_err(|_| Silent)?;
+        self.ask(|reply| Request::Watch(to, reply)).await?;
         Ok(verdicts)
     }
 

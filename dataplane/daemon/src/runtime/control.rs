@@ -224,7 +224,10 @@ impl<L: Links> ControlLoop<L> {
                 }
                 self.state.sa_askers.push((peer, reply));
             }
-            Request::Watch(to) => self.watcher.begin(to),
+            Request::Watch(to, reply) => {
+                self.watcher.begin(to);
+                let _ = reply.send(());
+            }
             Request::Vitals(reply) => {
                 let silent_ns = self.clock.now().since(self.state.polled_at);
                 drop(reply.send(Vitals {

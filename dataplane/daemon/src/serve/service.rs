@@ -158,7 +158,7 @@ impl Verdicts for Watching {
         &self,
         _request: Request<proto::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let verdicts = self.0.watch().map_err(silent)?;
+        let verdicts = self.0.watch().await.map_err(silent)?;
         let verdicts = ReceiverStream::new(verdicts).map(|it| Ok(it.into()));
         Ok(Response::new(Box::pin(verdicts)))
     }
