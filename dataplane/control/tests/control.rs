@@ -336,6 +336,40 @@ fn sas_are_installed_shown_by_fingerprint_and_go_with_their_peer() {
 }
 
 #[test]
+fn a_sending_sa_is_retired_only_while_it_is_the_one_in_force() {
+    let mut rig = Rig::programmed();
+    let b = NodeName::from("b");
+    let outbound = |rig: &mut Rig| -> Vec<_> {
+        rig.control.request_sas();
+        rig.step();
+        rig.control.sas().unwrap().iter().map(|s| s.spi).collect()
+    };
+    rig.control.install_outbound(&b, sa(0x2000)).unwrap();
+    rig.control.install_outbound(&b, sa(0x2001)).unwrap();
+    rig.step();
+    let late = rig.control.retire_outbound(&b, Spi(0x2000)).unwrap();
+    assert!(!late, "it was replaced, and what replaced it must stay");
+    assert_eq!(outbound(&mut rig), [0x2001]);
+    assert!(rig.control.retire_outbound(&b, Spi(0x2001)).unwrap());
+    assert!(!rig.control.retire_outbound(&b, Spi(0x2001)).unwrap());
+    assert!(
+        !rig.control
+            .retire_outbound(&"c".into(), Spi(0x2001))
+            .unwrap()
+    );
+    assert_eq!(outbound(&mut rig), []);
+    // The peer keeps its number: it can be given another.
+    rig.control
+        .install_outbound_within(&b, sa(0x2002), 5)
+        .unwrap();
+    assert_eq!(
+        rig.step(),
+        [Event::OutboundInstalled(b.clone(), Spi(0x2002))]
+    );
+    assert_eq!(outbound(&mut rig), [0x2002]);
+}
+
+#[test]
 fn a_bad_replay_window_is_refused() {
     let mut rig = Rig::programmed();
     let config = SaConfig {
