@@ -44,8 +44,24 @@ pub enum KeyEvent {
     },
     /// A worker refused an SA: its SPI is in use, or there is no room.
     Refused {
+        /// The node; `None`: it isn't known any more.
+        node: Option<NodeName>,
         /// The SA.
         spi: Spi,
+    },
+    /// What an SA has carried in all, once a second to a driver that
+    /// [wants it](KeyDriver::wants_usage).
+    Used {
+        /// The node.
+        node: NodeName,
+        /// Which way it goes.
+        direction: SaDirection,
+        /// The SA.
+        spi: Spi,
+        /// Packets since it was installed.
+        packets: u64,
+        /// Inner bytes since it was installed.
+        bytes: u64,
     },
     /// The control side didn't take an SA. The key is gone; make another.
     Failed {
@@ -63,8 +79,10 @@ pub enum KeyEvent {
 pub enum SaCommand {
     /// Install a receiving SA.
     InstallInbound(NodeName, SaConfig),
-    /// Send by this SA from now on.
-    InstallOutbound(NodeName, SaConfig),
+    /// Send by this SA from now on, and by no more than so many packets.
+    InstallOutbound(NodeName, SaConfig, u64),
+    /// Send by this SA no longer, if it is still the one in force.
+    RetireOutbound(NodeName, Spi),
     /// Take a receiving SA out.
     RetireInbound(Spi),
 }
@@ -72,9 +90,10 @@ pub enum SaCommand {
 impl SaCommand {
     pub(crate) fn subject(&self) -> (Option<NodeName>, Spi) {
         match self {
-            Self::InstallInbound(node, config) | Self::InstallOutbound(node, config) => {
+            Self::InstallInbound(node, config) | Self::InstallOutbound(node, config, _) => {
                 (Some(node.clone()), config.spi)
             }
+            Self::RetireOutbound(node, spi) => (Some(node.clone()), *spi),
             Self::RetireInbound(spi) => (None, *spi),
         }
     }
@@ -109,6 +128,11 @@ pub trait KeyDriver: Send {
     /// Whether traffic may begin: false while keys that a file gave aren't in force yet.
     fn is_ready(&self) -> bool {
         true
+    }
+
+    /// Whether it wants to hear [`KeyEvent::Used`].
+    fn wants_usage(&self) -> bool {
+        false
     }
 }
 
@@ -146,7 +170,7 @@ impl StaticKeys {
         {
             let command = match direction {
                 SaDirection::Inbound => SaCommand::InstallInbound(peer.clone(), config),
-                SaDirection::Outbound => SaCommand::InstallOutbound(peer.clone(), config),
+                SaDirection::Outbound => SaCommand::InstallOutbound(peer.clone(), config, u64::MAX),
             };
             by_peer.entry(peer).or_default().push(command);
         }
@@ -163,7 +187,10 @@ impl KeyDriver for StaticKeys {
             KeyEvent::InboundInstalled { .. } | KeyEvent::OutboundInstalled { .. } => {
                 self.awaited = self.awaited.saturating_sub(1);
             }
-            KeyEvent::PeerRemoved { .. } | KeyEvent::Refused { .. } | KeyEvent::Failed { .. } => {}
+            KeyEvent::PeerRemoved { .. }
+            | KeyEvent::Refused { .. }
+            | KeyEvent::Used { .. }
+            | KeyEvent::Failed { .. } => {}
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use sluice_crypto::esp::Spi;
 use sluice_dataplane_control::{Control, Event, ProgramError, SaError, Vitals as ControlVitals};
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{FlowRecord, Generation, NodeName, PodUid, SaRecord};
@@ -31,6 +32,8 @@ const REQUESTS_PER_TURN_MAX: usize = 16;
 const SA_COMMANDS_PER_TURN_MAX: usize = 256;
 /// Verdicts read in one turn, at most: the ring's length.
 const VERDICTS_PER_TURN_MAX: usize = 4096;
+/// Between two reports of what SAs have carried.
+const USAGE_EVERY_NS: u64 = Tick::SECOND;
 /// Transactions that wait for the one before them, at most.
 const WAITING_MAX: usize = 2;
 
@@ -61,6 +64,9 @@ pub(super) struct LoopState {
     waiting: VecDeque<Waiting>,
     flow_askers: Vec<(Option<PodUid>, FlowReply)>,
     sa_askers: Vec<(Option<NodeName>, oneshot::Sender<Vec<SaRecord>>)>,
+    /// When the key driver is told next what its SAs have carried.
+    usage_at: Tick,
+    usage_asked: bool,
     polls_seen: u64,
     polled_at: Tick,
 }
@@ -100,6 +106,7 @@ impl<L: Links> ControlLoop<L> {
         }
         self.begin_waiting();
         self.answer_flows();
+        self.ask_usage();
         self.answer_sas();
         self.hand_out_verdicts();
         let polls = self.stats.polls.read();
@@ -130,9 +137,12 @@ impl<L: Links> ControlLoop<L> {
             Event::PeerRemoved(node) => KeyEvent::PeerRemoved { node },
             Event::InboundInstalled(node, spi) => KeyEvent::InboundInstalled { node, spi },
             Event::OutboundInstalled(node, spi) => KeyEvent::OutboundInstalled { node, spi },
-            Event::SaRefused(_, spi) => KeyEvent::Refused { spi },
+            Event::SaRefused(node, spi) => KeyEvent::Refused {
+                node: Some(node).filter(|it| !it.0.is_empty()),
+                spi,
+            },
         };
-        if let KeyEvent::Refused { spi } = &event {
+        if let KeyEvent::Refused { spi, .. } = &event {
             tracing::error!(%spi, "the worker refused an SA");
         }
         let mut commands = Vec::new();
@@ -150,7 +160,12 @@ impl<L: Links> ControlLoop<L> {
             let (node, spi) = command.subject();
             let done: Result<(), SaError> = match command {
                 SaCommand::InstallInbound(node, sa) => self.control.install_inbound(&node, sa),
-                SaCommand::InstallOutbound(node, sa) => self.control.install_outbound(&node, sa),
+                SaCommand::InstallOutbound(node, sa, max) => {
+                    self.control.install_outbound_within(&node, sa, max)
+                }
+                SaCommand::RetireOutbound(node, spi) => {
+                    self.control.retire_outbound(&node, spi).map(drop)
+                }
                 SaCommand::RetireInbound(spi) => self.control.retire_inbound(spi),
             };
             if let Err(error) = done {
@@ -300,9 +315,21 @@ impl<L: Links> ControlLoop<L> {
         }
     }
 
+    fn ask_usage(&mut self) {
+        let now = self.clock.now();
+        if !self.keys.wants_usage() || now < self.state.usage_at {
+            return;
+        }
+        self.state.usage_at = now + USAGE_EVERY_NS;
+        if self.state.sa_askers.is_empty() {
+            self.control.request_sas();
+        }
+        self.state.usage_asked = true;
+    }
+
     fn answer_sas(&mut self) {
         self.state.sa_askers.retain(|(_, reply)| !reply.is_closed());
-        if self.state.sa_askers.is_empty() {
+        if self.state.sa_askers.is_empty() && !self.state.usage_asked {
             return;
         }
         let Some(sas) = self.control.sas() else {
@@ -312,6 +339,24 @@ impl<L: Links> ControlLoop<L> {
             let of = |it: &&SaRecord| peer.is_none() || it.peer == peer;
             drop(reply.send(sas.iter().filter(of).cloned().collect()));
         }
+        if !core::mem::take(&mut self.state.usage_asked) {
+            return;
+        }
+        let mut commands = Vec::new();
+        for sa in sas {
+            let Some(node) = sa.peer.clone() else {
+                continue;
+            };
+            let used = KeyEvent::Used {
+                node,
+                direction: sa.direction,
+                spi: Spi(sa.spi),
+                packets: sa.packets,
+                bytes: sa.bytes,
+            };
+            self.keys.on_event(used, &mut commands);
+        }
+        self.carry_out(commands.into());
     }
 
     fn hand_out_verdicts(&mut self) {

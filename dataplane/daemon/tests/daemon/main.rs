@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod config;
+mod keys;
 mod metrics;
 mod mtls;
 mod program;
