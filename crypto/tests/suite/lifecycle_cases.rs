@@ -417,6 +417,24 @@ fn what_is_old_unasked_or_another_s_is_closed() {
 }
 
 #[test]
+fn a_newer_session_takes_the_place_of_an_unfinished_one() {
+    let mut s = Script::new(false);
+    s.session_up();
+    s.hello(&[]);
+    s.session_up();
+    let hello = s.hello(&[]);
+    let expected = [
+        "close 1 superseded",
+        "retire in 65568",
+        "retire in 65569",
+        "hello []",
+        "in 65600",
+        "in 65601",
+    ];
+    assert_eq!(hello, expected);
+}
+
+#[test]
 fn a_refused_sa_ends_its_session_without_a_ready() {
     let mut s = Script::new(true);
     s.until(0);
