@@ -24,8 +24,9 @@ use crate::identity::Stamp;
 use crate::listen::{Accepted, Gate, listen};
 use crate::session::{AbortOnDrop, Chain, FromSession, Session, SessionError, Up};
 
-/// Dials under way at once; the others wait their turn. Bounds how many peers rekey at once.
-const DIALS_MAX: usize = 32;
+/// Dials under way at once; the others wait their turn. Bounds how many peers rekey at once, and
+/// leaves room beside peers that don't answer, each of which holds a turn for a while.
+const DIALS_MAX: usize = 128;
 
 /// Messages of sessions that wait for the driver.
 const MESSAGES_MAX: usize = 256;
@@ -126,6 +127,8 @@ pub async fn spawn(config: Config) -> Result<Handle, StartError> {
         peers: BTreeMap::new(),
         nodes: BTreeMap::new(),
         sessions: BTreeMap::new(),
+        deadlines: BTreeSet::new(),
+        logged: BTreeMap::new(),
         bindings: Bindings::default(),
         instance: 0,
         outbox: VecDeque::new(),
@@ -212,6 +215,8 @@ struct Driver {
     peers: BTreeMap<NodeName, Peer>,
     nodes: BTreeMap<SpiffeId, NodeName>,
     sessions: BTreeMap<SessionId, Live>,
+    /// Every peer's next deadline: with thousands of peers too many to look at each time.
+    deadlines: BTreeSet<(TimeMs, NodeName)>,
     /// Ours.
     bindings: Bindings,
     /// Of our bindings' numbers.
@@ -220,6 +225,8 @@ struct Driver {
     status: watch::Sender<Status>,
     gate: watch::Sender<Gate>,
     stamp: Stamp,
+    /// When a reason was last logged: a flood must not become a flood of lines.
+    logged: BTreeMap<&'static str, Instant>,
     to: mpsc::Sender<FromSession>,
     dialled_out: mpsc::Sender<Dialled>,
     dials: Arc<Semaphore>,
@@ -229,6 +236,8 @@ struct Peer {
     id: SpiffeId,
     management: SocketAddr,
     machine: SaLifecycle,
+    /// As it stands in [`Driver::deadlines`].
+    deadline: Option<TimeMs>,
     current: Option<SessionId>,
     /// SAs that the daemon has, so that all can be taken back.
     inbound: BTreeSet<Spi>,
@@ -254,11 +263,8 @@ impl Driver {
         let mut reload = tokio::time::interval(Duration::from_millis(self.config.reload_ms.max(1)));
         reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let deadline = self
-                .peers
-                .values()
-                .filter_map(|p| p.machine.next_deadline());
-            let deadline = deadline.min().map(|at| self.instant(at));
+            let deadline = self.deadlines.first();
+            let deadline = deadline.map(|(at, _)| self.instant(*at));
             let room = self.outbox.len() < OUTBOX_MAX;
             tokio::select! {
                 permit = events.reserve(), if !self.outbox.is_empty() => {
@@ -378,6 +384,7 @@ impl Driver {
             id: id.clone(),
             management,
             machine,
+            deadline: None,
             current: None,
             inbound: BTreeSet::new(),
             outbound: BTreeSet::new(),
@@ -416,6 +423,9 @@ impl Driver {
             return;
         };
         self.nodes.remove(&peer.id);
+        if let Some(at) = peer.deadline {
+            self.deadlines.remove(&(at, node.clone()));
+        }
         self.status.send_modify(|s| {
             s.peers.remove(node);
         });
@@ -434,9 +444,8 @@ impl Driver {
 
     fn on_deadline(&mut self) {
         let now = self.now_ms();
-        let due = |p: &Peer| p.machine.next_deadline().is_some_and(|at| at <= now);
-        let due: Vec<_> = self.peers.iter().filter(|(_, p)| due(p)).collect();
-        let due: Vec<_> = due.into_iter().map(|(node, _)| node.clone()).collect();
+        let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<_> = due.map(|(_, node)| node.clone()).collect();
         for node in due {
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.machine.on_deadline(now);

@@ -1,5 +1,7 @@
 //! What life cycles want done, and what sessions say.
 
+use std::time::Duration;
+
 use sluice_crypto::lifecycle::{CloseReason, Message, SaAction, SaEvent, SessionId};
 use sluice_offload_api::model::NodeName;
 
@@ -8,6 +10,9 @@ use crate::api::{Event, PeerStatus, Status};
 use crate::binding::BindingChange;
 use crate::codec::{Wire, encode};
 use crate::session::{AbortOnDrop, FromSession, SessionError, dial};
+
+/// Between two log lines for one reason; the counters tell the rest.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
 
 impl Driver {
     /// Does everything that the life cycle of `node` wants done by now.
@@ -19,9 +24,16 @@ impl Driver {
         {
             self.act(node, action);
         }
-        let Some(peer) = self.peers.get(node) else {
+        let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
+        let deadline = peer.machine.next_deadline();
+        if deadline != peer.deadline {
+            if let Some(before) = core::mem::replace(&mut peer.deadline, deadline) {
+                self.deadlines.remove(&(before, node.clone()));
+            }
+            self.deadlines.extend(deadline.map(|at| (at, node.clone())));
+        }
         let summary = peer.machine.summary();
         let bindings = peer.bindings.len();
         self.status_of(node, |s| {
@@ -211,13 +223,17 @@ impl Driver {
     }
 
     /// Writes down what refused or ended a session.
-    pub(super) fn count(&self, whose: &str, node: Option<&NodeName>, why: &SessionError) {
+    pub(super) fn count(&mut self, whose: &str, node: Option<&NodeName>, why: &SessionError) {
         let kind = why.kind();
         if matches!(why, SessionError::Closed) {
             tracing::info!(peer = whose, "{why}");
             return;
         }
-        tracing::warn!(peer = whose, kind, "{why}");
+        let last = self.logged.get(kind);
+        if last.is_none_or(|at| self.now.duration_since(*at) >= LOG_PAUSE) {
+            self.logged.insert(kind, self.now);
+            tracing::warn!(peer = whose, kind, "{why}");
+        }
         let text = why.to_string();
         self.status.send_modify(|s: &mut Status| {
             *s.refused.entry(kind).or_default() += 1;

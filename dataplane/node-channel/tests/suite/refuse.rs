@@ -215,6 +215,33 @@ async fn a_peer_that_breaks_the_protocol_loses_its_session() {
     assert_eq!(b.sas.lock().unwrap().installs, 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_says_hello_is_closed_and_gets_no_ticket_to_come_back_with() {
+    let ca = Ca::new("ca");
+    let papers = Papers::new("b", &ca);
+    let mut cb = config(&papers);
+    cb.timing.establish_ms_max = 300;
+    cb.timing.resend_ms = 100;
+    let b = Node::start_with(cb).await;
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    b.add(&NodeName::from("a"), nowhere).await;
+    b.until("its peer", |s| s.peers.len() == 1).await;
+    let config = raw::client_config(Some(ca.issue_for("a")), &rustls::version::TLS13);
+    let mut stream = raw::dial_with(b.listen, config).await.unwrap();
+    let said = raw::read_to_end(&mut stream).await.unwrap();
+    assert!(said.is_empty(), "it waits for a hello: {said:?}");
+    b.until_refused("life-cycle", 1).await;
+    let last = b.status().refused_last.unwrap();
+    assert!(last.contains("not in use both ways in time"), "{last}");
+    let (_, tls) = stream.get_ref();
+    assert_eq!(tls.tls13_tickets_received(), 0);
+    assert!(!tls.is_early_data_accepted());
+    assert_eq!(
+        tls.protocol_version(),
+        Some(rustls::ProtocolVersion::TLSv1_3)
+    );
+}
+
 /// Signed by the right CA and of the right node, but the hello speaks for another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hello_of_another_than_the_certificates_owner_is_refused() {
