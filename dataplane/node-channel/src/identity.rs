@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
+use crate::anchors::{AnchorError, Anchors};
 use crate::id::{SpiffeId, TrustDomain};
 use crate::svid::{self, SvidError};
 
@@ -79,7 +80,7 @@ pub enum IdentityError {
         /// Which one, from 0.
         index: usize,
         /// What is wrong.
-        why: webpki::Error,
+        why: AnchorError,
     },
     /// Too many anchors.
     #[error("{} holds more than {ANCHORS_MAX} trust anchors", path.display())]
@@ -134,7 +135,7 @@ pub(crate) struct Identity {
     pub(crate) domain: TrustDomain,
     pub(crate) chain: Vec<CertificateDer<'static>>,
     key: Zeroizing<Vec<u8>>,
-    pub(crate) anchors: Vec<TrustAnchor<'static>>,
+    pub(crate) anchors: Anchors,
     not_after: u64,
 }
 
@@ -246,22 +247,17 @@ fn check_mode(_path: &Path) -> Result<(), IdentityError> {
     Ok(())
 }
 
-fn anchors(path: &Path) -> Result<Vec<TrustAnchor<'static>>, IdentityError> {
+fn anchors(path: &Path) -> Result<Anchors, IdentityError> {
     let all = certificates(path)?;
     if all.len() > ANCHORS_MAX {
         let path = path.to_owned();
         return Err(IdentityError::AnchorCount { path });
     }
-    let anchor = |(index, der): (usize, &CertificateDer<'_>)| {
-        let anchor = webpki::anchor_from_trusted_cert(der);
-        let anchor = anchor.map_err(|why| IdentityError::Anchor {
-            path: path.to_owned(),
-            index,
-            why,
-        });
-        Ok(anchor?.to_owned())
-    };
-    all.iter().enumerate().map(anchor).collect()
+    Anchors::new(&all).map_err(|(index, why)| IdentityError::Anchor {
+        path: path.to_owned(),
+        index,
+        why,
+    })
 }
 
 /// Makes a node's private key at `key`, which must not exist, and gives the certificate request

@@ -6,6 +6,7 @@
 //! files, time and randomness. The daemon starts it with [`spawn`] and talks to it by
 //! [`Command`] and [`Event`]. The README tells the whole story.
 
+mod anchors;
 mod api;
 mod binding;
 mod codec;
@@ -17,6 +18,7 @@ mod session;
 pub mod svid;
 mod tls;
 
+pub use self::anchors::{AnchorError, Anchors};
 pub use self::api::{
     COMMANDS_MAX, Command, Config, EVENTS_MAX, Event, PEERS_MAX, PeerStatus, Status,
 };

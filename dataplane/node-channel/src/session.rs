@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::AlertDescription;
-use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use sluice_crypto::lifecycle::{CloseReason, ExporterSecret, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use crate::anchors::Anchors;
 use crate::codec::{DecodeError, FRAME_LEN_MAX, Wire, decode};
 use crate::id::{SpiffeId, TrustDomain};
 use crate::identity::Identity;
@@ -186,7 +187,7 @@ impl Chain {
 
     pub(crate) fn verify(
         &self,
-        anchors: &[TrustAnchor<'_>],
+        anchors: &Anchors,
         domain: &TrustDomain,
     ) -> Result<SpiffeId, SvidError> {
         let what = "it is missing";

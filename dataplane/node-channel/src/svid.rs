@@ -1,10 +1,11 @@
 //! Whether a certificate chain is the X.509-SVID of the node that is expected: a pure function
 //! of the chain, the trust anchors and the time.
 
-use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::anchors::Anchors;
 use crate::id::{IdError, SpiffeId, TrustDomain};
 
 /// Most certificates beside the leaf.
@@ -169,7 +170,7 @@ pub(crate) fn not_after(leaf: &CertificateDer<'_>) -> u64 {
 pub fn verify(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-    anchors: &[TrustAnchor<'_>],
+    anchors: &Anchors,
     domain: &TrustDomain,
     role: Role,
     now: UnixTime,
@@ -187,12 +188,12 @@ pub fn verify(
     let verified = EndEntityCert::try_from(leaf).and_then(|cert| {
         cert.verify_for_usage(
             algorithms.all,
-            anchors,
+            anchors.all(),
             intermediates,
             now,
             usage,
             None,
-            None,
+            Some(&|path: &VerifiedPath<'_>| anchors.check(path, now)),
         )
         .map(|_| ())
     });

@@ -45,15 +45,41 @@ pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
     pub(crate) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages.push(KeyUsagePurpose::KeyCertSign);
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, name);
+        let params = Self::params(name, BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// One whose own time is over.
+    pub(crate) fn expired(name: &str) -> Self {
+        let mut params = Self::params(name, BasicConstraints::Unconstrained);
+        params.not_after = OffsetDateTime::now_utc() - Duration::minutes(1);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// One that may sign leaves, but no CAs.
+    pub(crate) fn of_leaves_only(name: &str) -> Self {
+        let params = Self::params(name, BasicConstraints::Constrained(0));
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// A CA that this one vouches for.
+    pub(crate) fn intermediate(&self, name: &str) -> Self {
+        let params = Self::params(name, BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::signed_by(params, key, &self.0).unwrap())
+    }
+
+    fn params(name: &str, constraints: BasicConstraints) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(constraints);
+        params.key_usages.push(KeyUsagePurpose::KeyCertSign);
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let dn = &mut params.distinguished_name;
+        dn.push(rcgen::DnType::CommonName, name);
+        params
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -129,6 +155,12 @@ impl Papers {
 
     pub(crate) fn certify(&self, ca: &Ca, valid: Duration) {
         self.put("svid.pem", &ca.sign(&self.request, valid));
+    }
+
+    /// By an intermediate CA, whose certificate goes with it.
+    pub(crate) fn certify_through(&self, intermediate: &Ca) {
+        let leaf = intermediate.sign(&self.request, Duration::days(1));
+        self.put("svid.pem", &format!("{leaf}\n{}", intermediate.pem()));
     }
 
     pub(crate) fn trust(&self, cas: &[&Ca]) {

@@ -25,6 +25,37 @@ async fn what_one_node_seals_the_other_opens() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_through_an_intermediate_ca_is_followed_if_its_root_allows() {
+    let (root, leaves_only) = (Ca::new("root"), Ca::of_leaves_only("leaves only"));
+    let (pa, pb) = (Papers::new("a", &root), Papers::new("b", &root));
+    pa.certify_through(&root.intermediate("intermediate"));
+    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    introduce(&[&a, &b]).await;
+    a.until_settled(&b, 1).await;
+    b.until_settled(&a, 1).await;
+    a.exchange(&b);
+
+    let pc = Papers::new("c", &root);
+    pc.trust(&[&leaves_only]);
+    let c = Node::start(&pc).await;
+    pa.certify_through(&leaves_only.intermediate("not allowed"));
+    a.until("its other SVID", |s| s.identity_loads == 2).await;
+    introduce(&[&a, &c]).await;
+    c.until("a refusal", |s| s.refused.contains_key("svid-chain"))
+        .await;
+    let said = c.status().refused_last.unwrap();
+    assert!(said.contains("PathLenConstraintViolated"), "{said}");
+
+    let over = Ca::expired("over");
+    pc.trust(&[&over]);
+    c.until("its other anchor", |s| s.identity_loads == 2).await;
+    pa.certify(&over, time::Duration::days(1));
+    c.until("a refusal", |s| s.refused.contains_key("svid-expired"))
+        .await;
+    assert_eq!(c.sas.lock().unwrap().installs, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_have_a_pair_each_with_each() {
     let ca = Ca::new("ca");
     let papers = ["a", "b", "c"].map(|n| Papers::new(n, &ca));

@@ -199,8 +199,11 @@ pub(crate) async fn introduce(nodes: &[&Node]) {
         for other in nodes.iter().filter(|n| n.name != one.name) {
             one.add(&other.name, other.listen).await;
         }
-        let all = nodes.len() - 1;
-        one.until("its peers", |s| s.peers.len() == all).await;
+        let known = |s: &Status| {
+            let mut others = nodes.iter().filter(|n| n.name != one.name);
+            others.all(|n| s.peers.contains_key(&n.name))
+        };
+        one.until("its peers", known).await;
     }
 }
 

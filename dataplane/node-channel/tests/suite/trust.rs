@@ -134,6 +134,11 @@ async fn files_that_are_not_this_nodes_identity_are_refused_at_the_start() {
     let why = error(&missing).await;
     assert!(matches!(why, IdentityError::Io { .. }), "{why}");
 
+    let no_anchor = Papers::new("a", &ca);
+    std::fs::copy(no_anchor.files().svid, no_anchor.files().anchors).unwrap();
+    let why = error(&no_anchor).await;
+    assert!(why.to_string().contains("it is not a CA's"), "{why}");
+
     let (another, one) = (Papers::new("b", &ca), Papers::new("a", &ca));
     std::fs::copy(another.files().svid, one.files().svid).unwrap();
     let why = error(&one).await;
