@@ -8,10 +8,11 @@ use serde::Serialize;
 use sluice_offload_api::model::{Generation, PortCounters};
 use tokio::sync::watch;
 
+use crate::channel;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, PolicySource};
 use crate::http::{Metrics, MetricsError, Sources};
-use crate::keys::{KeyDriver, NoKeys, SaSender, StaticKeys};
+use crate::keys::{KeyDriver, NoKeys, SaSender, StaticKeys, StaticSa};
 use crate::ports::PortSet;
 use crate::runtime::{Dataplane, Opening, Silent, StartError, WorkerEnd, check_roles};
 use crate::serve::{self, LeaseClock, ListenError, Offload, TlsError};
@@ -33,6 +34,9 @@ pub enum DaemonError {
     /// The metrics' socket.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The node channel.
+    #[error("the node channel: {0}")]
+    Channel(#[from] sluice_node_channel::StartError),
     /// Ports, threads, the first generation.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -53,7 +57,10 @@ impl DaemonError {
     pub const fn is_bad_input(&self) -> bool {
         matches!(
             self,
-            Self::Static(_) | Self::Tls(_) | Self::Listen(ListenError::Tls(_))
+            Self::Static(_)
+                | Self::Tls(_)
+                | Self::Listen(ListenError::Tls(_))
+                | Self::Channel(sluice_node_channel::StartError::Identity(_))
         )
     }
 }
@@ -61,7 +68,8 @@ impl DaemonError {
 /// What a configuration leads to, before anything is opened.
 struct Prepared {
     opening: Opening,
-    keys: Box<dyn FnOnce(SaSender) -> Box<dyn KeyDriver>>,
+    /// SAs that a file gives.
+    sas: Vec<StaticSa>,
 }
 
 fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
@@ -77,10 +85,7 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
                 checkpoint_fault: None,
                 exit_when_idle,
             };
-            Ok(Prepared {
-                opening,
-                keys: Box::new(|_| Box::new(StaticKeys::new(sas))),
-            })
+            Ok(Prepared { opening, sas })
         }
         PolicySource::Listen(listen) => {
             if let Some(tcp) = &listen.tcp {
@@ -117,7 +122,7 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
             }
             Ok(Prepared {
                 opening,
-                keys: Box::new(|_| Box::new(NoKeys)),
+                sas: Vec::new(),
             })
         }
     }
@@ -139,6 +144,7 @@ pub struct Daemon {
     offload: Option<Offload>,
     metrics: Option<Metrics>,
     lease: Arc<LeaseClock>,
+    channel: Option<watch::Receiver<sluice_node_channel::Status>>,
 }
 
 /// Why a daemon ended.
@@ -168,19 +174,36 @@ impl Daemon {
     ///
     /// # Errors
     /// [`DaemonError`]; nothing is open then.
-    pub fn start<S: PortSet>(mut config: Config, set: S) -> Result<Self, DaemonError> {
-        let Prepared { opening, keys } = prepare(&mut config)?;
+    pub async fn start<S: PortSet>(mut config: Config, set: S) -> Result<Self, DaemonError> {
+        let Prepared { opening, sas } = prepare(&mut config)?;
         let offload = match &config.source {
             PolicySource::Static(_) => None,
             PolicySource::Listen(listen) => Some(Offload::bind(listen)?),
         };
         let metrics = config.metrics.map(Metrics::bind).transpose()?;
+        let channel = match &config.node_channel {
+            None => None,
+            Some(it) => Some(sluice_node_channel::spawn(it.channel.clone()).await?),
+        };
+        let mut status = None;
+        let keys = |sender: SaSender| -> Box<dyn KeyDriver> {
+            match (channel, &config.node_channel) {
+                (Some(handle), Some(config)) => {
+                    let (keys, its_status) = channel::join(handle, config, sender);
+                    status = Some(its_status);
+                    Box::new(keys)
+                }
+                _ if sas.is_empty() => Box::new(NoKeys),
+                _ => Box::new(StaticKeys::new(sas)),
+            }
+        };
         let dataplane = Dataplane::start(&config, set, opening, keys)?;
         Ok(Self {
             dataplane,
             offload,
             metrics,
             lease: Arc::default(),
+            channel: status,
         })
     }
 
@@ -206,6 +229,7 @@ impl Daemon {
             offload,
             metrics,
             lease,
+            channel,
         } = self;
         let client = dataplane.client().clone();
         let sources = Sources {
@@ -213,6 +237,7 @@ impl Daemon {
             lease: Arc::clone(&lease),
             counters: Arc::clone(dataplane.counters()),
             stats: Arc::clone(dataplane.stats()),
+            channel,
         };
         let (stop, stopped) = watch::channel(false);
         let serving = async {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sluice_dataplane_core::counters::Counters;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::{Numbers, render};
 use crate::runtime::{ControlClient, LoopStats, Silent, Vitals};
@@ -33,6 +33,7 @@ pub(crate) struct Sources {
     pub(crate) lease: Arc<LeaseClock>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) stats: Arc<LoopStats>,
+    pub(crate) channel: Option<watch::Receiver<sluice_node_channel::Status>>,
 }
 
 /// The socket can't be opened.
@@ -159,6 +160,7 @@ async fn metrics(sources: &Sources) -> Result<String, Silent> {
         lease,
         counters,
         stats,
+        channel,
     } = sources;
     let status = control.status(lease.lease()).await?;
     let (ports, sas, vitals) = (
@@ -166,6 +168,7 @@ async fn metrics(sources: &Sources) -> Result<String, Silent> {
         control.sas(None).await?,
         control.vitals().await?,
     );
+    let channel = channel.as_ref().map(|it| it.borrow().clone());
     Ok(render(&Numbers {
         status: &status,
         ports: &ports,
@@ -173,6 +176,7 @@ async fn metrics(sources: &Sources) -> Result<String, Silent> {
         vitals: &vitals,
         counters,
         stats,
+        channel: channel.as_ref(),
     }))
 }
 

@@ -7,7 +7,7 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, TrySendError};
 use sluice_crypto::esp::Spi;
 use sluice_dataplane_control::{SaConfig, SaError};
 use sluice_offload_api::model::{NodeName, SaDirection};
@@ -103,20 +103,27 @@ impl SaCommand {
 #[derive(Clone, Debug)]
 pub struct SaSender(pub(crate) Sender<SaCommand>);
 
-/// The control thread has too much to do, or has ended; the command comes back.
+/// A command that wasn't taken.
 #[derive(Debug, thiserror::Error)]
-#[error("the control thread takes no more commands now")]
-pub struct ControlBusy(pub Box<SaCommand>);
+pub enum SendError {
+    /// The control thread has too much to do; the command comes back.
+    #[error("the control thread takes no more commands now")]
+    Busy(Box<SaCommand>),
+    /// The control thread has ended.
+    #[error("the control thread has ended")]
+    Gone,
+}
 
 impl SaSender {
     /// Hands a command over without waiting.
     ///
     /// # Errors
-    /// [`ControlBusy`] with the command.
-    pub fn send(&self, command: SaCommand) -> Result<(), ControlBusy> {
-        self.0
-            .try_send(command)
-            .map_err(|error| ControlBusy(Box::new(error.into_inner())))
+    /// [`SendError`].
+    pub fn send(&self, command: SaCommand) -> Result<(), SendError> {
+        self.0.try_send(command).map_err(|error| match error {
+            TrySendError::Full(command) => SendError::Busy(Box::new(command)),
+            TrySendError::Disconnected(_) => SendError::Gone,
+        })
     }
 }
 

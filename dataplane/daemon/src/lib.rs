@@ -5,6 +5,7 @@
 //! [`ports::PortSet`], so its tests run over queues in memory; DPDK is one module behind the
 //! feature `dpdk`.
 
+pub mod channel;
 pub mod checkpoint;
 pub mod config;
 pub mod daemon;

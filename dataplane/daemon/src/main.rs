@@ -9,6 +9,7 @@ use miette::Report;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use sluice_dataplane::config::Config;
 use sluice_dataplane::daemon::{self, DaemonError, Summary};
+use sluice_node_channel::{SpiffeId, make_key_and_request};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Protects the pods of one node: filters, encrypts and forwards their frames.
@@ -24,6 +25,10 @@ struct Args {
     /// Checks the configuration and all files that it names, opens nothing, and ends.
     #[arg(long)]
     check: bool,
+    /// Makes the node channel's key where the configuration says, prints the request for its
+    /// certificate, to be signed by the nodes' CA, and ends.
+    #[arg(long, conflicts_with = "check")]
+    make_request: bool,
     /// How the summary at the end is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -38,6 +43,7 @@ struct Args {
 const EXAMPLES: &str = "\
 Examples:
   sluice-dataplane --config /etc/sluice/dataplane.yaml --check
+  sluice-dataplane --config /etc/sluice/dataplane.yaml --make-request > node-a.csr
   sluice-dataplane --config /etc/sluice/dataplane.yaml
   sluice-dataplane --config pcap.yaml --output json   # static, `exit_when_idle`
 
@@ -115,6 +121,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         let text = note.unwrap_or_else(|| "the configuration is good".to_owned());
         return print(&text);
     }
+    if args.make_request {
+        return print(make_request(&config)?.trim_end());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -127,6 +136,16 @@ fn run(args: &Args) -> Result<(), Failure> {
             print(&json.map_err(|error| (FAILED, miette::miette!("{error}")))?)
         }
     }
+}
+
+fn make_request(config: &Config) -> Result<String, Failure> {
+    let bad = |error: &dyn core::fmt::Display| (BAD_INPUT, miette::miette!("{error}"));
+    let Some(channel) = config.node_channel.as_ref().map(|it| &it.channel) else {
+        return Err(bad(&"the configuration has no `node_channel`"));
+    };
+    let id = SpiffeId::of_node(&channel.trust_domain, &channel.node);
+    let id = id.map_err(|error| bad(&error))?;
+    make_key_and_request(&channel.files.key, &id).map_err(|error| bad(&error))
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -142,7 +161,9 @@ async fn serve(config: Config) -> Result<Summary, Failure> {
     let no_signals = |error| (FAILED, miette::miette!("can't listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let daemon = daemon::Daemon::start(config, DpdkPorts::default()).map_err(failed)?;
+    let daemon = daemon::Daemon::start(config, DpdkPorts::default())
+        .await
+        .map_err(failed)?;
     let told = async {
         tokio::select! {
             _ = terminate.recv() => {}

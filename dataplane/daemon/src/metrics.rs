@@ -16,6 +16,7 @@ pub(crate) struct Numbers<'a> {
     pub(crate) vitals: &'a Vitals,
     pub(crate) counters: &'a Counters,
     pub(crate) stats: &'a LoopStats,
+    pub(crate) channel: Option<&'a sluice_node_channel::Status>,
 }
 
 /// The text.
@@ -27,6 +28,9 @@ pub(crate) fn render(numbers: &Numbers<'_>) -> String {
     page.sas(numbers.sas);
     page.worker(numbers);
     page.state(numbers);
+    if let Some(channel) = numbers.channel {
+        page.channel(channel);
+    }
     page.0
 }
 
@@ -295,6 +299,53 @@ impl Page {
         ];
         for (name, help, counter) in rows {
             self.one(name, Kind::Counter, help, counter.read());
+        }
+    }
+
+    fn channel(&mut self, channel: &sluice_node_channel::Status) {
+        let bad = u64::from(channel.identity_error.is_some());
+        let help = "Whether this node's certificate, key or anchors can't be used.";
+        self.one("sluice_channel_identity_fault", Kind::Gauge, help, bad);
+        let name = "sluice_channel_refused_total";
+        self.family(
+            name,
+            Kind::Counter,
+            "Node channel connections refused or ended, by why.",
+        );
+        for (why, count) in &channel.refused {
+            self.sample(name, &[("why", why)], *count);
+        }
+        type Row = (
+            &'static str,
+            Kind,
+            &'static str,
+            fn(&sluice_node_channel::PeerStatus) -> u64,
+        );
+        let rows: [Row; 3] = [
+            (
+                "sluice_channel_connected",
+                Kind::Gauge,
+                "Whether a session is in use.",
+                |it| it.connected.into(),
+            ),
+            (
+                "sluice_channel_epochs_total",
+                Kind::Counter,
+                "Epochs that came into use both ways.",
+                |it| it.established,
+            ),
+            (
+                "sluice_channel_dial_failures_total",
+                Kind::Counter,
+                "Dials that came to nothing.",
+                |it| it.dial_failures,
+            ),
+        ];
+        for (name, kind, help, of) in rows {
+            self.family(name, kind, help);
+            for (node, peer) in &channel.peers {
+                self.sample(name, &[("peer", &node.0)], of(peer));
+            }
         }
     }
 

@@ -71,6 +71,18 @@ pub(super) fn check(source: &Source) -> Result<Config, ConfigError> {
             )?,
         }),
     };
+    let node_channel = match file.node_channel {
+        None => None,
+        Some(it) => {
+            if let PolicySource::Static(fixed) = &policy
+                && !fixed.sas.is_empty()
+            {
+                let message = "`node_channel` agrees on keys; take `static.sas` out, or this";
+                return Err(source.fault(it.referenced, message));
+            }
+            Some(super::channel::node_channel(source, &node, it.value)?)
+        }
+    };
     let eal = eal(source, file.eal)?;
     Ok(Config {
         node,
@@ -78,6 +90,7 @@ pub(super) fn check(source: &Source) -> Result<Config, ConfigError> {
         ports,
         worker,
         source: policy,
+        node_channel,
         metrics: file.metrics,
         verdict_log,
     })

@@ -1,5 +1,6 @@
 //! The configuration: YAML in, a [`Config`] whose every value makes sense out.
 
+mod channel;
 mod check;
 mod key_file;
 mod source;
@@ -8,6 +9,7 @@ mod wire;
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
@@ -56,6 +58,8 @@ pub struct Config {
     pub worker: WorkerSetup,
     /// Where policy comes from.
     pub source: PolicySource,
+    /// How keys are agreed on with other nodes.
+    pub node_channel: Option<NodeChannelConfig>,
     /// Where to serve metrics.
     pub metrics: Option<SocketAddr>,
     /// Where verdicts go.
@@ -198,6 +202,17 @@ pub struct TcpConfig {
     pub ca: PathBuf,
     /// Agents that may connect: SPIFFE IDs or DNS names in their certificates.
     pub agents: Vec<String>,
+}
+
+/// The node channel, and where other nodes' are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeChannelConfig {
+    /// The channel's own.
+    pub channel: sluice_node_channel::Config,
+    /// Management addresses of other nodes.
+    pub peers: BTreeMap<NodeName, SocketAddr>,
+    /// ESP in UDP 4500 to every peer.
+    pub udp_encap: bool,
 }
 
 /// The verdict log.

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) fixed: Option<Spanned<Static>>,
     pub(super) listen: Option<Spanned<Listen>>,
     pub(super) checkpoint: Option<Spanned<PathBuf>>,
+    pub(super) node_channel: Option<Spanned<NodeChannel>>,
     pub(super) metrics: Option<SocketAddr>,
     pub(super) verdict_log: Option<VerdictLog>,
 }
@@ -164,6 +165,28 @@ pub(super) struct Tcp {
     pub(super) key: Spanned<PathBuf>,
     pub(super) ca: Spanned<PathBuf>,
     pub(super) agents: Spanned<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodeChannel {
+    pub(super) listen: SocketAddr,
+    pub(super) trust_domain: Spanned<String>,
+    pub(super) svid: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) anchors: PathBuf,
+    #[serde(default)]
+    pub(super) peers: Vec<Spanned<ManagementPeer>>,
+    pub(super) rekey_ms: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) udp_encap: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ManagementPeer {
+    pub(super) node: Spanned<String>,
+    pub(super) address: SocketAddr,
 }
 
 #[derive(Debug, Deserialize)]

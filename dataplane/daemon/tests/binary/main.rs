@@ -101,3 +101,33 @@ fn without_dpdk_it_says_so_and_opens_nothing() {
     );
     assert!(!folder.path().join("agent.sock").exists());
 }
+
+#[test]
+fn a_request_is_made_once_and_its_key_stays_here() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dataplane.yaml");
+    let channel = "node_channel: {listen: '127.0.0.1:0', trust_domain: test, svid: node.pem, \
+                   key: node.key, anchors: ca.pem}\n";
+    std::fs::write(&path, format!("{GOOD}{channel}")).unwrap();
+    let args = ["--config", path.to_str().unwrap(), "--make-request"];
+    let (code, out, err) = run(&args);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.starts_with("-----BEGIN CERTIFICATE REQUEST-----"),
+        "{out}"
+    );
+    assert!(!out.contains("PRIVATE"), "{out}");
+    let key = std::fs::metadata(folder.path().join("node.key")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    let (code, out, _) = run(&args);
+    assert_eq!(
+        (code, out.as_str()),
+        (2, ""),
+        "a key that is there is never replaced"
+    );
+    std::fs::write(&path, GOOD).unwrap();
+    let (code, _, err) = run(&args);
+    assert_eq!(code, 2);
+    assert!(err.contains("no `node_channel`"), "{err}");
+}

@@ -116,6 +116,14 @@ listen:
 checkpoint: state/last
 metrics: 127.0.0.1:0
 verdict_log: {per_second: 5}
+node_channel:
+  listen: 127.0.0.1:0
+  trust_domain: test
+  svid: tls/node.pem
+  key: tls/node.key
+  anchors: tls/nodes-ca.pem
+  peers: [{node: node-b, address: '192.0.2.2:9444'}]
+  rekey_ms: 1000
 ";
 
 /// What is replaced, by what, the line at fault, and a part of what is said.
@@ -257,6 +265,12 @@ const BAD_STATIC: &[Bad] = &[
         "manifests",
     ),
     ("static:", "static: [", 8, ""),
+    (
+        "static:",
+        "node_channel: {listen: '[::1]:0', trust_domain: t, svid: a, key: a, anchors: a}\nstatic:",
+        8,
+        "take `static.sas` out",
+    ),
 ];
 
 const BAD_LISTEN: &[Bad] = &[
@@ -291,6 +305,27 @@ const BAD_LISTEN: &[Bad] = &[
     ("metrics: 127.0.0.1:0", "metrics: localhost", 15, ""),
     ("per_second: 5", "per_second: 0", 16, "from 1 to 1000000"),
     ("listen:", "listne:", 5, "listne"),
+    ("trust_domain: test", "trust_domain: Test", 19, "Test"),
+    ("node: node-b", "node: node_b", 23, "node_b"),
+    (
+        "node: node-b",
+        "node: node-a",
+        23,
+        "this is the node itself",
+    ),
+    ("node: node-a", "node: Node", 19, "Node"),
+    (
+        "rekey_ms: 1000",
+        "rekey_ms: 999",
+        24,
+        "from 1000 to 86400000",
+    ),
+    (
+        "'192.0.2.2:9444'}]",
+        "'192.0.2.2:9444'}, {node: node-b, address: '192.0.2.3:9444'}]",
+        23,
+        "there twice",
+    ),
 ];
 
 #[test]

@@ -25,7 +25,7 @@ fn ask(to: SocketAddr, request: &[u8]) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-fn get(to: SocketAddr, path: &str) -> String {
+pub(crate) fn get(to: SocketAddr, path: &str) -> String {
     ask(
         to,
         format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),

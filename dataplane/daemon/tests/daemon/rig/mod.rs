@@ -98,7 +98,7 @@ impl Running {
                 .enable_all()
                 .build();
             runtime.unwrap().block_on(async {
-                let daemon = Daemon::start(config, set)?;
+                let daemon = Daemon::start(config, set).await?;
                 up.send((daemon.tcp_addr(), daemon.metrics_addr())).unwrap();
                 daemon
                     .run(async {
