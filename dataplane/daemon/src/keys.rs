@@ -213,3 +213,81 @@ pub struct NoKeys;
 impl KeyDriver for NoKeys {
     fn on_event(&mut self, _event: KeyEvent, _out: &mut Vec<SaCommand>) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_crypto::key::{Algorithm, EspKey};
+
+    fn sa(peer: &str, direction: SaDirection, spi: u32) -> StaticSa {
+        let config = SaConfig {
+            spi: Spi(spi),
+            key: EspKey::from_keymat(Algorithm::Aes128Gcm16, &[7; 20]).unwrap(),
+            esn: true,
+            window: 64,
+            udp_encap: false,
+        };
+        StaticSa {
+            peer: peer.into(),
+            direction,
+            config,
+        }
+    }
+
+    fn added(keys: &mut StaticKeys, node: &str) -> usize {
+        let mut out = Vec::new();
+        keys.on_event(
+            KeyEvent::PeerAdded {
+                node: node.into(),
+                outer: None,
+            },
+            &mut out,
+        );
+        out.len()
+    }
+
+    #[test]
+    fn a_key_from_a_file_is_used_once_also_when_its_peer_comes_again() {
+        let mut keys = StaticKeys::new(vec![sa("b", SaDirection::Outbound, 0x1000)]);
+        assert_eq!(added(&mut keys, "c"), 0);
+        assert_eq!(added(&mut keys, "b"), 1);
+        assert_eq!(
+            added(&mut keys, "b"),
+            0,
+            "its nonces would begin at 1 again"
+        );
+    }
+
+    #[test]
+    fn traffic_waits_until_every_sa_of_the_files_is_in_force() {
+        let inbound = sa("b", SaDirection::Inbound, 0x1000);
+        let mut keys = StaticKeys::new(vec![inbound, sa("b", SaDirection::Outbound, 0x2000)]);
+        assert!(!keys.is_ready());
+        added(&mut keys, "b");
+        assert!(!keys.is_ready(), "sent to the worker is not in force");
+        let (node, mut out) = (NodeName::from("b"), Vec::new());
+        let spi = Spi(0x1000);
+        keys.on_event(
+            KeyEvent::InboundInstalled {
+                node: node.clone(),
+                spi,
+            },
+            &mut out,
+        );
+        let refused = KeyEvent::Refused {
+            node: Some(node.clone()),
+            spi: Spi(0x2000),
+        };
+        keys.on_event(refused, &mut out);
+        assert!(!keys.is_ready(), "one was refused: the start must fail");
+        keys.on_event(
+            KeyEvent::OutboundInstalled {
+                node,
+                spi: Spi(0x2000),
+            },
+            &mut out,
+        );
+        assert!(keys.is_ready());
+        assert!(StaticKeys::new(Vec::new()).is_ready());
+    }
+}

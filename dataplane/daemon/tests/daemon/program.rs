@@ -348,3 +348,47 @@ fn verdicts_are_streamed_to_one_reader_and_the_next_takes_over() {
     });
     daemon.stop();
 }
+
+#[test]
+fn another_user_is_turned_away_even_where_the_sockets_mode_would_let_it_in() {
+    use super::rig::mode;
+    use std::os::unix::process::CommandExt as _;
+
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let files = Files::new();
+    let daemon = listening(&files, "");
+    let path = files.path("agent.sock");
+    mode(files.0.path(), 0o755);
+    mode(&path, 0o666);
+    // HTTP/2's preface and empty settings: a server that talks answers with its own.
+    let script = "import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(20)
+s.connect(sys.argv[1])
+try:
+    s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+    print(len(s.recv(100)))
+except (BrokenPipeError, ConnectionResetError):
+    print(0)
+";
+    let heard_by = |uid| {
+        let done = std::process::Command::new("/usr/bin/python3")
+            .args(["-c", script])
+            .arg(&path)
+            .uid(uid)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&done.stderr).into_owned();
+        String::from_utf8(done.stdout)
+            .unwrap()
+            .trim()
+            .parse::<u32>()
+            .expect(&error)
+    };
+    assert_eq!(heard_by(65_534), 0);
+    assert!(heard_by(0) > 0, "root is answered");
+    daemon.stop();
+}
