@@ -58,7 +58,8 @@ async fn bindings_reach_every_peer_now_later_and_after_a_restart() {
     let mut config = config(&pa);
     config.listen = listen;
     let a = Node::start_with(config).await;
-    let fresh = binding(7, "fresh", 1);
+    // A new pod at the address, and a count that begins again.
+    let fresh = binding(1, "fresh", 1);
     a.say(Command::AnnounceBinding(fresh.clone())).await;
     a.add(&b.name, b.listen).await;
     b.until_sas("only what the new life has", of_a(&[fresh]))
