@@ -18,7 +18,8 @@ pub struct Binding {
     pub addr: IpAddr,
     /// `metadata.uid`.
     pub pod: PodUid,
-    /// Rises with each binding that the node makes: of two for one address the higher holds.
+    /// From 1, rising with each binding that the node makes: of two for one address the higher
+    /// holds. 0 in a [`BindingChange::Withdrawn`] of a life of the node that is over.
     pub number: u64,
 }
 
@@ -31,6 +32,9 @@ pub enum BindingError {
         /// Its length.
         len: usize,
     },
+    /// Not a number.
+    #[error("binding numbers begin at 1")]
+    Zero,
     /// Too many.
     #[error("a node has at most {BINDINGS_MAX} bindings")]
     TooMany,
@@ -89,6 +93,9 @@ impl Bindings {
         let len = binding.pod.0.len();
         if len == 0 || len > POD_UID_LEN_MAX {
             return Err(BindingError::PodUid { len });
+        }
+        if binding.number == 0 {
+            return Err(BindingError::Zero);
         }
         let addr = binding.addr;
         let have = self.by_addr.get(&addr);
@@ -216,6 +223,8 @@ mod tests {
             ..binding(1, "pod", 1)
         });
         assert_eq!(one_more, Err(BindingError::TooMany));
+        let zero = Bindings::default().announce(binding(1, "pod", 0));
+        assert_eq!(zero, Err(BindingError::Zero));
         let empty = Bindings::default().announce(binding(1, "", 1));
         assert_eq!(empty, Err(BindingError::PodUid { len: 0 }));
         let long = Bindings::default().announce(binding(1, &"x".repeat(65), 1));

@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use zeroize::Zeroizing;
 
 use crate::anchors::{AnchorError, Anchors};
@@ -129,12 +130,11 @@ impl Stamp {
     }
 }
 
-/// What the files say. The key is erased on drop.
+/// What the files say.
 pub(crate) struct Identity {
     pub(crate) id: SpiffeId,
     pub(crate) domain: TrustDomain,
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    key: Zeroizing<Vec<u8>>,
+    key: Arc<CertifiedKey>,
     pub(crate) anchors: Anchors,
     not_after: u64,
 }
@@ -165,26 +165,22 @@ impl Identity {
                 });
             }
         }
-        let identity = Self {
+        let not_after = chain.first().map_or(0, svid::not_after);
+        let key = CertifiedKey::new(chain, signing_key(&files.key)?);
+        // Refuses a key that is not the certificate's.
+        key.keys_match()?;
+        Ok(Self {
             id: id.clone(),
             domain: domain.clone(),
-            not_after: chain.first().map_or(0, svid::not_after),
-            chain,
-            key: private_key(&files.key)?,
+            key: Arc::new(key),
             anchors: anchors(&files.anchors)?,
-        };
-        // Refuses a key that is not the certificate's.
-        let provider = rustls::crypto::ring::default_provider();
-        CertifiedKey::from_der(identity.chain.clone(), identity.key()?, &provider)?;
-        Ok(identity)
+            not_after,
+        })
     }
 
-    /// A copy for TLS, which erases its own.
-    pub(crate) fn key(&self) -> Result<PrivateKeyDer<'static>, rustls::Error> {
-        let key = PrivateKeyDer::try_from(self.key.as_slice());
-        Ok(key
-            .map_err(|why| rustls::Error::General(why.to_owned()))?
-            .clone_key())
+    /// Shows the SVID and signs with its key, at either end of a handshake.
+    pub(crate) fn resolver(&self) -> Arc<SingleCertAndKey> {
+        Arc::new(SingleCertAndKey::from(self.key.clone()))
     }
 }
 
@@ -216,7 +212,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityErr
     Ok(all)
 }
 
-fn private_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+/// The key as ring holds it; what it was read from is erased.
+fn signing_key(path: &Path) -> Result<Arc<dyn SigningKey>, IdentityError> {
     check_mode(path)?;
     let bytes = read(path)?;
     let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|why| IdentityError::Pem {
@@ -224,7 +221,8 @@ fn private_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
         what: "private key",
         why,
     })?;
-    Ok(Zeroizing::new(key.secret_der().to_vec()))
+    let key = Zeroizing::new(key);
+    Ok(rustls::crypto::ring::sign::any_supported_type(&key)?)
 }
 
 #[cfg(unix)]

@@ -9,6 +9,7 @@
 mod anchors;
 mod api;
 mod binding;
+mod budget;
 mod codec;
 mod driver;
 mod id;

@@ -13,10 +13,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::anchors::Anchors;
+use crate::budget::Budget;
 use crate::codec::{DecodeError, FRAME_LEN_MAX, Wire, decode};
 use crate::id::{SpiffeId, TrustDomain};
 use crate::identity::Identity;
@@ -363,7 +364,12 @@ async fn read(
     ms: u64,
     to: &mpsc::Sender<FromSession>,
 ) -> SessionError {
+    let mut budget = Budget::new(Instant::now());
     loop {
+        // Not reading is what slows the peer down: TCP tells it.
+        while let Err(wait) = budget.take(Instant::now()) {
+            tokio::time::sleep(wait).await;
+        }
         match read_frame(&mut reader, ms).await {
             Ok(message) => {
                 if to

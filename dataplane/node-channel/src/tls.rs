@@ -37,7 +37,7 @@ pub(crate) fn client(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(identity.chain.clone(), identity.key()?)?;
+        .with_client_cert_resolver(identity.resolver());
     // A resumed session would do without a certificate, and its keys hang on older ones.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
@@ -55,7 +55,7 @@ pub(crate) fn server(
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(identity.chain.clone(), identity.key()?)?;
+        .with_cert_resolver(identity.resolver());
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sluice_node_channel::{Binding, Command};
+use sluice_node_channel::{BINDINGS_MAX, Binding, Command};
 use sluice_offload_api::model::PodUid;
 
 use crate::ca::{Ca, Papers};
@@ -58,7 +58,8 @@ async fn bindings_reach_every_peer_now_later_and_after_a_restart() {
     let mut config = config(&pa);
     config.listen = listen;
     let a = Node::start_with(config).await;
-    let fresh = binding(7, "fresh", 1);
+    // A new pod at the address, and a count that begins again.
+    let fresh = binding(1, "fresh", 1);
     a.say(Command::AnnounceBinding(fresh.clone())).await;
     a.add(&b.name, b.listen).await;
     b.until_sas("only what the new life has", of_a(&[fresh]))
@@ -68,4 +69,25 @@ async fn bindings_reach_every_peer_now_later_and_after_a_restart() {
     let node = a.name.clone();
     b.say(Command::PeerRemoved { node }).await;
     b.until_sas("none of a peer that is gone", of_a(&[])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_bindings_as_a_node_may_have_arrive_and_one_more_is_refused() {
+    let ca = Ca::new("ca");
+    let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
+    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    for i in 0..=u32::try_from(BINDINGS_MAX).unwrap() {
+        let binding = Binding {
+            addr: IpAddr::from((0x0a00_0000 + i).to_be_bytes()),
+            ..binding(0, "pod", 1)
+        };
+        a.say(Command::AnnounceBinding(binding)).await;
+    }
+    a.until_sas("one refused", |s| s.refused.len() == 1).await;
+    assert!(a.sas.lock().unwrap().refused[0].contains("at most"));
+    introduce(&[&a, &b]).await;
+    let all = |s: &Sas| s.bindings.get(&a.name).map(Vec::len) == Some(BINDINGS_MAX);
+    b.until_sas("all", all).await;
+    b.until_settled(&a, 1).await;
+    a.exchange(&b);
 }

@@ -8,9 +8,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::ca::Issued;
+use crate::node::PATIENCE;
 
 #[derive(Debug)]
 struct Gullible;
@@ -97,7 +99,8 @@ pub(crate) async fn read_to_end<S: AsyncReadExt + Unpin>(
     stream: &mut S,
 ) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).await.map(|_| bytes)
+    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    read.expect("the other end keeps it open").map(|_| bytes)
 }
 
 /// Answers one connection with a certificate that the dialler should not like.
@@ -114,6 +117,7 @@ pub(crate) async fn answer(
         .with_single_cert(issued.chain, key)
         .unwrap();
     config.alpn_protocols = vec![b"sluice-node/1".to_vec()];
-    let (tcp, _) = listener.accept().await.unwrap();
+    let accepted = timeout(PATIENCE, listener.accept()).await;
+    let (tcp, _) = accepted.expect("nobody dials").unwrap();
     TlsAcceptor::from(Arc::new(config)).accept(tcp).await
 }
