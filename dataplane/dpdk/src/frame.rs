@@ -115,6 +115,12 @@ impl DpdkFrame {
         unsafe { self.0.as_mut() }
     }
 
+    /// Its bytes in number.
+    #[inline]
+    pub(crate) const fn len(&self) -> u32 {
+        self.header().pkt_len
+    }
+
     #[inline]
     const fn start(&self) -> *mut u8 {
         let header = self.header();

@@ -14,6 +14,7 @@ use crate::device::{DeviceConfig, OpenError, PORTS_MAX};
 use crate::driver;
 use crate::eal::Eal;
 use crate::errno::{Errno, check};
+use crate::packet_sockets::{Before, PacketSockets};
 use crate::pool::Pool;
 use crate::port::BURST;
 
@@ -67,12 +68,25 @@ pub(crate) struct OpenPort {
     name: String,
     /// Queue pairs that are in operation: none before the start.
     queues: u16,
+    tx_len_max: u32,
+    sockets: Mutex<PacketSockets>,
 }
 
 impl OpenPort {
     /// The device's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Bytes of the longest frame that the driver sends.
+    pub(crate) const fn tx_len_max(&self) -> u32 {
+        self.tx_len_max
+    }
+
+    /// Frames that the kernel dropped and the driver doesn't know of.
+    pub(crate) fn kernel_drops(&self) -> u64 {
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.dropped()
     }
 
     /// DPDK's number of the port.
@@ -90,6 +104,7 @@ impl OpenPort {
                 name,
             });
         }
+        let sockets = Before::now();
         // SAFETY: the EAL is up (the argument), nobody else is in the control side (the
         // lock); DPDK copies the NUL-terminated text.
         let returned = unsafe { sys::rte_dev_probe(devargs.as_c_str().as_ptr()) };
@@ -104,6 +119,8 @@ impl OpenPort {
                 id,
                 name,
                 queues: 0,
+                tx_len_max: u32::MAX,
+                sockets: Mutex::new(sockets.came_since()),
             });
         }
         for id in &ports {
@@ -171,6 +188,22 @@ impl OpenPort {
             step("setting promiscuous mode", returned)?;
         }
         Ok(())
+    }
+
+    /// Learns how long a frame may be that the device sends. The caller is alone in the
+    /// control side.
+    pub(crate) fn limit(&mut self, devargs: &Devargs) -> Result<(), (&'static str, Errno)> {
+        let mtu = self.mtu().map_err(|errno| ("reading the MTU", errno))?;
+        self.tx_len_max = driver::tx_len_max(devargs, mtu);
+        Ok(())
+    }
+
+    /// The MTU as the driver has it. The caller is alone in the control side.
+    pub(crate) fn mtu(&self) -> Result<u16, Errno> {
+        let mut mtu = 0;
+        // SAFETY: the port is open (self); `mtu` is written to while borrowed.
+        let returned = unsafe { sys::rte_eth_dev_get_mtu(self.id, &raw mut mtu) };
+        check(returned).map(|()| mtu)
     }
 }
 

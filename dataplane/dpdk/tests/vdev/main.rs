@@ -14,6 +14,7 @@
 )]
 
 mod bench;
+mod counted;
 mod faults;
 mod files;
 mod hot_path;
@@ -51,6 +52,7 @@ fn cases() -> Vec<Case> {
         local::CASES,
         files::CASES,
         kernel::CASES,
+        counted::CASES,
         threads::CASES,
         verdicts::CASES,
         hot_path::CASES,
