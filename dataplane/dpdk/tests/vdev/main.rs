@@ -22,6 +22,7 @@ mod kernel;
 mod local;
 mod pages;
 mod pcap;
+mod pods;
 mod raw;
 #[path = "../../../core/tests/walk/rig/mod.rs"]
 #[allow(
@@ -53,6 +54,7 @@ fn cases() -> Vec<Case> {
         files::CASES,
         kernel::CASES,
         counted::CASES,
+        pods::CASES,
         threads::CASES,
         verdicts::CASES,
         hot_path::CASES,
