@@ -1,9 +1,10 @@
 //! How a device comes up and goes away: DPDK's control side.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_void};
 use core::ptr;
 use std::ffi::CString;
 use std::fs::File;
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sluice_dataplane_core::port::BURST_MAX;
@@ -216,6 +217,9 @@ impl Drop for OpenPort {
         if self.name.starts_with("net_ring") {
             self.empty_rings();
         }
+        if self.name.starts_with("net_memif") {
+            return close_on_interrupt_thread(self.id);
+        }
         close(self.id);
     }
 }
@@ -306,4 +310,36 @@ fn close(id: u16) {
         // SAFETY: the device was there with its port, and only this call takes it away.
         let _ = unsafe { sys::rte_dev_remove(device.as_ptr()) };
     }
+}
+
+/// What the interrupt thread is asked to close, and whom to tell.
+struct Closing {
+    id: u16,
+    done: SyncSender<()>,
+}
+
+/// Closes a port of `net_memif`. DPDK's interrupt thread handles what its peer says, also that
+/// it goes away, with no lock against closing: both would free the same connection. So the
+/// port is closed on that thread.
+fn close_on_interrupt_thread(id: u16) {
+    let (done, told) = mpsc::sync_channel(1);
+    let closing = Box::into_raw(Box::new(Closing { id, done }));
+    // SAFETY: the callback takes the box over and is called once, on a thread of DPDK's.
+    let refused = unsafe { sys::rte_eal_alarm_set(1, Some(close_now), closing.cast()) };
+    if refused == 0 {
+        // It comes: the thread lives as long as the process.
+        let _ = told.recv();
+        return;
+    }
+    // SAFETY: refused, so the box is still ours.
+    drop(unsafe { Box::from_raw(closing) });
+    close(id);
+}
+
+unsafe extern "C" fn close_now(closing: *mut c_void) {
+    // SAFETY: made by `close_on_interrupt_thread` for this call, which owns it now.
+    let closing = unsafe { Box::from_raw(closing.cast::<Closing>()) };
+    // Who asked is alone in the control side, and waits.
+    close(closing.id);
+    let _ = closing.done.send(());
 }
