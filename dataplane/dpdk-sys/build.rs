@@ -78,6 +78,7 @@ fn bind(cflags: &[String], out: &Path) -> Result<(), String> {
         .clang_args(cflags)
         .allowlist_function("sluice_.*")
         .allowlist_function("rte_(eal_init|dev_probe|dev_remove|dev_name)")
+        .allowlist_function("rte_eal_alarm_set")
         .allowlist_function("rte_thread_(register|unregister)")
         .allowlist_function("rte_pktmbuf_pool_create")
         .allowlist_function("rte_mempool_avail_count")

@@ -1,8 +1,10 @@
 #include "shim.h"
 
 #include <errno.h>
+#include <linux/if_packet.h>
 #include <net/if.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <rte_prefetch.h>
 
@@ -78,6 +80,23 @@ int sluice_pin_thread(uint32_t cpu)
 uint32_t sluice_interface_index(const char *name)
 {
 	return if_nametoindex(name);
+}
+
+bool sluice_is_packet_socket(int fd)
+{
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_PACKET;
+}
+
+uint32_t sluice_packet_socket_drops(int fd)
+{
+	/* Of a ring of any version the kernel fills in these two first. */
+	struct tpacket_stats stats = { 0 };
+	socklen_t len = sizeof(stats);
+	if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &stats, &len) != 0)
+		return 0;
+	return stats.tp_drops;
 }
 
 struct sluice_mbuf_layout sluice_mbuf_layout_of_c(void)

@@ -6,6 +6,9 @@
 #ifndef SLUICE_SHIM_H
 #define SLUICE_SHIM_H
 
+#include <stdbool.h>
+
+#include <rte_alarm.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -47,6 +50,12 @@ int sluice_pin_thread(uint32_t cpu);
 
 /* The index of a network interface in the calling thread's namespace; 0 if there is none. */
 uint32_t sluice_interface_index(const char *name);
+
+/* Whether a descriptor is a packet socket. */
+bool sluice_is_packet_socket(int fd);
+
+/* Frames that the kernel dropped at a packet socket since it was last asked. */
+uint32_t sluice_packet_socket_drops(int fd);
 
 /* Where the C compiler has the fields that Rust reads, and how long the struct is. */
 struct sluice_mbuf_layout {

@@ -128,11 +128,13 @@ pub struct DeviceStats {
     pub rx: u64,
     /// Their bytes.
     pub rx_bytes: u64,
-    /// Frames that the device lost because nobody took them.
+    /// Frames that the device, or the kernel before `net_af_packet`, lost because nobody took
+    /// them.
     pub rx_missed: u64,
     /// Frames received broken.
     pub rx_errors: u64,
-    /// Frames lost because the pool was dry.
+    /// Times that the pool was dry. `net_af_packet` doesn't count them: its frames wait in
+    /// the kernel.
     pub rx_no_frame: u64,
     /// Frames sent.
     pub tx: u64,
@@ -179,6 +181,7 @@ impl Device {
         {
             let _alone = control();
             open.set_up(config, pool)
+                .and_then(|()| open.limit(devargs))
                 .map_err(|(step, errno)| OpenError::Setup {
                     devargs: devargs.to_string(),
                     step,
@@ -240,11 +243,11 @@ impl Device {
     /// [`DeviceError`].
     pub fn mtu(&self) -> Result<u16, DeviceError> {
         let _alone = control();
-        let mut mtu = 0;
-        // SAFETY: the port is open (self); `mtu` is written to while borrowed.
-        let returned = unsafe { sys::rte_eth_dev_get_mtu(self.open.id(), &raw mut mtu) };
-        self.said("the MTU", returned)?;
-        Ok(mtu)
+        self.open.mtu().map_err(|errno| DeviceError {
+            what: "the MTU",
+            name: self.open.name().to_owned(),
+            errno,
+        })
     }
 
     /// Its link now.
@@ -276,7 +279,7 @@ impl Device {
         Ok(DeviceStats {
             rx: stats.ipackets,
             rx_bytes: stats.ibytes,
-            rx_missed: stats.imissed,
+            rx_missed: stats.imissed + self.open.kernel_drops(),
             rx_errors: stats.ierrors,
             rx_no_frame: stats.rx_nombuf,
             tx: stats.opackets,

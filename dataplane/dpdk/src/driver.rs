@@ -3,6 +3,8 @@
 //! DPDK reports a wrong key only in its log, and `net_ring` not even as a failure. So each
 //! key is checked here, and what a device stands on is looked for, before DPDK is asked.
 
+use crate::devargs::Devargs;
+
 /// One of DPDK's drivers of virtual devices.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -121,6 +123,29 @@ pub(crate) fn of(device: &str) -> Option<&'static Driver> {
         .find(|driver| device.starts_with(driver.name))
 }
 
+/// A slot of the ring that `net_af_packet` shares with the kernel, unless `framesz` says
+/// otherwise, and what of it is not for the frame.
+const SLOT_LEN: u32 = 2048;
+const SLOT_HEADER_LEN: u32 = 32;
+
+/// What `net_tap` allows beyond the MTU: Ethernet header, FCS and a tag.
+const TAP_BEYOND_MTU: u32 = 22;
+
+/// Bytes of the longest frame that a device sends. `net_af_packet` loses a longer one without
+/// a word, and `net_tap` never takes it, nor what is behind it.
+pub(crate) fn tx_len_max(devargs: &Devargs, mtu: u16) -> u32 {
+    match of(devargs.name()).map(|driver| driver.name) {
+        Some("net_af_packet") => {
+            let mut arguments = devargs.arguments();
+            let slot = arguments.find_map(|(k, v)| (k == "framesz").then(|| v.parse().ok()));
+            let slot = slot.flatten().unwrap_or(SLOT_LEN);
+            slot.saturating_sub(SLOT_HEADER_LEN)
+        }
+        Some("net_tap") => u32::from(mtu) + TAP_BEYOND_MTU,
+        _ => u32::MAX,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +164,14 @@ mod tests {
                 assert!(driver.keys.contains(&key), "{key} of {}", driver.name);
             }
         }
+    }
+
+    #[test]
+    fn the_longest_frame_follows_from_slot_or_mtu() {
+        let longest = |devargs: &str, mtu| tx_len_max(&devargs.parse().unwrap(), mtu);
+        assert_eq!(longest("net_af_packet0,iface=x", 1500), 2016);
+        assert_eq!(longest("net_af_packet0,iface=x,framesz=4096", 1500), 4064);
+        assert_eq!(longest("net_tap0", 1400), 1422);
+        assert_eq!(longest("net_null0", 1500), u32::MAX);
     }
 }

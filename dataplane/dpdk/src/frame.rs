@@ -10,16 +10,16 @@ use sluice_dpdk_sys as sys;
 
 /// A frame whose bytes lie in one piece in one mbuf that nobody else holds.
 ///
-/// Ownership is by type: giving one to a driver consumes it ([`Self::into_raw`]), dropping
+/// Ownership is by type: giving one to a driver consumes it (`into_raw`), dropping
 /// one gives its mbuf back to its pool. What a driver hands over becomes one only through
-/// [`Self::admit`].
+/// `admit`.
 ///
 /// ```text
 /// buf_addr          data_off                      buf_len
 ///     |--- headroom ---|--- bytes (data_len) ---|-- tailroom --|
 /// ```
 ///
-/// Invariant, from [`Self::from_raw`] to the end: the mbuf is held once (`refcnt` 1), is
+/// Invariant, from `from_raw` to the end: the mbuf is held once (`refcnt` 1), is
 /// direct, has one segment, `pkt_len == data_len`, and `data_off + data_len <= buf_len`.
 #[repr(transparent)]
 pub struct DpdkFrame(NonNull<sys::rte_mbuf>);
@@ -87,8 +87,12 @@ impl DpdkFrame {
         }
         let mut shape = Shape::Single;
         if header.nb_segs != 1 {
-            // SAFETY: the mbuf is ours (caller); the first segment, which is written to, is
-            // direct and not shared (checked above).
+            // Less than the first segment has: DPDK would take the difference for room.
+            if header.pkt_len < u32::from(header.data_len) {
+                return Err(Refusal::Inconsistent);
+            }
+            // SAFETY: the mbuf is ours (caller), and its chain a driver's word; the first
+            // segment, which is written to, is direct and not shared (checked above).
             if unsafe { sys::sluice_mbuf_linearize(frame.0.as_ptr()) } != 0 {
                 return Err(Refusal::Segmented);
             }
@@ -113,6 +117,12 @@ impl DpdkFrame {
     const fn header_mut(&mut self) -> &mut sys::rte_mbuf {
         // SAFETY: as in `header`; `&mut self` is the only way to it.
         unsafe { self.0.as_mut() }
+    }
+
+    /// Its bytes in number.
+    #[inline]
+    pub(crate) const fn len(&self) -> u32 {
+        self.header().pkt_len
     }
 
     #[inline]
@@ -323,6 +333,16 @@ mod tests {
     fn segments_that_do_not_fit_are_refused_whole() {
         let pool = testing::pool("apart");
         assert_eq!(admit(chain(&pool, 2040)).unwrap_err(), Refusal::Segmented);
+        balanced(&pool);
+    }
+
+    #[test]
+    fn a_chain_shorter_than_its_first_segment_is_refused() {
+        let pool = testing::pool("short");
+        let mut raw = chain(&pool, 500);
+        // SAFETY: the mbuf is ours, and nobody else refers to it.
+        unsafe { raw.as_mut() }.pkt_len = 99;
+        assert_eq!(admit(raw).unwrap_err(), Refusal::Inconsistent);
         balanced(&pool);
     }
 

@@ -10,6 +10,7 @@ pub mod eal;
 pub mod errno;
 pub mod frame;
 pub mod lcore;
+mod packet_sockets;
 pub mod pool;
 pub mod port;
 mod probe;

@@ -14,6 +14,11 @@ use crate::probe::OpenPort;
 #[allow(clippy::cast_possible_truncation, reason = "32")]
 pub(crate) const BURST: u16 = BURST_MAX as u16;
 
+/// Flushes in a row in which the driver takes nothing, at most; then the frame at the head
+/// is dropped. Some drivers never take a frame that they can't send, and all behind it would
+/// wait for ever.
+pub const STUCK_FLUSHES_MAX: u32 = 4096;
+
 /// What a port did that the walk doesn't see: written by the port's worker, read by anyone.
 #[derive(Debug, Default)]
 pub struct PortCounters {
@@ -31,6 +36,11 @@ pub struct PortCounters {
     pub tx_stalled: Counter,
     /// Frames not taken because the backlog was full; the walk counts them as `tx-full`.
     pub tx_refused: Counter,
+    /// Frames not taken because they are longer than the driver sends; the walk counts them
+    /// as `tx-full` too.
+    pub tx_too_long: Counter,
+    /// Frames dropped after the driver took nothing for [`STUCK_FLUSHES_MAX`] flushes.
+    pub tx_stuck: Counter,
     /// Frames that were taken and still waited when the port was dropped.
     pub tx_abandoned: Counter,
 }
@@ -69,6 +79,10 @@ pub struct DpdkPort {
     /// Never longer than the capacity it was made with.
     backlog: Vec<Waiting>,
     backlog_max: usize,
+    /// Bytes of the longest frame that the driver sends.
+    tx_len_max: u32,
+    /// Flushes since the driver last took a frame while some waited.
+    stuck: u32,
     counters: Arc<PortCounters>,
 }
 
@@ -79,7 +93,10 @@ unsafe impl Send for DpdkPort {}
 impl DpdkPort {
     /// The only port on `queue` of the device.
     pub(crate) fn new(open: Arc<OpenPort>, queue: u16, pool: Pool, backlog_max: usize) -> Self {
+        let tx_len_max = open.tx_len_max();
         Self {
+            tx_len_max,
+            stuck: 0,
             open,
             queue,
             pool,
@@ -121,6 +138,20 @@ impl DpdkPort {
         }
     }
 
+    /// Drops the frame at the head of the backlog once the driver has not taken it for long.
+    #[cold]
+    fn give_up(&mut self) {
+        self.counters.tx_stalled.add(1);
+        if self.stuck < STUCK_FLUSHES_MAX {
+            return;
+        }
+        self.stuck = 0;
+        let Waiting(raw) = self.backlog.remove(0);
+        self.counters.tx_stuck.add(1);
+        // SAFETY: it came out of a `DpdkFrame` in `tx` and no driver took it.
+        drop(unsafe { DpdkFrame::from_raw(raw) });
+    }
+
     fn refuse(&self, refusal: Refusal) {
         let counter = match refusal {
             Refusal::Segmented => &self.counters.rx_segmented,
@@ -160,6 +191,10 @@ impl Port for DpdkPort {
 
     #[inline]
     fn tx(&mut self, frame: DpdkFrame) -> Result<(), DpdkFrame> {
+        if frame.len() > self.tx_len_max {
+            self.counters.tx_too_long.add(1);
+            return Err(frame);
+        }
         if self.backlog.len() >= self.backlog_max {
             self.drain();
             if self.backlog.len() >= self.backlog_max {
@@ -176,9 +211,12 @@ impl Port for DpdkPort {
         if self.backlog.is_empty() {
             return;
         }
+        let waiting = self.backlog.len();
         self.drain();
-        if !self.backlog.is_empty() {
-            self.counters.tx_stalled.add(1);
+        let left = self.backlog.len();
+        self.stuck = if left < waiting { 0 } else { self.stuck + 1 };
+        if left != 0 {
+            self.give_up();
         }
     }
 

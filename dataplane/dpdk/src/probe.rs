@@ -1,9 +1,10 @@
 //! How a device comes up and goes away: DPDK's control side.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_void};
 use core::ptr;
 use std::ffi::CString;
 use std::fs::File;
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sluice_dataplane_core::port::BURST_MAX;
@@ -14,6 +15,7 @@ use crate::device::{DeviceConfig, OpenError, PORTS_MAX};
 use crate::driver;
 use crate::eal::Eal;
 use crate::errno::{Errno, check};
+use crate::packet_sockets::{Before, PacketSockets};
 use crate::pool::Pool;
 use crate::port::BURST;
 
@@ -67,12 +69,25 @@ pub(crate) struct OpenPort {
     name: String,
     /// Queue pairs that are in operation: none before the start.
     queues: u16,
+    tx_len_max: u32,
+    sockets: Mutex<PacketSockets>,
 }
 
 impl OpenPort {
     /// The device's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Bytes of the longest frame that the driver sends.
+    pub(crate) const fn tx_len_max(&self) -> u32 {
+        self.tx_len_max
+    }
+
+    /// Frames that the kernel dropped and the driver doesn't know of.
+    pub(crate) fn kernel_drops(&self) -> u64 {
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.dropped()
     }
 
     /// DPDK's number of the port.
@@ -90,6 +105,7 @@ impl OpenPort {
                 name,
             });
         }
+        let sockets = Before::now();
         // SAFETY: the EAL is up (the argument), nobody else is in the control side (the
         // lock); DPDK copies the NUL-terminated text.
         let returned = unsafe { sys::rte_dev_probe(devargs.as_c_str().as_ptr()) };
@@ -104,6 +120,8 @@ impl OpenPort {
                 id,
                 name,
                 queues: 0,
+                tx_len_max: u32::MAX,
+                sockets: Mutex::new(sockets.came_since()),
             });
         }
         for id in &ports {
@@ -172,6 +190,22 @@ impl OpenPort {
         }
         Ok(())
     }
+
+    /// Learns how long a frame may be that the device sends. The caller is alone in the
+    /// control side.
+    pub(crate) fn limit(&mut self, devargs: &Devargs) -> Result<(), (&'static str, Errno)> {
+        let mtu = self.mtu().map_err(|errno| ("reading the MTU", errno))?;
+        self.tx_len_max = driver::tx_len_max(devargs, mtu);
+        Ok(())
+    }
+
+    /// The MTU as the driver has it. The caller is alone in the control side.
+    pub(crate) fn mtu(&self) -> Result<u16, Errno> {
+        let mut mtu = 0;
+        // SAFETY: the port is open (self); `mtu` is written to while borrowed.
+        let returned = unsafe { sys::rte_eth_dev_get_mtu(self.id, &raw mut mtu) };
+        check(returned).map(|()| mtu)
+    }
 }
 
 /// Frames that a `net_ring` holds, at most.
@@ -182,6 +216,9 @@ impl Drop for OpenPort {
         let _alone = control();
         if self.name.starts_with("net_ring") {
             self.empty_rings();
+        }
+        if self.name.starts_with("net_memif") {
+            return close_on_interrupt_thread(self.id);
         }
         close(self.id);
     }
@@ -273,4 +310,36 @@ fn close(id: u16) {
         // SAFETY: the device was there with its port, and only this call takes it away.
         let _ = unsafe { sys::rte_dev_remove(device.as_ptr()) };
     }
+}
+
+/// What the interrupt thread is asked to close, and whom to tell.
+struct Closing {
+    id: u16,
+    done: SyncSender<()>,
+}
+
+/// Closes a port of `net_memif`. DPDK's interrupt thread handles what its peer says, also that
+/// it goes away, with no lock against closing: both would free the same connection. So the
+/// port is closed on that thread.
+fn close_on_interrupt_thread(id: u16) {
+    let (done, told) = mpsc::sync_channel(1);
+    let closing = Box::into_raw(Box::new(Closing { id, done }));
+    // SAFETY: the callback takes the box over and is called once, on a thread of DPDK's.
+    let refused = unsafe { sys::rte_eal_alarm_set(1, Some(close_now), closing.cast()) };
+    if refused == 0 {
+        // It comes: the thread lives as long as the process.
+        let _ = told.recv();
+        return;
+    }
+    // SAFETY: refused, so the box is still ours.
+    drop(unsafe { Box::from_raw(closing) });
+    close(id);
+}
+
+unsafe extern "C" fn close_now(closing: *mut c_void) {
+    // SAFETY: made by `close_on_interrupt_thread` for this call, which owns it now.
+    let closing = unsafe { Box::from_raw(closing.cast::<Closing>()) };
+    // Who asked is alone in the control side, and waits.
+    close(closing.id);
+    let _ = closing.done.send(());
 }

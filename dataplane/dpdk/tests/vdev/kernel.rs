@@ -2,7 +2,9 @@
 //! `net_pcap` on an interface.
 
 use sluice_dataplane_core::addr::Mac;
-use sluice_dpdk::device::DeviceConfig;
+use sluice_dataplane_core::port::Port;
+use sluice_dpdk::device::{Device, DeviceConfig};
+use sluice_dpdk::pool::{Pool, PoolConfig};
 use sluice_dpdk::port::DpdkPort;
 
 use crate::Case;
@@ -16,6 +18,10 @@ pub(crate) const CASES: &[Case] = &[
     ("af_packet_talks_with_a_kernels_socket", af_packet_echo),
     ("af_packet_tells_mac_mtu_and_link", af_packet_facts),
     ("af_packet_has_slots_of_a_length", af_packet_slots),
+    (
+        "af_packet_carries_jumbo_frames_in_longer_slots",
+        af_packet_jumbo,
+    ),
     (
         "af_packet_sends_late_what_a_dead_wire_did_not_take",
         af_packet_down,
@@ -134,6 +140,41 @@ fn af_packet_slots(bench: &mut Bench) {
         "{} bytes",
         cut.len()
     );
+}
+
+fn af_packet_jumbo(bench: &mut Bench) {
+    veth(9000);
+    let (eal, _) = bench.start();
+    let config = PoolConfig {
+        name: "jumbo",
+        frames: 1023,
+        // A slot less the kernel's header, which is what the driver compares.
+        frame_len_max: 16_384,
+        cache: 0,
+    };
+    let pool = Pool::new(&eal, &config).unwrap();
+    let devargs = "net_af_packet0,iface=sl0,blocksz=65536,framesz=16384,framecnt=256";
+    let devargs = devargs.parse().unwrap();
+    let config = DeviceConfig::default();
+    let (device, mut ports) = Device::open(&eal, &devargs, &config, &pool).unwrap();
+    let mut raw = Raw::bind(THEIRS);
+    let sent: Vec<_> = (0..20).map(|n| numbered(n, 9014)).collect();
+    for frame in &sent {
+        assert!(ports[0].tx(pool.frame(frame).unwrap()).is_ok());
+    }
+    ports[0].flush();
+    let mut got = Vec::new();
+    until("the kernel gets them", || {
+        got.extend(std::iter::from_fn(|| raw.next()).filter(|f| is_numbered(f)));
+        got.len() >= sent.len()
+    });
+    assert_eq!(got, sent);
+    for frame in &sent {
+        raw.send(frame);
+    }
+    assert_eq!(receive(&mut ports[0], sent.len(), is_numbered), sent);
+    drop((ports, device));
+    assert_eq!(pool.available(), pool.frames());
 }
 
 fn af_packet_down(bench: &mut Bench) {

@@ -14,6 +14,7 @@
 )]
 
 mod bench;
+mod counted;
 mod faults;
 mod files;
 mod hot_path;
@@ -21,6 +22,7 @@ mod kernel;
 mod local;
 mod pages;
 mod pcap;
+mod pods;
 mod raw;
 #[path = "../../../core/tests/walk/rig/mod.rs"]
 #[allow(
@@ -51,6 +53,8 @@ fn cases() -> Vec<Case> {
         local::CASES,
         files::CASES,
         kernel::CASES,
+        counted::CASES,
+        pods::CASES,
         threads::CASES,
         verdicts::CASES,
         hot_path::CASES,

@@ -19,10 +19,15 @@ const ECHO_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xec];
 
 /// Makes the pair, `OURS` without an address and silent.
 pub(crate) fn veth(mtu: u16) {
+    veth_pair(OURS, THEIRS, mtu);
+}
+
+/// As [`veth`], with other names.
+pub(crate) fn veth_pair(ours: &str, theirs: &str, mtu: u16) {
     run(&format!(
-        "ip link add {OURS} mtu {mtu} type veth peer name {THEIRS} mtu {mtu}"
+        "ip link add {ours} mtu {mtu} type veth peer name {theirs} mtu {mtu}"
     ));
-    for end in [OURS, THEIRS] {
+    for end in [ours, theirs] {
         silence(end);
         run(&format!("ip link set {end} up"));
     }
@@ -63,7 +68,7 @@ pub(crate) fn echo(port: &mut DpdkPort, socket: &UdpSocket, lens: &[usize]) {
             let mut waiting = Vec::new();
             port.rx(&mut |frame| waiting.push(frame));
             for mut frame in waiting {
-                if turn_around(frame.bytes_mut()) {
+                if turn_around(frame.bytes_mut(), ECHO_MAC) {
                     turned += 1;
                     assert!(port.tx(frame).is_ok());
                 }
@@ -77,9 +82,9 @@ pub(crate) fn echo(port: &mut DpdkPort, socket: &UdpSocket, lens: &[usize]) {
     }
 }
 
-/// Swaps MACs, addresses and ports of a UDP packet for the echo; whether it was one.
-fn turn_around(frame: &mut [u8]) -> bool {
-    if frame.len() < 42 || frame[..6] != ECHO_MAC || frame[12..14] != [8, 0] || frame[23] != 17 {
+/// Swaps MACs, addresses and ports of a UDP packet for this MAC; whether it was one.
+pub(crate) fn turn_around(frame: &mut [u8], mac: [u8; 6]) -> bool {
+    if frame.len() < 42 || frame[..6] != mac || frame[12..14] != [8, 0] || frame[23] != 17 {
         return false;
     }
     for (a, b, len) in [(0, 6, 6), (26, 30, 4), (34, 36, 2)] {
