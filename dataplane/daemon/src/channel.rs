@@ -11,14 +11,14 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sluice_crypto::esp::Spi;
 use sluice_crypto::lifecycle::Install;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::SaConfig;
-use sluice_node_channel::{Command, Event, Handle};
-use sluice_offload_api::model::{NodeName, SaDirection};
+use sluice_node_channel::{Binding, Command, Event, Handle};
+use sluice_offload_api::model::{NodeName, PodUid, SaDirection};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::NodeChannelConfig;
@@ -38,6 +38,9 @@ pub struct ChannelKeys {
     management: BTreeMap<NodeName, SocketAddr>,
     known: BTreeSet<NodeName>,
     retire_again: Vec<Spi>,
+    /// What peers were told of this node's addresses, with the binding's number.
+    announced: BTreeMap<IpAddr, (PodUid, u64)>,
+    bindings: u64,
 }
 
 /// Joins a channel that was started and a control side, on the current Tokio runtime. The
@@ -56,6 +59,8 @@ pub fn join(
         management: config.peers.clone(),
         known: BTreeSet::new(),
         retire_again: Vec::new(),
+        announced: BTreeMap::new(),
+        bindings: 0,
     };
     (keys, status)
 }
@@ -160,6 +165,36 @@ impl ChannelKeys {
     }
 }
 
+impl ChannelKeys {
+    /// Tells what has changed of this node's addresses.
+    fn announce(&mut self, pods: BTreeMap<IpAddr, PodUid>) {
+        let gone: Vec<_> = self
+            .announced
+            .keys()
+            .filter(|it| !pods.contains_key(it))
+            .copied()
+            .collect();
+        for addr in gone {
+            if let Some((_, number)) = self.announced.remove(&addr) {
+                self.send(Command::WithdrawBinding { addr, number });
+            }
+        }
+        for (addr, pod) in pods {
+            if self
+                .announced
+                .get(&addr)
+                .is_some_and(|(told, _)| *told == pod)
+            {
+                continue;
+            }
+            self.bindings += 1;
+            let number = self.bindings;
+            self.announced.insert(addr, (pod.clone(), number));
+            self.send(Command::AnnounceBinding(Binding { addr, pod, number }));
+        }
+    }
+}
+
 impl KeyDriver for ChannelKeys {
     fn on_event(&mut self, event: KeyEvent, out: &mut Vec<SaCommand>) {
         out.extend(self.retire_again.drain(..).map(SaCommand::RetireInbound));
@@ -169,6 +204,7 @@ impl KeyDriver for ChannelKeys {
                 self.known.remove(&node);
                 self.send(Command::PeerRemoved { node });
             }
+            KeyEvent::Pods { pods } => self.announce(pods),
             KeyEvent::InboundInstalled { node, spi } => {
                 self.send(Command::InboundInstalled { node, spi });
             }
@@ -216,5 +252,47 @@ impl KeyDriver for ChannelKeys {
 
     fn wants_usage(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_told_of_addresses_that_are_new_have_another_pod_or_are_gone() {
+        let (queue, mut queued) = mpsc::channel(16);
+        let mut keys = ChannelKeys {
+            queue,
+            management: BTreeMap::new(),
+            known: BTreeSet::new(),
+            retire_again: Vec::new(),
+            announced: BTreeMap::new(),
+            bindings: 0,
+        };
+        let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut told = |pods: &[(IpAddr, &str)]| -> Vec<String> {
+            let pods = pods
+                .iter()
+                .map(|(addr, pod)| (*addr, PodUid::from(*pod)))
+                .collect();
+            keys.on_event(KeyEvent::Pods { pods }, &mut Vec::new());
+            core::iter::from_fn(|| queued.try_recv().ok())
+                .map(|command| match command {
+                    Command::AnnounceBinding(it) => {
+                        format!("{} is {}, {}", it.addr, it.pod, it.number)
+                    }
+                    Command::WithdrawBinding { addr, number } => format!("not {addr}, {number}"),
+                    other => format!("{other:?}"),
+                })
+                .collect()
+        };
+        assert_eq!(
+            told(&[(one, "x"), (two, "y")]),
+            ["10.0.0.1 is x, 1", "10.0.0.2 is y, 2"]
+        );
+        assert_eq!(told(&[(one, "x"), (two, "y")]), [""; 0]);
+        assert_eq!(told(&[(one, "z")]), ["not 10.0.0.2, 2", "10.0.0.1 is z, 3"]);
+        assert_eq!(told(&[(one, "z"), (two, "y")]), ["10.0.0.2 is y, 4"]);
     }
 }

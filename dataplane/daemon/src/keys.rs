@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crossbeam_channel::{Sender, TrySendError};
 use sluice_crypto::esp::Spi;
 use sluice_dataplane_control::{SaConfig, SaError};
-use sluice_offload_api::model::{NodeName, SaDirection};
+use sluice_offload_api::model::{NodeName, PodUid, SaDirection};
 
 /// Something that a key driver acts on.
 #[derive(Debug)]
@@ -27,6 +27,11 @@ pub enum KeyEvent {
     PeerRemoved {
         /// The node.
         node: NodeName,
+    },
+    /// A generation is in force: these are the addresses of this node's pods, all of them.
+    Pods {
+        /// Address and pod.
+        pods: BTreeMap<IpAddr, PodUid>,
     },
     /// Every worker has this receiving SA: the peer may send.
     InboundInstalled {
@@ -195,6 +200,7 @@ impl KeyDriver for StaticKeys {
                 self.awaited = self.awaited.saturating_sub(1);
             }
             KeyEvent::PeerRemoved { .. }
+            | KeyEvent::Pods { .. }
             | KeyEvent::Refused { .. }
             | KeyEvent::Used { .. }
             | KeyEvent::Failed { .. } => {}

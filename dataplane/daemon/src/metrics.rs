@@ -321,7 +321,13 @@ impl Page {
             &'static str,
             fn(&sluice_node_channel::PeerStatus) -> u64,
         );
-        let rows: [Row; 3] = [
+        let rows: [Row; 4] = [
+            (
+                "sluice_channel_bindings",
+                Kind::Gauge,
+                "Addresses that the peer announced.",
+                |it| u64::try_from(it.bindings).unwrap_or(u64::MAX),
+            ),
             (
                 "sluice_channel_connected",
                 Kind::Gauge,

@@ -200,6 +200,16 @@ impl<L: Links> ControlLoop<L> {
                 Programmed::NotKept(fault)
             }
         };
+        let endpoints = self.control.state().endpoints.values();
+        let pods = endpoints.flat_map(|it| it.ips.iter().map(|ip| (*ip, it.pod_uid.clone())));
+        let mut commands = Vec::new();
+        self.keys.on_event(
+            KeyEvent::Pods {
+                pods: pods.collect(),
+            },
+            &mut commands,
+        );
+        self.carry_out(commands.into());
         if let Some(reply) = self.state.under_way.take() {
             // An agent that has gone away reads the status when it is back.
             drop(reply.send(done));

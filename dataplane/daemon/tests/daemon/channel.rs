@@ -173,6 +173,18 @@ fn two_nodes_agree_on_keys_and_renew_them_every_second_without_loss() {
         (pair.epochs() >= 1).then_some(())
     });
 
+    let to = pair.a.metrics.unwrap();
+    let line = "sluice_channel_bindings{peer=\"node-b\"} 2";
+    let announced = || {
+        super::metrics::get(to, "/metrics")
+            .lines()
+            .any(|it| it == line)
+    };
+    assert!(
+        try_until(announced),
+        "node-b did not announce its pod's two addresses"
+    );
+
     // A packet a millisecond, each of a flow of its own, over at least two rekeys.
     let mut sent = 0u16;
     let deadline = std::time::Instant::now() + PATIENCE;

@@ -35,11 +35,11 @@ fn sa(spi: u32) -> SaConfig {
     }
 }
 
-/// The next event that isn't about usage.
+/// The next event that isn't about usage or pods.
 fn heard(events: &Receiver<KeyEvent>) -> KeyEvent {
     loop {
         match events.recv_timeout(PATIENCE).unwrap() {
-            KeyEvent::Used { .. } => {}
+            KeyEvent::Used { .. } | KeyEvent::Pods { .. } => {}
             event => return event,
         }
     }
