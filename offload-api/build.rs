@@ -8,7 +8,13 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let mut files = protox::compile(["sluice/offload/v1/offload.proto"], ["proto"])?;
+    let mut files = protox::compile(
+        [
+            "sluice/offload/v1/offload.proto",
+            "sluice/offload/v1/verdicts.proto",
+        ],
+        ["proto"],
+    )?;
     let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
     tonic_prost_build::configure()
         .build_client(grpc)

@@ -115,49 +115,12 @@ impl Bed {
             pool,
             now: Tick(Tick::SECOND),
         };
-        let published = bed.handle.snapshots.publish(Arc::new(snapshot(side)));
-        published.expect("the first one");
-        bed.install(side, algorithm);
+        instruct(&mut bed.handle, side, algorithm);
         bed.poll();
-        bed.introduce(side);
+        bed.deliver(UPLINK, &introduction(side));
+        bed.poll();
+        bed.discard();
         bed
-    }
-
-    fn install(&mut self, side: Side, algorithm: Algorithm) {
-        let to = side.other();
-        let receive = InboundSa::new(side.spi(), side.key(algorithm), true, 1024);
-        let inbound = Inbound {
-            sa: Box::new(receive.expect("a sound window")),
-            peer: OTHER,
-        };
-        let outbound = Outbound {
-            sa: Box::new(OutboundSa::new(to.spi(), to.key(algorithm), true)),
-            tunnel: Tunnel {
-                outer: Outer::V4 {
-                    src: side.tunnel().to_v4(),
-                    dst: to.tunnel().to_v4(),
-                },
-                udp_encap: false,
-            },
-        };
-        for command in [
-            Command::InstallInbound(inbound),
-            Command::InstallOutbound(OTHER, outbound),
-        ] {
-            self.handle.commands.send(command).expect("room for two");
-        }
-    }
-
-    /// Answers the worker's question for the other node.
-    fn introduce(&mut self, side: Side) {
-        let (other, mac) = (side.other(), side.other().uplink_mac());
-        let mut answer = vec![0; arp::FRAME_LEN];
-        arp::write_request(&mut answer, mac, other.tunnel(), side.tunnel()).expect("long enough");
-        answer[..6].copy_from_slice(&side.uplink_mac().0);
-        answer[21] = 2; // the low byte of the operation: a reply
-        self.deliver(UPLINK, &answer);
-        self.poll();
-        self.discard();
     }
 
     /// Puts a frame where the worker will receive it.
@@ -187,6 +150,45 @@ impl Bed {
         while self.handle.verdicts.next().is_some() {}
         sent
     }
+}
+
+/// Tells a worker its snapshot and its SAs with the other node.
+pub fn instruct(handle: &mut WorkerHandle, side: Side, algorithm: Algorithm) {
+    let published = handle.snapshots.publish(Arc::new(snapshot(side)));
+    published.expect("the first one");
+    let to = side.other();
+    let receive = InboundSa::new(side.spi(), side.key(algorithm), true, 1024);
+    let inbound = Inbound {
+        sa: Box::new(receive.expect("a sound window")),
+        peer: OTHER,
+    };
+    let outbound = Outbound {
+        sa: Box::new(OutboundSa::new(to.spi(), to.key(algorithm), true)),
+        tunnel: Tunnel {
+            outer: Outer::V4 {
+                src: side.tunnel().to_v4(),
+                dst: to.tunnel().to_v4(),
+            },
+            udp_encap: false,
+        },
+    };
+    for command in [
+        Command::InstallInbound(inbound),
+        Command::InstallOutbound(OTHER, outbound),
+    ] {
+        handle.commands.send(command).expect("room for two");
+    }
+}
+
+/// The other node's answer to the ARP question that a worker asks on its uplink.
+#[must_use]
+pub fn introduction(side: Side) -> Vec<u8> {
+    let (other, mac) = (side.other(), side.other().uplink_mac());
+    let mut answer = vec![0; arp::FRAME_LEN];
+    arp::write_request(&mut answer, mac, other.tunnel(), side.tunnel()).expect("long enough");
+    answer[..6].copy_from_slice(&side.uplink_mac().0);
+    answer[21] = 2; // the low byte of the operation: a reply
+    answer
 }
 
 /// A table that allows all, after `rows` rows that say nothing about anyone.

@@ -1,4 +1,5 @@
-//! Criterion benches of the Sluice packet walk; this library is what they share.
+//! What the Sluice packet walk costs: this library is what the criterion benches and the
+//! command `sluice-bench` share.
 //!
 //! A [`Bed`] is one node: a worker over ports in memory, two pods that may do everything,
 //! a host, and an uplink behind which the other node is.
@@ -7,8 +8,15 @@
     reason = "a bench that can't be set up can't be run"
 )]
 
+pub mod aead;
 pub mod bed;
+pub mod bursts;
+#[cfg(feature = "dpdk")]
+pub mod devices;
 pub mod frames;
+pub mod machine;
+pub mod memory;
+pub mod report;
 pub mod timing;
 
 pub use bed::{Bed, Side};

@@ -10,6 +10,7 @@
 //! | [`key`] | [`key::EspKey`]: key and salt, checked once, zeroized on drop |
 //! | [`replay`] | [`replay::ReplayWindow`]: which sequence numbers were already accepted |
 //! | [`esp`] | the packet format, [`esp::OutboundSa`], [`esp::InboundSa`], tunnel headers |
+//! | [`lifecycle`] | per peer: agree on SAs, install, rekey, retire; key derivation |
 //!
 //! ```
 //! use sluice_crypto::esp::{ESP_HEADER_LEN, InboundSa, NEXT_HEADER_IPV4, OutboundSa, Spi};
@@ -36,4 +37,5 @@
 pub mod aead;
 pub mod esp;
 pub mod key;
+pub mod lifecycle;
 pub mod replay;

@@ -11,11 +11,13 @@ const SUSPECTS: [&str; 10] = [
 ];
 
 /// All byte fields there are. A new one is looked at before it is added here.
-const BYTE_FIELDS: [&str; 10] = [
+const BYTE_FIELDS: [&str; 12] = [
     "Endpoint.ips",
     "Endpoint.mac",
     "Flow.dst",
     "Flow.src",
+    "FlowVerdict.dst",
+    "FlowVerdict.src",
     "Interface.addr",
     "Interface.gateway",
     "IpPrefix.addr",

@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::cast_possible_truncation,
     reason = "a failed assumption in a test is a failed test"
 )]
 
@@ -15,6 +16,8 @@ mod esp_identity;
 mod esp_numbers;
 mod esp_vectors;
 mod gcm_vectors;
+mod lifecycle_cases;
+mod lifecycle_model;
 mod second_opinion;
 mod window_model;
 mod wycheproof_gcm;

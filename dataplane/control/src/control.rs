@@ -86,6 +86,8 @@ pub struct Control {
     generations: EndpointGenerations,
     snapshot: Arc<Snapshot>,
     inbound: BTreeMap<Spi, NodeName>,
+    /// The sending SA that was sent to the worker last, by peer.
+    outbound: BTreeMap<PeerIndex, Spi>,
     events: VecDeque<Event>,
     flows: Vec<FlowRecord>,
     flows_done: bool,
@@ -108,6 +110,7 @@ impl Control {
             peers: PeerNumbers::default(),
             generations: EndpointGenerations::default(),
             inbound: BTreeMap::new(),
+            outbound: BTreeMap::new(),
             events: VecDeque::new(),
             flows: Vec::new(),
             flows_done: false,
@@ -197,6 +200,7 @@ impl Control {
                 self.inbound.remove(&spi);
                 self.retire(Command::RetireInbound(spi));
             }
+            self.outbound.remove(&index);
             self.retire(Command::RetireOutbound(index));
             self.events.push_back(Event::PeerRemoved(node));
         }
@@ -272,11 +276,27 @@ impl Control {
     /// # Errors
     /// [`SaError`]; nothing has changed.
     pub fn install_outbound(&mut self, node: &NodeName, config: SaConfig) -> Result<(), SaError> {
+        self.install_outbound_within(node, config, u64::MAX)
+    }
+
+    /// [`Self::install_outbound`] of an SA that refuses beyond `packets_max` packets, if its
+    /// sequence numbers reach that far.
+    ///
+    /// # Errors
+    /// [`SaError`]; nothing has changed.
+    pub fn install_outbound_within(
+        &mut self,
+        node: &NodeName,
+        config: SaConfig,
+        packets_max: u64,
+    ) -> Result<(), SaError> {
         let peer = self.peer(node)?;
         let outer = self
             .outer(peer)
             .ok_or_else(|| SaError::NoTunnel { node: node.clone() })?;
-        let sa = Box::new(OutboundSa::new(config.spi, config.key, config.esn));
+        let spi = config.spi;
+        let mut sa = Box::new(OutboundSa::new(spi, config.key, config.esn));
+        sa.set_hard_limit(packets_max.min(sa.hard_limit()));
         let tunnel = Tunnel {
             outer,
             udp_encap: config.udp_encap,
@@ -284,7 +304,29 @@ impl Control {
         self.worker
             .commands
             .send(Command::InstallOutbound(peer, Outbound { sa, tunnel }))
-            .map_err(|_| SaError::Busy)
+            .map_err(|_| SaError::Busy)?;
+        self.outbound.insert(peer, spi);
+        Ok(())
+    }
+
+    /// Takes a sending SA out of use, if it is still the one in force: what goes to the peer
+    /// is dropped from then on. Whether it was.
+    ///
+    /// # Errors
+    /// [`SaError::Busy`].
+    pub fn retire_outbound(&mut self, node: &NodeName, spi: Spi) -> Result<bool, SaError> {
+        let Some(peer) = self.peers.index(node) else {
+            return Ok(false);
+        };
+        if self.outbound.get(&peer) != Some(&spi) {
+            return Ok(false);
+        }
+        self.worker
+            .commands
+            .send(Command::RetireOutbound(peer))
+            .map_err(|_| SaError::Busy)?;
+        self.outbound.remove(&peer);
+        Ok(true)
     }
 
     /// Takes a receiving SA out of use.

@@ -11,8 +11,8 @@ use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::verdict::VerdictRecord;
 use sluice_offload_api::Limits;
 use sluice_offload_api::model::{
-    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, Generation, PolicyId, PortCounters,
-    PortName, SaAlgorithm, SaDirection, SaFingerprint, SaRecord,
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Generation, PolicyId,
+    PortCounters, PortName, SaAlgorithm, SaDirection, SaFingerprint, SaRecord,
 };
 use sluice_offload_api::state::State;
 
@@ -37,6 +37,27 @@ pub struct VerdictLine {
     pub ingress: Option<String>,
     /// Where the packets of an allowed flow go.
     pub to: Option<FlowEnd>,
+}
+
+impl VerdictLine {
+    /// As the contract says it, with how many verdicts were lost before it.
+    #[must_use]
+    pub fn record(&self, lost: u64) -> FlowVerdict {
+        FlowVerdict {
+            generation: self.generation,
+            port: self.port.clone(),
+            protocol: self.tuple.protocol,
+            src: self.tuple.src.into(),
+            dst: self.tuple.dst.into(),
+            src_port: self.tuple.src_port,
+            dst_port: self.tuple.dst_port,
+            denied: self.denied.map(|reason| reason.name().to_owned()),
+            egress: self.egress.clone(),
+            ingress: self.ingress.clone(),
+            to: self.to.clone(),
+            lost,
+        }
+    }
 }
 
 /// One worker's counters of a port.

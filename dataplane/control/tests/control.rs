@@ -5,6 +5,11 @@
     reason = "a failed assumption in a test is a failed test"
 )]
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are no #[test]s themselves"
+)]
+
 use std::net::IpAddr;
 
 use sluice_crypto::esp::Spi;
@@ -185,6 +190,9 @@ fn what_policy_allows_passes_and_the_rest_is_dropped_by_name() {
     let denied = rig.control.next_verdict().unwrap();
     assert_eq!(denied.denied.map(|r| r.name()), Some("policy-egress"));
     assert_eq!(denied.egress.as_deref(), Some("shop/cart egress default"));
+    let record = denied.record(7);
+    assert_eq!(record.denied.as_deref(), Some("policy-egress"));
+    assert_eq!((record.src_port, record.dst_port, record.lost), (2, 80, 7));
     assert_eq!((denied.ingress, rig.control.next_verdict()), (None, None));
 
     rig.control.request_flows();
@@ -329,6 +337,40 @@ fn sas_are_installed_shown_by_fingerprint_and_go_with_their_peer() {
     assert_eq!(rig.control.sas(), Some([].as_slice()));
     let unknown = rig.control.install_inbound(&b, sa(0x3000)).unwrap_err();
     assert!(matches!(unknown, SaError::UnknownPeer { .. }), "{unknown}");
+}
+
+#[test]
+fn a_sending_sa_is_retired_only_while_it_is_the_one_in_force() {
+    let mut rig = Rig::programmed();
+    let b = NodeName::from("b");
+    let outbound = |rig: &mut Rig| -> Vec<_> {
+        rig.control.request_sas();
+        rig.step();
+        rig.control.sas().unwrap().iter().map(|s| s.spi).collect()
+    };
+    rig.control.install_outbound(&b, sa(0x2000)).unwrap();
+    rig.control.install_outbound(&b, sa(0x2001)).unwrap();
+    rig.step();
+    let late = rig.control.retire_outbound(&b, Spi(0x2000)).unwrap();
+    assert!(!late, "it was replaced, and what replaced it must stay");
+    assert_eq!(outbound(&mut rig), [0x2001]);
+    assert!(rig.control.retire_outbound(&b, Spi(0x2001)).unwrap());
+    assert!(!rig.control.retire_outbound(&b, Spi(0x2001)).unwrap());
+    assert!(
+        !rig.control
+            .retire_outbound(&"c".into(), Spi(0x2001))
+            .unwrap()
+    );
+    assert_eq!(outbound(&mut rig), []);
+    // The peer keeps its number: it can be given another.
+    rig.control
+        .install_outbound_within(&b, sa(0x2002), 5)
+        .unwrap();
+    assert_eq!(
+        rig.step(),
+        [Event::OutboundInstalled(b.clone(), Spi(0x2002))]
+    );
+    assert_eq!(outbound(&mut rig), [0x2002]);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use super::field::{
     enumerate, enumeration, ip, ip_bytes, message, messages, octet, octets, required, short,
 };
 use crate::model::{
-    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, Generation, Lease, NodeName,
-    PortCounters, PortName, PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Generation, Lease,
+    NodeName, PortCounters, PortName, PortStatus, SaAlgorithm, SaDirection, SaFingerprint,
+    SaRecord, Status,
 };
 use crate::proto;
 
@@ -236,6 +237,47 @@ impl From<FlowRecord> for proto::Flow {
             rule: flow.rule,
             forward_packets: flow.forward_packets,
             reverse_packets: flow.reverse_packets,
+        }
+    }
+}
+
+impl TryFrom<proto::FlowVerdict> for FlowVerdict {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::FlowVerdict) -> Result<Self, ConvertError> {
+        let to = wire.to.map(|end| message("to", Some(end))).transpose()?;
+        Ok(Self {
+            generation: Generation(wire.generation),
+            port: wire.port.map(PortName),
+            protocol: octet("protocol", wire.protocol)?,
+            src: ip("src", &wire.src)?,
+            dst: ip("dst", &wire.dst)?,
+            src_port: short("src_port", wire.src_port)?,
+            dst_port: short("dst_port", wire.dst_port)?,
+            denied: wire.denied,
+            egress: wire.egress,
+            ingress: wire.ingress,
+            to,
+            lost: wire.lost,
+        })
+    }
+}
+
+impl From<FlowVerdict> for proto::FlowVerdict {
+    fn from(verdict: FlowVerdict) -> Self {
+        Self {
+            generation: verdict.generation.0,
+            port: verdict.port.map(|port| port.0),
+            protocol: verdict.protocol.into(),
+            src: ip_bytes(verdict.src),
+            dst: ip_bytes(verdict.dst),
+            src_port: verdict.src_port.into(),
+            dst_port: verdict.dst_port.into(),
+            denied: verdict.denied,
+            egress: verdict.egress,
+            ingress: verdict.ingress,
+            to: verdict.to.map(Into::into),
+            lost: verdict.lost,
         }
     }
 }

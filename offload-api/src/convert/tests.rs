@@ -6,7 +6,7 @@ use prost::Message;
 use super::{Assembler, ConvertError, to_requests};
 use crate::answer::Answer;
 use crate::limits::Limits;
-use crate::model::{FlowRecord, PortCounters, SaRecord, Status};
+use crate::model::{FlowRecord, FlowVerdict, PortCounters, SaRecord, Status};
 use crate::proto;
 use crate::proto::program_request::Step;
 use crate::refusal::{RefusalCode, RefusalReason};
@@ -63,6 +63,11 @@ proptest! {
     #[test]
     fn a_flow_arrives_as_it_was_sent(it in testing::flow()) {
         prop_assert_eq!(travel::<FlowRecord, proto::Flow>(it.clone()), Ok(it));
+    }
+
+    #[test]
+    fn a_verdict_arrives_as_it_was_sent(it in testing::flow_verdict()) {
+        prop_assert_eq!(travel::<FlowVerdict, proto::FlowVerdict>(it.clone()), Ok(it));
     }
 
     #[test]
@@ -451,6 +456,8 @@ fn malformed_answers_and_records_are_refused_by_path() {
     assert_eq!(status.map_err(path), Err("lease".to_owned()));
     let flow = FlowRecord::try_from(proto::Flow::default());
     assert_eq!(flow.map_err(path), Err("src".to_owned()));
+    let verdict = FlowVerdict::try_from(proto::FlowVerdict::default());
+    assert_eq!(verdict.map_err(path), Err("src".to_owned()));
     let sa = SaRecord::try_from(proto::Sa::default());
     assert_eq!(sa.map_err(path), Err("fingerprint".to_owned()));
 }

@@ -11,8 +11,8 @@ pub use objects::{Endpoint, Identity, Interface, Peer, Place, Port, PortKind, Pr
 pub use policy::{Direction, Fallback, Policy, PolicyRow, PortBlock, Protocol, RuleIndex, Verdict};
 pub use prefix::{IpPrefix, PrefixError};
 pub use read::{
-    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, Lease, PortCounters, PortStatus,
-    SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Lease, PortCounters,
+    PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
 };
 
 #[cfg(test)]

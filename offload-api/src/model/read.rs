@@ -183,6 +183,35 @@ pub struct FlowRecord {
     pub reverse_packets: u64,
 }
 
+/// A verdict on a flow, when it was first seen or judged again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct FlowVerdict {
+    /// The generation that judged.
+    pub generation: Generation,
+    /// The port the packet came by; `None`: it is gone since.
+    pub port: Option<PortName>,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The initiator's address.
+    pub src: IpAddr,
+    /// The responder's address, of the same family.
+    pub dst: IpAddr,
+    /// The initiator's port; for ICMP the identifier; 0 where there is none.
+    pub src_port: u16,
+    /// The responder's port; for ICMP the identifier; 0 where there is none.
+    pub dst_port: u16,
+    /// Why it was dropped, by the reason's stable name; `None`: it was allowed.
+    pub denied: Option<String>,
+    /// The rule of the source's policy; `None`: none was asked.
+    pub egress: Option<String>,
+    /// The rule of the destination's policy; `None`: none was asked.
+    pub ingress: Option<String>,
+    /// Where an allowed flow's packets go.
+    pub to: Option<FlowEnd>,
+    /// Verdicts that were lost before this one, since the stream began.
+    pub lost: u64,
+}
+
 /// Which way an SA goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]

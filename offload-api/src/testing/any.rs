@@ -10,10 +10,10 @@ use proptest::sample::select;
 use crate::answer::{Answer, Refused};
 use crate::model::{
     Capacity, Direction, DropCount, Endpoint, Fallback, Fill, FlowEnd, FlowRecord, FlowState,
-    Generation, Identity, IdentityId, Interface, IpPrefix, Lease, MacAddr, NodeName, Peer, Place,
-    PodRef, PodUid, Policy, PolicyId, PolicyRow, Port, PortBlock, PortCounters, PortKind, PortName,
-    PortStatus, Prefix, Protocol, RuleIndex, SaAlgorithm, SaDirection, SaFingerprint, SaRecord,
-    Status, Verdict,
+    FlowVerdict, Generation, Identity, IdentityId, Interface, IpPrefix, Lease, MacAddr, NodeName,
+    Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port, PortBlock, PortCounters,
+    PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex, SaAlgorithm, SaDirection,
+    SaFingerprint, SaRecord, Status, Verdict,
 };
 use crate::refusal::RefusalCode;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
@@ -363,6 +363,32 @@ pub fn flow() -> impl Strategy<Value = FlowRecord> {
                 rule,
                 forward_packets,
                 reverse_packets,
+            }
+        },
+    )
+}
+
+/// Any verdict.
+pub fn flow_verdict() -> impl Strategy<Value = FlowVerdict> {
+    let tuple = any::<(u8, IpAddr, IpAddr, u16, u16)>();
+    let names = any::<[Option<String>; 4]>();
+    (tuple, names, option::of(flow_end()), any::<(u64, u64)>()).prop_map(
+        |(tuple, names, to, (generation, lost))| {
+            let (protocol, src, dst, src_port, dst_port) = tuple;
+            let [port, denied, egress, ingress] = names;
+            FlowVerdict {
+                generation: Generation(generation),
+                port: port.map(PortName),
+                protocol,
+                src,
+                dst,
+                src_port,
+                dst_port,
+                denied,
+                egress,
+                ingress,
+                to,
+                lost,
             }
         },
     )

@@ -1,0 +1,266 @@
+//! The walk over DPDK's virtual devices: `net_pcap` with `infinite_rx` as the source,
+//! `net_null` as the sink. Both copy or free each frame on this core, which the baseline,
+//! forwarding on the same ports, takes out again. Virtual devices are no NIC.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+use std::{env, fs, process};
+
+use anyhow::{Context, ensure};
+use sluice_crypto::key::Algorithm;
+use sluice_dataplane_core::flow::state::Timeouts;
+use sluice_dataplane_core::port::{BURST_MAX, Port};
+use sluice_dataplane_core::reason::DropReason;
+use sluice_dataplane_core::snapshot::PortIndex;
+use sluice_dataplane_core::tick::Tick;
+use sluice_dataplane_core::worker::{Worker, WorkerConfig, WorkerHandle};
+use sluice_dpdk::devargs::Devargs;
+use sluice_dpdk::device::{Device, DeviceConfig};
+use sluice_dpdk::eal::{Eal, EalConfig, EalError, Memory};
+use sluice_dpdk::frame::DpdkFrame;
+use sluice_dpdk::pool::{Pool, PoolConfig};
+use sluice_dpdk::port::DpdkPort;
+
+use crate::aead::Bare;
+use crate::bed::{self, Side, UPLINK, VF0};
+use crate::frames::udp;
+use crate::memory::{FLOWS, seal};
+use crate::report::Measured;
+use crate::timing::{Medians, timed};
+
+/// Frames in the capture file that repeats itself.
+const FILE_FRAMES: usize = 64;
+/// Mebibytes of ordinary pages.
+const MIB: u32 = 256;
+/// Polls that are timed together.
+const POLLS: usize = 32;
+
+/// Pod to pod on one node, and to the wire as ESP, for frames of `len` bytes. ESP that comes
+/// in is not measured: a file that repeats itself is a replay.
+///
+/// # Errors
+/// DPDK or a device that does not come up; frames that were lost, since then the time of a
+/// packet would be that of a drop.
+pub fn walk(len: usize, share: Duration) -> anyhow::Result<Vec<Measured>> {
+    let (eal, pool) = start()?;
+    let local = udp(Side::A.source(), Side::A.pod(1), 1, len);
+    let remote = udp(Side::A.source(), Side::B.pod(0), 1, len);
+    let mut noop = Noop::open(&eal, &pool, &local)?;
+    let mut plain = Node::open(&eal, &pool, "1", &local)?;
+    let mut sealing = Node::open(&eal, &pool, "2", &remote)?;
+    let mut bare = Bare::new(len);
+    let mut medians = Medians::<4>::new(share);
+    while let Some(mut round) = medians.next_round() {
+        round.measure(0, BURST_MAX * POLLS, || noop.forward());
+        round.measure(1, BURST_MAX, || seal(&mut bare));
+        round.measure(2, BURST_MAX * POLLS, || plain.poll());
+        round.measure(3, BURST_MAX * POLLS, || sealing.poll());
+    }
+    plain.check(false)?;
+    sealing.check(true)?;
+    let [noop, bare, plain, sealed] = medians.ns();
+    Ok(vec![
+        Measured::new("pcap-to-null/vf-to-vf", len, plain, noop),
+        Measured::new("pcap-to-null/vf-to-uplink-esp", len, sealed, noop).beside(bare),
+    ])
+}
+
+/// The EAL and a pool, once a process.
+fn start() -> anyhow::Result<(Eal, Pool)> {
+    static UP: OnceLock<(Eal, Pool)> = OnceLock::new();
+    if let Some(up) = UP.get() {
+        return Ok(*up);
+    }
+    let no_huge = EalConfig::new(Memory::NoHuge { mib: MIB });
+    // On hugepages if there are any: without, a NIC's addresses would cost more too.
+    let eal = match Eal::init(&EalConfig::new(Memory::Hugepages { mib: MIB })) {
+        Err(EalError::Memory { .. }) => Eal::init(&no_huge)?,
+        other => other?,
+    };
+    let config = PoolConfig {
+        name: "bench",
+        frames: 8191,
+        frame_len_max: 1518,
+        cache: 256,
+    };
+    let pool = Pool::new(&eal, &config)?;
+    Ok(*UP.get_or_init(|| (eal, pool)))
+}
+
+fn open(eal: &Eal, pool: &Pool, devargs: &str) -> anyhow::Result<(Device, DpdkPort)> {
+    let devargs: Devargs = devargs.parse()?;
+    let (device, mut ports) = Device::open(eal, &devargs, &DeviceConfig::default(), pool)?;
+    Ok((device, ports.pop().context("a device of one queue")?))
+}
+
+/// A source that gives `frame` without an end.
+fn source(eal: &Eal, pool: &Pool, n: &str, frame: &[u8]) -> anyhow::Result<(Device, DpdkPort)> {
+    let file = Capture::write(n, frame)?;
+    let path = file.0.to_str().context("a path in UTF-8")?;
+    // Read whole when it opens; the file can go.
+    open(
+        eal,
+        pool,
+        &format!("net_pcap{n},rx_pcap={path},infinite_rx=1"),
+    )
+}
+
+/// A capture file that goes away with this.
+struct Capture(PathBuf);
+
+impl Capture {
+    fn write(n: &str, frame: &[u8]) -> anyhow::Result<Self> {
+        let name = format!("sluice-bench-{}-{n}.pcap", process::id());
+        let path = Path::new(&env::temp_dir()).join(name);
+        let mut file = Vec::new();
+        // Version 2.4, UTC, frames of at most 64 KiB, Ethernet.
+        for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 0xffff, 1] {
+            file.extend(word.to_le_bytes());
+        }
+        let len = u32::try_from(frame.len())?;
+        for _ in 0..FILE_FRAMES {
+            for word in [0, 0, len, len] {
+                file.extend(word.to_le_bytes());
+            }
+            file.extend(frame);
+        }
+        fs::write(&path, file).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Forwarding and nothing more.
+struct Noop {
+    from: DpdkPort,
+    to: DpdkPort,
+}
+
+impl Noop {
+    fn open(eal: &Eal, pool: &Pool, frame: &[u8]) -> anyhow::Result<Self> {
+        let (_, from) = source(eal, pool, "0", frame)?;
+        let (_, to) = open(eal, pool, "net_null0,no-rx=1")?;
+        Ok(Self { from, to })
+    }
+
+    fn forward(&mut self) -> Duration {
+        let Self { from, to } = self;
+        timed(|| {
+            for _ in 0..POLLS {
+                from.rx(&mut |frame| drop(to.tx(frame)));
+                to.flush();
+            }
+        })
+    }
+}
+
+/// Polls before frames come: in the first the worker learns who it is and asks for the other
+/// node's MAC, in the second it is answered.
+const QUIET_POLLS: u8 = 2;
+
+/// A port that is quiet at first, then receives one frame of our own, then the device's.
+struct Primed {
+    quiet: u8,
+    first: Option<DpdkFrame>,
+    port: DpdkPort,
+}
+
+impl Port for Primed {
+    type Frame = DpdkFrame;
+
+    #[inline]
+    fn rx(&mut self, each: &mut impl FnMut(DpdkFrame)) {
+        if self.quiet == 0 {
+            return self.port.rx(each);
+        }
+        self.quiet -= 1;
+        if self.quiet == 0 {
+            self.first.take().into_iter().for_each(each);
+        }
+    }
+
+    #[inline]
+    fn tx(&mut self, frame: DpdkFrame) -> Result<(), DpdkFrame> {
+        self.port.tx(frame)
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        self.port.flush();
+    }
+
+    fn alloc(&mut self, len: usize) -> Option<DpdkFrame> {
+        self.port.alloc(len)
+    }
+}
+
+/// A worker whose first pod is a source, its other pod and its uplink sinks.
+struct Node {
+    worker: Worker<Primed>,
+    handle: WorkerHandle,
+    now: Tick,
+}
+
+impl Node {
+    fn open(eal: &Eal, pool: &Pool, n: &str, frame: &[u8]) -> anyhow::Result<Self> {
+        let (_, uplink) = open(eal, pool, &format!("net_null{n}0,no-rx=1"))?;
+        let (_, pod) = source(eal, pool, n, frame)?;
+        let (_, other) = open(eal, pool, &format!("net_null{n}1,no-rx=1"))?;
+        let answer = bed::introduction(Side::A);
+        let first = [pool.frame(&answer), None, None];
+        let ports = [uplink, pod, other].into_iter().zip(first);
+        let primed = |(port, first)| Primed {
+            quiet: QUIET_POLLS,
+            first,
+            port,
+        };
+        let ports = ports.map(primed).collect();
+        let config = WorkerConfig {
+            flows: FLOWS,
+            hash_key: [3, 5],
+            timeouts: Timeouts::default(),
+        };
+        let (worker, mut handle) = Worker::new(ports, &config)?;
+        bed::instruct(&mut handle, Side::A, Algorithm::Aes128Gcm16);
+        Ok(Self {
+            worker,
+            handle,
+            now: Tick(Tick::SECOND),
+        })
+    }
+
+    fn poll(&mut self) -> Duration {
+        let spent = timed(|| {
+            for _ in 0..POLLS {
+                self.now = self.now + 1_000;
+                self.worker.poll(self.now);
+            }
+        });
+        while self.handle.verdicts.next().is_some() {}
+        spent
+    }
+
+    /// Every frame of the pod went where it should.
+    fn check(&self, sealed: bool) -> anyhow::Result<()> {
+        let counters = &self.handle.counters;
+        let pod = counters.port(VF0);
+        let (came, went) = (pod.rx.read(), pod.forwarded.read());
+        let dropped = DropReason::ALL.iter().filter(|r| pod.dropped(**r) > 0);
+        let reasons: Vec<_> = dropped.map(|reason| reason.name()).collect();
+        ensure!(
+            came > 0 && came == went,
+            "{went} of {came} frames went on, the others were dropped: {reasons:?}"
+        );
+        let out = if sealed { UPLINK } else { PortIndex(2) };
+        ensure!(counters.port(out).tx.read() >= went, "by another port");
+        let expected = if sealed { went } else { 0 };
+        ensure!(counters.sealed.read() == expected, "not all were sealed");
+        Ok(())
+    }
+}

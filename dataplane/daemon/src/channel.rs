@@ -1,0 +1,298 @@
+//! The node channel as a key driver: what the control thread says goes to it, and what it
+//! wants done comes back.
+//!
+//! ```text
+//! control thread ── KeyEvent ──► ChannelKeys ─ queue ─► task ── Command ──► node channel
+//!        ▲                                                                        │
+//!        └──────────────── SaSender ◄──────── another task ◄─────────── Event ────┘
+//! ```
+//! Two tasks, as whoever stops reading events in order to send a command would wait for
+//! itself.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use sluice_crypto::esp::Spi;
+use sluice_crypto::lifecycle::Install;
+use sluice_crypto::replay::ReplayWindow;
+use sluice_dataplane_control::SaConfig;
+use sluice_node_channel::{Binding, Command, Event, Handle};
+use sluice_offload_api::model::{NodeName, PodUid, SaDirection};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::NodeChannelConfig;
+use crate::keys::{KeyDriver, KeyEvent, SaCommand, SaSender, SendError};
+
+/// What waits for the channel, at most: a few reports for every peer there can be.
+const QUEUE_MAX: usize = 4 * sluice_node_channel::PEERS_MAX;
+/// Retirements that wait to be tried again, at most.
+const RETIRE_AGAIN_MAX: usize = 1024;
+/// Between two tries to hand a command to a busy control thread.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// Forwards to the channel. Lives on the control thread.
+#[derive(Debug)]
+pub struct ChannelKeys {
+    queue: mpsc::Sender<Command>,
+    management: BTreeMap<NodeName, SocketAddr>,
+    known: BTreeSet<NodeName>,
+    retire_again: Vec<Spi>,
+    /// What peers were told of this node's addresses, with the binding's number.
+    announced: BTreeMap<IpAddr, (PodUid, u64)>,
+    bindings: u64,
+}
+
+/// Joins a channel that was started and a control side, on the current Tokio runtime. The
+/// channel's state is for metrics.
+#[must_use]
+pub fn join(
+    handle: Handle,
+    config: &NodeChannelConfig,
+    sas: SaSender,
+) -> (ChannelKeys, watch::Receiver<sluice_node_channel::Status>) {
+    let (queue, queued) = mpsc::channel(QUEUE_MAX);
+    let status = handle.status.clone();
+    tokio::spawn(relay(handle, queued, sas, config.udp_encap));
+    let keys = ChannelKeys {
+        queue,
+        management: config.peers.clone(),
+        known: BTreeSet::new(),
+        retire_again: Vec::new(),
+        announced: BTreeMap::new(),
+        bindings: 0,
+    };
+    (keys, status)
+}
+
+async fn relay(
+    mut handle: Handle,
+    mut queued: mpsc::Receiver<Command>,
+    sas: SaSender,
+    udp_encap: bool,
+) {
+    let commands = handle.commands.clone();
+    let forward = async {
+        while let Some(command) = queued.recv().await {
+            if commands.send(command).await.is_err() {
+                return;
+            }
+        }
+    };
+    let carry_out = async {
+        while let Some(event) = handle.events.recv().await {
+            let Some(mut command) = to_command(event, udp_encap) else {
+                continue;
+            };
+            // In order, so one that can't be taken holds up those behind it.
+            loop {
+                match sas.send(command) {
+                    Ok(()) => break,
+                    Err(SendError::Gone) => return,
+                    Err(SendError::Busy(back)) => command = *back,
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+        tracing::error!("the node channel ended: no key is renewed any more");
+    };
+    tokio::select! {
+        () = forward => {}
+        () = carry_out => {}
+    }
+}
+
+fn to_command(event: Event, udp_encap: bool) -> Option<SaCommand> {
+    let config = |sa: Install| SaConfig {
+        spi: sa.spi,
+        key: sa.key,
+        esn: sa.esn,
+        window: ReplayWindow::DEFAULT,
+        udp_encap,
+    };
+    match event {
+        Event::InstallInbound { node, sa } => Some(SaCommand::InstallInbound(node, config(sa))),
+        Event::InstallOutbound { node, sa } => {
+            let packets_max = sa.packets_max;
+            Some(SaCommand::InstallOutbound(node, config(sa), packets_max))
+        }
+        Event::RetireInbound { spi, .. } => Some(SaCommand::RetireInbound(spi)),
+        Event::RetireOutbound { node, spi } => Some(SaCommand::RetireOutbound(node, spi)),
+        Event::Established { node, epoch } => {
+            tracing::info!(%node, epoch, "keys are in use both ways");
+            None
+        }
+        // The walk goes by the SA's node and the index; it doesn't ask for bindings yet.
+        Event::Binding { node, .. } => {
+            tracing::debug!(%node, "a binding was announced");
+            None
+        }
+        Event::CommandRefused { node, why } => {
+            tracing::error!(%node, why, "the node channel refused a command");
+            None
+        }
+    }
+}
+
+impl ChannelKeys {
+    fn send(&self, command: Command) {
+        // Full: the channel has stopped, or is thousands of reports behind. What is lost runs
+        // into the life cycle's own time limits.
+        if let Err(error) = self.queue.try_send(command) {
+            tracing::error!(%error, "the node channel is not told of an event");
+        }
+    }
+
+    fn peer_added(&mut self, node: NodeName, reachable: bool) {
+        if !reachable {
+            tracing::error!(%node, "no tunnel address of a family that the uplink has: no keys");
+        }
+        let Some(&management) = self.management.get(&node) else {
+            tracing::error!(
+                %node,
+                "no management address in `node_channel.peers`: no keys, and all that goes to \
+                 it is dropped"
+            );
+            return;
+        };
+        let node_again = node.clone();
+        let moved = !self.known.insert(node.clone());
+        self.send(Command::PeerAdded { node, management });
+        if moved {
+            // Its sending SA still has the tunnel address before.
+            self.send(Command::Rekey { node: node_again });
+        }
+    }
+}
+
+impl ChannelKeys {
+    /// Tells what has changed of this node's addresses.
+    fn announce(&mut self, pods: BTreeMap<IpAddr, PodUid>) {
+        let gone: Vec<_> = self
+            .announced
+            .keys()
+            .filter(|it| !pods.contains_key(it))
+            .copied()
+            .collect();
+        for addr in gone {
+            if let Some((_, number)) = self.announced.remove(&addr) {
+                self.send(Command::WithdrawBinding { addr, number });
+            }
+        }
+        for (addr, pod) in pods {
+            if self
+                .announced
+                .get(&addr)
+                .is_some_and(|(told, _)| *told == pod)
+            {
+                continue;
+            }
+            self.bindings += 1;
+            let number = self.bindings;
+            self.announced.insert(addr, (pod.clone(), number));
+            self.send(Command::AnnounceBinding(Binding { addr, pod, number }));
+        }
+    }
+}
+
+impl KeyDriver for ChannelKeys {
+    fn on_event(&mut self, event: KeyEvent, out: &mut Vec<SaCommand>) {
+        out.extend(self.retire_again.drain(..).map(SaCommand::RetireInbound));
+        match event {
+            KeyEvent::PeerAdded { node, outer } => self.peer_added(node, outer.is_some()),
+            KeyEvent::PeerRemoved { node } => {
+                self.known.remove(&node);
+                self.send(Command::PeerRemoved { node });
+            }
+            KeyEvent::Pods { pods } => self.announce(pods),
+            KeyEvent::InboundInstalled { node, spi } => {
+                self.send(Command::InboundInstalled { node, spi });
+            }
+            KeyEvent::OutboundInstalled { node, spi } => {
+                self.send(Command::OutboundInstalled { node, spi });
+            }
+            KeyEvent::Refused {
+                node: Some(node),
+                spi,
+            }
+            | KeyEvent::Failed {
+                node: Some(node),
+                spi,
+                ..
+            } => {
+                self.send(Command::Refused { node, spi });
+            }
+            KeyEvent::Refused { node: None, .. } => {}
+            KeyEvent::Failed {
+                node: None, spi, ..
+            } => {
+                if self.retire_again.len() < RETIRE_AGAIN_MAX {
+                    self.retire_again.push(spi);
+                }
+            }
+            KeyEvent::Used {
+                node,
+                direction,
+                spi,
+                packets,
+                bytes,
+            } => {
+                self.send(match direction {
+                    SaDirection::Inbound => Command::InboundUsed { node, spi, packets },
+                    SaDirection::Outbound => Command::OutboundUsed {
+                        node,
+                        spi,
+                        packets,
+                        bytes,
+                    },
+                });
+            }
+        }
+    }
+
+    fn wants_usage(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_told_of_addresses_that_are_new_have_another_pod_or_are_gone() {
+        let (queue, mut queued) = mpsc::channel(16);
+        let mut keys = ChannelKeys {
+            queue,
+            management: BTreeMap::new(),
+            known: BTreeSet::new(),
+            retire_again: Vec::new(),
+            announced: BTreeMap::new(),
+            bindings: 0,
+        };
+        let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut told = |pods: &[(IpAddr, &str)]| -> Vec<String> {
+            let pods = pods
+                .iter()
+                .map(|(addr, pod)| (*addr, PodUid::from(*pod)))
+                .collect();
+            keys.on_event(KeyEvent::Pods { pods }, &mut Vec::new());
+            core::iter::from_fn(|| queued.try_recv().ok())
+                .map(|command| match command {
+                    Command::AnnounceBinding(it) => {
+                        format!("{} is {}, {}", it.addr, it.pod, it.number)
+                    }
+                    Command::WithdrawBinding { addr, number } => format!("not {addr}, {number}"),
+                    other => format!("{other:?}"),
+                })
+                .collect()
+        };
+        assert_eq!(
+            told(&[(one, "x"), (two, "y")]),
+            ["10.0.0.1 is x, 1", "10.0.0.2 is y, 2"]
+        );
+        assert_eq!(told(&[(one, "x"), (two, "y")]), [""; 0]);
+        assert_eq!(told(&[(one, "z")]), ["not 10.0.0.2, 2", "10.0.0.1 is z, 3"]);
+        assert_eq!(told(&[(one, "z"), (two, "y")]), ["10.0.0.2 is y, 4"]);
+    }
+}

@@ -1,0 +1,60 @@
+//! The node channel's part.
+
+use std::collections::BTreeMap;
+
+use sluice_node_channel::{Config as Channel, Files, PEERS_MAX, SpiffeId, TrustDomain};
+use sluice_offload_api::model::NodeName;
+
+use super::check::{name, within};
+use super::source::Source;
+use super::{ConfigError, NodeChannelConfig, wire};
+
+/// Between rekeys: a second for laboratories, a day at most.
+const REKEY_MS_MIN: u64 = 1_000;
+const REKEY_MS_MAX: u64 = 86_400_000;
+const REKEY_MS_DEFAULT: u64 = 3_600_000;
+/// A rekey begins earlier by a random part of a tenth, so that nodes don't do it together.
+const JITTER_PART: u64 = 10;
+/// How long an SA may be used beyond its rekey, at least: the peer may be restarting.
+const GRACE_MS_MIN: u64 = 60_000;
+
+pub(super) fn node_channel(
+    source: &Source,
+    node: &NodeName,
+    it: wire::NodeChannel,
+) -> Result<NodeChannelConfig, ConfigError> {
+    let at = it.trust_domain.referenced;
+    let domain = TrustDomain::new(&it.trust_domain.value).map_err(|e| source.fault(at, e))?;
+    SpiffeId::of_node(&domain, node).map_err(|e| source.fault(at, e))?;
+    let mut peers = BTreeMap::new();
+    for peer in &it.peers {
+        let at = peer.value.node.referenced;
+        let peer_node = NodeName(name(source, &peer.value.node)?);
+        if peer_node == *node {
+            return Err(source.fault(at, "this is the node itself"));
+        }
+        SpiffeId::of_node(&domain, &peer_node).map_err(|e| source.fault(at, e))?;
+        if peers.insert(peer_node, peer.value.address).is_some() {
+            return Err(source.fault(at, "this node is there twice"));
+        }
+    }
+    if peers.len() > PEERS_MAX {
+        return Err(source.fault(at, format!("more than {PEERS_MAX} peers")));
+    }
+    let range = REKEY_MS_MIN..=REKEY_MS_MAX;
+    let rekey_ms = within(source, it.rekey_ms.as_ref(), REKEY_MS_DEFAULT, range)?;
+    let files = Files {
+        svid: source.resolve(&it.svid),
+        key: source.resolve(&it.key),
+        anchors: source.resolve(&it.anchors),
+    };
+    let mut channel = Channel::new(node.clone(), domain, it.listen, files);
+    channel.limits.soft_ms = rekey_ms;
+    channel.limits.jitter_ms = rekey_ms / JITTER_PART;
+    channel.limits.hard_ms = rekey_ms + GRACE_MS_MIN.max(rekey_ms / 2);
+    Ok(NodeChannelConfig {
+        channel,
+        peers,
+        udp_encap: it.udp_encap,
+    })
+}

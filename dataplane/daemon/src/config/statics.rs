@@ -1,0 +1,261 @@
+//! The static part: ports as the compiler takes them, bindings, peers, SAs with their keys.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use serde_saphyr::{Location, Spanned};
+use sluice_crypto::esp::Spi;
+use sluice_crypto::key::Algorithm;
+use sluice_crypto::replay::ReplayWindow;
+use sluice_dataplane_control::SaConfig;
+use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup};
+use sluice_host_agent::vf::VfSlot;
+use sluice_offload_api::limits::{MTU_MAX, MTU_MIN};
+use sluice_offload_api::model::{Interface, MacAddr, NodeName, PodRef, PortName, SaDirection};
+
+use super::check::{name, within};
+use super::source::Source;
+use super::{ConfigError, STATIC_SAS_MAX, StaticConfig, key_file, wire};
+use crate::keys::StaticSa;
+
+const MTU_DEFAULT: u16 = 1500;
+const IDLE_MS_MAX: u64 = 3_600_000;
+
+pub(super) fn node_setup(
+    source: &Source,
+    node: &NodeName,
+    ports: &Spanned<Vec<Spanned<wire::Port>>>,
+) -> Result<NodeSetup, ConfigError> {
+    let (mut uplink, mut host, mut vfs) = (None, None, Vec::new());
+    for spanned in &ports.value {
+        let (at, port) = (spanned.referenced, &spanned.value);
+        let name = PortName(port.name.value.clone());
+        let mac = mac(source, at, port.mac.as_ref())?;
+        let mtu = within(source, port.mtu.as_ref(), MTU_DEFAULT, MTU_MIN..=MTU_MAX)?;
+        let only = |wrong: bool, field: &str| {
+            if wrong {
+                return Err(source.fault(at, format!("`{field}` is not for this kind of port")));
+            }
+            Ok(())
+        };
+        only(
+            port.kind != wire::Kind::Uplink && !port.interfaces.is_empty(),
+            "interfaces",
+        )?;
+        only(port.kind != wire::Kind::Vf && port.vf.is_some(), "vf")?;
+        only(port.kind != wire::Kind::Vf && port.vlan.is_some(), "vlan")?;
+        match port.kind {
+            wire::Kind::Uplink => {
+                let interfaces = port
+                    .interfaces
+                    .iter()
+                    .map(|it| interface(source, &it.value));
+                let interfaces = interfaces.collect::<Result<_, _>>()?;
+                uplink = Some(UplinkSetup {
+                    name,
+                    mac,
+                    mtu,
+                    interfaces,
+                });
+            }
+            wire::Kind::Host => host = Some(HostSetup { name, mac, mtu }),
+            wire::Kind::Vf => {
+                let Some(index) = port.vf.as_ref().map(|it| it.value) else {
+                    return Err(source.fault(at, "`vf`, the VF's number, is needed here"));
+                };
+                let vlan = port.vlan.as_ref().map(|it| it.value);
+                vfs.push(VfSlot {
+                    index,
+                    name,
+                    mac,
+                    mtu,
+                    vlan,
+                });
+            }
+        }
+    }
+    let missing = |kind| {
+        source.fault(
+            ports.referenced,
+            format!("static mode needs a port of kind {kind}"),
+        )
+    };
+    Ok(NodeSetup {
+        node: node.clone(),
+        uplink: uplink.ok_or_else(|| missing("uplink"))?,
+        host: host.ok_or_else(|| missing("host"))?,
+        vfs,
+    })
+}
+
+fn mac(
+    source: &Source,
+    at: Location,
+    text: Option<&Spanned<String>>,
+) -> Result<MacAddr, ConfigError> {
+    let Some(text) = text else {
+        return Err(source.fault(at, "`mac` is needed in static mode"));
+    };
+    let bytes: Vec<_> = text
+        .value
+        .split(':')
+        .map(|it| u8::from_str_radix(it, 16))
+        .collect();
+    let bytes: Option<Vec<u8>> = bytes.into_iter().collect::<Result<_, _>>().ok();
+    let mac = bytes
+        .and_then(|it| <[u8; 6]>::try_from(it).ok())
+        .map(MacAddr);
+    mac.filter(|mac| mac.is_unicast()).ok_or_else(|| {
+        source.fault(
+            text.referenced,
+            "not a unicast MAC such as 02:00:00:00:00:01",
+        )
+    })
+}
+
+fn interface(source: &Source, it: &wire::Interface) -> Result<Interface, ConfigError> {
+    let parsed = it.address.value.split_once('/').and_then(|(addr, len)| {
+        let (addr, len) = (addr.parse::<IpAddr>().ok()?, len.parse::<u8>().ok()?);
+        (len <= if addr.is_ipv4() { 32 } else { 128 }).then_some((addr, len))
+    });
+    let Some((addr, prefix_len)) = parsed else {
+        let message = "not an address with a prefix length such as 192.0.2.1/24";
+        return Err(source.fault(it.address.referenced, message));
+    };
+    Ok(Interface {
+        addr,
+        prefix_len,
+        gateway: it.gateway,
+    })
+}
+
+pub(super) fn statics(
+    source: &Source,
+    setup: NodeSetup,
+    it: wire::Static,
+) -> Result<StaticConfig, ConfigError> {
+    let mut pods = Vec::new();
+    let (mut taken, mut bound) = (BTreeSet::new(), BTreeSet::new());
+    for entry in &it.pods {
+        let wire::Pod { pod, port } = &entry.value;
+        let Some((namespace, name)) = pod.value.split_once('/') else {
+            return Err(source.fault(pod.referenced, "a pod is `namespace/name`"));
+        };
+        if !setup.vfs.iter().any(|slot| slot.name.0 == port.value) {
+            let message = format!("there is no port {} of kind vf", port.value);
+            return Err(source.fault(port.referenced, message));
+        }
+        if !taken.insert(&port.value) {
+            return Err(source.fault(port.referenced, "another pod has this port"));
+        }
+        if !bound.insert(&pod.value) {
+            return Err(source.fault(pod.referenced, "this pod has another port already"));
+        }
+        let pod = PodRef {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        pods.push((pod, PortName(port.value.clone())));
+    }
+    let mut peers = Vec::new();
+    for peer in &it.peers {
+        let wire::Peer { node, tunnel_ips } = &peer.value;
+        let node = NodeName(name(source, node)?);
+        if node == setup.node {
+            return Err(source.fault(peer.value.node.referenced, "this is the node itself"));
+        }
+        if tunnel_ips.is_empty() {
+            return Err(source.fault(peer.referenced, "a peer needs `tunnel_ips`"));
+        }
+        peers.push((node, tunnel_ips.clone()));
+    }
+    Ok(StaticConfig {
+        setup,
+        manifests: source.resolve(&it.manifests.value),
+        pods,
+        peers,
+        sas: match &it.sas {
+            None => Vec::new(),
+            Some(it) => sas(source, it)?,
+        },
+        exit_when_idle: match it.exit_when_idle {
+            None => None,
+            Some(it) if (1..=IDLE_MS_MAX).contains(&it.value.after_ms) => {
+                Some(Duration::from_millis(it.value.after_ms))
+            }
+            Some(it) => {
+                let message = format!("`after_ms` is from 1 to {IDLE_MS_MAX}");
+                return Err(source.fault(it.referenced, message));
+            }
+        },
+    })
+}
+
+/// Reads SAs and their keys. A receiving SA is found by its SPI alone, a sending one by its
+/// peer, so neither may be there twice; and no key may be there twice at all, since both
+/// would seal under the same nonces.
+fn sas(
+    source: &Source,
+    sas: &Spanned<Vec<Spanned<wire::Sa>>>,
+) -> Result<Vec<StaticSa>, ConfigError> {
+    if sas.value.len() > STATIC_SAS_MAX {
+        return Err(source.fault(sas.referenced, format!("at most {STATIC_SAS_MAX} SAs")));
+    }
+    let (mut inbound, mut outbound) = (BTreeSet::new(), BTreeSet::new());
+    let mut out: Vec<StaticSa> = Vec::new();
+    for entry in &sas.value {
+        let sa = &entry.value;
+        let peer = NodeName(name(source, &sa.peer)?);
+        let spi = Spi::new(sa.spi.value).map_err(|e| source.fault(sa.spi.referenced, e))?;
+        let direction = match sa.direction {
+            wire::Direction::Inbound if !inbound.insert(sa.spi.value) => {
+                let message = format!("SPI {} is another receiving SA's", sa.spi.value);
+                return Err(source.fault(sa.spi.referenced, message));
+            }
+            wire::Direction::Outbound if !outbound.insert(&sa.peer.value) => {
+                let message = format!("there is another sending SA to {peer}");
+                return Err(source.fault(sa.peer.referenced, message));
+            }
+            wire::Direction::Inbound => SaDirection::Inbound,
+            wire::Direction::Outbound => SaDirection::Outbound,
+        };
+        if direction == SaDirection::Outbound
+            && let Some(window) = &sa.window
+        {
+            return Err(source.fault(window.referenced, "`window` is for receiving SAs only"));
+        }
+        let algorithm: Algorithm = sa
+            .algorithm
+            .value
+            .parse()
+            .map_err(|e| source.fault(sa.algorithm.referenced, e))?;
+        let path = source.resolve(&sa.key_file.value);
+        let key = key_file::read(&path, algorithm)
+            .map_err(|e| source.fault(sa.key_file.referenced, e))?;
+        if out.iter().any(|other| other.config.key.same_keymat(&key)) {
+            let message = "another SA has this key; its nonces would repeat: each needs its own";
+            return Err(source.fault(sa.key_file.referenced, message));
+        }
+        let window = sa
+            .window
+            .as_ref()
+            .map_or(ReplayWindow::DEFAULT, |it| it.value);
+        if let Some(at) = &sa.window {
+            ReplayWindow::new(window).map_err(|e| source.fault(at.referenced, e))?;
+        }
+        let config = SaConfig {
+            spi,
+            key,
+            esn: sa.esn,
+            window,
+            udp_encap: sa.udp_encap,
+        };
+        out.push(StaticSa {
+            peer,
+            direction,
+            config,
+        });
+    }
+    Ok(out)
+}

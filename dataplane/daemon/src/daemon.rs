@@ -1,0 +1,286 @@
+//! The daemon put together: what is opened in which order, and what ends it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use miette::Diagnostic;
+use serde::Serialize;
+use sluice_offload_api::model::{Generation, PortCounters};
+use tokio::sync::watch;
+
+use crate::channel;
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, PolicySource};
+use crate::http::{Metrics, MetricsError, Sources};
+use crate::keys::{KeyDriver, NoKeys, SaSender, StaticKeys, StaticSa};
+use crate::ports::PortSet;
+use crate::runtime::{Dataplane, Opening, Silent, StartError, WorkerEnd, check_roles};
+use crate::serve::{self, LeaseClock, ListenError, Offload, TlsError};
+use crate::statics::{self, StaticError};
+
+/// The daemon didn't start, or ended as it shouldn't. Nothing is left open.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum DaemonError {
+    /// The files of static mode.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Static(#[from] StaticError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The agents' sockets.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The metrics' socket.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The node channel.
+    #[error("the node channel: {0}")]
+    Channel(#[from] sluice_node_channel::StartError),
+    /// Ports, threads, the first generation.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A thread.
+    #[error("a thread of the dataplane broke; every port is closed; the log has the reason")]
+    Broke,
+    /// A thread.
+    #[error(transparent)]
+    Silent(#[from] Silent),
+    /// The gRPC server.
+    #[error("the gRPC server ended: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+impl DaemonError {
+    /// Whether a person's file is at fault, and not the machine.
+    #[must_use]
+    pub const fn is_bad_input(&self) -> bool {
+        matches!(
+            self,
+            Self::Static(_)
+                | Self::Tls(_)
+                | Self::Listen(ListenError::Tls(_))
+                | Self::Channel(sluice_node_channel::StartError::Identity(_))
+        )
+    }
+}
+
+/// What a configuration leads to, before anything is opened.
+struct Prepared {
+    opening: Opening,
+    /// SAs that a file gives.
+    sas: Vec<StaticSa>,
+}
+
+fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
+    let ports = config.ports.clone();
+    match &mut config.source {
+        PolicySource::Static(fixed) => {
+            let first = Some(statics::transaction(fixed)?);
+            let exit_when_idle = fixed.exit_when_idle;
+            let sas = core::mem::take(&mut fixed.sas);
+            let opening = Opening {
+                first,
+                checkpoint: None,
+                checkpoint_fault: None,
+                exit_when_idle,
+            };
+            Ok(Prepared { opening, sas })
+        }
+        PolicySource::Listen(listen) => {
+            if let Some(tcp) = &listen.tcp {
+                drop(serve::acceptor(tcp)?);
+            }
+            let checkpoint = listen.checkpoint.clone().map(Checkpoint::new);
+            let mut opening = Opening {
+                first: None,
+                checkpoint,
+                checkpoint_fault: None,
+                exit_when_idle: None,
+            };
+            if let Some(checkpoint) = &opening.checkpoint {
+                let loaded = checkpoint.load().map_err(|error| error.to_string());
+                let checked = loaded.and_then(|tx| match tx {
+                    None => Ok(None),
+                    Some(tx) => match check_roles(&tx, &ports) {
+                        Ok(()) => Ok(Some(tx)),
+                        Err(refusal) => Err(format!("it doesn't fit the ports: {refusal}")),
+                    },
+                });
+                match checked {
+                    Ok(first) => opening.first = first,
+                    Err(why) => {
+                        let path = checkpoint.path().display();
+                        let fault = format!(
+                            "the checkpoint {path} can't be used: {why}; every port stays \
+                             closed until an agent programs this dataplane"
+                        );
+                        tracing::error!("{fault}");
+                        opening.checkpoint_fault = Some(fault);
+                    }
+                }
+            }
+            Ok(Prepared {
+                opening,
+                sas: Vec::new(),
+            })
+        }
+    }
+}
+
+/// Checks everything that a configuration names, and opens nothing. What an operator should
+/// know besides.
+///
+/// # Errors
+/// [`DaemonError`].
+pub fn check(mut config: Config) -> Result<Option<String>, DaemonError> {
+    Ok(prepare(&mut config)?.opening.checkpoint_fault)
+}
+
+/// A daemon that runs.
+#[derive(Debug)]
+pub struct Daemon {
+    dataplane: Dataplane,
+    offload: Option<Offload>,
+    metrics: Option<Metrics>,
+    lease: Arc<LeaseClock>,
+    channel: Option<watch::Receiver<sluice_node_channel::Status>>,
+}
+
+/// Why a daemon ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// No frame came for as long as the configuration says.
+    Idle,
+    /// It was told to.
+    Stopped,
+}
+
+/// What a daemon did in its life.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Summary {
+    /// Why it ended.
+    pub ended: Ended,
+    /// The generation that was in force.
+    pub generation: Generation,
+    /// What went through the ports.
+    pub ports: Vec<PortCounters>,
+}
+
+impl Daemon {
+    /// Opens sockets, then ports, and returns when frames are received under the first
+    /// generation; agents are let in by [`Self::run`]. Call it inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`DaemonError`]; nothing is open then.
+    pub async fn start<S: PortSet>(mut config: Config, set: S) -> Result<Self, DaemonError> {
+        let Prepared { opening, sas } = prepare(&mut config)?;
+        let offload = match &config.source {
+            PolicySource::Static(_) => None,
+            PolicySource::Listen(listen) => Some(Offload::bind(listen)?),
+        };
+        let metrics = config.metrics.map(Metrics::bind).transpose()?;
+        let channel = match &config.node_channel {
+            None => None,
+            Some(it) => Some(sluice_node_channel::spawn(it.channel.clone()).await?),
+        };
+        let mut status = None;
+        let keys = |sender: SaSender| -> Box<dyn KeyDriver> {
+            match (channel, &config.node_channel) {
+                (Some(handle), Some(config)) => {
+                    let (keys, its_status) = channel::join(handle, config, sender);
+                    status = Some(its_status);
+                    Box::new(keys)
+                }
+                _ if sas.is_empty() => Box::new(NoKeys),
+                _ => Box::new(StaticKeys::new(sas)),
+            }
+        };
+        let dataplane = Dataplane::start(&config, set, opening, keys)?;
+        Ok(Self {
+            dataplane,
+            offload,
+            metrics,
+            lease: Arc::default(),
+            channel: status,
+        })
+    }
+
+    /// Where agents reach it by TCP.
+    #[must_use]
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.offload.as_ref()?.tcp_addr()
+    }
+
+    /// Where the metrics are.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.addr()
+    }
+
+    /// Serves until `shutdown`, or until the worker ends; then closes everything.
+    ///
+    /// # Errors
+    /// [`DaemonError`] if it ended as it shouldn't.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Summary, DaemonError> {
+        let Self {
+            mut dataplane,
+            offload,
+            metrics,
+            lease,
+            channel,
+        } = self;
+        let client = dataplane.client().clone();
+        let sources = Sources {
+            control: client.clone(),
+            lease: Arc::clone(&lease),
+            counters: Arc::clone(dataplane.counters()),
+            stats: Arc::clone(dataplane.stats()),
+            channel,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let serving = async {
+            match offload {
+                Some(offload) => {
+                    offload
+                        .serve(client.clone(), Arc::clone(&lease), stopped)
+                        .await
+                }
+                None => core::future::pending().await,
+            }
+        };
+        let showing = async {
+            match metrics {
+                Some(metrics) => metrics.serve(sources).await,
+                None => core::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            end = dataplane.ended() => match end {
+                Some(WorkerEnd::Idle) => Ended::Idle,
+                Some(WorkerEnd::Stopped) => Ended::Stopped,
+                None => return Err(DaemonError::Broke),
+            },
+            served = serving => {
+                served?;
+                Ended::Stopped
+            }
+            () = showing => Ended::Stopped,
+            () = shutdown => Ended::Stopped,
+        };
+        drop(stop);
+        tracing::info!(?ended, "closing every port");
+        dataplane.stop_worker();
+        dataplane.ended().await;
+        // The control thread is still there to read what the worker counted last.
+        let generation = client.status(lease.lease()).await?.generation;
+        let ports = client.counters().await?;
+        dataplane.stop();
+        Ok(Summary {
+            ended,
+            generation,
+            ports,
+        })
+    }
+}

@@ -1,0 +1,383 @@
+//! The control thread: the one owner of [`Control`].
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use sluice_crypto::esp::Spi;
+use sluice_dataplane_control::{Control, Event, ProgramError, SaError, Vitals as ControlVitals};
+use sluice_dataplane_core::tick::Tick;
+use sluice_offload_api::model::{FlowRecord, Generation, NodeName, PodUid, SaRecord};
+use sluice_offload_api::{Refused, Transaction};
+use tokio::sync::oneshot;
+
+use super::client::{NoSuch, Programmed, Request, Vitals};
+use super::clock::Clock;
+use super::roles;
+use super::watcher::Watcher;
+use super::worker::LoopStats;
+use crate::checkpoint::Checkpoint;
+use crate::config::PortConfig;
+use crate::keys::{KeyDriver, KeyEvent, SaCommand};
+use crate::ports::Links;
+use crate::verdict_log::VerdictLog;
+
+/// Between two looks at what the worker has done.
+const TURN: Duration = Duration::from_millis(1);
+/// Requests answered in one turn, at most.
+const REQUESTS_PER_TURN_MAX: usize = 16;
+/// Commands of the key driver carried out in one turn, at most.
+const SA_COMMANDS_PER_TURN_MAX: usize = 256;
+/// Verdicts read in one turn, at most: the ring's length.
+const VERDICTS_PER_TURN_MAX: usize = 4096;
+/// Between two reports of what SAs have carried.
+const USAGE_EVERY_NS: u64 = Tick::SECOND;
+/// Transactions that wait for the one before them, at most.
+const WAITING_MAX: usize = 2;
+
+/// What the control thread is made of.
+pub(super) struct ControlLoop<L> {
+    pub(super) control: Control,
+    pub(super) ports: Vec<PortConfig>,
+    pub(super) links: L,
+    pub(super) keys: Box<dyn KeyDriver>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) checkpoint_fault: Option<String>,
+    pub(super) verdict_log: Option<VerdictLog>,
+    pub(super) watcher: Watcher,
+    pub(super) clock: Clock,
+    pub(super) stats: Arc<LoopStats>,
+    pub(super) requests: Receiver<Request>,
+    pub(super) sas: Receiver<SaCommand>,
+    pub(super) state: LoopState,
+}
+
+type FlowReply = oneshot::Sender<Result<Vec<FlowRecord>, NoSuch>>;
+type Waiting = (Box<Transaction>, oneshot::Sender<Programmed>);
+
+/// What it keeps between turns.
+#[derive(Debug, Default)]
+pub(super) struct LoopState {
+    under_way: Option<oneshot::Sender<Programmed>>,
+    waiting: VecDeque<Waiting>,
+    flow_askers: Vec<(Option<PodUid>, FlowReply)>,
+    sa_askers: Vec<(Option<NodeName>, oneshot::Sender<Vec<SaRecord>>)>,
+    /// When the key driver is told next what its SAs have carried.
+    usage_at: Tick,
+    usage_asked: bool,
+    polls_seen: u64,
+    polled_at: Tick,
+}
+
+impl<L: Links> ControlLoop<L> {
+    /// Until told to stop, or nobody can ask any more.
+    pub(super) fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            match self.requests.recv_timeout(TURN) {
+                Ok(request) => {
+                    self.answer(request);
+                    for _ in 1..REQUESTS_PER_TURN_MAX {
+                        let Ok(request) = self.requests.try_recv() else {
+                            break;
+                        };
+                        self.answer(request);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.turn();
+        }
+    }
+
+    /// Takes in what the worker has done, and lets those act who wait for it.
+    pub(super) fn turn(&mut self) {
+        self.control.poll();
+        while let Some(event) = self.control.next_event() {
+            self.on_event(event);
+        }
+        for _ in 0..SA_COMMANDS_PER_TURN_MAX {
+            let Ok(command) = self.sas.try_recv() else {
+                break;
+            };
+            self.carry_out(VecDeque::from([command]));
+        }
+        self.begin_waiting();
+        self.answer_flows();
+        self.ask_usage();
+        self.answer_sas();
+        self.hand_out_verdicts();
+        let polls = self.stats.polls.read();
+        if polls != self.state.polls_seen {
+            self.state.polls_seen = polls;
+            self.state.polled_at = self.clock.now();
+        }
+    }
+
+    /// Sends a transaction on its way before anybody can ask for one.
+    pub(super) fn program_first(&mut self, tx: &Transaction) -> Result<(), ProgramError> {
+        roles::check(tx, &self.ports)?;
+        self.control.program(tx)
+    }
+
+    /// Whether a generation is in force and the key driver has what it needs for it.
+    pub(super) fn is_ready(&self) -> bool {
+        self.control.state().generation > Generation(0) && self.keys.is_ready()
+    }
+
+    fn on_event(&mut self, event: Event) {
+        let event = match event {
+            Event::Applied(generation) => return self.on_applied(generation),
+            Event::PeerAdded(node) => {
+                let outer = self.control.outer_addresses(&node);
+                KeyEvent::PeerAdded { node, outer }
+            }
+            Event::PeerRemoved(node) => KeyEvent::PeerRemoved { node },
+            Event::InboundInstalled(node, spi) => KeyEvent::InboundInstalled { node, spi },
+            Event::OutboundInstalled(node, spi) => KeyEvent::OutboundInstalled { node, spi },
+            Event::SaRefused(node, spi) => KeyEvent::Refused {
+                node: Some(node).filter(|it| !it.0.is_empty()),
+                spi,
+            },
+        };
+        if let KeyEvent::Refused { spi, .. } = &event {
+            tracing::error!(%spi, "the worker refused an SA");
+        }
+        let mut commands = Vec::new();
+        self.keys.on_event(event, &mut commands);
+        self.carry_out(commands.into());
+    }
+
+    /// Carries out commands, and those that their failure gives rise to; a driver that never
+    /// gives up is cut off and asked again at the next event.
+    fn carry_out(&mut self, mut commands: VecDeque<SaCommand>) {
+        for _ in 0..SA_COMMANDS_PER_TURN_MAX.max(commands.len()) {
+            let Some(command) = commands.pop_front() else {
+                return;
+            };
+            let (node, spi) = command.subject();
+            let done: Result<(), SaError> = match command {
+                SaCommand::InstallInbound(node, sa) => self.control.install_inbound(&node, sa),
+                SaCommand::InstallOutbound(node, sa, max) => {
+                    self.control.install_outbound_within(&node, sa, max)
+                }
+                SaCommand::RetireOutbound(node, spi) => {
+                    self.control.retire_outbound(&node, spi).map(drop)
+                }
+                SaCommand::RetireInbound(spi) => self.control.retire_inbound(spi),
+            };
+            if let Err(error) = done {
+                tracing::error!(%spi, %error, "an SA was not installed or retired");
+                let mut more = Vec::new();
+                self.keys
+                    .on_event(KeyEvent::Failed { node, spi, error }, &mut more);
+                commands.extend(more);
+            }
+        }
+    }
+
+    fn on_applied(&mut self, generation: Generation) {
+        let kept = match &self.checkpoint {
+            None => Ok(()),
+            Some(checkpoint) => checkpoint.store(self.control.state()).map_err(|error| {
+                format!(
+                    "can't write the checkpoint {}: {error}",
+                    checkpoint.path().display()
+                )
+            }),
+        };
+        let done = match kept {
+            Ok(()) => {
+                self.checkpoint_fault = None;
+                tracing::info!(%generation, "in force");
+                Programmed::Ack(generation)
+            }
+            Err(fault) => {
+                tracing::error!(%generation, "in force, but not acknowledged: {fault}");
+                self.checkpoint_fault = Some(fault.clone());
+                Programmed::NotKept(fault)
+            }
+        };
+        let endpoints = self.control.state().endpoints.values();
+        let pods = endpoints.flat_map(|it| it.ips.iter().map(|ip| (*ip, it.pod_uid.clone())));
+        let mut commands = Vec::new();
+        self.keys.on_event(
+            KeyEvent::Pods {
+                pods: pods.collect(),
+            },
+            &mut commands,
+        );
+        self.carry_out(commands.into());
+        if let Some(reply) = self.state.under_way.take() {
+            // An agent that has gone away reads the status when it is back.
+            drop(reply.send(done));
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Program(tx, reply) => {
+                if self.state.waiting.len() >= WAITING_MAX {
+                    drop(reply.send(Programmed::Busy));
+                    return;
+                }
+                self.state.waiting.push_back((tx, reply));
+                self.begin_waiting();
+            }
+            Request::Status(lease, reply) => {
+                let links_up = self.links.up();
+                let uptime_ms = self.clock.uptime_ms();
+                let vitals = ControlVitals {
+                    uptime_ms,
+                    lease,
+                    links_up,
+                };
+                drop(reply.send(self.control.status(&vitals)));
+            }
+            Request::Counters(reply) => drop(reply.send(self.control.port_counters())),
+            Request::Flows(endpoint, reply) => {
+                if self.state.flow_askers.is_empty() {
+                    self.control.request_flows();
+                }
+                self.state.flow_askers.push((endpoint, reply));
+            }
+            Request::Sas(peer, reply) => {
+                if self.state.sa_askers.is_empty() {
+                    self.control.request_sas();
+                }
+                self.state.sa_askers.push((peer, reply));
+            }
+            Request::Watch(to, reply) => {
+                self.watcher.begin(to);
+                let _ = reply.send(());
+            }
+            Request::Vitals(reply) => {
+                let silent_ns = self.clock.now().since(self.state.polled_at);
+                drop(reply.send(Vitals {
+                    checkpoint_fault: self.checkpoint_fault.clone(),
+                    worker_silent_ms: silent_ns / Tick::MS,
+                    flow_outcomes: self.control.flow_counters(),
+                    lost: self.links.lost(),
+                    verdicts_suppressed:
+                        self.verdict_log.as_ref().map_or(0, VerdictLog::suppressed),
+                }));
+            }
+        }
+    }
+
+    fn begin_waiting(&mut self) {
+        // One that nobody waits for is still carried out: it came whole.
+        while self.state.under_way.is_none()
+            && let Some((tx, reply)) = self.state.waiting.pop_front()
+        {
+            let in_force = self.control.state().generation;
+            let started = match roles::check(&tx, &self.ports) {
+                Ok(()) => self.control.program(&tx),
+                Err(refusal) => Err(refusal.into()),
+            };
+            match started {
+                Ok(()) => self.state.under_way = Some(reply),
+                Err(ProgramError::Refused(refusal)) => {
+                    tracing::warn!(%in_force, %refusal, "a transaction was refused");
+                    let refused = Refused::new(in_force, &refusal);
+                    drop(reply.send(Programmed::Refused(refused)));
+                }
+                Err(ProgramError::Pending { .. }) => {
+                    // The first generation is still on its way, and nobody waits for it.
+                    self.state.waiting.push_front((tx, reply));
+                    return;
+                }
+                Err(ProgramError::Worker(error)) => {
+                    tracing::error!(%error, "a transaction could not be carried out");
+                    drop(reply.send(Programmed::Gone));
+                }
+            }
+        }
+    }
+
+    fn answer_flows(&mut self) {
+        self.state
+            .flow_askers
+            .retain(|(_, reply)| !reply.is_closed());
+        if self.state.flow_askers.is_empty() {
+            return;
+        }
+        let Some(flows) = self.control.flows() else {
+            return;
+        };
+        let endpoints = &self.control.state().endpoints;
+        for (uid, reply) in self.state.flow_askers.drain(..) {
+            let found = match uid {
+                None => Ok(flows.to_vec()),
+                Some(uid) => match endpoints.get(&uid) {
+                    None => Err(NoSuch(uid)),
+                    Some(endpoint) => {
+                        let of = |it: &&FlowRecord| {
+                            endpoint.ips.contains(&it.src) || endpoint.ips.contains(&it.dst)
+                        };
+                        Ok(flows.iter().filter(of).cloned().collect())
+                    }
+                },
+            };
+            drop(reply.send(found));
+        }
+    }
+
+    fn ask_usage(&mut self) {
+        let now = self.clock.now();
+        if !self.keys.wants_usage() || now < self.state.usage_at {
+            return;
+        }
+        self.state.usage_at = now + USAGE_EVERY_NS;
+        if self.state.sa_askers.is_empty() {
+            self.control.request_sas();
+        }
+        self.state.usage_asked = true;
+    }
+
+    fn answer_sas(&mut self) {
+        self.state.sa_askers.retain(|(_, reply)| !reply.is_closed());
+        if self.state.sa_askers.is_empty() && !self.state.usage_asked {
+            return;
+        }
+        let Some(sas) = self.control.sas() else {
+            return;
+        };
+        for (peer, reply) in self.state.sa_askers.drain(..) {
+            let of = |it: &&SaRecord| peer.is_none() || it.peer == peer;
+            drop(reply.send(sas.iter().filter(of).cloned().collect()));
+        }
+        if !core::mem::take(&mut self.state.usage_asked) {
+            return;
+        }
+        let mut commands = Vec::new();
+        for sa in sas {
+            let Some(node) = sa.peer.clone() else {
+                continue;
+            };
+            let used = KeyEvent::Used {
+                node,
+                direction: sa.direction,
+                spi: Spi(sa.spi),
+                packets: sa.packets,
+                bytes: sa.bytes,
+            };
+            self.keys.on_event(used, &mut commands);
+        }
+        self.carry_out(commands.into());
+    }
+
+    fn hand_out_verdicts(&mut self) {
+        for _ in 0..VERDICTS_PER_TURN_MAX {
+            let Some(line) = self.control.next_verdict() else {
+                return;
+            };
+            self.watcher.note(&line);
+            if let Some(log) = &mut self.verdict_log {
+                log.note(&line, self.control.state());
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Static mode: the agent's own compiler makes the state, once, from files.
+
+use miette::Diagnostic;
+use sluice_host_agent::compile::{CompileError, compile};
+use sluice_host_agent::identity::IdentityTable;
+use sluice_host_agent::manifest::{LoadError, load_dir};
+use sluice_host_agent::vf::{VfError, VfTable};
+use sluice_offload_api::model::{Generation, PodRef};
+use sluice_offload_api::{Limits, Refusal, Transaction};
+
+use crate::config::StaticConfig;
+
+/// Why the files make no state.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum StaticError {
+    /// A manifest is at fault.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Manifests(#[from] LoadError),
+    /// A pod that is bound isn't in the manifests.
+    #[error("pod {pod} is bound to a port, and no manifest has it")]
+    NoPod {
+        /// The pod.
+        pod: PodRef,
+    },
+    /// A pod that is bound wouldn't be an endpoint: its port would stay closed in silence.
+    #[error(
+        "pod {pod} is bound to a port and is not a pod of this node with an address: \
+         see its spec.nodeName and status.podIPs"
+    )]
+    NotHere {
+        /// The pod.
+        pod: PodRef,
+    },
+    /// A VF.
+    #[error(transparent)]
+    Vf(#[from] VfError),
+    /// The compiler.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The contract.
+    #[error("the files make a state that the dataplane refuses: {0}")]
+    Refused(#[from] Refusal),
+    /// An SA of a node that no generation will know.
+    #[error("an SA is for node {node}, which is no peer: give its tunnel_ips")]
+    NoPeer {
+        /// The node.
+        node: sluice_offload_api::model::NodeName,
+    },
+}
+
+/// The one transaction of a static dataplane, generation 1, already checked whole.
+///
+/// # Errors
+/// [`StaticError`].
+pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
+    let mut cluster = load_dir(&config.manifests)?.cluster;
+    for (node, tunnel_ips) in &config.peers {
+        cluster
+            .nodes
+            .entry(node.clone())
+            .or_default()
+            .tunnel_ips
+            .clone_from(tunnel_ips);
+    }
+    let mut vfs = VfTable::default();
+    for (name, port) in &config.pods {
+        let pod = cluster.pods.get(name);
+        let pod = pod.ok_or_else(|| StaticError::NoPod { pod: name.clone() })?;
+        vfs.bind(&pod.uid, name, &pod.ips, port, &config.setup.vfs)?;
+    }
+    let mut state = compile(&cluster, &config.setup, &vfs, &mut IdentityTable::default())?;
+    for (pod, _) in &config.pods {
+        if !state.endpoints.values().any(|it| it.pod == *pod) {
+            return Err(StaticError::NotHere { pod: pod.clone() });
+        }
+    }
+    for sa in &config.sas {
+        if !state.peers.contains_key(&sa.peer) {
+            return Err(StaticError::NoPeer {
+                node: sa.peer.clone(),
+            });
+        }
+    }
+    state.generation = Generation(1);
+    state.validate(&Limits::MAX)?;
+    Ok(state.to_snapshot())
+}

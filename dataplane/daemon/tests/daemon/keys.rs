@@ -1,0 +1,159 @@
+//! The seam to a key driver: what it hears, and what is done that it asks for.
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use sluice_crypto::esp::Spi;
+use sluice_crypto::key::{Algorithm, EspKey};
+use sluice_dataplane::keys::{KeyDriver, KeyEvent, SaCommand};
+use sluice_dataplane::runtime::{Dataplane, Opening};
+use sluice_dataplane_control::SaConfig;
+use sluice_offload_api::model::{NodeName, SaDirection};
+use sluice_offload_api::testing::sample;
+
+use super::rig::wires::wires;
+use super::rig::{Files, PATIENCE, PORTS, run};
+
+/// Tells the test everything, and does nothing by itself.
+struct Tells(Sender<KeyEvent>);
+
+impl KeyDriver for Tells {
+    fn on_event(&mut self, event: KeyEvent, _out: &mut Vec<SaCommand>) {
+        self.0.send(event).unwrap();
+    }
+
+    fn wants_usage(&self) -> bool {
+        true
+    }
+}
+
+fn sa(spi: u32) -> SaConfig {
+    SaConfig {
+        spi: Spi(spi),
+        key: EspKey::from_keymat(Algorithm::Aes128Gcm16, &[7; 20]).unwrap(),
+        esn: true,
+        window: 64,
+        udp_encap: false,
+    }
+}
+
+/// The next event that isn't about usage or pods.
+fn heard(events: &Receiver<KeyEvent>) -> KeyEvent {
+    loop {
+        match events.recv_timeout(PATIENCE).unwrap() {
+            KeyEvent::Used { .. } | KeyEvent::Pods { .. } => {}
+            event => return event,
+        }
+    }
+}
+
+#[test]
+fn a_driver_installs_hears_of_it_and_of_use_and_retires() {
+    let files = Files::new();
+    let config = files.config(&format!("{PORTS}listen:\n  unix: {{path: agent.sock}}\n"));
+    let (_wires, set) = wires(config.ports.len());
+    let (tell, events) = unbounded();
+    let opening = Opening {
+        first: None,
+        checkpoint: None,
+        checkpoint_fault: None,
+        exit_when_idle: None,
+    };
+    let dataplane = Dataplane::start(&config, set, opening, |_| Box::new(Tells(tell))).unwrap();
+    let b = NodeName::from("b");
+    let (client, sas) = (dataplane.client(), dataplane.sas());
+    run(async {
+        client.program(sample().to_snapshot()).await.unwrap();
+        let KeyEvent::PeerAdded { node, outer } = heard(&events) else {
+            panic!("a peer came, and the driver wasn't told")
+        };
+        let outer = outer.unwrap();
+        assert_eq!(node, b);
+        assert_eq!(
+            (outer.0.to_string(), outer.1.to_string()),
+            ("192.0.2.1".to_owned(), "192.0.2.2".to_owned())
+        );
+
+        sas.send(SaCommand::InstallInbound(b.clone(), sa(0x1000)))
+            .unwrap();
+        sas.send(SaCommand::InstallOutbound(b.clone(), sa(0x2000), 1000))
+            .unwrap();
+        let installed = [heard(&events), heard(&events)];
+        assert!(
+            matches!(
+                &installed,
+                [
+                    KeyEvent::InboundInstalled {
+                        spi: Spi(0x1000),
+                        ..
+                    },
+                    KeyEvent::OutboundInstalled {
+                        spi: Spi(0x2000),
+                        ..
+                    },
+                ]
+            ),
+            "{installed:?}"
+        );
+        // One that is there already, and one of nobody.
+        sas.send(SaCommand::InstallInbound(b.clone(), sa(0x1000)))
+            .unwrap();
+        let again = heard(&events);
+        assert!(
+            matches!(
+                again,
+                KeyEvent::Refused {
+                    spi: Spi(0x1000),
+                    ..
+                }
+            ),
+            "{again:?}"
+        );
+        sas.send(SaCommand::InstallInbound("x".into(), sa(0x3000)))
+            .unwrap();
+        let nobody = heard(&events);
+        assert!(
+            matches!(
+                nobody,
+                KeyEvent::Failed {
+                    spi: Spi(0x3000),
+                    ..
+                }
+            ),
+            "{nobody:?}"
+        );
+
+        let used = loop {
+            let event = events.recv_timeout(PATIENCE).unwrap();
+            if let KeyEvent::Used {
+                direction: SaDirection::Outbound,
+                ..
+            } = event
+            {
+                break event;
+            }
+        };
+        assert!(
+            matches!(
+                &used,
+                KeyEvent::Used {
+                    spi: Spi(0x2000),
+                    packets: 0,
+                    bytes: 0,
+                    ..
+                }
+            ),
+            "{used:?}"
+        );
+
+        sas.send(SaCommand::RetireOutbound(b.clone(), Spi(0x2000)))
+            .unwrap();
+        sas.send(SaCommand::RetireInbound(Spi(0x1000))).unwrap();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !client.sas(Some(b.clone())).await.unwrap().is_empty() {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the SAs are still there"
+            );
+        }
+    });
+    dataplane.stop();
+}

@@ -1,0 +1,20 @@
+//! The daemon over ports in memory, reached by real sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that can't go on must fail"
+)]
+
+mod channel;
+mod checkpoint;
+mod config;
+mod keys;
+mod metrics;
+mod mtls;
+mod program;
+mod rig;
+mod static_mode;
+mod threads;

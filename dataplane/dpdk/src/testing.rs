@@ -1,0 +1,22 @@
+//! One EAL for the unit tests: they share a process.
+
+use std::sync::OnceLock;
+
+use crate::eal::{Eal, EalConfig, Memory};
+use crate::pool::{Pool, PoolConfig};
+
+/// A pool of its own for each test.
+pub(crate) fn pool(name: &str) -> Pool {
+    static EAL: OnceLock<Eal> = OnceLock::new();
+    let eal = EAL.get_or_init(|| {
+        let config = EalConfig::new(Memory::NoHuge { mib: 32 });
+        Eal::init(&config).unwrap()
+    });
+    let config = PoolConfig {
+        name,
+        frames: 63,
+        frame_len_max: 1518,
+        cache: 0,
+    };
+    Pool::new(eal, &config).unwrap()
+}

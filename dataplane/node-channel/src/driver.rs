@@ -1,0 +1,534 @@
+//! The task that owns every peer: commands, sessions and time in; events and status out.
+
+mod actions;
+mod trust;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use sluice_crypto::esp::Spi;
+use sluice_crypto::lifecycle::{PeerConfig, SaEvent, SaLifecycle, SessionId, SpiBlock, TimeMs};
+use sluice_offload_api::model::NodeName;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::api::{COMMANDS_MAX, Command, Config, EVENTS_MAX, Event, PEERS_MAX, PeerStatus, Status};
+use crate::binding::Bindings;
+use crate::codec::Wire;
+use crate::id::{IdError, SpiffeId};
+use crate::identity::Stamp;
+use crate::listen::{Accepted, Gate, listen};
+use crate::session::{AbortOnDrop, Chain, FromSession, Session, SessionError, Up};
+
+/// Dials under way at once; the others wait their turn. Bounds how many peers rekey at once, and
+/// leaves room beside peers that don't answer, each of which holds a turn for a while.
+const DIALS_MAX: usize = 128;
+
+/// Messages of sessions that wait for the driver.
+const MESSAGES_MAX: usize = 256;
+
+/// Events that wait for room in the daemon's queue before the driver stops listening to others.
+const OUTBOX_MAX: usize = 1024;
+
+/// A node channel that can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A name that can't stand in a SPIFFE ID.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// A limit or a wait makes no sense.
+    #[error("the node channel's configuration: {0}")]
+    Config(#[from] sluice_crypto::lifecycle::ConfigError),
+    /// The files are not this node's identity.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
+    /// The address can't be listened on.
+    #[error("can't listen on {addr}: {source}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("the system's random numbers are not to be had")]
+    Random,
+}
+
+/// A running node channel. Dropped, or without its `commands`, it stops; so do its sessions.
+#[derive(Debug)]
+pub struct Handle {
+    /// In: what the daemon says.
+    pub commands: mpsc::Sender<Command>,
+    /// Out: what is to be done. See [`EVENTS_MAX`] for the one rule about reading it.
+    pub events: mpsc::Receiver<Event>,
+    /// How it stands, always the newest.
+    pub status: watch::Receiver<Status>,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Handle {
+    /// Stops it, and returns when its address is free again.
+    pub async fn stop(self) {
+        let Self {
+            commands,
+            events,
+            task,
+            ..
+        } = self;
+        drop((commands, events));
+        // An error would be a panic of the task, which has been reported where it happened.
+        drop(task.await);
+    }
+}
+
+/// Starts a node channel on the current Tokio runtime.
+///
+/// # Errors
+/// [`StartError`]; nothing listens then.
+pub async fn spawn(config: Config) -> Result<Handle, StartError> {
+    let id = SpiffeId::of_node(&config.trust_domain, &config.node)?;
+    let stamp = Stamp::of(&config.files);
+    let identity = crate::identity::Identity::load(&config.files, &id, &config.trust_domain)?;
+    // Checked once here with any peer, so that later only a peer's own name can be at fault.
+    peer_config(&config, &id, "spiffe://x/y", 0, 0).check()?;
+    let addr = config.listen;
+    let at = |source| StartError::Listen { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(at)?;
+    let addr = listener.local_addr().map_err(at)?;
+
+    let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
+    let (events_out, events) = mpsc::channel(EVENTS_MAX);
+    let (status_out, status) = watch::channel(Status {
+        identity_loads: 1,
+        ..Status::default()
+    });
+    let (gate, gate_in) = watch::channel(Gate {
+        identity: Ok(Arc::new(identity)),
+        dialling: Arc::new(BTreeSet::new()),
+    });
+    let (accepted_out, accepted) = mpsc::channel(MESSAGES_MAX);
+    let (to, messages) = mpsc::channel(MESSAGES_MAX);
+    let (dialled_out, dialled) = mpsc::channel(DIALS_MAX);
+    let random = SystemRandom::new();
+    let mut driver = Driver {
+        next_block: u32::from_be_bytes(draw(&random)?),
+        random,
+        id,
+        now: Instant::now(),
+        start: Instant::now(),
+        next_session: 1,
+        peers: BTreeMap::new(),
+        nodes: BTreeMap::new(),
+        sessions: BTreeMap::new(),
+        deadlines: BTreeSet::new(),
+        logged: BTreeMap::new(),
+        bindings: Bindings::default(),
+        instance: 0,
+        outbox: VecDeque::new(),
+        status: status_out,
+        gate,
+        stamp,
+        to,
+        dialled_out,
+        dials: Arc::new(Semaphore::new(DIALS_MAX)),
+        config,
+    };
+    driver.instance = driver.draw_u64();
+    let frame_ms = driver.config.handshake_ms_max;
+    let listening = tokio::spawn(listen(listener, gate_in, frame_ms, accepted_out));
+    let inputs = Inputs {
+        commands: commands_in,
+        accepted,
+        messages,
+        dialled,
+    };
+    let task = tokio::spawn(async move {
+        driver.run(inputs, events_out).await;
+        listening.abort();
+        drop(listening.await);
+    });
+    Ok(Handle {
+        commands,
+        events,
+        status,
+        listen: addr,
+        task,
+    })
+}
+
+fn draw<const N: usize>(random: &SystemRandom) -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    random.fill(&mut bytes).map_err(|_| StartError::Random)?;
+    Ok(bytes)
+}
+
+fn peer_config(
+    config: &Config,
+    local: &SpiffeId,
+    peer: &str,
+    instance: u64,
+    jitter_seed: u64,
+) -> PeerConfig {
+    PeerConfig {
+        local: local.as_str().to_owned(),
+        peer: peer.to_owned(),
+        instance,
+        jitter_seed,
+        lanes: config.lanes,
+        algorithms: config.algorithms.clone(),
+        esn: true,
+        limits: config.limits,
+        timing: config.timing,
+    }
+}
+
+struct Inputs {
+    commands: mpsc::Receiver<Command>,
+    accepted: mpsc::Receiver<Accepted>,
+    messages: mpsc::Receiver<FromSession>,
+    dialled: mpsc::Receiver<Dialled>,
+}
+
+/// How a dial turned out; `number` tells it from one for a life cycle that is gone.
+struct Dialled {
+    node: NodeName,
+    number: u64,
+    result: Result<Up, SessionError>,
+}
+
+struct Driver {
+    config: Config,
+    id: SpiffeId,
+    random: SystemRandom,
+    start: Instant,
+    /// Read once an event.
+    now: Instant,
+    next_session: u64,
+    next_block: u32,
+    peers: BTreeMap<NodeName, Peer>,
+    nodes: BTreeMap<SpiffeId, NodeName>,
+    sessions: BTreeMap<SessionId, Live>,
+    /// Every peer's next deadline: with thousands of peers too many to look at each time.
+    deadlines: BTreeSet<(TimeMs, NodeName)>,
+    /// Ours.
+    bindings: Bindings,
+    /// Of our bindings' numbers.
+    instance: u64,
+    outbox: VecDeque<Event>,
+    status: watch::Sender<Status>,
+    gate: watch::Sender<Gate>,
+    stamp: Stamp,
+    /// When a reason was last logged: a flood must not become a flood of lines.
+    logged: BTreeMap<&'static str, Instant>,
+    to: mpsc::Sender<FromSession>,
+    dialled_out: mpsc::Sender<Dialled>,
+    dials: Arc<Semaphore>,
+}
+
+struct Peer {
+    id: SpiffeId,
+    management: SocketAddr,
+    machine: SaLifecycle,
+    /// As it stands in [`Driver::deadlines`].
+    deadline: Option<TimeMs>,
+    current: Option<SessionId>,
+    /// SAs that the daemon has, so that all can be taken back.
+    inbound: BTreeSet<Spi>,
+    outbound: BTreeSet<Spi>,
+    /// What the peer announced, and in which of its lives.
+    bindings: Bindings,
+    bindings_instance: u64,
+    /// From the newest established session.
+    chain: Option<Chain>,
+    /// Since when that chain no longer verifies.
+    doubted_since: Option<TimeMs>,
+    dial: Option<(u64, AbortOnDrop)>,
+}
+
+struct Live {
+    node: NodeName,
+    session: Session,
+    chain: Option<Chain>,
+}
+
+impl Driver {
+    async fn run(&mut self, mut inputs: Inputs, events: mpsc::Sender<Event>) {
+        let mut reload = tokio::time::interval(Duration::from_millis(self.config.reload_ms.max(1)));
+        reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = self.deadlines.first();
+            let deadline = deadline.map(|(at, _)| self.instant(*at));
+            let room = self.outbox.len() < OUTBOX_MAX;
+            tokio::select! {
+                permit = events.reserve(), if !self.outbox.is_empty() => {
+                    let Ok(permit) = permit else { return };
+                    if let Some(event) = self.outbox.pop_front() {
+                        permit.send(event);
+                    }
+                }
+                command = inputs.commands.recv(), if room => {
+                    let Some(command) = command else { return };
+                    self.now = Instant::now();
+                    self.on_command(command);
+                }
+                Some(message) = inputs.messages.recv(), if room => {
+                    self.now = Instant::now();
+                    self.on_session(message);
+                }
+                Some((from, result)) = inputs.accepted.recv(), if room => {
+                    self.now = Instant::now();
+                    self.on_accepted(from, result);
+                }
+                Some(dialled) = inputs.dialled.recv(), if room => {
+                    self.now = Instant::now();
+                    self.on_dialled(dialled);
+                }
+                () = sleep_until(deadline), if room => {
+                    self.now = Instant::now();
+                    self.on_deadline();
+                }
+                _ = reload.tick() => {
+                    self.now = Instant::now();
+                    self.on_reload();
+                }
+            }
+        }
+    }
+
+    fn now_ms(&self) -> TimeMs {
+        let ms = self.now.duration_since(self.start).as_millis();
+        TimeMs(u64::try_from(ms).unwrap_or(u64::MAX))
+    }
+
+    fn instant(&self, at: TimeMs) -> Instant {
+        // A deadline falls due when its millisecond has begun.
+        self.start + Duration::from_millis(at.0)
+    }
+
+    fn draw_u64(&self) -> u64 {
+        // The source gave numbers at the start; should it ever fail, a number that is not
+        // random still differs from the ones before.
+        draw(&self.random).map_or(self.next_session, u64::from_be_bytes)
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::PeerAdded { node, management } => {
+                if let Err(why) = self.add_peer(&node, management) {
+                    self.outbox.push_back(Event::CommandRefused { node, why });
+                }
+            }
+            Command::PeerRemoved { node } => self.remove_peer(&node),
+            Command::InboundInstalled { node, spi } => {
+                self.tell(&node, SaEvent::InboundInstalled(spi));
+            }
+            Command::OutboundInstalled { node, spi } => {
+                self.tell(&node, SaEvent::OutboundInstalled(spi));
+            }
+            Command::Refused { node, spi } => {
+                // The daemon does not say which way; an SPI is one of the two.
+                self.tell(&node, SaEvent::InboundRefused(spi));
+                self.tell(&node, SaEvent::OutboundRefused(spi));
+            }
+            Command::InboundUsed { node, spi, packets } => {
+                self.tell(&node, SaEvent::InboundUsed { spi, packets });
+            }
+            Command::OutboundUsed {
+                node,
+                spi,
+                packets,
+                bytes,
+            } => {
+                let used = SaEvent::OutboundUsed {
+                    spi,
+                    packets,
+                    bytes,
+                };
+                self.tell(&node, used);
+            }
+            Command::Rekey { node } => self.tell(&node, SaEvent::RekeyWanted),
+            Command::AnnounceBinding(binding) => match self.bindings.announce(binding.clone()) {
+                Ok(Some(_)) => self.broadcast(&Wire::Binding(binding)),
+                Ok(None) => {}
+                Err(why) => {
+                    let (node, why) = (self.config.node.clone(), why.to_string());
+                    self.outbox.push_back(Event::CommandRefused { node, why });
+                }
+            },
+            Command::WithdrawBinding { addr, number } => {
+                if self.bindings.withdraw(addr, number).is_some() {
+                    self.broadcast(&Wire::Withdraw { addr, number });
+                }
+            }
+        }
+    }
+
+    fn add_peer(&mut self, node: &NodeName, management: SocketAddr) -> Result<(), String> {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.management = management;
+            return Ok(());
+        }
+        if self.peers.len() >= PEERS_MAX {
+            return Err(format!("a node has at most {PEERS_MAX} peers"));
+        }
+        let id = SpiffeId::of_node(&self.config.trust_domain, node).map_err(|e| e.to_string())?;
+        let machine = self.machine(&id).map_err(|e| e.to_string())?;
+        let peer = Peer {
+            id: id.clone(),
+            management,
+            machine,
+            deadline: None,
+            current: None,
+            inbound: BTreeSet::new(),
+            outbound: BTreeSet::new(),
+            bindings: Bindings::default(),
+            bindings_instance: 0,
+            chain: None,
+            doubted_since: None,
+            dial: None,
+        };
+        if !peer.machine.is_initiator() {
+            self.gate.send_modify(|gate| {
+                Arc::make_mut(&mut gate.dialling).insert(id.clone());
+            });
+        }
+        self.peers.insert(node.clone(), peer);
+        self.nodes.insert(id, node.clone());
+        self.status.send_modify(|s| {
+            s.peers.insert(node.clone(), PeerStatus::default());
+        });
+        self.perform(node);
+        Ok(())
+    }
+
+    fn machine(
+        &self,
+        peer: &SpiffeId,
+    ) -> Result<SaLifecycle, sluice_crypto::lifecycle::ConfigError> {
+        let (instance, seed) = (self.draw_u64(), self.draw_u64());
+        let config = peer_config(&self.config, &self.id, peer.as_str(), instance, seed);
+        SaLifecycle::new(config, self.now_ms())
+    }
+
+    fn remove_peer(&mut self, node: &NodeName) {
+        self.take_back(node);
+        let Some(peer) = self.peers.remove(node) else {
+            return;
+        };
+        self.nodes.remove(&peer.id);
+        if let Some(at) = peer.deadline {
+            self.deadlines.remove(&(at, node.clone()));
+        }
+        self.status.send_modify(|s| {
+            s.peers.remove(node);
+        });
+        self.gate.send_modify(|gate| {
+            Arc::make_mut(&mut gate.dialling).remove(&peer.id);
+        });
+    }
+
+    fn tell(&mut self, node: &NodeName, event: SaEvent) {
+        let now = self.now_ms();
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.machine.on_event(event, now);
+            self.perform(node);
+        }
+    }
+
+    fn on_deadline(&mut self) {
+        let now = self.now_ms();
+        let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<_> = due.map(|(_, node)| node.clone()).collect();
+        for node in due {
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.machine.on_deadline(now);
+                self.perform(&node);
+            }
+        }
+    }
+
+    fn on_accepted(&mut self, from: SocketAddr, result: Result<Up, SessionError>) {
+        match result {
+            Ok(up) => {
+                let Some(node) = self.nodes.get(&up.peer).cloned() else {
+                    // It was a peer when its handshake began.
+                    let why = crate::svid::SvidError::NotAPeer { got: up.peer };
+                    self.count(&from.to_string(), None, &why.into());
+                    return;
+                };
+                self.session_up(&node, up);
+            }
+            Err(why) => self.count(&from.to_string(), None, &why),
+        }
+    }
+
+    fn on_dialled(&mut self, dialled: Dialled) {
+        let Dialled {
+            node,
+            number,
+            result,
+        } = dialled;
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        if peer.dial.as_ref().is_none_or(|(n, _)| *n != number) {
+            return;
+        }
+        peer.dial = None;
+        match result {
+            Ok(up) => self.session_up(&node, up),
+            Err(why) => {
+                self.status_of(&node, |s| s.dial_failures += 1);
+                self.count(&node.0, Some(&node), &why);
+                self.tell(&node, SaEvent::DialFailed);
+            }
+        }
+    }
+
+    fn session_up(&mut self, node: &NodeName, up: Up) {
+        let session = SessionId(self.next_session);
+        self.next_session += 1;
+        let receive = self.block();
+        let frame_ms_max = self.config.frame_ms_max;
+        let live = Live {
+            node: node.clone(),
+            session: Session::start(session, up.stream, frame_ms_max, &self.to),
+            chain: Some(up.chain),
+        };
+        self.sessions.insert(session, live);
+        let event = SaEvent::SessionUp {
+            session,
+            secret: up.secret,
+            receive,
+        };
+        self.tell(node, event);
+    }
+
+    /// SPIs that this process has given to no other session. The first is drawn, so that a
+    /// restarted node does not receive at the SPIs of its former life.
+    fn block(&mut self) -> SpiBlock {
+        loop {
+            let base = self.next_block;
+            self.next_block = base.wrapping_add(u32::from(sluice_crypto::lifecycle::LANES_MAX));
+            // At most the lowest eight blocks are reserved.
+            if let Ok(block) = SpiBlock::new(base) {
+                return block;
+            }
+        }
+    }
+}
+
+/// At a time, or never.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => core::future::pending().await,
+    }
+}

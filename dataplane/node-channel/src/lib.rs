@@ -1,0 +1,34 @@
+//! Keys between Sluice nodes, over the management network.
+//!
+//! Two dataplanes authenticate each other with X.509-SVIDs in TLS 1.3, derive ESP keys from
+//! the session's exporter, and renew them by make-before-break. The exchange itself is
+//! [`sluice_crypto::lifecycle`], a pure state machine; this crate is its driver: sockets,
+//! files, time and randomness. The daemon starts it with [`spawn`] and talks to it by
+//! [`Command`] and [`Event`]. The README tells the whole story.
+
+mod anchors;
+mod api;
+mod binding;
+mod budget;
+mod codec;
+mod driver;
+mod id;
+mod identity;
+mod listen;
+mod session;
+pub mod svid;
+mod tls;
+
+pub use self::anchors::{AnchorError, Anchors};
+pub use self::api::{
+    COMMANDS_MAX, Command, Config, EVENTS_MAX, Event, PEERS_MAX, PeerStatus, Status,
+};
+pub use self::binding::{
+    BINDINGS_MAX, Binding, BindingChange, BindingError, Bindings, POD_UID_LEN_MAX,
+};
+pub use self::codec::{DecodeError, FRAME_LEN_MAX, Wire, decode, encode};
+pub use self::driver::{Handle, StartError, spawn};
+pub use self::id::{IdError, SpiffeId, TrustDomain};
+pub use self::identity::{Files, IdentityError, make_key_and_request};
+pub use self::listen::{HANDSHAKES_MAX, HANDSHAKES_PER_ADDR_MAX};
+pub use self::session::SessionError;

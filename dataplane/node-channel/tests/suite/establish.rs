@@ -1,0 +1,164 @@
+//! From two or three nodes that know each other's names to SAs that carry packets.
+
+use sluice_node_channel::{Command, PEERS_MAX};
+use sluice_offload_api::model::NodeName;
+
+use crate::ca::{Ca, Papers};
+use crate::node::{Node, introduce};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_seals_the_other_opens() {
+    let ca = Ca::new("ca");
+    let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
+    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    introduce(&[&a, &b]).await;
+    a.until_settled(&b, 1).await;
+    b.until_settled(&a, 1).await;
+    a.exchange(&b);
+    assert_eq!(
+        (a.peer(&b).dials, b.peer(&a).dials),
+        (1, 0),
+        "the lower ID dials"
+    );
+    assert_eq!(a.status().refused, b.status().refused);
+    assert!(a.status().refused.is_empty(), "{:#?}", a.status());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_through_an_intermediate_ca_is_followed_if_its_root_allows() {
+    let (root, leaves_only) = (Ca::new("root"), Ca::of_leaves_only("leaves only"));
+    let (pa, pb) = (Papers::new("a", &root), Papers::new("b", &root));
+    pa.certify_through(&root.intermediate("intermediate"));
+    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    introduce(&[&a, &b]).await;
+    a.until_settled(&b, 1).await;
+    b.until_settled(&a, 1).await;
+    a.exchange(&b);
+
+    let pc = Papers::new("c", &root);
+    pc.trust(&[&leaves_only]);
+    let c = Node::start(&pc).await;
+    pa.certify_through(&leaves_only.intermediate("not allowed"));
+    a.until("its other SVID", |s| s.identity_loads == 2).await;
+    introduce(&[&a, &c]).await;
+    c.until("a refusal", |s| s.refused.contains_key("svid-chain"))
+        .await;
+    let said = c.status().refused_last.unwrap();
+    assert!(said.contains("PathLenConstraintViolated"), "{said}");
+
+    let over = Ca::expired("over");
+    pc.trust(&[&over]);
+    c.until("its other anchor", |s| s.identity_loads == 2).await;
+    pa.certify(&over, time::Duration::days(1));
+    c.until("a refusal", |s| s.refused.contains_key("svid-expired"))
+        .await;
+    assert_eq!(c.sas.lock().unwrap().installs, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_have_a_pair_each_with_each() {
+    let ca = Ca::new("ca");
+    let papers = ["a", "b", "c"].map(|n| Papers::new(n, &ca));
+    let mut nodes = Vec::new();
+    for papers in &papers {
+        nodes.push(Node::start(papers).await);
+    }
+    let [a, b, c] = nodes.as_slice() else {
+        panic!("three");
+    };
+    introduce(&[a, b, c]).await;
+    for (one, other) in [(a, b), (b, c), (a, c)] {
+        one.until_settled(other, 1).await;
+        other.until_settled(one, 1).await;
+        one.exchange(other);
+    }
+    for node in [a, b, c] {
+        let sas = node.sas.lock().unwrap();
+        assert_eq!((sas.inbound.len(), sas.outbound.len()), (2, 2));
+        assert_eq!(sas.installs, 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_is_not_there_yet_is_dialled_until_it_is() {
+    let ca = Ca::new("ca");
+    let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
+    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    let (addr, name) = (b.listen, b.name.clone());
+    b.stop().await;
+    a.add(&name, addr).await;
+    let failures = |n| move |s: &sluice_node_channel::Status| s.refused.get("connect") >= Some(&n);
+    a.until("some failed dials", failures(3)).await;
+
+    let mut config = crate::node::config(&pb);
+    config.listen = addr;
+    let b = Node::start_with(config).await;
+    // It listens, but does not know A yet: refused, not accepted on trust.
+    let refused = |s: &sluice_node_channel::Status| s.refused.contains_key("svid-not-a-peer");
+    b.until("a refusal", refused).await;
+    b.add(&a.name, a.listen).await;
+    a.until_settled(&b, 1).await;
+    b.until_settled(&a, 1).await;
+    a.exchange(&b);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_peer_leaves_nothing_and_comes_back_with_new_keys() {
+    let ca = Ca::new("ca");
+    let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
+    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    introduce(&[&a, &b]).await;
+    a.until_settled(&b, 1).await;
+    a.exchange(&b);
+    let node = b.name.clone();
+    a.say(Command::PeerRemoved { node }).await;
+    let empty = |s: &crate::node::Sas| s.inbound.is_empty() && s.outbound.is_empty();
+    a.until_sas("no SAs", empty).await;
+    a.until("no peer", |s| s.peers.is_empty()).await;
+    b.until("the session is gone", |s| !s.peers[&a.name].connected)
+        .await;
+
+    a.add(&b.name, b.listen).await;
+    a.until_settled(&b, 1).await;
+    b.until_settled(&a, 2).await;
+    a.exchange(&b);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_sa_is_never_used_and_the_next_try_has_new_keys() {
+    let ca = Ca::new("ca");
+    let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
+    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    b.sas.lock().unwrap().refuse = 2;
+    introduce(&[&a, &b]).await;
+    a.until_settled(&b, 1).await;
+    b.until_settled(&a, 1).await;
+    a.exchange(&b);
+    // The second may have been a sending SA of the same session, which ended already.
+    assert!((1..=2).contains(&b.status().refused["life-cycle"]));
+    assert_eq!(b.sas.lock().unwrap().refuse, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_can_not_be_are_refused_with_the_reason() {
+    let ca = Ca::new("ca");
+    let pa = Papers::new("a", &ca);
+    let a = Node::start(&pa).await;
+    let addr = a.listen;
+    a.add(&a.name, addr).await;
+    a.add(&NodeName::from("Not/A/Node"), addr).await;
+    a.until_sas("two refusals", |s| s.refused.len() == 2).await;
+    {
+        let sas = a.sas.lock().unwrap();
+        assert!(sas.refused[0].contains("local and peer are both"));
+        assert!(sas.refused[1].contains("Not/A/Node"), "{:?}", sas.refused);
+    }
+    // The higher names, so that none of them is dialled.
+    let pz = Papers::new("z", &ca);
+    let z = Node::start(&pz).await;
+    for i in 0..=PEERS_MAX {
+        z.add(&NodeName(format!("n{i}")), addr).await;
+    }
+    z.until_sas("too many", |s| s.refused.len() == 1).await;
+    assert_eq!(z.status().peers.len(), PEERS_MAX);
+}
