@@ -1,0 +1,3 @@
+//! What makes a daemon of the core.
+pub mod config;
+pub mod journal_file;
