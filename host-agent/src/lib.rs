@@ -10,6 +10,8 @@
 //! it is asked; `cni` and `ctl`, who asks.
 
 pub mod agent;
+#[cfg(feature = "ctl")]
+pub mod ca;
 pub mod cluster;
 #[cfg(feature = "cni")]
 pub mod cni;

@@ -10,6 +10,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Journal;
@@ -34,7 +35,7 @@ struct Document {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// It can't be read or written.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", file_name(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -42,7 +43,7 @@ pub enum JournalError {
         error: io::Error,
     },
     /// It isn't whole, or makes no sense.
-    #[error("{} is damaged: {why}", path.display())]
+    #[error("{} is damaged: {why}", file_name(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -60,6 +61,53 @@ pub enum JournalError {
         /// What is wrong with the one before.
         before: Box<JournalError>,
     },
+}
+
+/// Keeps a second agent from the same folder. Ends with the process at the latest.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the folder, and makes it if need be.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`] if another process has it.
+    pub fn take(folder: &Path) -> Result<Self, JournalError> {
+        let path = folder.join("lock");
+        let open = || {
+            make(folder)?;
+            let mut options = OpenOptions::new();
+            let file = options
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(
+                |error| match error {
+                    rustix::io::Errno::AGAIN => io::Error::other("another agent has this folder"),
+                    error => error.into(),
+                },
+            )?;
+            Ok(file)
+        };
+        match open() {
+            Ok(file) => Ok(Self { _file: file }),
+            Err(error) => Err(JournalError::Io { path, error }),
+        }
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// A status shows no folders.
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 /// What was read.
@@ -84,8 +132,7 @@ impl JournalFile {
     /// # Errors
     /// [`JournalError`].
     pub fn open(folder: &Path) -> Result<(Self, Recovered), JournalError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| JournalError::Io {
+        make(folder).map_err(|error| JournalError::Io {
             path: folder.to_owned(),
             error,
         })?;
@@ -257,6 +304,16 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&folder.join(NAME)), 0o600);
+    }
+
+    #[test]
+    fn a_folder_has_one_agent() {
+        let temp = tempfile::tempdir().unwrap();
+        let lock = Lock::take(temp.path()).unwrap();
+        let error = Lock::take(temp.path()).unwrap_err().to_string();
+        assert!(error.contains("another agent"), "{error}");
+        drop(lock);
+        Lock::take(temp.path()).unwrap();
     }
 
     #[test]
