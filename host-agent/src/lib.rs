@@ -16,6 +16,8 @@ pub mod cluster;
 #[cfg(feature = "cni")]
 pub mod cni;
 pub mod compile;
+#[cfg(feature = "ctl")]
+pub mod ctl;
 #[cfg(feature = "agent")]
 pub mod drivers;
 pub mod evaluate;
