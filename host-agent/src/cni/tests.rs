@@ -253,3 +253,28 @@ fn what_makes_no_sense_never_reaches_the_agent() {
         assert!(requests.is_empty());
     }
 }
+
+#[test]
+fn the_networks_of_the_reference_and_the_samples_are_right() {
+    let reference = include_str!("../../../docs/agent-config.md");
+    let block = reference.split("```json\n").nth(1).expect("there is one");
+    let (block, _) = block.split_once("```").expect("it ends");
+    for list in [
+        block,
+        include_str!("../../../deploy/cni/10-sluice.conflist"),
+        include_str!("../../../deploy/cni/20-lab.conflist"),
+    ] {
+        let list: Value = serde_json::from_str(list).unwrap();
+        let plugins = list["plugins"].as_array().unwrap();
+        let ours = plugins.last().unwrap();
+        assert_eq!(ours["type"], "sluice-cni");
+        // As a runtime puts it together.
+        let mut config = ours.clone();
+        config["cniVersion"] = list["cniVersion"].clone();
+        config["name"] = list["name"].clone();
+        config["prevResult"] = serde_json::from_str(PREV).unwrap();
+        let (out, requests) = asked(&env("ADD"), &config.to_string());
+        out.unwrap();
+        assert_eq!(requests.len(), 1);
+    }
+}

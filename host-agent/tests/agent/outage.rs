@@ -273,3 +273,41 @@ fn a_second_agent_does_not_start() {
         (Some(1), 0)
     );
 }
+
+#[test]
+fn a_state_that_the_dataplane_refuses_refuses_add_and_is_told() {
+    let (mut node, plane) = Node::running(&[("a.yaml", NODES), ("b.yaml", PODS)]);
+    assert_eq!(node.add(&CART).code, 0);
+    let before = plane.state();
+    node.stop_agent();
+    // A VF that this agent knows and the dataplane doesn't.
+    let config = fs::read_to_string(node.path("agent.yaml")).unwrap();
+    fs::write(
+        node.path("agent.yaml"),
+        config.replace("port: pf0vf1", "port: pf0vf9"),
+    )
+    .unwrap();
+    node.start_agent();
+    until("the refusal is told", || {
+        let status = node.ctl(&["status"]);
+        status.out.contains("problem: dataplane: ") && status.out.contains("has no port pf0vf9")
+    });
+    let refused = node.add(&DB);
+    assert_eq!(
+        (refused.code, &refused.json()["code"]),
+        (1, &json!(100)),
+        "{refused:?}"
+    );
+    assert!(
+        refused.json()["details"]
+            .as_str()
+            .unwrap()
+            .contains("has no port pf0vf9")
+    );
+    assert_eq!(node.status()["agent"]["attached"], 1);
+    let mut config = node.cni_config(&CART);
+    config["cniVersion"] = json!("1.1.0");
+    let ready = node.cni("STATUS", &CART, &config);
+    assert_eq!(ready.json()["code"], 50, "{ready:?}");
+    assert_eq!(plane.state(), before);
+}

@@ -188,3 +188,34 @@ fn a_dataplane_over_a_network_has_certificates_and_a_name() {
     let message = fault_at("{unix: dataplane.sock}", both, "{address");
     assert!(message.contains("exclude each other"), "{message}");
 }
+
+#[test]
+fn the_examples_of_the_reference_and_the_samples_are_right() {
+    let reference = include_str!("../../../../docs/agent-config.md");
+    let blocks: Vec<_> = reference.split("```yaml\n").skip(1).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let (text, _) = block.split_once("```").expect("it ends");
+        parse(text).unwrap();
+    }
+    let sample = parse(include_str!("../../../../deploy/agent/agent.yaml")).unwrap();
+    assert_eq!(sample.setup.vfs.len(), 2);
+    assert_eq!(sample.manifests, Path::new("/etc/sluice/manifests"));
+}
+
+#[test]
+fn the_reference_names_each_default() {
+    let reference = include_str!("../../../../docs/agent-config.md");
+    let config = parse(GOOD).unwrap();
+    for (key, default) in [
+        ("add_timeout_ms", config.add_timeout.as_millis().to_string()),
+        ("heartbeat_ms", config.heartbeat.as_millis().to_string()),
+        ("socket", format!("`{}`", config.socket.display())),
+    ] {
+        let row = reference
+            .lines()
+            .find(|it| it.starts_with(&format!("| `{key}` |")));
+        let row = row.unwrap_or_else(|| panic!("{key} has no row"));
+        assert!(row.ends_with(&format!(" {default} |")), "{row}");
+    }
+}
