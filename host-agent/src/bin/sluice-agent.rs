@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use miette::Diagnostic as _;
+use miette::Diagnostic;
 use rustix::fs::Mode;
 use sluice_host_agent::drivers::config::{Config, ConfigError, LogConfig};
-use sluice_host_agent::drivers::{daemon, directory};
+use sluice_host_agent::drivers::{daemon, directory, link};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +27,7 @@ struct Cli {
     /// The configuration; see docs/agent-config.md.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Only check the configuration and the manifests it names.
+    /// Only check the configuration, and the certificates and manifests it names.
     #[arg(long)]
     check: bool,
 }
@@ -67,6 +67,10 @@ fn run(config: Config) -> anyhow::Result<()> {
 }
 
 fn check(config: &Config) -> ExitCode {
+    if let Err(error) = link::check(&config.dataplane) {
+        note(&format!("error: {error}"));
+        return ExitCode::from(2);
+    }
     match directory::load(&config.manifests) {
         Ok(loaded) => {
             for it in &loaded.notes {
@@ -114,9 +118,34 @@ fn complain(error: ConfigError) {
             miette::GraphicalTheme::unicode_nocolor()
         };
         let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
-        if handler.render_report(&mut picture, &error).is_ok() {
+        if handler
+            .render_report(&mut picture, &Pictured(&error))
+            .is_ok()
+        {
             note(picture.trim_end());
         }
+    }
+}
+
+/// A diagnostic whose message was said already.
+#[derive(Debug)]
+struct Pictured<'a>(&'a ConfigError);
+
+impl core::fmt::Display for Pictured<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the place:")
+    }
+}
+
+impl std::error::Error for Pictured<'_> {}
+
+impl Diagnostic for Pictured<'_> {
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.0.source_code()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        self.0.labels()
     }
 }
 

@@ -44,6 +44,13 @@ fn run_with(env: &Env, stdin: &[u8], agent: &mut Agent<'_>) -> Result<Vec<u8>, C
         let answer = json!({"cniVersion": version, "supportedVersions": VERSIONS});
         return Ok(format!("{answer}\n").into_bytes());
     }
+    if env.command.is_empty() {
+        return Err(CniError::new(
+            CniCode::Environment,
+            "CNI_COMMAND is not set",
+            "a container runtime runs this program; see docs/agent-config.md",
+        ));
+    }
     let config = CniConfig::parse(stdin)?;
     let asked = match env.command.as_str() {
         "ADD" => add(env, &config, agent),
@@ -51,11 +58,6 @@ fn run_with(env: &Env, stdin: &[u8], agent: &mut Agent<'_>) -> Result<Vec<u8>, C
         "CHECK" => check(env, &config, agent),
         "STATUS" => status(&config, agent),
         "GC" => gc(&config, agent),
-        "" => Err(CniError::new(
-            CniCode::Environment,
-            "CNI_COMMAND is not set",
-            "a container runtime runs this program; see docs/agent-config.md",
-        )),
         other => Err(CniError::new(
             CniCode::Environment,
             format!("CNI_COMMAND `{other}` is none that this plugin knows"),

@@ -199,7 +199,7 @@ fn what_makes_no_sense_never_reaches_the_agent() {
         (env("ADD"), r#"{"cniVersion": "0.2.0"}"#, CniCode::Version),
         (env("ADD"), r#"{"cniVersion": "9.0.0"}"#, CniCode::Version),
         (env("PLAY"), &chained(""), CniCode::Environment),
-        (env(""), &chained(""), CniCode::Environment),
+        (env(""), "", CniCode::Environment),
         (env("ADD"), &chained(r#", "timeoutMs": 0"#), CniCode::Config),
         (
             env("ADD"),

@@ -97,6 +97,42 @@ fn kept_off(node: &Node, plane: &PlaneHandle) -> String {
 }
 
 #[test]
+fn a_check_reads_the_certificates() {
+    let ca = authority();
+    let config = server(&ca, &certificate(&ca, NODE, 0));
+    let (node, _plane) = node(&ca, &certificate(&ca, AGENT, 0), config);
+    let check = || {
+        let mut agent = std::process::Command::new(env!("CARGO_BIN_EXE_sluice-agent"));
+        let agent = agent
+            .args(["--check", "--config"])
+            .arg(node.path("agent.yaml"));
+        let output = agent.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    assert_eq!(check().0, Some(0));
+    // The key of another certificate.
+    fs::write(
+        node.path("agent.key"),
+        certificate(&ca, AGENT, 0).0.as_bytes(),
+    )
+    .unwrap();
+    let (code, text) = check();
+    assert!(
+        code == Some(2) && text.contains("agent.pem and its key"),
+        "{text}"
+    );
+    fs::remove_file(node.path("ca.pem")).unwrap();
+    let (code, text) = check();
+    assert!(
+        code == Some(2) && text.contains("ca.pem: No such file"),
+        "{text}"
+    );
+}
+
+#[test]
 fn both_sides_prove_who_they_are() {
     let ca = authority();
     let config = server(&ca, &certificate(&ca, NODE, 0));

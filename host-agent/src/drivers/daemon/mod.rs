@@ -33,9 +33,9 @@ const WAITERS_MAX: usize = 2048;
 /// How often it is looked whether an asker has gone.
 const ABANDONED_EVERY: Duration = Duration::from_millis(100);
 
-/// Why an agent doesn't start.
+/// Why an agent doesn't start, or can't go on.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum RunError {
     /// The journal can't be used.
     #[error("the journal: {0}")]
     Journal(#[from] JournalError),
@@ -45,6 +45,10 @@ pub enum StartError {
     /// The verdict log can't be opened.
     #[error("the verdict log: {0}")]
     VerdictLog(io::Error),
+    /// A task beside the agent has ended, which none does: a bug. Whoever watches over the
+    /// agent starts it again.
+    #[error("the task of the {0} has ended")]
+    Ended(&'static str),
     /// Signals can't be waited for.
     #[error("signals: {0}")]
     Signals(io::Error),
@@ -53,17 +57,17 @@ pub enum StartError {
 /// Runs an agent until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`StartError`]; nothing was sent to the dataplane then.
-pub async fn run(config: Config) -> Result<(), StartError> {
+/// [`RunError`]. All but [`RunError::Ended`] come before anything is sent.
+pub async fn run(config: Config) -> Result<(), RunError> {
     let _lock = Lock::take(&config.state)?;
     let (journal_file, recovered) = JournalFile::open(&config.state)?;
     if let Some(fault) = &recovered.fault {
         tracing::error!(%fault, "the journal before the last is used");
     }
     let verdicts = config.verdict_log.as_ref().map(VerdictLog::start);
-    let verdicts = verdicts.transpose().map_err(StartError::VerdictLog)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    let verdicts = verdicts.transpose().map_err(RunError::VerdictLog)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let listener = socket::listen(&config.socket)?;
 
     let (source_events, mut source) = mpsc::channel(QUEUE_MAX);
@@ -115,9 +119,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             }
         };
         tokio::select! {
-            Some(event) = source.recv() => daemon.on_source(event),
-            Some(event) = link.recv() => daemon.on_link(event),
-            Some(call) = called.recv() => daemon.on_call(call),
+            event = source.recv() => daemon.on_source(event.ok_or(RunError::Ended("source"))?),
+            event = link.recv() => daemon.on_link(event.ok_or(RunError::Ended("link"))?),
+            call = called.recv() => daemon.on_call(call.ok_or(RunError::Ended("socket"))?),
             () = due => daemon.on_time(Instant::now()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

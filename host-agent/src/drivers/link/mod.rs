@@ -89,6 +89,17 @@ pub struct LinkEnds {
     pub verdicts: Option<VerdictLog>,
 }
 
+/// Whether a connection could be tried: TLS needs its files.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn check(address: &DataplaneAddress) -> Result<(), TlsError> {
+    match address {
+        DataplaneAddress::Unix(_) => Ok(()),
+        DataplaneAddress::Tcp(tls) => tls::connector(tls).map(drop),
+    }
+}
+
 /// Keeps the link. Ends when nobody listens any more.
 pub async fn run(address: DataplaneAddress, heartbeat: Duration, mut ends: LinkEnds) {
     let (mut connection, mut backoff) = (0, BACKOFF);
