@@ -75,7 +75,7 @@ fn node(
     let tcp = format!(
         "{{tcp: {{address: '{address}', certificate: agent.pem, key: agent.key, ca: ca.pem, id: '{NODE}'}}}}"
     );
-    node.configure(&tcp, 20_000);
+    node.configure(&tcp, 120_000);
     node.start_agent();
     (node, plane)
 }

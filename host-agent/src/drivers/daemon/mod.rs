@@ -228,10 +228,6 @@ impl Daemon {
             );
             self.give_up(waiter, Fault::new(FaultKind::Unavailable, text));
         }
-        for waiter in self.waiters.take_abandoned() {
-            let text = "whoever asked has gone";
-            self.give_up(waiter, Fault::new(FaultKind::Unavailable, text));
-        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -241,6 +237,10 @@ impl Daemon {
 
     /// What follows from what has happened.
     fn advance(&mut self) {
+        for waiter in self.waiters.take_abandoned() {
+            let text = "whoever asked has gone";
+            self.give_up(waiter, Fault::new(FaultKind::Unavailable, text));
+        }
         // A revoked right is not kept because a disk is full: what only the number of an
         // identity hangs on is sent all the same. ADD and DEL have written before.
         let _ = self.write_journal();

@@ -186,7 +186,7 @@ impl Node {
         for (name, text) in manifests {
             node.put(name, text);
         }
-        node.configure("{unix: dataplane.sock}", 20_000);
+        node.configure("{unix: dataplane.sock}", 120_000);
         node
     }
 
