@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::rig::plane::{VF0, VF1};
-use crate::rig::{ALLOW, CART, DB, DENY, NODES, Node, PODS, Pod, syn};
+use crate::rig::{ALLOW, CART, DB, DENY, NODES, Node, PODS, Pod, syn, until};
 
 #[test]
 fn under_default_deny_the_first_packet_after_add_is_judged() {
@@ -23,6 +23,33 @@ fn under_default_deny_the_first_packet_after_add_is_judged() {
     assert_eq!(plane.dropped(VF0, "policy-egress"), 1);
     assert_eq!(plane.dropped(VF0, "no-endpoint"), 1);
     assert_eq!(added.json(), node.cni_config(&CART)["prevResult"]);
+}
+
+#[test]
+fn add_returns_when_the_dataplane_has_acknowledged_and_not_before() {
+    let (node, plane) = Node::running(&[("a.yaml", NODES), ("b.yaml", PODS), ("c.yaml", ALLOW)]);
+    plane.set_stuck(true);
+    let mut adding = node.cni_begun("ADD", &CART, &node.cni_config(&CART));
+    until("a generation is on its way", || {
+        !node.status()["agent"]["in_flight"].is_null()
+    });
+    // A second pod comes meanwhile: that generation knows nothing of it.
+    let mut second = node.cni_begun("ADD", &DB, &node.cni_config(&DB));
+    until("both are attached", || {
+        node.status()["agent"]["attached"] == 2
+    });
+    for it in [&mut adding, &mut second] {
+        assert!(
+            it.try_wait().unwrap().is_none(),
+            "ADD has returned without an Ack"
+        );
+    }
+    plane.set_stuck(false);
+    assert!(second.wait().unwrap().success());
+    let reached = plane.exchange(VF1, syn("10.1.0.3", "10.1.0.2", 1, 80));
+    assert!(reached.is_empty());
+    assert_eq!(plane.dropped(VF1, "policy-egress"), 1);
+    assert!(adding.wait().unwrap().success());
 }
 
 #[test]
@@ -148,7 +175,7 @@ fn a_pod_without_a_manifest_is_added_closed_and_opens_with_it() {
         status.out
     );
     node.put("b.yaml", PODS);
-    crate::rig::until("the pod is open", || {
+    until("the pod is open", || {
         plane.state().endpoints.contains_key(&"u-1".into())
     });
     node.wait_in_step();

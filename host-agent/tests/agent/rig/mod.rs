@@ -277,6 +277,12 @@ impl Node {
 
     /// Calls the plugin as a runtime does.
     pub(crate) fn cni(&self, command: &str, pod: &Pod, config: &Value) -> Done {
+        let child = self.cni_begun(command, pod, config);
+        Done::of(child.wait_with_output().unwrap())
+    }
+
+    /// The same, while it runs.
+    pub(crate) fn cni_begun(&self, command: &str, pod: &Pod, config: &Value) -> Child {
         let mut plugin = Command::new(env!("CARGO_BIN_EXE_sluice-cni"));
         let args = format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={};K8S_POD_UID={}",
@@ -300,7 +306,7 @@ impl Node {
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(config.to_string().as_bytes()).unwrap();
         drop(stdin);
-        Done::of(child.wait_with_output().unwrap())
+        child
     }
 
     pub(crate) fn cni_config(&self, pod: &Pod) -> Value {
