@@ -61,9 +61,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime can't start")?;
-    runtime
-        .block_on(daemon::run(config))
-        .context("sluice-agent")
+    Ok(runtime.block_on(daemon::run(config))?)
 }
 
 fn check(config: &Config) -> ExitCode {

@@ -278,3 +278,26 @@ fn the_networks_of_the_reference_and_the_samples_are_right() {
         assert_eq!(requests.len(), 1);
     }
 }
+
+proptest::proptest! {
+    /// Whatever a runtime sends ends in a result or in an error of the specification's form.
+    #[test]
+    fn mangled_input_ends_in_an_error_that_can_be_read(
+        mangles in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()), 0..6),
+        cut in proptest::option::of(proptest::prelude::any::<proptest::sample::Index>()),
+        args in ".{0,40}",
+    ) {
+        let mut stdin = chained(r#", "port": "pf0vf3", "deviceID": "0000:03:00.2""#).into_bytes();
+        for (at, byte) in mangles {
+            let at = at.index(stdin.len());
+            stdin[at] = byte;
+        }
+        if let Some(cut) = cut {
+            stdin.truncate(cut.index(stdin.len()));
+        }
+        let env = Env { args, ..env("ADD") };
+        let out = run_with(&env, &stdin, &mut |_, _| Err(ClientError::HungUp));
+        let error: Value = serde_json::from_str(&out.unwrap_err().to_json()).unwrap();
+        proptest::prop_assert!(error["code"].as_u64() > Some(0));
+    }
+}

@@ -382,4 +382,29 @@ mod tests {
         assert!(parse(text(&format!("[0,{}]", key("a"))).as_bytes()).is_err());
         assert!(parse(br#"{"version":2,"journal":{"attachments":[],"identities":{}}}"#).is_err());
     }
+
+    proptest::proptest! {
+        /// What can be read after all makes sense.
+        #[test]
+        fn a_mangled_journal_is_damaged_or_makes_sense(
+            mangles in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()), 1..4),
+        ) {
+            let key = r#"{"policies":[{"namespace":"shop","name":"a"}],"ports":[]}"#;
+            let text = format!(
+                r#"{{"version":1,"journal":{{"attachments":[],"identities":{{"identities":{{"last":0,"numbers":[]}},"policies":{{"last":2,"numbers":[[1,{key}],[2,{}]]}}}}}}}}"#,
+                key.replace(r#""a""#, r#""b""#)
+            );
+            let mut bytes = text.into_bytes();
+            proptest::prop_assert!(parse(&bytes).is_ok());
+            for (at, byte) in mangles {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(journal) = parse(&bytes) {
+                let numbers: Vec<_> = journal.identities.policies().map(|(_, it)| it.0).collect();
+                let different: BTreeSet<_> = numbers.iter().collect();
+                proptest::prop_assert_eq!(different.len(), numbers.len());
+            }
+        }
+    }
 }

@@ -267,7 +267,8 @@ fn a_second_agent_does_not_start() {
         .output()
         .unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("another agent has this folder"), "{error}");
+    let (_, error) = error.rsplit_once("error: ").expect("it ends with one");
+    assert_eq!(error, "the journal: lock: another agent has this folder\n");
     assert_eq!(
         (output.status.code(), node.ctl(&["status"]).code),
         (Some(1), 0)

@@ -219,3 +219,28 @@ fn the_reference_names_each_default() {
         assert!(row.ends_with(&format!(" {default} |")), "{row}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever is in the file is taken, or refused at a place that is in it.
+    #[test]
+    fn a_mangled_file_is_refused_at_a_place(
+        mangles in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<char>()), 1..5),
+    ) {
+        let mut text: Vec<char> = GOOD.chars().collect();
+        for (at, char) in mangles {
+            let at = at.index(text.len());
+            text[at] = char;
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(error) = parse(&text) {
+            let message = error.to_string();
+            let place = message.strip_prefix("/etc/sluice/agent.yaml:").expect("its file");
+            let line: usize = place.split(':').next().unwrap().parse().unwrap();
+            proptest::prop_assert!((1..=text.lines().count() + 1).contains(&line), "{message}");
+            // The picture of it can be drawn.
+            let mut picture = String::new();
+            let handler = miette::GraphicalReportHandler::new();
+            proptest::prop_assert!(handler.render_report(&mut picture, &error).is_ok());
+        }
+    }
+}

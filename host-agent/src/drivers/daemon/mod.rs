@@ -37,21 +37,21 @@ const ABANDONED_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The journal can't be used.
-    #[error("the journal: {0}")]
+    #[error("the journal")]
     Journal(#[from] JournalError),
     /// The socket can't be listened on.
-    #[error("the socket: {0}")]
+    #[error("the socket")]
     Socket(#[from] SocketError),
     /// The verdict log can't be opened.
-    #[error("the verdict log: {0}")]
-    VerdictLog(io::Error),
+    #[error("the verdict log")]
+    VerdictLog(#[source] io::Error),
     /// A task beside the agent has ended, which none does: a bug. Whoever watches over the
     /// agent starts it again.
     #[error("the task of the {0} has ended")]
     Ended(&'static str),
     /// Signals can't be waited for.
-    #[error("signals: {0}")]
-    Signals(io::Error),
+    #[error("signals")]
+    Signals(#[source] io::Error),
 }
 
 /// Runs an agent until SIGTERM or SIGINT.
