@@ -188,6 +188,7 @@ impl Daemon {
                 self.link.connects += 1;
                 self.link.fault = None;
                 self.agent.on_connect(status.generation);
+                self.waiters.on_connect();
                 self.dataplane = Some(status);
             }
             LinkEvent::Alive(status) => self.dataplane = Some(status),

@@ -45,6 +45,14 @@ impl Waiters {
         }
     }
 
+    /// There is another connection. What was sent on the one before says nothing any more;
+    /// a snapshot follows that has everything.
+    pub(super) fn on_connect(&mut self) {
+        for it in &mut self.0 {
+            it.needs = None;
+        }
+    }
+
     /// Takes those whom `generation` protects. `settled` says that nothing is left to send.
     pub(super) fn take_protected(
         &mut self,
@@ -130,6 +138,21 @@ mod tests {
         assert!(waiters.take_protected(None, false).is_empty());
         assert_eq!(waiters.take_protected(Some(Generation(5)), false).len(), 1);
         assert_eq!(waiters.len(), 0);
+    }
+
+    #[test]
+    fn what_was_sent_on_another_connection_protects_nobody() {
+        let mut waiters = Waiters::default();
+        let (it, _receiver) = waiter(Some(5));
+        waiters.push(it);
+        waiters.on_connect();
+        assert!(
+            waiters
+                .take_protected(Some(Generation(5)), false)
+                .is_empty()
+        );
+        waiters.on_sent(Generation(6));
+        assert_eq!(waiters.take_protected(Some(Generation(6)), false).len(), 1);
     }
 
     #[test]
