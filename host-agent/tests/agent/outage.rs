@@ -1,8 +1,11 @@
 //! Agent or dataplane gone, and back.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -212,7 +215,7 @@ fn a_damaged_journal_is_told_and_nothing_is_sent() {
     for name in ["state/journal.json", "state/journal.before.json"] {
         fs::write(node.path(name), "{").unwrap();
     }
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sluice-agent"))
+    let output = Command::new(env!("CARGO_BIN_EXE_sluice-agent"))
         .arg("--config")
         .arg(node.path("agent.yaml"))
         .output()
@@ -250,7 +253,6 @@ fn nonsense_on_the_socket_is_refused_and_bounded() {
         assert!(answer.contains("\"kind\":\"request\""), "{answer}");
     }
     assert_eq!(node.ctl(&["status"]).code, 0);
-    use std::os::unix::fs::PermissionsExt as _;
     let mode = fs::metadata(node.path("agent.sock"))
         .unwrap()
         .permissions()
@@ -261,7 +263,7 @@ fn nonsense_on_the_socket_is_refused_and_bounded() {
 #[test]
 fn a_second_agent_does_not_start() {
     let (node, _plane) = Node::running(&[("a.yaml", NODES), ("b.yaml", PODS)]);
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sluice-agent"))
+    let output = Command::new(env!("CARGO_BIN_EXE_sluice-agent"))
         .arg("--config")
         .arg(node.path("agent.yaml"))
         .output()
@@ -311,4 +313,39 @@ fn a_state_that_the_dataplane_refuses_refuses_add_and_is_told() {
     let ready = node.cni("STATUS", &CART, &config);
     assert_eq!(ready.json()["code"], 50, "{ready:?}");
     assert_eq!(plane.state(), before);
+}
+
+/// Asks for the status as another user would, by a program that any user can run; what came.
+fn asked_by(node: &Node, uid: u32) -> String {
+    let script = r#"
+        my $socket = IO::Socket::UNIX->new($ARGV[0]) or die "no connection: $!";
+        $SIG{PIPE} = "IGNORE";
+        print $socket "{\"version\":1,\"ask\":\"status\"}\n";
+        $socket->flush;
+        print scalar(<$socket>) // "";
+    "#;
+    let mut perl = Command::new("perl");
+    let perl = perl
+        .args(["-MIO::Socket::UNIX", "-e", script])
+        .arg(node.path("agent.sock"));
+    let output = perl.uid(uid).gid(uid).current_dir("/").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_kernel_says_who_asks_and_others_are_not_answered() {
+    if !rustix::process::geteuid().is_root() {
+        // `make test` runs as root.
+        eprintln!("skipped: only root can ask as another user");
+        return;
+    }
+    let (node, _plane) = Node::running(&[("a.yaml", NODES), ("b.yaml", PODS)]);
+    // Even if someone opens the file to all.
+    fs::set_permissions(node.temp.path(), Permissions::from_mode(0o711)).unwrap();
+    fs::set_permissions(node.path("agent.sock"), Permissions::from_mode(0o666)).unwrap();
+    assert!(asked_by(&node, 0).contains("\"answer\""));
+    assert_eq!(asked_by(&node, 65_534), "");
+    let log = fs::read_to_string(node.path("agent.0.log")).unwrap();
+    assert!(log.contains("user 65534 may not ask; 0 and 0 may"), "{log}");
 }
