@@ -4,12 +4,26 @@
 //! [`identity`] numbers who an address can be, [`compile`] makes one node's
 //! [`State`](sluice_offload_api::State), and [`reconcile`] brings a dataplane there.
 //! [`evaluate`] answers the same questions from the objects alone; it is the oracle.
+//! [`agent`] is all of it for one node.
+//!
+//! Around it, each under its feature: `drivers`, which make the daemon of it; `local`, how
+//! it is asked; `cni` and `ctl`, who asks.
 
 pub mod agent;
+#[cfg(feature = "ctl")]
+pub mod ca;
 pub mod cluster;
+#[cfg(feature = "cni")]
+pub mod cni;
 pub mod compile;
+#[cfg(feature = "ctl")]
+pub mod ctl;
+#[cfg(feature = "agent")]
+pub mod drivers;
 pub mod evaluate;
 pub mod identity;
+#[cfg(any(feature = "agent", feature = "cni", feature = "ctl"))]
+pub mod local;
 pub mod manifest;
 pub mod reconcile;
 pub mod vf;

@@ -40,6 +40,9 @@ pub struct AttachRequest {
     /// Its UID, if the runtime knows it.
     #[serde(default)]
     pub uid: Option<PodUid>,
+    /// The runtime's network, if it has a name for it.
+    #[serde(default)]
+    pub network: Option<String>,
     /// Which VF.
     pub vf: VfHint,
     /// The addresses that earlier plugins gave the interface.
@@ -178,6 +181,9 @@ impl Agent {
             .clone()
             .unwrap_or_else(|| unnamed_uid(&request.pod));
         named("pod UID", &uid.0)?;
+        if let Some(network) = &request.network {
+            named("network name", network)?;
+        }
         if self.cluster.is_none() {
             let why = self.source_fault.clone();
             let why = why.unwrap_or_else(|| "they are still being read".to_owned());
@@ -199,6 +205,7 @@ impl Agent {
             uid: uid.clone(),
             pod: request.pod.clone(),
             port,
+            network: request.network.clone(),
             ips: request.ips.clone(),
         });
         self.recompile();
@@ -227,6 +234,29 @@ impl Agent {
         self.vfs.release(&gone.uid);
         self.recompile();
         Some(gone)
+    }
+
+    /// Takes back what containers of a network have that the runtime no longer lists, by
+    /// container and interface. What was taken back.
+    pub fn collect(&mut self, network: &str, keep: &[(String, String)]) -> Vec<Attachment> {
+        let listed = |it: &Attachment| {
+            keep.iter()
+                .any(|(container, ifname)| it.is_of(container, ifname))
+        };
+        let gone: Vec<_> = self
+            .attachments
+            .iter()
+            .filter(|it| it.network.as_deref() == Some(network) && !listed(it))
+            .cloned()
+            .collect();
+        for it in &gone {
+            self.attachments.retain(|other| other != it);
+            self.vfs.release(&it.uid);
+        }
+        if !gone.is_empty() {
+            self.recompile();
+        }
+        gone
     }
 
     /// Whether ADD still holds.

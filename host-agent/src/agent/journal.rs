@@ -21,6 +21,9 @@ pub struct Attachment {
     pub pod: PodRef,
     /// The VF's port.
     pub port: PortName,
+    /// The runtime's network that it was made for: what GC of that one may take back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// The addresses it was given; none if the plugins before us gave none.
     pub ips: Vec<IpAddr>,
 }

@@ -98,6 +98,7 @@ fn request(container: &str, name: &str, uid: Option<&str>, port: &str, ip: &str)
             name: name.to_owned(),
         },
         uid: uid.map(PodUid::from),
+        network: Some("pods".to_owned()),
         vf: VfHint {
             port: Some(port.into()),
             ..VfHint::default()
@@ -422,4 +423,24 @@ fn a_trace_that_makes_no_sense_is_refused() {
         ask("shop/cart", "fd00::1", tcp, Some("1")),
         TraceError::NoFamily { .. }
     ));
+}
+
+#[test]
+fn gc_takes_back_what_its_network_no_longer_lists_and_nothing_else() {
+    let (mut agent, mut dataplane) = (agent(&[NODES, CART]), State::default());
+    agent.attach(&cart()).unwrap();
+    let other = AttachRequest {
+        network: Some("storage".to_owned()),
+        ..request("c2", "other", Some("u-2"), "pf0vf1", "10.1.0.3")
+    };
+    agent.attach(&other).unwrap();
+    let keep = [("c1".to_owned(), "eth0".to_owned())];
+    assert!(agent.collect("pods", &keep).is_empty());
+    assert!(agent.collect("none", &[]).is_empty());
+    let gone = agent.collect("pods", &[("c1".to_owned(), "eth1".to_owned())]);
+    assert_eq!(gone.len(), 1);
+    assert_eq!(gone[0].container, "c1");
+    settle(&mut agent, &mut dataplane);
+    assert!(dataplane.endpoints.is_empty());
+    assert_eq!(agent.journal().attachments.len(), 1);
 }

@@ -88,7 +88,7 @@ impl Diagnostic for ManifestError {
 
 /// From the place to the end of its word. The parser's own byte offsets are not always
 /// there, its lines and columns are.
-fn span_of(text: &str, spot: Spot) -> SourceSpan {
+pub(crate) fn span_of(text: &str, spot: Spot) -> SourceSpan {
     let mut start = 0;
     for _ in 1..spot.line {
         let rest = text.get(start..).unwrap_or_default();

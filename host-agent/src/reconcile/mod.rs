@@ -1,8 +1,8 @@
 //! Bringing a dataplane to the desired state, one transaction at a time.
 //!
-//! What the dataplane holds is known only from its acknowledgements: of the last one, or on
-//! a new connection of whichever sent transaction's generation it reports. Anything else is
-//! unknown and replaced whole.
+//! What the dataplane holds is known only from its acknowledgements. On a new connection it is
+//! what was acknowledged last, if it reports that generation and nothing was unanswered.
+//! Anything else is unknown and replaced whole.
 
 use sluice_offload_api::model::Generation;
 use sluice_offload_api::{
@@ -59,12 +59,11 @@ impl Reconciler {
     /// A connection is up, and the dataplane reports the generation in force; `None` or 0
     /// if it was never told anything. The first transaction will be a snapshot.
     pub fn on_connect(&mut self, observed: Option<Generation>) {
-        let sent = self.in_flight.take();
-        let holds = |state: &Option<State>| state.as_ref().map(|it| it.generation) == observed;
-        if sent.is_some() && holds(&sent) {
-            // Accepted; only the acknowledgement was lost.
-            self.acked = sent;
-        } else if !holds(&self.acked) {
+        // What was sent on another connection may be in force, or be so in a moment, and a
+        // number alone does not say that it is: an agent before this one may have used it.
+        let unanswered = self.in_flight.take().is_some();
+        let in_force = self.acked.as_ref().map(|it| it.generation);
+        if unanswered || in_force != observed {
             self.acked = None;
         }
         self.last = self.last.max(observed.unwrap_or_default());
@@ -73,8 +72,8 @@ impl Reconciler {
         self.stance = Stance::Free;
     }
 
-    /// The connection is gone. What was sent may or may not be in force: the next
-    /// connection tells.
+    /// The connection is gone. What was sent may or may not be in force: the next one
+    /// begins with a snapshot that needs nothing of it.
     pub fn on_disconnect(&mut self) {
         self.connected = false;
     }
@@ -331,15 +330,53 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_ack_is_made_up_for_by_the_reported_generation() {
+    fn a_lost_ack_is_made_up_for_by_sending_everything() {
         let (mut agent, dataplane) = settled(&[1]);
         agent.on_desired(state(&[1, 2]));
         let dataplane = dataplane.apply(&agent.next_transaction().unwrap()).unwrap();
         agent.on_disconnect();
         agent.on_connect(Some(dataplane.generation));
         let tx = agent.next_transaction().unwrap();
-        assert!(tx.ops.iter().all(|op| matches!(op, Op::Keep(_))));
+        assert!(tx.ops.iter().all(|op| matches!(op, Op::Add(_))));
         assert!(dataplane.apply(&tx).is_ok());
+    }
+
+    #[test]
+    fn what_is_applied_after_the_connection_broke_is_not_kept_by_mistake() {
+        let (mut agent, dataplane) = settled(&[1]);
+        let mut changed = state(&[1]);
+        let identity = changed.identities.get_mut(&IdentityId(1)).unwrap();
+        identity.label = "changed".to_owned();
+        agent.on_desired(changed);
+        let late = agent.next_transaction().unwrap();
+        agent.on_disconnect();
+        // The status was read before, and the change is taken back meanwhile.
+        agent.on_connect(Some(dataplane.generation));
+        agent.on_desired(state(&[1]));
+        let tx = agent.next_transaction().unwrap();
+        let dataplane = dataplane.apply(&late).unwrap().apply(&tx).unwrap();
+        assert_eq!(dataplane.identities, state(&[1]).identities);
+    }
+
+    #[test]
+    fn another_agents_generation_of_the_same_number_is_not_taken_for_ours() {
+        let (_, dataplane) = settled(&[1]);
+        // One that was killed, whose last transaction is still on its way.
+        let mut killed = Reconciler::new();
+        killed.on_desired(state(&[7]));
+        killed.on_connect(Some(dataplane.generation));
+        let theirs = killed.next_transaction().unwrap();
+        let mut agent = Reconciler::new();
+        agent.on_desired(state(&[1, 2]));
+        agent.on_connect(Some(dataplane.generation));
+        let ours = agent.next_transaction().unwrap();
+        assert_eq!(ours.generation, theirs.generation);
+        let dataplane = dataplane.apply(&theirs).unwrap();
+        agent.on_disconnect();
+        agent.on_connect(Some(dataplane.generation));
+        assert_eq!(agent.acknowledged(), None);
+        let tx = agent.next_transaction().unwrap();
+        assert_eq!(ids(&dataplane.apply(&tx).unwrap()), [1, 2]);
     }
 
     #[test]

@@ -1,0 +1,289 @@
+//! What the agent answered, for people.
+
+use core::fmt::Write as _;
+
+use sluice_offload_api::model::Verdict;
+
+use super::table::table;
+use crate::agent::{Disposition, PolicyView, Trace, TraceSide, VfView};
+use crate::local::{DropsView, FlowsView, SaView, StatusView};
+
+fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
+
+pub(super) fn status(it: &StatusView) -> String {
+    let agent = &it.agent;
+    let number = |it: Option<u64>| it.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    let mut out = format!(
+        "node {}: {}, {}\n",
+        agent.node,
+        if agent.connected {
+            "connected"
+        } else {
+            "not connected"
+        },
+        if agent.settled {
+            "in step"
+        } else {
+            "not in step"
+        },
+    );
+    let mut rows = vec![
+        [
+            "generation".to_owned(),
+            number(agent.generation),
+            agent
+                .in_flight
+                .map_or_else(String::new, |it| format!("{it} is on its way")),
+        ],
+        [
+            "manifests".to_owned(),
+            format!("{} pods, {} policies", agent.pods, agent.policies),
+            format!(
+                "taken {} times, at fault {} times",
+                it.source.loads, it.source.faults
+            ),
+        ],
+        [
+            "VFs".to_owned(),
+            agent.vfs.to_string(),
+            format!(
+                "{} attached, {} of them closed",
+                agent.attached, agent.closed
+            ),
+        ],
+    ];
+    if let Some(dataplane) = &it.dataplane {
+        let down = match dataplane.links_down.as_slice() {
+            [] => String::new(),
+            down => format!(", links down: {}", down.join(", ")),
+        };
+        rows.push([
+            "dataplane".to_owned(),
+            dataplane.version.clone(),
+            format!(
+                "generation {}, lease {}, {} workers, {} flows{down}",
+                dataplane.generation, dataplane.lease, dataplane.workers, dataplane.flows
+            ),
+        ]);
+    }
+    if let Some(log) = &it.verdict_log {
+        rows.push([
+            "verdict log".to_owned(),
+            format!("{} lines", log.written),
+            format!(
+                "{} suppressed, {} lost, {} not written",
+                log.suppressed, log.lost, log.failed
+            ),
+        ]);
+    }
+    let rows: Vec<_> = rows.into_iter().map(Vec::from).collect();
+    let text = table(&["", "", ""], &rows);
+    // The empty head is one line.
+    out.push_str(text.split_once('\n').map_or("", |(_, rest)| rest));
+    for note in &it.source.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
+    for it in &agent.problems {
+        let _ = writeln!(out, "problem: {}: {}; {}", it.part, it.text, it.meanwhile);
+    }
+    out
+}
+
+pub(super) fn vfs(list: &[VfView]) -> String {
+    let row = |it: &VfView| {
+        let mut row = vec![it.port.to_string(), it.index.to_string(), it.mac.clone()];
+        match &it.pod {
+            None => row.extend(["-", "-", "closed", "free"].map(str::to_owned)),
+            Some(pod) => {
+                let ips: Vec<_> = pod.ips.iter().map(ToString::to_string).collect();
+                let open = if pod.open { "open" } else { "closed" };
+                row.extend([
+                    pod.pod.clone(),
+                    ips.join(","),
+                    open.to_owned(),
+                    pod.standing.clone(),
+                ]);
+            }
+        }
+        row
+    };
+    let rows: Vec<_> = list.iter().map(row).collect();
+    table(
+        &["PORT", "VF", "MAC", "POD", "ADDRESSES", "IS", "STANDING"],
+        &rows,
+    )
+}
+
+pub(super) fn policies(list: &[PolicyView]) -> String {
+    let mut out = String::new();
+    for it in list {
+        let _ = writeln!(
+            out,
+            "{} on {}, identity {} {}, table {}",
+            it.pod, it.port, it.identity, it.label, it.table.id
+        );
+        let row = |it: &crate::agent::RowView| {
+            vec![
+                direction(it.direction).to_owned(),
+                it.peer.clone(),
+                it.protocol.clone(),
+                it.ports.clone(),
+                verdict(it.verdict).to_owned(),
+                it.rule.clone(),
+            ]
+        };
+        let rows: Vec<_> = it.table.rows.iter().map(row).collect();
+        out.push_str(&table(
+            &["WAY", "PEER", "PROTOCOL", "PORTS", "VERDICT", "RULE"],
+            &rows,
+        ));
+        let _ = writeln!(out, "otherwise ingress: {}", it.table.ingress);
+        let _ = writeln!(out, "otherwise egress: {}\n", it.table.egress);
+    }
+    if list.is_empty() {
+        out.push_str("no pod of this node has a table in force\n");
+    }
+    out
+}
+
+pub(super) fn drops(list: &[DropsView]) -> String {
+    let row = |it: &DropsView| {
+        let pod = or_dash(it.pod.as_deref());
+        vec![
+            it.port.clone(),
+            pod,
+            it.reason.clone(),
+            it.frames.to_string(),
+        ]
+    };
+    let rows: Vec<_> = list.iter().map(row).collect();
+    table(&["PORT", "POD", "REASON", "FRAMES"], &rows)
+}
+
+pub(super) fn flows(it: &FlowsView) -> String {
+    let row = |it: &crate::local::FlowView| {
+        let end = |ip: core::net::IpAddr, port: u16| match port {
+            0 => ip.to_string(),
+            port => core::net::SocketAddr::new(ip, port).to_string(),
+        };
+        vec![
+            it.protocol.clone(),
+            end(it.src, it.src_port),
+            end(it.dst, it.dst_port),
+            it.initiator.clone(),
+            it.responder.clone(),
+            it.state.clone(),
+            format!("{}/{}", it.forward_packets, it.reverse_packets),
+            or_dash(it.rule.as_deref()),
+        ]
+    };
+    let rows: Vec<_> = it.flows.iter().map(row).collect();
+    let head = [
+        "PROTOCOL", "FROM", "TO", "BY", "WITH", "STATE", "PACKETS", "RULE",
+    ];
+    let mut out = table(&head, &rows);
+    if it.truncated {
+        out.push_str("there are more; name a pod\n");
+    }
+    out
+}
+
+pub(super) fn sas(list: &[SaView]) -> String {
+    let row = |it: &SaView| {
+        let age = it
+            .age_ms
+            .map_or_else(|| "-".to_owned(), |ms| format!("{} s", ms / 1000));
+        vec![
+            it.spi.clone(),
+            or_dash(it.peer.as_deref()),
+            it.direction.clone(),
+            it.algorithm.clone(),
+            it.fingerprint.clone(),
+            it.packets.to_string(),
+            it.bytes.to_string(),
+            age,
+        ]
+    };
+    let rows: Vec<_> = list.iter().map(row).collect();
+    let head = [
+        "SPI",
+        "PEER",
+        "WAY",
+        "ALGORITHM",
+        "FINGERPRINT",
+        "PACKETS",
+        "BYTES",
+        "AGE",
+    ];
+    table(&head, &rows)
+}
+
+pub(super) fn trace(it: &Trace) -> String {
+    let mut out = String::new();
+    for (word, end) in [("from", &it.from), ("to", &it.to)] {
+        let identity = or_dash(end.identity.as_deref());
+        let _ = writeln!(
+            out,
+            "{word:5} {} ({}): identity {identity}, {}",
+            end.name, end.ip, end.place
+        );
+    }
+    let port = it.port.map_or_else(String::new, |it| format!(" port {it}"));
+    let _ = writeln!(
+        out,
+        "with  {}{port}",
+        format!("{:?}", it.protocol).to_uppercase()
+    );
+    let mut side = |word: &str, side: &Option<TraceSide>| {
+        if let Some(side) = side {
+            let in_force = match side.in_force {
+                Some(it) if it == side.verdict => "in force here",
+                Some(_) => "the table in force here says otherwise",
+                None => "judged on another node",
+            };
+            let _ = writeln!(
+                out,
+                "{word}: {} by {}; {in_force}",
+                verdict(side.verdict),
+                side.rule
+            );
+        }
+    };
+    side("egress", &it.egress);
+    side("ingress", &it.ingress);
+    let at = it
+        .at
+        .map_or_else(String::new, |it| format!(" at {}", direction(it)));
+    let rule = it
+        .rule
+        .as_deref()
+        .map_or_else(String::new, |it| format!(", by {it}"));
+    let _ = writeln!(out, "policy: {}{at}{rule}", verdict(it.verdict));
+    let what = match &it.disposition {
+        Disposition::Discard { why } => format!("drops it: {why}"),
+        Disposition::Bypass { to } => format!("passes it in clear to {to}"),
+        Disposition::Protect { node } => format!("passes it through ESP with node {node}"),
+        Disposition::Elsewhere => "does not see it as a pod's".to_owned(),
+    };
+    let _ = writeln!(out, "this node's dataplane {what}");
+    for note in &it.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
+    out
+}
+
+fn verdict(it: Verdict) -> &'static str {
+    match it {
+        Verdict::Allow => "allow",
+        Verdict::Deny => "deny",
+    }
+}
+
+fn direction(it: sluice_offload_api::model::Direction) -> &'static str {
+    match it {
+        sluice_offload_api::model::Direction::Ingress => "ingress",
+        sluice_offload_api::model::Direction::Egress => "egress",
+    }
+}
