@@ -263,6 +263,8 @@ impl Driver {
         let mut reload = tokio::time::interval(Duration::from_millis(self.config.reload_ms.max(1)));
         reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // One that nobody owns any more would keep this loop spinning for ever.
+            debug_assert!(self.deadlines.len() <= self.peers.len());
             let deadline = self.deadlines.first();
             let deadline = deadline.map(|(at, _)| self.instant(*at));
             let room = self.outbox.len() < OUTBOX_MAX;
