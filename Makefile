@@ -25,12 +25,13 @@ deps: ## Debian packages and cargo tools that the tests need
 lint: ## Format, clippy, licences, bans, sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy -p sluice-dataplane --all-targets --features dpdk --locked -- -D warnings
+	$(CARGO) clippy -p sluice-dataplane -p sluice-bench --all-targets --features sluice-dataplane/dpdk,sluice-bench/dpdk --locked -- -D warnings
 	$(CARGO) deny --locked check licenses bans sources
 
 check: $(SIM) ## Every Rust test, and each bench once so that none rots
 	$(CARGO) test --workspace --locked
 	$(CARGO) test -p sluice-dataplane --features dpdk --test dpdk --test binary --locked
+	$(CARGO) test -p sluice-bench --features dpdk --test command --locked
 	$(CARGO) test -p sluice-bench --benches --locked
 
 scapy: $(SIM) ## ESP between us and scapy, which no one here wrote, both ways
