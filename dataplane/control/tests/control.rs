@@ -2,11 +2,6 @@
 //! what the worker then does with frames.
 #![allow(
     clippy::unwrap_used,
-    reason = "a failed assumption in a test is a failed test"
-)]
-
-#![allow(
-    clippy::unwrap_used,
     reason = "helpers of tests are no #[test]s themselves"
 )]
 
