@@ -4,8 +4,10 @@
 CARGO ?= cargo
 SIM := target/release/sluice-sim
 OUT ?= out
+# Of deploy/lab/lab.py: --hold, --keep DIR.
+LAB_ARGS ?=
 
-.PHONY: help sim test lint bench deps check scapy clean
+.PHONY: help sim test lint bench deps check scapy lab lab-check clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -17,7 +19,7 @@ sim: $(SIM) ## Build the simulator and run the quickstart: policy and encryption
 $(SIM):
 	$(CARGO) build --release --locked -p sluice-sim
 
-test: deps lint check scapy ## Install what is needed (root), then lint and every test
+test: deps lint check scapy lab-check ## Install what is needed (root), then lint and every test
 
 deps: ## Debian packages and cargo tools that the tests need
 	.ci/install-deps
@@ -36,6 +38,14 @@ check: $(SIM) ## Every Rust test, and each bench once so that none rots
 
 scapy: $(SIM) ## ESP between us and scapy, which no one here wrote, both ways
 	python3 sim/tests/scapy_wire.py --bin $(SIM)
+
+lab: ## Both nodes on DPDK ports, real kernels as pods, real CNI (root, after make deps)
+	$(CARGO) build --release --locked -p sluice-dataplane -p sluice-host-agent --features sluice-dataplane/dpdk
+	python3 deploy/lab/lab.py --bin target/release $(LAB_ARGS)
+
+lab-check:
+	$(CARGO) build --locked -p sluice-dataplane -p sluice-host-agent --features sluice-dataplane/dpdk
+	python3 deploy/lab/lab.py --bin target/debug
 
 bench: ## Criterion benches of the packet walk
 	$(CARGO) bench --locked -p sluice-bench

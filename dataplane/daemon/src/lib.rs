@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod dpdk;
 mod http;
 pub mod keys;
+pub mod lab_keys;
 mod metrics;
 pub mod ports;
 pub mod runtime;

@@ -56,5 +56,6 @@ pub(super) fn node_channel(
         channel,
         peers,
         udp_encap: it.udp_encap,
+        lab_key_file: it.lab_key_file.map(|path| source.resolve(&path)),
     })
 }

@@ -213,6 +213,8 @@ pub struct NodeChannelConfig {
     pub peers: BTreeMap<NodeName, SocketAddr>,
     /// ESP in UDP 4500 to every peer.
     pub udp_encap: bool,
+    /// Laboratories only: where every ESP key is written for Wireshark.
+    pub lab_key_file: Option<PathBuf>,
 }
 
 /// The verdict log.

@@ -180,6 +180,7 @@ pub(super) struct NodeChannel {
     pub(super) rekey_ms: Option<Spanned<u64>>,
     #[serde(default)]
     pub(super) udp_encap: bool,
+    pub(super) lab_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -21,6 +21,7 @@ use super::worker::LoopStats;
 use crate::checkpoint::Checkpoint;
 use crate::config::PortConfig;
 use crate::keys::{KeyDriver, KeyEvent, SaCommand};
+use crate::lab_keys::LabKeys;
 use crate::ports::Links;
 use crate::verdict_log::VerdictLog;
 
@@ -45,6 +46,7 @@ pub(super) struct ControlLoop<L> {
     pub(super) keys: Box<dyn KeyDriver>,
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) checkpoint_fault: Option<String>,
+    pub(super) lab_keys: Option<LabKeys>,
     pub(super) verdict_log: Option<VerdictLog>,
     pub(super) watcher: Watcher,
     pub(super) clock: Clock,
@@ -161,6 +163,13 @@ impl<L: Links> ControlLoop<L> {
             let done: Result<(), SaError> = match command {
                 SaCommand::InstallInbound(node, sa) => self.control.install_inbound(&node, sa),
                 SaCommand::InstallOutbound(node, sa, max) => {
+                    if let Some((keys, outer)) = self
+                        .lab_keys
+                        .as_mut()
+                        .zip(self.control.outer_addresses(&node))
+                    {
+                        keys.write(outer, &sa);
+                    }
                     self.control.install_outbound_within(&node, sa, max)
                 }
                 SaCommand::RetireOutbound(node, spi) => {

@@ -30,6 +30,7 @@ use tokio::sync::oneshot;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::keys::{KeyDriver, SaSender};
+use crate::lab_keys::{LabKeys, LabKeysError};
 use crate::ports::{Gated, OPEN_MAX, PortError, PortSet};
 use crate::verdict_log::{VerdictLog, VerdictLogError};
 
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The verdict log.
     #[error(transparent)]
     VerdictLog(#[from] VerdictLogError),
+    /// A laboratory's key file.
+    #[error(transparent)]
+    LabKeys(#[from] LabKeysError),
     /// A thread.
     #[error("can't start the {name} thread: {error}")]
     Thread {
@@ -140,6 +144,12 @@ impl Dataplane {
             .verdict_log
             .as_ref()
             .map(VerdictLog::open)
+            .transpose()?;
+        let lab_keys = config
+            .node_channel
+            .as_ref()
+            .and_then(|it| it.lab_key_file.as_deref())
+            .map(LabKeys::open)
             .transpose()?;
         let [hash_a, hash_b, instance] = random_words()?;
         let hash_key = [hash_a, hash_b];
@@ -222,6 +232,7 @@ impl Dataplane {
             keys: keys(this.sas.clone()),
             checkpoint: opening.checkpoint,
             checkpoint_fault: opening.checkpoint_fault,
+            lab_keys,
             verdict_log,
             watcher: Watcher::new(Arc::clone(&this.counters)),
             clock,

@@ -1,0 +1,35 @@
+"""What the lab checks, one file a subject. Each check is one line of the summary."""
+
+from checks import cni_add, denied, policy_file, reach, rekey, restart, wire_clean
+from daemons import wait_for
+from wire import Capture
+
+
+def run_all(lab, report):
+    """Every check, in an order in which none disturbs the next."""
+    report.section("pods, by CNI ADD of host-device and sluice-cni")
+    for name, node, vf, last in (
+        ("shop/web", 0, 0, 10),
+        ("shop/cart", 0, 1, 11),
+        ("ops/monitor", 0, 2, 15),
+        ("shop/api", 1, 0, 12),
+        ("ops/toolbox", 1, 1, 13),
+    ):
+        pod = lab.add_pod(name, node, vf, last)
+        pod.serve(7001, 7003)
+        report.check(pod.result["ips"], f"{name} on {pod.node.name} {pod.vf.port}")
+    for plane in lab.planes:
+        wait_for(f"keys on {plane.node.name}", plane.sas)
+
+    capture = Capture(lab.nodes, lab.folder)
+    reach.run(lab, report)
+    denied.run(lab, report)
+    capture.stop()
+    wire_clean.run(lab, report, capture.files)
+
+    cni_add.run(lab, report)
+    policy_file.run(lab, report)
+    rekey.run(lab, report)
+    restart.agent(lab, report)
+    restart.dataplane(lab, report)
+    cni_add.delete(lab, report)

@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""A pod's traffic: servers that echo, clients that say how it went, a numbered stream.
+
+Runs inside a pod's namespace; prints one JSON document a line.
+"""
+
+import argparse
+import json
+import selectors
+import socket
+import struct
+import sys
+import time
+
+# What the lab looks for on the wire.
+MARKER = b"sluice-lab-marker-in-clear"
+NUMBER = struct.Struct("!Q")
+
+
+def say(**values):
+    print(json.dumps(values), flush=True)
+
+
+def serve(ports):
+    """Echoes on TCP and UDP, IPv4 and IPv6, until it is ended."""
+    selector = selectors.DefaultSelector()
+    for port in ports:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            listener = socket.socket(socket.AF_INET6, kind)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("::", port))
+            if kind == socket.SOCK_STREAM:
+                listener.listen()
+                selector.register(listener, selectors.EVENT_READ, accept)
+            else:
+                selector.register(listener, selectors.EVENT_READ, echo_datagram)
+    say(ready=ports)
+    while True:
+        for key, _ in selector.select():
+            key.data(selector, key.fileobj)
+
+
+def accept(selector, listener):
+    connection, _ = listener.accept()
+    selector.register(connection, selectors.EVENT_READ, echo_stream)
+
+
+def echo_stream(selector, connection):
+    try:
+        data = connection.recv(65536)
+        if data:
+            connection.sendall(data)
+            return
+    except OSError:
+        pass
+    selector.unregister(connection)
+    connection.close()
+
+
+def echo_datagram(_, listener):
+    data, source = listener.recvfrom(65536)
+    listener.sendto(data, source)
+
+
+def connect(host, port, timeout):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
+    connection.connect((host, port))
+    return connection
+
+
+def tcp(host, port, length, timeout):
+    """Sends `length` bytes and waits for all of them to come back."""
+    try:
+        connection = connect(host, port, timeout)
+    except OSError as error:
+        say(ok=False, why=f"connect: {error}")
+        return 1
+    sent = (MARKER * (length // len(MARKER) + 1))[:length]
+    back = b""
+    try:
+        for start in range(0, length, 16384):
+            chunk = sent[start : start + 16384]
+            connection.sendall(chunk)
+            while len(back) < start + len(chunk):
+                more = connection.recv(65536)
+                if not more:
+                    raise OSError("closed by the peer")
+                back += more
+    except OSError as error:
+        say(ok=False, why=f"after {len(back)} bytes: {error}")
+        return 1
+    mss = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+    say(ok=back == sent, bytes=len(back), mss=mss)
+    return 0 if back == sent else 1
+
+
+def udp(host, port, timeout):
+    """One datagram there and back."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    client = socket.socket(family, socket.SOCK_DGRAM)
+    client.settimeout(timeout)
+    client.connect((host, port))
+    try:
+        client.send(MARKER)
+        ok = client.recv(65536) == MARKER
+        say(ok=ok)
+        return 0 if ok else 1
+    except OSError as error:
+        say(ok=False, why=str(error))
+        return 1
+
+
+def hold(host, port, timeout, until):
+    """Keeps a connection talking; ends when it stalls for `until` seconds. `last_ok` is on
+    the machine's monotonic clock, which all namespaces share."""
+    connection = connect(host, port, timeout)
+    connection.settimeout(until)
+    say(connected=True)
+    last_ok = time.monotonic()
+    while True:
+        began = time.monotonic()
+        try:
+            connection.sendall(MARKER)
+            if not connection.recv(65536):
+                raise OSError("closed by the peer")
+        except OSError as error:
+            say(last_ok=last_ok, why=str(error))
+            return 0
+        last_ok = time.monotonic()
+        time.sleep(max(0.0, 0.01 - (last_ok - began)))
+
+
+def knock(host, port, timeout):
+    """Tries to connect, again and again, until told to stop by a line on stdin; says how
+    often it was let in. Before there is a way to the host, that is a try too."""
+    selector = selectors.DefaultSelector()
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    say(knocking=True)
+    tries = admitted = 0
+    while not selector.select(0.005):
+        tries += 1
+        try:
+            connect(host, port, timeout).close()
+            admitted += 1
+        except OSError:
+            pass
+    say(tries=tries, admitted=admitted)
+    return 0
+
+
+def receive(port):
+    """Counts the numbers of a stream until it is told to stop by a line on stdin."""
+    listener = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    listener.bind(("::", port))
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    say(ready=[port])
+    seen = set()
+    twice = 0
+    stopping = False
+    while True:
+        # Once told to stop, what is already queued is still counted.
+        events = selector.select(0 if stopping else None)
+        if not events:
+            break
+        for key, _ in events:
+            if key.fileobj is sys.stdin:
+                selector.unregister(sys.stdin)
+                stopping = True
+                continue
+            data = listener.recv(65536)
+            (number,) = NUMBER.unpack_from(data)
+            twice += number in seen
+            seen.add(number)
+    last = max(seen, default=-1)
+    missing = sorted(set(range(last + 1)) - seen)
+    say(received=len(seen), twice=twice, last=last, missing=len(missing), first_missing=missing[:5])
+    return 0
+
+
+def send(host, port, rate, seconds, size):
+    """A paced stream of numbered datagrams: `rate` a second for `seconds`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    client = socket.socket(family, socket.SOCK_DGRAM)
+    client.connect((host, port))
+    fill = (MARKER * (size // len(MARKER) + 1))[: max(0, size - NUMBER.size)]
+    began = time.monotonic()
+    refused = 0
+    total = int(rate * seconds)
+    for number in range(total):
+        wait = began + number / rate - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        try:
+            client.send(NUMBER.pack(number) + fill)
+        except OSError:
+            refused += 1
+    say(sent=total, refused=refused)
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("serve")
+    verb.add_argument("ports", type=int, nargs="+")
+    for name in ("tcp", "udp", "hold", "knock", "send"):
+        verb = verbs.add_parser(name)
+        verb.add_argument("host")
+        verb.add_argument("port", type=int)
+        verb.add_argument("--timeout", type=float, default=1.0)
+        verb.add_argument("--bytes", type=int, default=len(MARKER))
+        verb.add_argument("--until", type=float, default=1.0, help="stalled after so long")
+        verb.add_argument("--rate", type=float, default=1000.0, help="datagrams a second")
+        verb.add_argument("--seconds", type=float, default=5.0)
+    verb = verbs.add_parser("receive")
+    verb.add_argument("port", type=int)
+    args = parser.parse_args()
+    match args.verb:
+        case "serve":
+            return serve(args.ports)
+        case "tcp":
+            return tcp(args.host, args.port, args.bytes, args.timeout)
+        case "udp":
+            return udp(args.host, args.port, args.timeout)
+        case "hold":
+            return hold(args.host, args.port, args.timeout, args.until)
+        case "send":
+            return send(args.host, args.port, args.rate, args.seconds, args.bytes)
+        case "knock":
+            return knock(args.host, args.port, args.timeout)
+        case "receive":
+            return receive(args.port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
