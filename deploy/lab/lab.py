@@ -10,6 +10,7 @@ Exit codes: 0 every check held, 1 one did not, 2 the lab could not be built.
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -93,6 +94,7 @@ class Lab:
             pod.stop()
         for plane in self.planes:
             plane.stop()
+        netns.end_all()
         netns.remove_all()
 
 
@@ -108,6 +110,8 @@ def main():
         print("the lab makes network namespaces: run it as root", file=sys.stderr)
         return 2
 
+    # Told to end, the lab takes itself down as at any other end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(args.keep or tempfile.mkdtemp(prefix="sluice-lab-"))
     folder.mkdir(parents=True, exist_ok=True)
     report = Report()

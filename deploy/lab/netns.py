@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from shell import run
 
 PREFIX = "sluice-lab-"
+# Every process that was started in a namespace, so that none outlives the lab.
+_started = []
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,11 @@ class Netns:
         return run("ip", "netns", "exec", self.name, *command, **options)
 
     def popen(self, *command, **options):
-        """Starts a process inside; the caller ends it."""
+        """Starts a process inside; the caller ends it, or end_all does."""
         command = [str(word) for word in command]
-        return subprocess.Popen(["ip", "netns", "exec", self.name, *command], **options)
+        process = subprocess.Popen(["ip", "netns", "exec", self.name, *command], **options)
+        _started.append(process)
+        return process
 
     def ip(self, *words):
         """`ip -n NAME …`."""
@@ -51,6 +55,15 @@ def create(name):
         ipv6__conf__default__addr_gen_mode=0,
     )
     return netns
+
+
+def end_all():
+    """Ends what still runs of all that was started, by its own pid."""
+    for process in _started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    _started.clear()
 
 
 def remove_all():

@@ -2,7 +2,7 @@
 
 import json
 
-from daemons import wait_for
+from daemons import DaemonError, wait_for
 
 
 def run(lab, report):
@@ -32,7 +32,7 @@ def run(lab, report):
         try:
             wait_for("verdict", told, 5)
             held = True
-        except Exception:
+        except DaemonError:
             held = False
         report.check(held, f"{what}: the verdict log names `{rule}`")
         trace = plane.ctl("trace", source.name, target.name, "--port", "7001", check=False)
