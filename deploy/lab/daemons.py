@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from shell import run
+from shell import CommandError, run
 
 DOMAIN = "lab.example"
 SECONDS_MAX = 30
@@ -202,10 +202,12 @@ class Plane:
         self.agent.check()
         if not self.agent_socket.exists():
             return False
-        done = subprocess.run(
-            [self.binaries.ctl, "--socket", self.agent_socket, "status"], capture_output=True
-        )
-        return done.returncode == 0
+        try:
+            status = self.ctl("status", check=False).get("agent", {})
+        except (CommandError, ValueError):
+            # The socket of an agent that was killed, and nobody behind it.
+            return False
+        return status.get("connected") and status.get("settled") and not status.get("problems")
 
     def sas(self):
         """The SPIs of the SAs in force, both directions."""
