@@ -8,6 +8,7 @@ Exit codes: 0 every check held, 1 one did not, 2 the lab could not be built.
 """
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
@@ -110,10 +111,20 @@ def main():
         print("the lab makes network namespaces: run it as root", file=sys.stderr)
         return 2
 
+    # Two labs would pull each other's namespaces away.
+    lock = open("/run/sluice-lab.lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print("lab: another lab runs on this machine; wait for its end", file=sys.stderr)
+        return 2
     # Told to end, the lab takes itself down as at any other end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(args.keep or tempfile.mkdtemp(prefix="sluice-lab-"))
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        print(f"lab: {folder} is not empty; name a new folder", file=sys.stderr)
+        return 2
     report = Report()
     began = time.monotonic()
     try:

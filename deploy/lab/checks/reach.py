@@ -1,6 +1,7 @@
 """Who reaches whom, by real kernels: IPv4 and IPv6, on one node and across."""
 
 import json
+import time
 
 # Nobody waits longer for an answer that must not come.
 SECONDS_DENIED = 0.5
@@ -59,8 +60,9 @@ def iperf(report, web, api):
         server = api.netns.popen("iperf3", "-s", "-1", "-p", "5201", stdout=-3, stderr=-3)
         try:
             text = None
-            for _ in range(20):
+            for _ in range(50):
                 # Until the server listens, a try is refused at once.
+                time.sleep(0.1)
                 text = web.netns.exec(
                     "iperf3", "-c", api.ip(family), "-p", "5201", "-t", "2", "-J",
                     "--connect-timeout", "2000", check=False,

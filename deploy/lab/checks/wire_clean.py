@@ -15,7 +15,7 @@ def run(lab, report, files):
 def inside(lab, report, files):
     """With the lab's own keys tshark shows what a pod said; without them it can't."""
     profile = lab.folder / "wireshark"
-    profile.mkdir()
+    profile.mkdir(mode=0o700)
     sealed = sum(inner_flows(file, profile) for file in files)
     keys = "".join(plane.keys.read_text() for plane in lab.planes)
     (profile / "esp_sa").write_text(keys)
