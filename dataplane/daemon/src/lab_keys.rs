@@ -7,9 +7,10 @@ use core::fmt::Write as _;
 use core::net::IpAddr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
 use sluice_dataplane_control::SaConfig;
 use zeroize::Zeroizing;
 
@@ -28,7 +29,8 @@ pub struct LabKeysError {
 pub struct LabKeys(File);
 
 impl LabKeys {
-    /// Opens the file, for this user only; what is there stays.
+    /// Opens the file, for this user only; its own lines of an earlier run stay. A file
+    /// that others may read, or that is no file, gets no key.
     ///
     /// # Errors
     /// [`LabKeysError`].
@@ -38,7 +40,7 @@ impl LabKeys {
             .create(true)
             .mode(0o600)
             .open(path);
-        let file = file.map_err(|error| LabKeysError {
+        let file = file.and_then(private).map_err(|error| LabKeysError {
             path: path.to_owned(),
             error,
         })?;
@@ -56,6 +58,15 @@ impl LabKeys {
             tracing::error!(%error, "the laboratory's key file lacks an SA");
         }
     }
+}
+
+fn private(file: File) -> io::Result<File> {
+    let found = file.metadata()?;
+    if found.is_file() && found.uid() == geteuid().as_raw() && found.mode() & 0o077 == 0 {
+        return Ok(file);
+    }
+    let why = "it is there and not a file of this user alone (mode 0600): remove it";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// Wireshark's eight fields: family, source, destination, SPI, encryption, key and salt,
@@ -79,7 +90,7 @@ fn line(src: IpAddr, dst: IpAddr, sa: &SaConfig) -> Zeroizing<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use sluice_crypto::esp::Spi;
     use sluice_crypto::key::{Algorithm, EspKey};
@@ -110,6 +121,17 @@ mod tests {
         );
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected.repeat(2));
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_gets_no_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("esp_sa");
+        std::fs::write(&path, "").unwrap();
+        let readable = std::fs::Permissions::from_mode(0o640);
+        std::fs::set_permissions(&path, readable).unwrap();
+        let error = LabKeys::open(&path).unwrap_err();
+        assert!(error.to_string().contains("0600"), "{error}");
     }
 
     #[test]

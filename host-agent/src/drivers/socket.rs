@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,6 +54,12 @@ pub enum SocketError {
         /// The socket.
         path: PathBuf,
     },
+    /// Something else is there, and not ours to remove.
+    #[error("{} is there and no socket; give the agent another path", path.display())]
+    NoSocket {
+        /// What is there.
+        path: PathBuf,
+    },
     /// It can't be made.
     #[error("{}: {error}", path.display())]
     Io {
@@ -76,7 +82,11 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    if path.exists() {
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            let path = path.to_owned();
+            return Err(SocketError::NoSocket { path });
+        }
         if StdStream::connect(path).is_ok() {
             let path = path.to_owned();
             return Err(SocketError::Taken { path });
@@ -235,4 +245,19 @@ async fn answer(write: &mut OwnedWriteHalf, response: Result<Response, Fault>) -
         line.push(b'\n');
     }
     timeout(WRITE_MAX, write.write_all(&line)).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        fs::write(&path, "precious").unwrap();
+        let error = listen(&path).unwrap_err();
+        assert!(matches!(error, SocketError::NoSocket { .. }), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
 }
