@@ -16,6 +16,7 @@ use crate::keys::{KeyDriver, NoKeys, SaSender, StaticKeys, StaticSa};
 use crate::ports::PortSet;
 use crate::runtime::{Dataplane, Opening, Silent, StartError, WorkerEnd, check_roles};
 use crate::serve::{self, LeaseClock, ListenError, Offload, TlsError};
+use crate::spent::{Spent, SpentError};
 use crate::statics::{self, StaticError};
 
 /// The daemon didn't start, or ended as it shouldn't. Nothing is left open.
@@ -37,6 +38,9 @@ pub enum DaemonError {
     /// The node channel.
     #[error("the node channel: {0}")]
     Channel(#[from] sluice_node_channel::StartError),
+    /// A key that was used before.
+    #[error(transparent)]
+    Spent(#[from] SpentError),
     /// Ports, threads, the first generation.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -59,6 +63,7 @@ impl DaemonError {
             self,
             Self::Static(_)
                 | Self::Tls(_)
+                | Self::Spent(SpentError::Used { .. })
                 | Self::Listen(ListenError::Tls(_))
                 | Self::Channel(sluice_node_channel::StartError::Identity(_))
         )
@@ -185,6 +190,7 @@ impl Daemon {
             None => None,
             Some(it) => Some(sluice_node_channel::spawn(it.channel.clone()).await?),
         };
+        let spent = Spent::mark(sas.iter().map(|sa| sa.key_file.as_path()))?;
         let mut status = None;
         let keys = |sender: SaSender| -> Box<dyn KeyDriver> {
             match (channel, &config.node_channel) {
@@ -197,7 +203,16 @@ impl Daemon {
                 _ => Box::new(StaticKeys::new(sas)),
             }
         };
-        let dataplane = Dataplane::start(&config, set, opening, keys)?;
+        let dataplane = match Dataplane::start(&config, set, opening, keys) {
+            Ok(dataplane) => dataplane,
+            Err(error) => {
+                // Without a port there was no worker.
+                if matches!(error, StartError::Port(_)) {
+                    spent.take_back();
+                }
+                return Err(error.into());
+            }
+        };
         Ok(Self {
             dataplane,
             offload,

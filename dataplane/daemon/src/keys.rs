@@ -6,6 +6,7 @@
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crossbeam_channel::{Sender, TrySendError};
 use sluice_crypto::esp::Spi;
@@ -157,6 +158,8 @@ pub struct StaticSa {
     pub direction: SaDirection,
     /// Key and all.
     pub config: SaConfig,
+    /// Where the key came from.
+    pub key_file: PathBuf,
 }
 
 /// Keys that a configuration gives. Each is used once: a peer whose address moves gets none
@@ -178,6 +181,7 @@ impl StaticKeys {
             peer,
             direction,
             config,
+            ..
         } in sas
         {
             let command = match direction {
@@ -237,6 +241,7 @@ mod tests {
             peer: peer.into(),
             direction,
             config,
+            key_file: PathBuf::new(),
         }
     }
 

@@ -18,5 +18,6 @@ mod metrics;
 pub mod ports;
 pub mod runtime;
 pub mod serve;
+pub mod spent;
 pub mod statics;
 pub mod verdict_log;

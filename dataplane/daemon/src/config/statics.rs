@@ -255,6 +255,7 @@ fn sas(
             peer,
             direction,
             config,
+            key_file: path,
         });
     }
     Ok(out)

@@ -228,3 +228,23 @@ fn verdicts_are_logged_with_pod_peer_rule_and_reason_up_to_the_rate() {
     assert!(line["to"].as_str().unwrap().contains("app=cart"), "{line}");
     assert!(!line["egress"].as_str().unwrap().is_empty(), "{line}");
 }
+
+#[test]
+fn a_second_run_with_the_same_keys_is_refused_and_opens_nothing() {
+    let files = Files::new();
+    let more = "  exit_when_idle: {after_ms: 50}\n";
+    let first = config(&files, more);
+    let (first_wires, set) = wires(first.ports.len());
+    Running::start_with(first, first_wires, set).unwrap().wait();
+
+    let second = config(&files, more);
+    let (second_wires, set) = wires(second.ports.len());
+    second_wires.send(VF0, syn(Mac(WEB_MAC), WEB, CART, 40_000, 8080));
+    let open = second_wires.open.clone();
+    let error = Running::start_with(second, second_wires, set)
+        .err()
+        .unwrap();
+    assert!(error.is_bad_input());
+    assert!(error.to_string().contains("in.hex.used"), "{error}");
+    assert_eq!(open.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
