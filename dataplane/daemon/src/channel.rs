@@ -13,16 +13,16 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use sluice_crypto::esp::Spi;
 use sluice_crypto::lifecycle::Install;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::SaConfig;
 use sluice_node_channel::{Binding, Command, Event, Handle};
 use sluice_offload_api::model::{NodeName, PodUid, SaDirection};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::config::NodeChannelConfig;
-use crate::keys::{KeyDriver, KeyEvent, SaCommand, SaSender, SendError};
+use crate::keys::{KeyDriver, KeyEvent, Retirement, SaCommand, SaSender, SendError};
 
 /// What waits for the channel, at most: a few reports for every peer there can be.
 const QUEUE_MAX: usize = 4 * sluice_node_channel::PEERS_MAX;
@@ -37,23 +37,36 @@ pub struct ChannelKeys {
     queue: mpsc::Sender<Command>,
     management: BTreeMap<NodeName, SocketAddr>,
     known: BTreeSet<NodeName>,
-    retire_again: Vec<Spi>,
+    retire_again: Vec<Retirement>,
     /// What peers were told of this node's addresses, with the binding's number.
     announced: BTreeMap<IpAddr, (PodUid, u64)>,
     bindings: u64,
 }
 
-/// Joins a channel that was started and a control side, on the current Tokio runtime. The
-/// channel's state is for metrics.
+/// A channel that is joined.
+#[derive(Debug)]
+pub struct Joined {
+    /// How it stands, for metrics.
+    pub status: watch::Receiver<sluice_node_channel::Status>,
+    /// Ends when the channel or the control thread has: then no key is renewed or retired.
+    pub relay: JoinHandle<()>,
+}
+
+/// Joins a channel that was started and a control side, on the current Tokio runtime.
 #[must_use]
-pub fn join(
-    handle: Handle,
-    config: &NodeChannelConfig,
-    sas: SaSender,
-) -> (ChannelKeys, watch::Receiver<sluice_node_channel::Status>) {
+pub fn join(handle: Handle, config: &NodeChannelConfig, sas: SaSender) -> (ChannelKeys, Joined) {
     let (queue, queued) = mpsc::channel(QUEUE_MAX);
-    let status = handle.status.clone();
-    tokio::spawn(relay(handle, queued, sas, config.udp_encap));
+    let Handle {
+        commands,
+        events,
+        status,
+        ..
+    } = handle;
+    let relay = relay(commands, events, queued, sas, config.udp_encap);
+    let joined = Joined {
+        status,
+        relay: tokio::spawn(relay),
+    };
     let keys = ChannelKeys {
         queue,
         management: config.peers.clone(),
@@ -62,16 +75,16 @@ pub fn join(
         announced: BTreeMap::new(),
         bindings: 0,
     };
-    (keys, status)
+    (keys, joined)
 }
 
 async fn relay(
-    mut handle: Handle,
+    commands: mpsc::Sender<Command>,
+    mut events: mpsc::Receiver<Event>,
     mut queued: mpsc::Receiver<Command>,
     sas: SaSender,
     udp_encap: bool,
 ) {
-    let commands = handle.commands.clone();
     let forward = async {
         while let Some(command) = queued.recv().await {
             if commands.send(command).await.is_err() {
@@ -80,7 +93,7 @@ async fn relay(
         }
     };
     let carry_out = async {
-        while let Some(event) = handle.events.recv().await {
+        while let Some(event) = events.recv().await {
             let Some(mut command) = to_command(event, udp_encap) else {
                 continue;
             };
@@ -116,8 +129,10 @@ fn to_command(event: Event, udp_encap: bool) -> Option<SaCommand> {
             let packets_max = sa.packets_max;
             Some(SaCommand::InstallOutbound(node, config(sa), packets_max))
         }
-        Event::RetireInbound { spi, .. } => Some(SaCommand::RetireInbound(spi)),
-        Event::RetireOutbound { node, spi } => Some(SaCommand::RetireOutbound(node, spi)),
+        Event::RetireInbound { spi, .. } => Some(SaCommand::Retire(Retirement::Inbound(spi))),
+        Event::RetireOutbound { node, spi } => {
+            Some(SaCommand::Retire(Retirement::Outbound(node, spi)))
+        }
         Event::Established { node, epoch } => {
             tracing::info!(%node, epoch, "keys are in use both ways");
             None
@@ -197,7 +212,7 @@ impl ChannelKeys {
 
 impl KeyDriver for ChannelKeys {
     fn on_event(&mut self, event: KeyEvent, out: &mut Vec<SaCommand>) {
-        out.extend(self.retire_again.drain(..).map(SaCommand::RetireInbound));
+        out.extend(self.retire_again.drain(..).map(SaCommand::Retire));
         match event {
             KeyEvent::PeerAdded { node, outer } => self.peer_added(node, outer.is_some()),
             KeyEvent::PeerRemoved { node } => {
@@ -215,19 +230,16 @@ impl KeyDriver for ChannelKeys {
                 node: Some(node),
                 spi,
             }
-            | KeyEvent::Failed {
-                node: Some(node),
-                spi,
-                ..
-            } => {
+            | KeyEvent::Failed { node, spi, .. } => {
                 self.send(Command::Refused { node, spi });
             }
             KeyEvent::Refused { node: None, .. } => {}
-            KeyEvent::Failed {
-                node: None, spi, ..
-            } => {
+            KeyEvent::NotRetired(retirement) => {
                 if self.retire_again.len() < RETIRE_AGAIN_MAX {
-                    self.retire_again.push(spi);
+                    self.retire_again.push(retirement);
+                } else {
+                    let spi = retirement.spi();
+                    tracing::error!(%spi, "too many SAs wait to be retired: it ends at its limit");
                 }
             }
             KeyEvent::Used {
@@ -257,6 +269,8 @@ impl KeyDriver for ChannelKeys {
 
 #[cfg(test)]
 mod tests {
+    use sluice_crypto::esp::Spi;
+
     use super::*;
 
     #[test]
@@ -294,5 +308,48 @@ mod tests {
         assert_eq!(told(&[(one, "x"), (two, "y")]), [""; 0]);
         assert_eq!(told(&[(one, "z")]), ["not 10.0.0.2, 2", "10.0.0.1 is z, 3"]);
         assert_eq!(told(&[(one, "z"), (two, "y")]), ["10.0.0.2 is y, 4"]);
+    }
+
+    #[tokio::test]
+    async fn the_relay_ends_with_the_channel() {
+        let (commands, _commands) = mpsc::channel(1);
+        let (driver, events) = mpsc::channel(1);
+        let (_queue, queued) = mpsc::channel(1);
+        let (sas, _sas) = crossbeam_channel::bounded(1);
+        let relay = tokio::spawn(relay(commands, events, queued, SaSender(sas), false));
+        // As when the channel's task breaks.
+        drop(driver);
+        let ended = tokio::time::timeout(Duration::from_secs(10), relay).await;
+        assert!(matches!(ended, Ok(Ok(()))), "{ended:?}");
+    }
+
+    #[test]
+    fn what_was_not_retired_either_way_is_asked_again_at_the_next_event() {
+        let (queue, _queued) = mpsc::channel(16);
+        let mut keys = ChannelKeys {
+            queue,
+            management: BTreeMap::new(),
+            known: BTreeSet::new(),
+            retire_again: Vec::new(),
+            announced: BTreeMap::new(),
+            bindings: 0,
+        };
+        let both = [
+            Retirement::Inbound(Spi(0x1000)),
+            Retirement::Outbound("b".into(), Spi(0x2000)),
+        ];
+        let mut out = Vec::new();
+        keys.on_event(KeyEvent::NotRetired(both[0].clone()), &mut out);
+        assert!(out.is_empty(), "not at once, or it would spin");
+        keys.on_event(KeyEvent::NotRetired(both[1].clone()), &mut out);
+        keys.on_event(KeyEvent::PeerRemoved { node: "c".into() }, &mut out);
+        let asked: Vec<_> = out
+            .into_iter()
+            .map(|it| match it {
+                SaCommand::Retire(retirement) => retirement,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(asked, both);
     }
 }

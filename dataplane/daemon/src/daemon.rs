@@ -8,7 +8,7 @@ use serde::Serialize;
 use sluice_offload_api::model::{Generation, PortCounters};
 use tokio::sync::watch;
 
-use crate::channel;
+use crate::channel::{self, Joined};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, PolicySource};
 use crate::http::{Metrics, MetricsError, Sources};
@@ -149,7 +149,7 @@ pub struct Daemon {
     offload: Option<Offload>,
     metrics: Option<Metrics>,
     lease: Arc<LeaseClock>,
-    channel: Option<watch::Receiver<sluice_node_channel::Status>>,
+    channel: Option<Joined>,
 }
 
 /// Why a daemon ended.
@@ -191,12 +191,12 @@ impl Daemon {
             Some(it) => Some(sluice_node_channel::spawn(it.channel.clone()).await?),
         };
         let spent = Spent::mark(sas.iter().map(|sa| sa.key_file.as_path()))?;
-        let mut status = None;
+        let mut joined = None;
         let keys = |sender: SaSender| -> Box<dyn KeyDriver> {
             match (channel, &config.node_channel) {
                 (Some(handle), Some(config)) => {
-                    let (keys, its_status) = channel::join(handle, config, sender);
-                    status = Some(its_status);
+                    let (keys, channel) = channel::join(handle, config, sender);
+                    joined = Some(channel);
                     Box::new(keys)
                 }
                 _ if sas.is_empty() => Box::new(NoKeys),
@@ -218,7 +218,7 @@ impl Daemon {
             offload,
             metrics,
             lease: Arc::default(),
-            channel: status,
+            channel: joined,
         })
     }
 
@@ -252,7 +252,13 @@ impl Daemon {
             lease: Arc::clone(&lease),
             counters: Arc::clone(dataplane.counters()),
             stats: Arc::clone(dataplane.stats()),
-            channel,
+            channel: channel.as_ref().map(|it| it.status.clone()),
+        };
+        let keyless = async {
+            match channel {
+                Some(joined) => drop(joined.relay.await),
+                None => core::future::pending().await,
+            }
         };
         let (stop, stopped) = watch::channel(false);
         let serving = async {
@@ -282,6 +288,8 @@ impl Daemon {
                 Ended::Stopped
             }
             () = showing => Ended::Stopped,
+            // What nobody can retire any more would be used to its limit.
+            () = keyless => return Err(DaemonError::Broke),
             () = shutdown => Ended::Stopped,
         };
         drop(stop);

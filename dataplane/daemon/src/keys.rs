@@ -71,13 +71,34 @@ pub enum KeyEvent {
     },
     /// The control side didn't take an SA. The key is gone; make another.
     Failed {
-        /// The node; `None` for a retirement.
-        node: Option<NodeName>,
+        /// The node.
+        node: NodeName,
         /// The SA.
         spi: Spi,
         /// Why.
         error: SaError,
     },
+    /// The control side couldn't retire an SA now: it is in use until that is asked again.
+    NotRetired(Retirement),
+}
+
+/// An SA to be taken out of use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Retirement {
+    /// A receiving one.
+    Inbound(Spi),
+    /// A sending one, if it is still the one in force.
+    Outbound(NodeName, Spi),
+}
+
+impl Retirement {
+    /// The SA.
+    #[must_use]
+    pub const fn spi(&self) -> Spi {
+        match self {
+            Self::Inbound(spi) | Self::Outbound(_, spi) => *spi,
+        }
+    }
 }
 
 /// What a key driver wants done.
@@ -87,22 +108,8 @@ pub enum SaCommand {
     InstallInbound(NodeName, SaConfig),
     /// Send by this SA from now on, and by no more than so many packets.
     InstallOutbound(NodeName, SaConfig, u64),
-    /// Send by this SA no longer, if it is still the one in force.
-    RetireOutbound(NodeName, Spi),
-    /// Take a receiving SA out.
-    RetireInbound(Spi),
-}
-
-impl SaCommand {
-    pub(crate) fn subject(&self) -> (Option<NodeName>, Spi) {
-        match self {
-            Self::InstallInbound(node, config) | Self::InstallOutbound(node, config, _) => {
-                (Some(node.clone()), config.spi)
-            }
-            Self::RetireOutbound(node, spi) => (Some(node.clone()), *spi),
-            Self::RetireInbound(spi) => (None, *spi),
-        }
-    }
+    /// Take one out.
+    Retire(Retirement),
 }
 
 /// The way back to the control thread; cheap to clone.
@@ -207,7 +214,8 @@ impl KeyDriver for StaticKeys {
             | KeyEvent::Pods { .. }
             | KeyEvent::Refused { .. }
             | KeyEvent::Used { .. }
-            | KeyEvent::Failed { .. } => {}
+            | KeyEvent::Failed { .. }
+            | KeyEvent::NotRetired(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use sluice_crypto::esp::Spi;
-use sluice_dataplane_control::{Control, Event, ProgramError, SaError, Vitals as ControlVitals};
+use sluice_dataplane_control::{Control, Event, ProgramError, Vitals as ControlVitals};
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{FlowRecord, Generation, NodeName, PodUid, SaRecord};
 use sluice_offload_api::{Refused, Transaction};
@@ -20,7 +20,7 @@ use super::watcher::Watcher;
 use super::worker::LoopStats;
 use crate::checkpoint::Checkpoint;
 use crate::config::PortConfig;
-use crate::keys::{KeyDriver, KeyEvent, SaCommand};
+use crate::keys::{KeyDriver, KeyEvent, Retirement, SaCommand};
 use crate::lab_keys::LabKeys;
 use crate::ports::Links;
 use crate::verdict_log::VerdictLog;
@@ -159,32 +159,52 @@ impl<L: Links> ControlLoop<L> {
             let Some(command) = commands.pop_front() else {
                 return;
             };
-            let (node, spi) = command.subject();
-            let done: Result<(), SaError> = match command {
-                SaCommand::InstallInbound(node, sa) => self.control.install_inbound(&node, sa),
-                SaCommand::InstallOutbound(node, sa, max) => {
-                    if let Some((keys, outer)) = self
-                        .lab_keys
-                        .as_mut()
-                        .zip(self.control.outer_addresses(&node))
-                    {
-                        keys.write(outer, &sa);
-                    }
-                    self.control.install_outbound_within(&node, sa, max)
-                }
-                SaCommand::RetireOutbound(node, spi) => {
-                    self.control.retire_outbound(&node, spi).map(drop)
-                }
-                SaCommand::RetireInbound(spi) => self.control.retire_inbound(spi),
-            };
-            if let Err(error) = done {
-                tracing::error!(%spi, %error, "an SA was not installed or retired");
+            if let Err(failed) = self.carry_out_one(command) {
                 let mut more = Vec::new();
-                self.keys
-                    .on_event(KeyEvent::Failed { node, spi, error }, &mut more);
+                self.keys.on_event(failed, &mut more);
                 commands.extend(more);
             }
         }
+    }
+
+    /// Carries out one; on failure what the key driver is to be told.
+    fn carry_out_one(&mut self, command: SaCommand) -> Result<(), KeyEvent> {
+        let (node, spi, done) = match command {
+            SaCommand::InstallInbound(node, sa) => {
+                let spi = sa.spi;
+                let done = self.control.install_inbound(&node, sa);
+                (node, spi, done)
+            }
+            SaCommand::InstallOutbound(node, sa, max) => {
+                if let Some((keys, outer)) = self
+                    .lab_keys
+                    .as_mut()
+                    .zip(self.control.outer_addresses(&node))
+                {
+                    keys.write(outer, &sa);
+                }
+                let spi = sa.spi;
+                let done = self.control.install_outbound_within(&node, sa, max);
+                (node, spi, done)
+            }
+            SaCommand::Retire(retirement) => {
+                let done = match &retirement {
+                    Retirement::Inbound(spi) => self.control.retire_inbound(*spi),
+                    Retirement::Outbound(node, spi) => {
+                        self.control.retire_outbound(node, *spi).map(drop)
+                    }
+                };
+                return done.map_err(|error| {
+                    let spi = retirement.spi();
+                    tracing::error!(%spi, %error, "an SA was not retired; it is tried again");
+                    KeyEvent::NotRetired(retirement)
+                });
+            }
+        };
+        done.map_err(|error| {
+            tracing::error!(%spi, %error, "an SA was not installed");
+            KeyEvent::Failed { node, spi, error }
+        })
     }
 
     fn on_applied(&mut self, generation: Generation) {

@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use sluice_crypto::esp::Spi;
 use sluice_crypto::key::{Algorithm, EspKey};
-use sluice_dataplane::keys::{KeyDriver, KeyEvent, SaCommand};
+use sluice_dataplane::keys::{KeyDriver, KeyEvent, Retirement, SaCommand};
 use sluice_dataplane::runtime::{Dataplane, Opening};
 use sluice_dataplane_control::SaConfig;
 use sluice_offload_api::model::{NodeName, SaDirection};
@@ -144,9 +144,13 @@ fn a_driver_installs_hears_of_it_and_of_use_and_retires() {
             "{used:?}"
         );
 
-        sas.send(SaCommand::RetireOutbound(b.clone(), Spi(0x2000)))
+        sas.send(SaCommand::Retire(Retirement::Outbound(
+            b.clone(),
+            Spi(0x2000),
+        )))
+        .unwrap();
+        sas.send(SaCommand::Retire(Retirement::Inbound(Spi(0x1000))))
             .unwrap();
-        sas.send(SaCommand::RetireInbound(Spi(0x1000))).unwrap();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !client.sas(Some(b.clone())).await.unwrap().is_empty() {
             assert!(
