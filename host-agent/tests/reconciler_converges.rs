@@ -44,6 +44,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Rig {
     agent: Reconciler,
+    /// Another one at each start of the dataplane.
+    instance: u64,
     dataplane: State,
     desired: State,
 }
@@ -51,8 +53,10 @@ struct Rig {
 impl Rig {
     fn connect(&mut self) {
         let generation = self.dataplane.generation;
-        self.agent
-            .on_connect((generation > Generation(0)).then_some(generation));
+        self.agent.on_connect(
+            self.instance,
+            (generation > Generation(0)).then_some(generation),
+        );
     }
 
     /// Sends what there is to send; whether there was.
@@ -88,6 +92,7 @@ impl Rig {
             }
             Step::DataplaneRestart => {
                 self.dataplane = State::default();
+                self.instance += 1;
                 self.connect();
             }
             Step::AgentRestart => {
@@ -118,6 +123,7 @@ proptest! {
         let states = states(&worlds);
         let mut rig = Rig {
             agent: Reconciler::new(),
+            instance: 1,
             dataplane: State::default(),
             desired: states[0].clone(),
         };

@@ -111,8 +111,8 @@ impl Agent {
     }
 
     /// See [`Reconciler::on_connect`].
-    pub fn on_connect(&mut self, observed: Generation) {
-        self.reconciler.on_connect(Some(observed));
+    pub fn on_connect(&mut self, instance: u64, observed: Generation) {
+        self.reconciler.on_connect(instance, Some(observed));
     }
 
     /// See [`Reconciler::on_disconnect`].

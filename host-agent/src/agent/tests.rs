@@ -74,7 +74,7 @@ fn agent(texts: &[&str]) -> Agent {
     assert!(left_out.is_empty());
     let files: Vec<_> = texts.iter().map(|text| ("x.yaml", *text)).collect();
     agent.on_cluster(load_texts(&files).unwrap().cluster);
-    agent.on_connect(Generation(0));
+    agent.on_connect(1, Generation(0));
     agent
 }
 
@@ -301,7 +301,7 @@ fn a_fault_keeps_the_last_good_manifests_and_without_any_add_is_refused() {
 
     let (mut fresh, _) = Agent::new(setup(), DeviceNames::default(), agent.journal());
     fresh.on_source_fault("x.yaml:1:1: nonsense".to_owned());
-    fresh.on_connect(dataplane.generation);
+    fresh.on_connect(1, dataplane.generation);
     assert_eq!(fresh.next_transaction(), None);
     let error = fresh.attach(&cart()).unwrap_err().to_string();
     assert_eq!(
@@ -321,7 +321,7 @@ fn a_restarted_agent_goes_on_with_the_same_numbers_and_bindings() {
     assert!(left_out.is_empty());
     let files = [("n.yaml", NODES), ("c.yaml", CART), ("d.yaml", DENY)];
     next.on_cluster(load_texts(&files).unwrap().cluster);
-    next.on_connect(dataplane.generation);
+    next.on_connect(1, dataplane.generation);
     let mut after = dataplane.clone();
     settle(&mut next, &mut after);
     after.generation = dataplane.generation;

@@ -37,6 +37,7 @@ fn asked(env: &Env, config: &str) -> (Result<String, CniError>, Vec<Request>) {
                 open: true,
                 standing: "known".to_owned(),
                 generation: 3,
+                fresh: true,
             },
             Request::Del { .. } => Response::Deleted { found: false },
             Request::Check { .. } => Response::Checked,

@@ -36,7 +36,8 @@ pub enum Call {
         /// Who waits for the answer.
         reply: oneshot::Sender<Result<Response, Fault>>,
     },
-    /// ADD was answered and the answer not taken: whoever asked takes it for failed.
+    /// An ADD that made an attachment was answered, and the answer not taken: whoever asked
+    /// takes it for failed.
     Undelivered {
         /// The sandbox.
         container: String,
@@ -163,9 +164,9 @@ async fn converse(stream: UnixStream, calls: &mpsc::Sender<Call>) -> io::Result<
                     _ => None,
                 };
                 let response = ask(&mut read, calls, request).await?;
-                let fine = response.is_ok();
+                let made = matches!(response, Ok(Response::Added { fresh: true, .. }));
                 let written = answer(&mut write, response).await;
-                if let (Err(_), true, Some((container, ifname))) = (&written, fine, added) {
+                if let (Err(_), true, Some((container, ifname))) = (&written, made, added) {
                     let call = Call::Undelivered { container, ifname };
                     let _ = calls.send(call).await;
                 }
@@ -249,7 +250,66 @@ async fn answer(write: &mut OwnedWriteHalf, response: Result<Response, Fault>) -
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    /// Asks for ADD, and doesn't take the answer. What the agent is told of it.
+    async fn not_taken(fresh: bool) -> Option<Call> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        let (sender, mut calls) = mpsc::channel(4);
+        let serving = tokio::spawn(serve(listen(&path).unwrap(), sender));
+        let mut client = StdStream::connect(&path).unwrap();
+        let ask = Ask {
+            version: VERSION,
+            ask: Request::Add(crate::agent::AttachRequest {
+                container: "c1".to_owned(),
+                ifname: "eth0".to_owned(),
+                pod: sluice_offload_api::model::PodRef {
+                    namespace: "shop".to_owned(),
+                    name: "cart".to_owned(),
+                },
+                uid: None,
+                network: None,
+                vf: crate::agent::VfHint::default(),
+                ips: Vec::new(),
+            }),
+        };
+        client
+            .write_all(format!("{}\n", serde_json::to_string(&ask).unwrap()).as_bytes())
+            .unwrap();
+        // It still holds the connection, but reads no more.
+        client.shutdown(std::net::Shutdown::Read).unwrap();
+        let Some(Call::Ask { reply, .. }) = calls.recv().await else {
+            panic!("no ADD came");
+        };
+        let answer = Response::Added {
+            uid: "u-1".to_owned(),
+            open: true,
+            standing: "known".to_owned(),
+            generation: 3,
+            fresh,
+        };
+        reply.send(Ok(answer)).unwrap();
+        // With the listener and the conversation gone, so is the last sender.
+        serving.abort();
+        let told = timeout(Duration::from_secs(10), calls.recv()).await;
+        drop(client);
+        told.expect("the conversation ends")
+    }
+
+    #[tokio::test]
+    async fn an_add_whose_answer_is_not_taken_is_taken_back() {
+        let told = not_taken(true).await;
+        assert!(matches!(told, Some(Call::Undelivered { .. })), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_repeated_add_whose_answer_is_not_taken_takes_no_pod_off() {
+        let told = not_taken(false).await;
+        assert!(told.is_none(), "{told:?}");
+    }
 
     #[test]
     fn a_file_that_is_no_socket_is_left_where_it_is() {

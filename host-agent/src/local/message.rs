@@ -117,6 +117,10 @@ pub enum Response {
         standing: String,
         /// The generation that protects it.
         generation: u64,
+        /// Whether this ADD made the attachment, so that it is taken back if nobody takes
+        /// the answer. For the agent's own use, never sent.
+        #[serde(skip)]
+        fresh: bool,
     },
     /// The pod has no VF any more.
     Deleted {

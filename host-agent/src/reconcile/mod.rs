@@ -1,7 +1,8 @@
 //! Bringing a dataplane to the desired state, one transaction at a time.
 //!
 //! What the dataplane holds is known only from its acknowledgements. On a new connection it is
-//! what was acknowledged last, if it reports that generation and nothing was unanswered.
+//! what was acknowledged last, if the same run of it reports that generation and nothing was
+//! unanswered.
 //! Anything else is unknown and replaced whole.
 
 use sluice_offload_api::model::Generation;
@@ -20,6 +21,8 @@ pub struct Reconciler {
     in_flight: Option<State>,
     /// The highest generation seen or used.
     last: Generation,
+    /// Which start of the dataplane acknowledged.
+    instance: u64,
     connected: bool,
     /// The connection has had no snapshot yet.
     unsynced: bool,
@@ -56,16 +59,19 @@ impl Reconciler {
         }
     }
 
-    /// A connection is up, and the dataplane reports the generation in force; `None` or 0
-    /// if it was never told anything. The first transaction will be a snapshot.
-    pub fn on_connect(&mut self, observed: Option<Generation>) {
+    /// A connection is up, and the dataplane reports its instance, another one at each of its
+    /// starts, and the generation in force; `None` or 0 if it was never told anything. The
+    /// first transaction will be a snapshot.
+    pub fn on_connect(&mut self, instance: u64, observed: Option<Generation>) {
         // What was sent on another connection may be in force, or be so in a moment, and a
         // number alone does not say that it is: an agent before this one may have used it.
         let unanswered = self.in_flight.take().is_some();
         let in_force = self.acked.as_ref().map(|it| it.generation);
-        if unanswered || in_force != observed {
+        // Numbers rise in one run of a dataplane; another run may have begun anew.
+        if unanswered || in_force != observed || self.instance != instance {
             self.acked = None;
         }
+        self.instance = instance;
         self.last = self.last.max(observed.unwrap_or_default());
         self.connected = true;
         self.unsynced = true;
@@ -249,6 +255,9 @@ mod tests {
         state
     }
 
+    /// A dataplane that isn't started again.
+    const RUN: u64 = 5;
+
     fn ids(state: &State) -> Vec<u32> {
         state.identities.keys().map(|it| it.0).collect()
     }
@@ -257,7 +266,7 @@ mod tests {
     fn settled(ids: &[u32]) -> (Reconciler, State) {
         let (mut agent, mut dataplane) = (Reconciler::new(), State::default());
         agent.on_desired(state(ids));
-        agent.on_connect(None);
+        agent.on_connect(RUN, None);
         let tx = agent.next_transaction().unwrap();
         dataplane = dataplane.apply(&tx).unwrap();
         agent.on_ack(dataplane.generation);
@@ -268,7 +277,7 @@ mod tests {
     #[test]
     fn nothing_is_sent_before_there_is_a_desire_and_a_connection() {
         let mut agent = Reconciler::new();
-        agent.on_connect(None);
+        agent.on_connect(RUN, None);
         assert_eq!(agent.next_transaction(), None);
         let mut agent = Reconciler::new();
         agent.on_desired(state(&[1]));
@@ -302,7 +311,7 @@ mod tests {
         let (mut agent, dataplane) = settled(&[1, 2]);
         agent.on_disconnect();
         agent.on_desired(state(&[2, 3]));
-        agent.on_connect(Some(dataplane.generation));
+        agent.on_connect(RUN, Some(dataplane.generation));
         let tx = agent.next_transaction().unwrap();
         assert_eq!(tx.mode, Mode::Snapshot);
         assert_eq!(tx.ops[0], Op::Keep(Key::Identity(IdentityId(2))));
@@ -313,7 +322,7 @@ mod tests {
     #[test]
     fn an_empty_dataplane_gets_everything_added() {
         let (mut agent, _) = settled(&[1, 2]);
-        agent.on_connect(None);
+        agent.on_connect(RUN, None);
         let tx = agent.next_transaction().unwrap();
         assert!(tx.ops.iter().all(|op| matches!(op, Op::Add(_))));
         assert_eq!(ids(&State::default().apply(&tx).unwrap()), [1, 2]);
@@ -324,7 +333,7 @@ mod tests {
         let (_, dataplane) = settled(&[1, 2]);
         let mut agent = Reconciler::new();
         agent.on_desired(state(&[7]));
-        agent.on_connect(Some(dataplane.generation));
+        agent.on_connect(RUN, Some(dataplane.generation));
         let tx = agent.next_transaction().unwrap();
         assert_eq!(ids(&dataplane.apply(&tx).unwrap()), [7]);
     }
@@ -335,7 +344,7 @@ mod tests {
         agent.on_desired(state(&[1, 2]));
         let dataplane = dataplane.apply(&agent.next_transaction().unwrap()).unwrap();
         agent.on_disconnect();
-        agent.on_connect(Some(dataplane.generation));
+        agent.on_connect(RUN, Some(dataplane.generation));
         let tx = agent.next_transaction().unwrap();
         assert!(tx.ops.iter().all(|op| matches!(op, Op::Add(_))));
         assert!(dataplane.apply(&tx).is_ok());
@@ -351,7 +360,7 @@ mod tests {
         let late = agent.next_transaction().unwrap();
         agent.on_disconnect();
         // The status was read before, and the change is taken back meanwhile.
-        agent.on_connect(Some(dataplane.generation));
+        agent.on_connect(RUN, Some(dataplane.generation));
         agent.on_desired(state(&[1]));
         let tx = agent.next_transaction().unwrap();
         let dataplane = dataplane.apply(&late).unwrap().apply(&tx).unwrap();
@@ -364,19 +373,34 @@ mod tests {
         // One that was killed, whose last transaction is still on its way.
         let mut killed = Reconciler::new();
         killed.on_desired(state(&[7]));
-        killed.on_connect(Some(dataplane.generation));
+        killed.on_connect(RUN, Some(dataplane.generation));
         let theirs = killed.next_transaction().unwrap();
         let mut agent = Reconciler::new();
         agent.on_desired(state(&[1, 2]));
-        agent.on_connect(Some(dataplane.generation));
+        agent.on_connect(RUN, Some(dataplane.generation));
         let ours = agent.next_transaction().unwrap();
         assert_eq!(ours.generation, theirs.generation);
         let dataplane = dataplane.apply(&theirs).unwrap();
         agent.on_disconnect();
-        agent.on_connect(Some(dataplane.generation));
+        agent.on_connect(RUN, Some(dataplane.generation));
         assert_eq!(agent.acknowledged(), None);
         let tx = agent.next_transaction().unwrap();
         assert_eq!(ids(&dataplane.apply(&tx).unwrap()), [1, 2]);
+    }
+
+    #[test]
+    fn the_same_number_of_another_run_of_the_dataplane_is_not_taken_for_ours() {
+        let (mut agent, dataplane) = settled(&[1]);
+        agent.on_disconnect();
+        // It began anew, and another agent programmed it up to our number.
+        let mut theirs = State::default();
+        let mut other = state(&[7]).to_snapshot();
+        other.generation = dataplane.generation;
+        theirs = theirs.apply(&other).unwrap();
+        agent.on_connect(RUN + 1, Some(theirs.generation));
+        assert_eq!(agent.acknowledged(), None);
+        let tx = agent.next_transaction().unwrap();
+        assert_eq!(ids(&theirs.apply(&tx).unwrap()), [1]);
     }
 
     #[test]
@@ -416,7 +440,7 @@ mod tests {
         agent.on_desired(state(&[0]));
         let tx = agent.next_transaction().unwrap();
         agent.on_refused(dataplane.apply(&tx).unwrap_err());
-        agent.on_connect(Some(dataplane.generation));
+        agent.on_connect(RUN, Some(dataplane.generation));
         assert!(agent.next_transaction().is_some());
     }
 

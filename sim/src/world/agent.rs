@@ -17,6 +17,9 @@ use std::net::IpAddr;
 use super::node::vf_name;
 use super::plan::{self, MacOf, NodeNumber};
 
+/// Of every dataplane: a simulated one starts once.
+pub(crate) const INSTANCE: u64 = 1;
+
 /// The underlay's MTU.
 const UPLINK_MTU: u16 = 1500;
 /// The host's and the pods' MTU: ESP over IPv6 with UDP fits into the underlay's around it.
@@ -95,7 +98,7 @@ impl Agent {
                 .collect(),
         };
         let mut reconciler = Reconciler::default();
-        reconciler.on_connect(None);
+        reconciler.on_connect(INSTANCE, None);
         Self {
             setup,
             vfs: VfTable::default(),

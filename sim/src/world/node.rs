@@ -11,7 +11,7 @@ use sluice_dataplane_core::worker::{TooManyPorts, Worker, WorkerConfig};
 use sluice_host_agent::cluster::Cluster;
 use sluice_offload_api::model::{NodeName, PodRef, PortName};
 
-use super::agent::{Agent, AgentError};
+use super::agent::{Agent, AgentError, INSTANCE};
 use super::net::{At, Net};
 use super::plan::{self, MacOf, NodeNumber};
 use super::station::Station;
@@ -77,7 +77,7 @@ impl SimNode {
             ControlConfig {
                 ports: names,
                 hash_key,
-                instance: 1,
+                instance: INSTANCE,
             },
             handle,
         );

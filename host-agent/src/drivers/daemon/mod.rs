@@ -187,7 +187,7 @@ impl Daemon {
                 self.connection = connection;
                 self.link.connects += 1;
                 self.link.fault = None;
-                self.agent.on_connect(status.generation);
+                self.agent.on_connect(status.instance, status.generation);
                 self.waiters.on_connect();
                 self.dataplane = Some(status);
             }
@@ -331,6 +331,7 @@ impl Daemon {
             open,
             standing,
             generation,
+            fresh: waiter.fresh,
         };
         let Waiter {
             container,
