@@ -6,6 +6,8 @@
 //! [`evaluate`] answers the same questions from the objects alone; it is the oracle.
 //! [`agent`] is all of it for one node.
 //!
+//! [`text`] is how what people wrote is read and told wrong, here and in the daemons.
+//!
 //! Around it, each under its feature: `drivers`, which make the daemon of it; `local`, how
 //! it is asked; `cni` and `ctl`, who asks.
 
@@ -26,4 +28,5 @@ pub mod identity;
 pub mod local;
 pub mod manifest;
 pub mod reconcile;
+pub mod text;
 pub mod vf;

@@ -17,12 +17,11 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use sluice_host_agent::text::read_at_most;
 use sluice_offload_api::convert::to_requests;
 use sluice_offload_api::limits::TRANSACTION_BYTES_MAX;
 use sluice_offload_api::proto::ProgramRequest;
 use sluice_offload_api::{Assembler, Limits, Refusal, State, Transaction};
-
-use crate::config::read_at_most;
 
 const MAGIC: &[u8; 8] = b"SLUICEC1";
 const HEADER_LEN: usize = MAGIC.len() + 8 + SHA256_OUTPUT_LEN;

@@ -4,8 +4,9 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use super::error::{ManifestError, ManifestFault};
-use super::read::{ManifestObject, Object, Spot};
+use super::read::{ManifestObject, Object};
 use crate::cluster::{Cluster, Holder};
+use crate::text::Spot;
 
 /// Puts objects together.
 ///

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use sluice_offload_api::model::{IpPrefix, PrefixError};
 
-use super::read::Spot;
 use crate::cluster::Holder;
+use crate::text::{Spot, span_of};
 
 /// A fault at a place in a file. Prints as `net.yaml:12:9: what is wrong`; as a
 /// [`Diagnostic`] it shows the line.
@@ -84,40 +84,6 @@ impl Diagnostic for ManifestError {
         let label = LabeledSpan::new_with_span(Some("here".to_owned()), self.0.span);
         Some(Box::new(core::iter::once(label)))
     }
-}
-
-/// From the place to the end of its word. The parser's own byte offsets are not always
-/// there, its lines and columns are.
-pub(crate) fn span_of(text: &str, spot: Spot) -> SourceSpan {
-    let mut start = 0;
-    for _ in 1..spot.line {
-        let rest = text.get(start..).unwrap_or_default();
-        start += rest.find('\n').map_or(rest.len(), |it| it + 1);
-    }
-    let line = text
-        .get(start..)
-        .unwrap_or_default()
-        .lines()
-        .next()
-        .unwrap_or_default();
-    // A byte order mark is no column.
-    let mark = usize::from(spot.line == 1 && line.starts_with('\u{feff}'));
-    let before = usize::try_from(spot.column)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(1)
-        + mark;
-    let column = line
-        .char_indices()
-        .nth(before)
-        .map_or(line.len(), |(at, _)| at);
-    let word = line.get(column..).unwrap_or_default();
-    let len = word
-        .find([' ', '\t', ',', ':', ']', '}'])
-        .unwrap_or(word.len());
-    SourceSpan::new(
-        (start + column).into(),
-        len.max(usize::from(!word.is_empty())),
-    )
 }
 
 /// What is wrong, and what would be right.
@@ -308,24 +274,4 @@ pub enum LoadError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Manifest(#[from] ManifestError),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_span_is_found_by_line_and_column() {
-        let text = "\u{feff}a: b\nü: 10.0.0.1/8 # c\n";
-        let at = |line, column| {
-            let span = span_of(text, Spot { line, column });
-            text[span.offset()..span.offset() + span.len()].to_owned()
-        };
-        assert_eq!(at(1, 1), "a");
-        assert_eq!(at(1, 4), "b");
-        assert_eq!(at(2, 1), "ü");
-        assert_eq!(at(2, 4), "10.0.0.1/8");
-        assert_eq!(at(2, 99), "");
-        assert_eq!(at(9, 9), "");
-    }
 }

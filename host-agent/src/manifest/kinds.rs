@@ -7,8 +7,9 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_saphyr::{Location, Spanned};
 
 use super::error::{ManifestError, ManifestFault};
-use super::read::{At, Spot};
+use super::read::At;
 use super::wire;
+use crate::text::Spot;
 
 /// An object as it is read.
 pub(super) enum Wire {

@@ -14,8 +14,8 @@ mod read;
 mod wire;
 
 pub use assemble::assemble;
-#[cfg(feature = "agent")]
-pub(crate) use error::span_of;
 pub use error::{LoadError, ManifestError, ManifestFault};
 pub use load::{Loaded, load_dir, load_texts};
-pub use read::{ManifestObject, Note, Object, Spot, parse};
+pub use read::{ManifestObject, Note, Object, parse};
+
+pub use crate::text::Spot;

@@ -14,21 +14,7 @@ use super::documents::{Document, documents};
 use super::error::{ManifestError, ManifestFault};
 use super::kinds::{Kinds, List, Reader, Wire, kinds};
 use crate::cluster::{Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service};
-
-/// A place in a file, in lines and columns from 1.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Spot {
-    /// The line.
-    pub line: u32,
-    /// The column in characters.
-    pub column: u32,
-}
-
-impl fmt::Display for Spot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
-    }
-}
+use crate::text::Spot;
 
 /// An object, and where it was written.
 #[derive(Clone, Debug)]
@@ -131,8 +117,7 @@ pub(super) struct At<'a> {
 impl At<'_> {
     /// A place in the file from one in the document.
     pub(super) fn spot(&self, location: Location) -> Spot {
-        let from_one = |it: u64| u32::try_from(it).unwrap_or(u32::MAX).max(1);
-        let (line, column) = (from_one(location.line()), from_one(location.column()));
+        let Spot { line, column } = Spot::from(location);
         let before = if line == 1 {
             self.document.columns_before
         } else {

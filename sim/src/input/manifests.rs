@@ -6,7 +6,7 @@ use std::path::Path;
 use sluice_host_agent::cluster::Cluster;
 use sluice_host_agent::manifest::{LoadError, load_dir};
 
-use super::{FILE_BYTES_MAX, InputError};
+use super::{FILE_BYTES_MAX, InputError, ReadError};
 
 /// What a folder or file of manifests holds.
 #[derive(Clone, Debug, Default)]
@@ -57,9 +57,10 @@ fn check_lengths(path: &Path) -> Result<(), InputError> {
     };
     for file in files.iter().filter(|file| file.is_file()) {
         if fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
-            return Err(InputError::TooLong {
-                path: file.display().to_string(),
-            });
+            return Err(InputError::Read(ReadError::TooLong {
+                path: file.clone(),
+                bytes_max: FILE_BYTES_MAX,
+            }));
         }
     }
     Ok(())

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn one(text: &str) -> Result<Probe, String> {
-        let source = Source::new("p.yaml".to_owned(), text.to_owned());
+        let source = Source::new("p.yaml", text.to_owned());
         let entry: Spanned<ProbeEntry> = source.parse().map_err(|e| e.to_string())?;
         entry
             .value

@@ -406,7 +406,7 @@ mod tests {
     use super::*;
 
     fn step(text: &str) -> Result<Action, String> {
-        let source = Source::new("s.yaml".to_owned(), text.to_owned());
+        let source = Source::new("s.yaml", text.to_owned());
         let entry: Spanned<StepEntry> = source.parse().map_err(|e| e.to_string())?;
         let place = source.at(entry.referenced.into());
         entry

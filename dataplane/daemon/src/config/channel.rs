@@ -6,8 +6,7 @@ use sluice_node_channel::{Config as Channel, Files, PEERS_MAX, SpiffeId, TrustDo
 use sluice_offload_api::model::NodeName;
 
 use super::check::{name, within};
-use super::source::Source;
-use super::{ConfigError, NodeChannelConfig, wire};
+use super::{Fault, NodeChannelConfig, Text, wire};
 
 /// Between rekeys: a second for laboratories, a day at most.
 const REKEY_MS_MIN: u64 = 1_000;
@@ -19,10 +18,10 @@ const JITTER_PART: u64 = 10;
 const GRACE_MS_MIN: u64 = 60_000;
 
 pub(super) fn node_channel(
-    source: &Source,
+    source: &Text,
     node: &NodeName,
     it: wire::NodeChannel,
-) -> Result<NodeChannelConfig, ConfigError> {
+) -> Result<NodeChannelConfig, Fault> {
     let at = it.trust_domain.referenced;
     let domain = TrustDomain::new(&it.trust_domain.value).map_err(|e| source.fault(at, e))?;
     SpiffeId::of_node(&domain, node).map_err(|e| source.fault(at, e))?;

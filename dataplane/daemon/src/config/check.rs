@@ -9,11 +9,10 @@ use sluice_dataplane_core::snapshot::PORTS_MAX;
 use sluice_offload_api::limits::NAME_LEN_MAX;
 use sluice_offload_api::model::{NodeName, PortName};
 
-use super::source::Source;
 use super::statics::{node_setup, statics};
 use super::{
-    Config, ConfigError, EalSetup, FLOWS_MAX, Idle, ListenConfig, Memory, PolicySource, PortConfig,
-    PortRole, TcpConfig, UnixConfig, VerdictLogConfig, WorkerSetup, key_file, wire,
+    Config, EalSetup, FLOWS_MAX, Fault, Idle, ListenConfig, Memory, PolicySource, PortConfig,
+    PortRole, TcpConfig, Text, UnixConfig, VerdictLogConfig, WorkerSetup, key_file, wire,
 };
 
 const FLOWS_DEFAULT: u32 = 1 << 18;
@@ -31,7 +30,7 @@ const TRANSACTION_MS_MAX: u64 = 600_000;
 /// Agents of one dataplane, at most: one, and one while its certificate changes its name.
 const AGENTS_MAX: usize = 8;
 
-pub(super) fn check(source: &Source) -> Result<Config, ConfigError> {
+pub(super) fn check(source: &Text) -> Result<Config, Fault> {
     let file: wire::File = source.parse()?;
     let node = NodeName(name(source, &file.node)?);
     let ports = ports(source, &file.ports)?;
@@ -96,7 +95,7 @@ pub(super) fn check(source: &Source) -> Result<Config, ConfigError> {
     })
 }
 
-fn eal(source: &Source, eal: Option<Spanned<wire::Eal>>) -> Result<EalSetup, ConfigError> {
+fn eal(source: &Text, eal: Option<Spanned<wire::Eal>>) -> Result<EalSetup, Fault> {
     let Some(eal) = eal else {
         return Ok(EalSetup {
             memory: Memory::Hugepages(HUGEPAGES_MIB_DEFAULT),
@@ -129,7 +128,7 @@ fn eal(source: &Source, eal: Option<Spanned<wire::Eal>>) -> Result<EalSetup, Con
     })
 }
 
-pub(super) fn name(source: &Source, text: &Spanned<String>) -> Result<String, ConfigError> {
+pub(super) fn name(source: &Text, text: &Spanned<String>) -> Result<String, Fault> {
     let it = &text.value;
     if it.is_empty() || it.len() > NAME_LEN_MAX || it.chars().any(char::is_control) {
         let message = format!("a name has 1 to {NAME_LEN_MAX} bytes of printable text");
@@ -139,11 +138,11 @@ pub(super) fn name(source: &Source, text: &Spanned<String>) -> Result<String, Co
 }
 
 pub(super) fn within<T: PartialOrd + core::fmt::Display + Copy>(
-    source: &Source,
+    source: &Text,
     number: Option<&Spanned<T>>,
     default: T,
     range: core::ops::RangeInclusive<T>,
-) -> Result<T, ConfigError> {
+) -> Result<T, Fault> {
     match number {
         None => Ok(default),
         Some(it) if range.contains(&it.value) => Ok(it.value),
@@ -156,9 +155,9 @@ pub(super) fn within<T: PartialOrd + core::fmt::Display + Copy>(
 }
 
 fn ports(
-    source: &Source,
+    source: &Text,
     ports: &Spanned<Vec<Spanned<wire::Port>>>,
-) -> Result<Vec<PortConfig>, ConfigError> {
+) -> Result<Vec<PortConfig>, Fault> {
     if ports.value.is_empty() || ports.value.len() > PORTS_MAX {
         return Err(source.fault(
             ports.referenced,
@@ -199,7 +198,7 @@ fn ports(
     Ok(out)
 }
 
-fn worker(source: &Source, worker: &wire::Worker) -> Result<WorkerSetup, ConfigError> {
+fn worker(source: &Text, worker: &wire::Worker) -> Result<WorkerSetup, Fault> {
     let flows = match &worker.flows {
         None => FLOWS_DEFAULT,
         Some(it) if (1..=FLOWS_MAX).contains(&it.value) => it.value,
@@ -233,7 +232,7 @@ fn worker(source: &Source, worker: &wire::Worker) -> Result<WorkerSetup, ConfigE
     })
 }
 
-fn no_static_fields(source: &Source, ports: &[Spanned<wire::Port>]) -> Result<(), ConfigError> {
+fn no_static_fields(source: &Text, ports: &[Spanned<wire::Port>]) -> Result<(), Fault> {
     let message = "with `listen` the agent gives MAC, MTU, VF, VLAN and interfaces; take it out";
     for port in ports {
         let port = &port.value;
@@ -249,10 +248,10 @@ fn no_static_fields(source: &Source, ports: &[Spanned<wire::Port>]) -> Result<()
 }
 
 fn listen(
-    source: &Source,
+    source: &Text,
     listen: Spanned<wire::Listen>,
     checkpoint: Option<PathBuf>,
-) -> Result<ListenConfig, ConfigError> {
+) -> Result<ListenConfig, Fault> {
     let wire::Listen {
         unix,
         tcp,
@@ -283,7 +282,7 @@ fn listen(
     })
 }
 
-fn tcp_config(source: &Source, tcp: &wire::Tcp) -> Result<TcpConfig, ConfigError> {
+fn tcp_config(source: &Text, tcp: &wire::Tcp) -> Result<TcpConfig, Fault> {
     let file = |path: &Spanned<PathBuf>| {
         let full = source.resolve(&path.value);
         match std::fs::metadata(&full) {

@@ -4,9 +4,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use sluice_crypto::key::{Algorithm, EspKey, KeyError};
+use sluice_host_agent::text::read_at_most;
 use zeroize::Zeroizing;
-
-use super::read_at_most;
 
 /// Length of a key file in bytes, at most.
 const KEY_FILE_BYTES_MAX: u64 = 256;

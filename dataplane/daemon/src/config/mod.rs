@@ -3,7 +3,6 @@
 mod channel;
 mod check;
 mod key_file;
-mod source;
 mod statics;
 mod wire;
 
@@ -14,15 +13,16 @@ use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 use sluice_host_agent::compile::NodeSetup;
+use sluice_host_agent::text::{Fault, ReadError, Text};
 use sluice_offload_api::model::{NodeName, PodRef, PortName};
 
 use crate::keys::StaticSa;
 
 pub use key_file::KeyFileError;
 pub(crate) use key_file::check_mode;
-pub(crate) use source::read_at_most;
-pub use source::{CONFIG_BYTES_MAX, Fault};
 
+/// Length of a configuration file in bytes, at most.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// SAs of a static configuration, at most: fewer than the commands that a worker queues.
 pub const STATIC_SAS_MAX: usize = 512;
 /// Flows of one worker, at most.
@@ -32,13 +32,8 @@ pub const FLOWS_MAX: u32 = 1 << 24;
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ConfigError {
     /// A file can't be read.
-    #[error("can't read {}: {error}", path.display())]
-    Read {
-        /// The path as it was given.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A place in the file is at fault.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -234,7 +229,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with the line.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        check::check(&source::Source::read(path)?)
+        Ok(check::check(&Text::read(path, CONFIG_BYTES_MAX)?)?)
     }
 
     /// The names of its ports, in order.

@@ -15,18 +15,17 @@ use sluice_offload_api::limits::{MTU_MAX, MTU_MIN};
 use sluice_offload_api::model::{Interface, MacAddr, NodeName, PodRef, PortName, SaDirection};
 
 use super::check::{name, within};
-use super::source::Source;
-use super::{ConfigError, STATIC_SAS_MAX, StaticConfig, key_file, wire};
+use super::{Fault, STATIC_SAS_MAX, StaticConfig, Text, key_file, wire};
 use crate::keys::StaticSa;
 
 const MTU_DEFAULT: u16 = 1500;
 const IDLE_MS_MAX: u64 = 3_600_000;
 
 pub(super) fn node_setup(
-    source: &Source,
+    source: &Text,
     node: &NodeName,
     ports: &Spanned<Vec<Spanned<wire::Port>>>,
-) -> Result<NodeSetup, ConfigError> {
+) -> Result<NodeSetup, Fault> {
     let (mut uplink, mut host, mut vfs) = (None, None, Vec::new());
     for spanned in &ports.value {
         let (at, port) = (spanned.referenced, &spanned.value);
@@ -89,11 +88,7 @@ pub(super) fn node_setup(
     })
 }
 
-fn mac(
-    source: &Source,
-    at: Location,
-    text: Option<&Spanned<String>>,
-) -> Result<MacAddr, ConfigError> {
+fn mac(source: &Text, at: Location, text: Option<&Spanned<String>>) -> Result<MacAddr, Fault> {
     let Some(text) = text else {
         return Err(source.fault(at, "`mac` is needed in static mode"));
     };
@@ -114,7 +109,7 @@ fn mac(
     })
 }
 
-fn interface(source: &Source, it: &wire::Interface) -> Result<Interface, ConfigError> {
+fn interface(source: &Text, it: &wire::Interface) -> Result<Interface, Fault> {
     let parsed = it.address.value.split_once('/').and_then(|(addr, len)| {
         let (addr, len) = (addr.parse::<IpAddr>().ok()?, len.parse::<u8>().ok()?);
         (len <= if addr.is_ipv4() { 32 } else { 128 }).then_some((addr, len))
@@ -131,10 +126,10 @@ fn interface(source: &Source, it: &wire::Interface) -> Result<Interface, ConfigE
 }
 
 pub(super) fn statics(
-    source: &Source,
+    source: &Text,
     setup: NodeSetup,
     it: wire::Static,
-) -> Result<StaticConfig, ConfigError> {
+) -> Result<StaticConfig, Fault> {
     let mut pods = Vec::new();
     let (mut taken, mut bound) = (BTreeSet::new(), BTreeSet::new());
     for entry in &it.pods {
@@ -195,10 +190,7 @@ pub(super) fn statics(
 /// Reads SAs and their keys. A receiving SA is found by its SPI alone, a sending one by its
 /// peer, so neither may be there twice; and no key may be there twice at all, since both
 /// would seal under the same nonces.
-fn sas(
-    source: &Source,
-    sas: &Spanned<Vec<Spanned<wire::Sa>>>,
-) -> Result<Vec<StaticSa>, ConfigError> {
+fn sas(source: &Text, sas: &Spanned<Vec<Spanned<wire::Sa>>>) -> Result<Vec<StaticSa>, Fault> {
     if sas.value.len() > STATIC_SAS_MAX {
         return Err(source.fault(sas.referenced, format!("at most {STATIC_SAS_MAX} SAs")));
     }

@@ -10,8 +10,7 @@ use serde_saphyr::{Location, Spanned};
 use sluice_offload_api::limits::{MTU_MAX, MTU_MIN, NAME_LEN_MAX, PORTS_MAX, VLAN_MAX};
 use sluice_offload_api::model::{Interface, MacAddr, NodeName, PortName};
 
-use super::source::Text;
-use super::{Config, ConfigError, DataplaneAddress, LogConfig, TlsConfig, VerdictLogConfig, wire};
+use super::{Config, DataplaneAddress, Fault, LogConfig, Text, TlsConfig, VerdictLogConfig, wire};
 use crate::agent::DeviceNames;
 use crate::compile::{HostSetup, NodeSetup, UplinkSetup};
 use crate::local::SOCKET;
@@ -25,7 +24,7 @@ const POD_PER_SECOND: u32 = 10;
 const PER_SECOND: u32 = 1_000;
 const PER_SECOND_MAX: u32 = 100_000;
 
-pub(super) fn check(text: &Text) -> Result<Config, ConfigError> {
+pub(super) fn check(text: &Text) -> Result<Config, Fault> {
     let file: wire::File = text.parse()?;
     let manifests = source(text, &file.source)?;
     let dataplane = dataplane(text, file.dataplane)?;
@@ -44,7 +43,7 @@ pub(super) fn check(text: &Text) -> Result<Config, ConfigError> {
     let (vfs, devices) = vfs(text, &file.vfs, &mut seen)?;
     let millis = |it: Option<&Spanned<u64>>, default, max| {
         let ms = it.map_or(Ok(default), |it| within(text, it, 1..=max))?;
-        Ok::<_, ConfigError>(Duration::from_millis(ms))
+        Ok::<_, Fault>(Duration::from_millis(ms))
     };
     Ok(Config {
         setup: NodeSetup {
@@ -74,7 +73,7 @@ pub(super) fn check(text: &Text) -> Result<Config, ConfigError> {
     })
 }
 
-fn source(text: &Text, source: &Spanned<wire::Source>) -> Result<PathBuf, ConfigError> {
+fn source(text: &Text, source: &Spanned<wire::Source>) -> Result<PathBuf, Fault> {
     if let Some(at) = &source.value.kubernetes {
         let message = "this agent reads no Kubernetes API yet; export the objects to a folder \
                        and name it under `directory`";
@@ -86,10 +85,7 @@ fn source(text: &Text, source: &Spanned<wire::Source>) -> Result<PathBuf, Config
     }
 }
 
-fn dataplane(
-    text: &Text,
-    dataplane: Spanned<wire::Dataplane>,
-) -> Result<DataplaneAddress, ConfigError> {
+fn dataplane(text: &Text, dataplane: Spanned<wire::Dataplane>) -> Result<DataplaneAddress, Fault> {
     match (dataplane.value.unix, dataplane.value.tcp) {
         (Some(path), None) => Ok(DataplaneAddress::Unix(text.resolve(&path))),
         (None, Some(tcp)) => {
@@ -137,13 +133,13 @@ struct Seen {
 }
 
 impl Seen {
-    fn port(&mut self, text: &Text, port: &Spanned<String>) -> Result<PortName, ConfigError> {
+    fn port(&mut self, text: &Text, port: &Spanned<String>) -> Result<PortName, Fault> {
         let port_name = name(text, port)?;
         once(text, &mut self.ports, &port_name, port.referenced, "port")?;
         Ok(PortName(port_name))
     }
 
-    fn mac(&mut self, text: &Text, mac: &Spanned<String>) -> Result<MacAddr, ConfigError> {
+    fn mac(&mut self, text: &Text, mac: &Spanned<String>) -> Result<MacAddr, Fault> {
         let parsed = parse_mac(&mac.value).filter(|it| it.is_unicast());
         let Some(parsed) = parsed else {
             let message = format!(
@@ -163,7 +159,7 @@ fn once<T: Ord + Clone + core::fmt::Display>(
     value: &T,
     at: Location,
     what: &str,
-) -> Result<(), ConfigError> {
+) -> Result<(), Fault> {
     if seen.insert(value.clone()) {
         return Ok(());
     }
@@ -183,7 +179,7 @@ fn parse_mac(text: &str) -> Option<MacAddr> {
     parts.next().is_none().then_some(MacAddr(mac))
 }
 
-fn name(text: &Text, it: &Spanned<String>) -> Result<String, ConfigError> {
+fn name(text: &Text, it: &Spanned<String>) -> Result<String, Fault> {
     let value = &it.value;
     if value.is_empty() || value.len() > NAME_LEN_MAX || value.chars().any(char::is_control) {
         let message = format!("a name has 1 to {NAME_LEN_MAX} bytes of printable text");
@@ -192,7 +188,7 @@ fn name(text: &Text, it: &Spanned<String>) -> Result<String, ConfigError> {
     Ok(value.clone())
 }
 
-fn within<T>(text: &Text, it: &Spanned<T>, range: RangeInclusive<T>) -> Result<T, ConfigError>
+fn within<T>(text: &Text, it: &Spanned<T>, range: RangeInclusive<T>) -> Result<T, Fault>
 where
     T: PartialOrd + Copy + core::fmt::Display,
 {
@@ -206,14 +202,14 @@ where
     ))
 }
 
-fn mtu(text: &Text, it: &Spanned<u16>) -> Result<u16, ConfigError> {
+fn mtu(text: &Text, it: &Spanned<u16>) -> Result<u16, Fault> {
     within(text, it, MTU_MIN..=MTU_MAX)
 }
 
 fn interfaces(
     text: &Text,
     list: &Spanned<Vec<Spanned<wire::Interface>>>,
-) -> Result<Vec<Interface>, ConfigError> {
+) -> Result<Vec<Interface>, Fault> {
     if list.value.is_empty() {
         let message = "the uplink needs an address: ESP goes from and to it";
         return Err(text.fault(list.referenced, message));
@@ -261,7 +257,7 @@ fn vfs(
     text: &Text,
     list: &Spanned<Vec<Spanned<wire::Vf>>>,
     seen: &mut Seen,
-) -> Result<(Vec<VfSlot>, DeviceNames), ConfigError> {
+) -> Result<(Vec<VfSlot>, DeviceNames), Fault> {
     if list.value.len() > PORTS_MAX - 2 {
         let message = format!(
             "{} VFs are too many; at most {} fit",
@@ -311,7 +307,7 @@ fn is_pci(text: &str) -> bool {
         if hex(domain, 4) && hex(bus, 2) && hex(device, 2) && hex(function, 1))
 }
 
-fn verdict_log(text: &Text, log: &wire::VerdictLog) -> Result<VerdictLogConfig, ConfigError> {
+fn verdict_log(text: &Text, log: &wire::VerdictLog) -> Result<VerdictLogConfig, Fault> {
     let rate = |it: Option<&Spanned<u32>>, default| {
         it.map_or(Ok(default), |it| within(text, it, 1..=PER_SECOND_MAX))
     };

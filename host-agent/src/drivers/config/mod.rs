@@ -1,7 +1,6 @@
 //! The agent's configuration: strict YAML, wrong at a line.
 
 mod check;
-mod source;
 mod wire;
 
 use core::net::SocketAddr;
@@ -10,11 +9,9 @@ use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 
-pub use source::Fault;
-
 use crate::agent::DeviceNames;
 use crate::compile::NodeSetup;
-use source::Text;
+use crate::text::{Fault, ReadError, Text};
 
 /// Bytes of a configuration file, at most.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -94,20 +91,8 @@ pub struct LogConfig {
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ConfigError {
     /// It can't be read.
-    #[error("can't read {}", path.display())]
-    Read {
-        /// The path as it was given.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        error: std::io::Error,
-    },
-    /// It is too long.
-    #[error("{} is longer than the {CONFIG_BYTES_MAX} bytes that are read", path.display())]
-    TooLong {
-        /// The path as it was given.
-        path: PathBuf,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A place in it is at fault.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -120,7 +105,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        check::check(&Text::read(path)?)
+        Ok(check::check(&Text::read(path, CONFIG_BYTES_MAX)?)?)
     }
 
     /// The same with the text at hand; `path` names it and is what its paths are relative to.
@@ -128,7 +113,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Fault`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        check::check(&Text::new(path, text.to_owned()))
+        Ok(check::check(&Text::new(path, text.to_owned()))?)
     }
 }
 

@@ -6,7 +6,8 @@ use serde_saphyr::Spanned;
 
 use super::Addresses;
 use crate::manifest::error::{ManifestError, ManifestFault};
-use crate::manifest::read::{At, Spot};
+use crate::manifest::read::At;
+use crate::text::Spot;
 
 /// Addresses that stations can have, each with its place.
 pub(super) fn ips(

@@ -73,7 +73,7 @@ pub(super) fn object(
     }))
 }
 
-type Addresses = Vec<(core::net::IpAddr, super::read::Spot)>;
+type Addresses = Vec<(core::net::IpAddr, crate::text::Spot)>;
 
 fn node(at: &At<'_>, wire: wire::Node) -> Result<(Object, Addresses), ManifestError> {
     let internal = wire
