@@ -20,11 +20,12 @@ from pathlib import Path
 import checks
 import netns
 import topology
-from cni import Chain
-from daemons import DOMAIN, Binaries, Plane, wait_for
+from cni import Chain, CniError
+from daemons import DOMAIN, Binaries, DaemonError, Plane, wait_for
 from pods import Pod
 from report import Report
-from shell import run
+from shell import CommandError, run
+from wire import Capture
 
 HERE = Path(__file__).parent
 # More than a rekey a second, and the daemon's least.
@@ -40,6 +41,7 @@ class Lab:
         self.rekey_ms = rekey_ms
         self.planes, self.pods, self.chains = [], {}, {}
         self.nodes = []
+        self.capture = None
 
     def __enter__(self):
         netns.remove_all()
@@ -57,6 +59,8 @@ class Lab:
         authority = self.folder / "ca"
         run(self.binaries.ctl, "ca", "init", "--domain", DOMAIN, "--dir", authority)
         self.nodes = topology.build()
+        # From before the first daemon: what leaks at a start is seen too.
+        self.capture = Capture(self.nodes, self.folder, "first")
         for node, peer in zip(self.nodes, reversed(self.nodes)):
             plane = Plane(node, peer, self.binaries, self.folder, self.rekey_ms)
             self.planes.append(plane)
@@ -130,7 +134,10 @@ def main():
     try:
         with Lab(Binaries(args.bin), folder) as lab:
             report.section(f"two nodes, daemons in step after {time.monotonic() - began:.1f} s")
-            checks.run_all(lab, report)
+            try:
+                checks.run_all(lab, report)
+            except (CniError, CommandError, DaemonError) as error:
+                report.check(False, f"the checks ended early: {error}")
             if args.hold:
                 input("lab is up; Enter takes it down ")
     except Exception as error:  # Whatever it was, a person reads one message and an exit code.

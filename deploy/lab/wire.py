@@ -1,14 +1,17 @@
 """What is seen on the wire: a capture of both directions, and what was in it."""
 
+import re
 import subprocess
 from collections import Counter
 
 import traffic
 from daemons import wait_for
-from shell import run
+from shell import CommandError, run
 
 # A wire of the lab may carry these, by IP protocol or EtherType.
 ALLOWED = ("ESP", "ARP", "ND")
+# So that dumpcap, which shares two cores with all others, misses nothing.
+BUFFER_MIB = 128
 # iperf3's hundred thousands of frames would take tshark minutes.
 DISSECTED_MAX = 5000
 
@@ -20,12 +23,14 @@ class Capture:
     direction is captured where it arrives.
     """
 
-    def __init__(self, nodes, folder):
+    def __init__(self, nodes, folder, part):
         self.files, self.processes = [], []
+        # Frames that the kernel could not keep for the capture, once it is stopped.
+        self.missed = None
         for node in nodes:
-            file = folder / f"wire-to-{node.name}.pcap"
+            file = folder / f"wire-{part}-to-{node.name}.pcap"
             process = node.netns.popen(
-                "dumpcap", "-q", "-P", "-i", "p0", "-w", file,
+                "dumpcap", "-q", "-P", "-B", BUFFER_MIB, "-i", "p0", "-w", file,
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             )
             self.files.append(file)
@@ -35,9 +40,15 @@ class Capture:
             wait_for(f"capture {file.name}", lambda f=file: f.exists() and f.stat().st_size >= 24)
 
     def stop(self):
+        """Ends it, and learns what it missed from dumpcap's last words."""
+        self.missed = 0
         for process in self.processes:
             process.terminate()
-            process.wait(10)
+            _, said = process.communicate(timeout=30)
+            counts = re.search(r"received/dropped on interface 'p0': (\d+)/(\d+)", said)
+            if counts is None:
+                raise CommandError(f"dumpcap said nothing of what it missed: {said.strip()}")
+            self.missed += int(counts[2])
 
 
 def frames(file):

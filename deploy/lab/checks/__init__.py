@@ -21,15 +21,19 @@ def run_all(lab, report):
     for plane in lab.planes:
         wait_for(f"keys on {plane.node.name}", plane.sas)
 
-    capture = Capture(lab.nodes, lab.folder)
     reach.run(lab, report)
     denied.run(lab, report)
-    capture.stop()
-    wire_clean.run(lab, report, capture.files)
+    lab.capture.stop()
+    wire_clean.run(report, lab.capture, "from the daemons' start until here")
+    wire_clean.inside(lab, report, lab.capture)
 
+    lab.capture = Capture(lab.nodes, lab.folder, "second")
     cni_add.run(lab, report)
     policy_file.run(lab, report)
     rekey.run(lab, report)
     restart.agent(lab, report)
     restart.dataplane(lab, report)
     cni_add.delete(lab, report)
+    lab.capture.stop()
+    wire_clean.run(report, lab.capture, "from there until here, with all that died meanwhile")
+    wire_clean.keys_once(lab, report)

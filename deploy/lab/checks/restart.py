@@ -49,12 +49,21 @@ def dataplane(lab, report):
     report.check(not web.ask(cart.ipv4, "tcp 7001", 1.0), "nothing passes between its own pods")
     frames = arrived(lab) - before
     report.check(frames == 0, f"{frames} frames came over the wire meanwhile")
+    # No agent either: policy can only come from the checkpoint.
+    plane.agent.kill()
+    keys = sending_keys(plane)
     plane.dataplane.start()
-    took = wait_for("in step", plane.in_step)
-    report.check(True, f"back in step after {took:.1f} s")
     took = wait_for("traffic", lambda: monitor.ask(toolbox.ipv4, "tcp 7001", 0.5))
-    report.check(True, f"what is allowed passes again, {took:.1f} s later, by new keys")
+    report.check(
+        sending_keys(plane) > keys,
+        f"from its checkpoint, without an agent: what is allowed passes after {took:.1f} s, "
+        f"by new keys",
+    )
     report.check(web.ask(cart.ipv4, "tcp 7001", 3.0), "and on one node")
+    report.check(not cart.ask(web.ipv4, "tcp 7001", 0.5), "what is denied is denied")
+    plane.agent.start()
+    took = wait_for("in step", plane.in_step)
+    report.check(True, f"in step {took:.1f} s after the agent's start")
     for process, target in zip(knocking, (web, api)):
         seen = cart.tell_to_stop(process)
         report.check(
@@ -68,3 +77,8 @@ def arrived(lab):
     other = lab.nodes[1]
     text = other.netns.ip("-j", "-s", "link", "show", "dev", "p0")
     return json.loads(text)[0]["stats64"]["rx"]["packets"]
+
+
+def sending_keys(plane):
+    """How many keys the dataplane ever had to send by."""
+    return len(plane.keys.read_text().splitlines())
