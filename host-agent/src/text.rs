@@ -1,6 +1,9 @@
 //! Texts that people wrote, and faults at a place in them: what a configuration, a scenario
 //! or a manifest is wrong by. The daemons and the simulator read theirs through this too.
 
+#[cfg(feature = "complaint")]
+mod complaint;
+
 use core::fmt;
 use std::fs::File;
 use std::io::Read as _;
@@ -10,6 +13,9 @@ use std::sync::Arc;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use serde::de::DeserializeOwned;
 use serde_saphyr::Location;
+
+#[cfg(feature = "complaint")]
+pub use complaint::complaint;
 
 /// A place in a text, in lines and columns from 1, columns in characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use miette::Diagnostic;
 use rustix::fs::Mode;
-use sluice_host_agent::drivers::config::{Config, ConfigError, LogConfig};
+use sluice_host_agent::drivers::config::{Config, LogConfig};
 use sluice_host_agent::drivers::{daemon, directory, link};
+use sluice_host_agent::text::complaint;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let config = match Config::load(&cli.config) {
         Ok(config) => config,
         Err(error) => {
-            complain(error);
+            note(&complaint(&error));
             return ExitCode::from(2);
         }
     };
@@ -101,49 +101,6 @@ fn log_to_stderr(log: LogConfig) {
         builder.json().flatten_event(true).init();
     } else {
         builder.init();
-    }
-}
-
-/// The first line stands alone for scripts; the picture of the place is for people.
-fn complain(error: ConfigError) {
-    let cause = std::error::Error::source(&error).map_or_else(String::new, |it| format!(": {it}"));
-    note(&format!("error: {error}{cause}"));
-    if error.labels().is_some() {
-        let mut picture = String::new();
-        let theme = if std::io::stderr().is_terminal() {
-            miette::GraphicalTheme::unicode()
-        } else {
-            miette::GraphicalTheme::unicode_nocolor()
-        };
-        let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
-        if handler
-            .render_report(&mut picture, &Pictured(&error))
-            .is_ok()
-        {
-            note(picture.trim_end());
-        }
-    }
-}
-
-/// A diagnostic whose message was said already.
-#[derive(Debug)]
-struct Pictured<'a>(&'a ConfigError);
-
-impl core::fmt::Display for Pictured<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the place:")
-    }
-}
-
-impl std::error::Error for Pictured<'_> {}
-
-impl Diagnostic for Pictured<'_> {
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.0.source_code()
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
-        self.0.labels()
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use miette::Diagnostic;
+use sluice_host_agent::text::complaint;
 
 use crate::input::InputError;
 use crate::output::{Format, note};
@@ -110,71 +110,8 @@ pub fn main() -> ExitCode {
 
 fn complain(failure: Failure) {
     match failure {
-        Failure::Input(error) => {
-            // The first line stands alone for scripts; the picture of the place is for people.
-            note(&format!("error: {}", chain(&error)));
-            if error.labels().is_some() {
-                note(&picture(&error));
-            }
-        }
+        Failure::Input(error) => note(&complaint(&error)),
         Failure::Other(error) => note(&format!("error: {error:#}")),
-    }
-}
-
-/// An error and what caused it, on one line.
-fn chain(error: &InputError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// The lines around the place, with a mark, without the message again.
-fn picture(error: &InputError) -> String {
-    let mut out = String::new();
-    let handler = miette::GraphicalReportHandler::new_themed(theme()).with_width(100);
-    if handler.render_report(&mut out, &Pictured(error)).is_err() {
-        return String::new();
-    }
-    out.trim_end().to_owned()
-}
-
-fn theme() -> miette::GraphicalTheme {
-    use std::io::IsTerminal as _;
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if std::io::stderr().is_terminal() && !refused {
-        miette::GraphicalTheme::unicode()
-    } else {
-        miette::GraphicalTheme::unicode_nocolor()
-    }
-}
-
-/// A diagnostic whose message was said already.
-#[derive(Debug)]
-struct Pictured<'a>(&'a InputError);
-
-impl core::fmt::Display for Pictured<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the place:")
-    }
-}
-
-impl std::error::Error for Pictured<'_> {}
-
-impl Diagnostic for Pictured<'_> {
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.0.source_code()
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
-        self.0.labels()
     }
 }
 
