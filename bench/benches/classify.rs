@@ -10,7 +10,7 @@ use sluice_dataplane_core::addr::Addr;
 use sluice_dataplane_core::flow::key::Tuple;
 use sluice_dataplane_core::judge::judge;
 use sluice_dataplane_core::snapshot::{IdentityId, PeerIndex, Place};
-use sluice_dataplane_core::table::policy::{Direction, Row, Ruling, Transport};
+use sluice_dataplane_core::table::policy::{Action, Direction, Row, Tier, Transport};
 use sluice_dataplane_core::table::prefix::Owner;
 
 /// Rows of a pod's policy, and pods of the cluster beside them.
@@ -24,14 +24,13 @@ fn rows(count: u16) -> Vec<Row> {
             let port = n.wrapping_mul(37) & u16::MAX << (16 - port_len);
             Row {
                 direction: [Direction::Ingress, Direction::Egress][usize::from(n % 2)],
+                tier: Tier::Namespace,
                 peer: Some(IdentityId(1_000 + u32::from(n))),
                 transport: Some(Transport::Tcp),
                 port_base: port,
                 port_len: u8::try_from(port_len).unwrap_or(16),
-                ruling: Ruling {
-                    allow: n % 3 == 0,
-                    rule: u32::from(n),
-                },
+                action: [Action::Allow, Action::Deny][usize::from(n % 3 != 0)],
+                rule: u32::from(n),
             }
         })
         .collect()

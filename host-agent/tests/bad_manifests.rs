@@ -300,14 +300,14 @@ fn two_nodes_with_one_tunnel_address_name_both() {
 #[test]
 fn other_kinds_are_ignored_with_a_note_and_empty_documents_without() {
     let text = "---\n# nothing\n---\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n\
-                spec: {podSelectr: 1}\n---\napiVersion: policy.networking.k8s.io/v1alpha2\n\
-                kind: ClusterNetworkPolicy\nmetadata: {name: x}\n";
+                spec: {podSelectr: 1}\n---\napiVersion: policy.networking.k8s.io/v1alpha1\n\
+                kind: AdminNetworkPolicy\nmetadata: {name: x}\n";
     let (objects, notes) = parse("net.yaml", text).unwrap();
     assert!(objects.is_empty());
     let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
     let expected = [
         "net.yaml:4: Deployment shop/web is ignored",
-        "net.yaml:9: ClusterNetworkPolicy x is ignored: none of its rules is enforced",
+        "net.yaml:9: AdminNetworkPolicy x is ignored: none of its rules is enforced",
     ];
     assert_eq!(notes, expected);
 }

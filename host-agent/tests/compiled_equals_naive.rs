@@ -12,7 +12,7 @@ use sluice_host_agent::cluster::{Cluster, PortSpec};
 use sluice_host_agent::compile::{Sides, judge};
 use sluice_host_agent::evaluate::{Judgement, Party, Query, egress, ingress};
 use sluice_host_agent::identity::IdentityTable;
-use sluice_offload_api::model::{PodRef, Protocol};
+use sluice_offload_api::model::{Direction, PodRef, Protocol};
 use world::{NODES, OUTSIDE, World, world};
 
 /// Everyone who could be an end of a flow, by each of their addresses.
@@ -40,7 +40,8 @@ fn ports(cluster: &Cluster) -> Vec<Option<u16>> {
     let mut ports = BTreeSet::from([0, 1, u16::MAX]);
     let mut around =
         |port: u16| ports.extend([port.saturating_sub(1), port, port.saturating_add(1)]);
-    for rule in cluster.policies.values().flat_map(|it| it.all_rules()) {
+    let both = [Direction::Ingress, Direction::Egress].map(|it| cluster.rules(it));
+    for rule in both.into_iter().flatten() {
         for port in &rule.ports {
             if let PortSpec::Range { first, last } = port.ports {
                 around(first);
@@ -112,7 +113,7 @@ fn check(world: &World) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
 
     #[test]
     fn compiled_tables_say_what_the_evaluator_says(world in world()) {

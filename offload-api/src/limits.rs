@@ -96,8 +96,8 @@ mod tests {
     use super::*;
     use crate::convert::to_requests;
     use crate::model::{
-        Direction, Fallback, IdentityId, Policy, PolicyId, PolicyRow, PortBlock, Protocol,
-        RuleIndex, Verdict,
+        Action, Direction, Fallback, IdentityId, Policy, PolicyId, PolicyRow, PortBlock, Protocol,
+        RuleIndex, Tier, Verdict,
     };
     use crate::transaction::{Mode, Object, Op, Transaction};
 
@@ -110,10 +110,11 @@ mod tests {
         };
         let row = PolicyRow {
             direction: Direction::Egress,
+            tier: Tier::Baseline,
             peer: Some(IdentityId(u32::MAX)),
             protocol: Some(Protocol::Icmp),
             ports: PortBlock::masked(u16::MAX, 16),
-            verdict: Verdict::Deny,
+            action: Action::Pass,
             rule,
         };
         let policy = Policy {

@@ -283,7 +283,9 @@ pub enum RefusalReason {
         len: u8,
     },
     /// Rows out of order.
-    #[error("the row sorts before the one above it; sort by direction, peer, protocol, ports")]
+    #[error(
+        "the row sorts before the one above it; sort by direction, tier, peer, protocol, ports"
+    )]
     RowsUnsorted,
     /// Two rows of one key.
     #[error("the row has the same key as the one above it; keep the one of the lower rule")]

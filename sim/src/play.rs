@@ -250,9 +250,17 @@ fn take_away(cluster: &mut Cluster, delete: &Delete, place: &Place) -> Result<St
             "NetworkPolicy",
             cluster.policies.remove(&delete.policy()).is_some(),
         ),
+        DeleteKind::ClusterNetworkPolicy => (
+            "ClusterNetworkPolicy",
+            cluster.cluster_policies.remove(&delete.name).is_some(),
+        ),
         DeleteKind::Pod => ("Pod", cluster.pods.remove(&delete.pod()).is_some()),
     };
-    let about = format!("{kind} {}/{}", delete.namespace, delete.name);
+    let about = if delete.namespace.is_empty() {
+        format!("{kind} {}", delete.name)
+    } else {
+        format!("{kind} {}/{}", delete.namespace, delete.name)
+    };
     if found {
         Ok(about)
     } else {

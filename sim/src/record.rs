@@ -98,7 +98,7 @@ pub struct SteppedOutcome {
 pub struct ClusterRecord {
     /// Pods with VFs.
     pub pods: Vec<PodRecord>,
-    /// Policies, as `namespace/name`.
+    /// NetworkPolicies as `namespace/name`, ClusterNetworkPolicies as `name`.
     pub policies: Vec<String>,
 }
 
@@ -134,14 +134,11 @@ impl ClusterRecord {
             label: b.label,
             policies: b.policies,
         };
+        let own = world.cluster().policies.keys().map(ToString::to_string);
+        let cluster = world.cluster().cluster_policies.keys().cloned();
         Self {
             pods: world.bindings().into_iter().map(pod).collect(),
-            policies: world
-                .cluster()
-                .policies
-                .keys()
-                .map(ToString::to_string)
-                .collect(),
+            policies: own.chain(cluster).collect(),
         }
     }
 }

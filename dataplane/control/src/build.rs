@@ -8,7 +8,9 @@ use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::snapshot::{
     self, EndpointIndex, IdentityId, Interface, Place, PolicyIndex, PortKind, PortState, Snapshot,
 };
-use sluice_dataplane_core::table::policy::{Direction, PolicyTable, Row, Ruling, Transport};
+use sluice_dataplane_core::table::policy::{
+    Action, Direction, PolicyTable, Row, Ruling, Tier, Transport,
+};
 use sluice_dataplane_core::table::prefix::{Owner, PrefixTable};
 use sluice_offload_api::model;
 use sluice_offload_api::refusal::{Refusal, RefusalReason};
@@ -146,6 +148,11 @@ impl Build<'_> {
                     model::Direction::Ingress => Direction::Ingress,
                     model::Direction::Egress => Direction::Egress,
                 },
+                tier: match row.tier {
+                    model::Tier::Admin => Tier::Admin,
+                    model::Tier::Namespace => Tier::Namespace,
+                    model::Tier::Baseline => Tier::Baseline,
+                },
                 peer: row.peer.map(|p| IdentityId(p.0)),
                 transport: row.protocol.map(|p| match p {
                     model::Protocol::Tcp => Transport::Tcp,
@@ -155,10 +162,18 @@ impl Build<'_> {
                 }),
                 port_base: row.ports.base(),
                 port_len: row.ports.len(),
-                ruling: ruling(row.verdict, row.rule),
+                action: match row.action {
+                    model::Action::Allow => Action::Allow,
+                    model::Action::Deny => Action::Deny,
+                    model::Action::Pass => Action::Pass,
+                },
+                rule: row.rule.0,
             })
             .collect();
-        let fallback = |f: &model::Fallback| ruling(f.verdict, f.rule);
+        let fallback = |f: &model::Fallback| Ruling {
+            allow: matches!(f.verdict, model::Verdict::Allow),
+            rule: f.rule.0,
+        };
         PolicyTable::build(
             self.hash_key,
             &rows,
@@ -180,13 +195,6 @@ impl Build<'_> {
             model::Place::Outside => Place::Outside,
             model::Place::ServiceVip => Place::ServiceVip,
         })
-    }
-}
-
-const fn ruling(verdict: model::Verdict, rule: model::RuleIndex) -> Ruling {
-    Ruling {
-        allow: matches!(verdict, model::Verdict::Allow),
-        rule: rule.0,
     }
 }
 

@@ -20,7 +20,7 @@ use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::worker::{Worker, WorkerConfig};
 use sluice_offload_api::model::{
-    Generation, Lease, NodeName, PolicyId, PortCounters, PortName, SaDirection, Verdict,
+    Action, Generation, Lease, NodeName, PolicyId, PortCounters, PortName, SaDirection,
 };
 use sluice_offload_api::testing::sample;
 use sluice_offload_api::transaction::{Mode, Object, Op, Transaction};
@@ -254,7 +254,7 @@ fn a_revoked_connection_ends_and_an_unrelated_policy_leaves_flows_as_they_are() 
 
     rig.change(|next| {
         for row in &mut next.policies.get_mut(&PolicyId(2)).unwrap().rows {
-            row.verdict = Verdict::Deny;
+            row.action = Action::Deny;
         }
     })
     .unwrap();

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use sluice_offload_api::model::{
-    Direction, Fallback, NodeName, Policy, PolicyRow, PortBlock, PortName, Verdict,
+    Action, Direction, Fallback, NodeName, Policy, PolicyRow, PortBlock, PortName, Tier, Verdict,
 };
 
 use super::Agent;
@@ -110,14 +110,16 @@ pub struct PolicyTable {
 pub struct RowView {
     /// `ingress` or `egress`.
     pub direction: Direction,
+    /// `admin`, `namespace` or `baseline`.
+    pub tier: Tier,
     /// The other end; `anyone` if it may be.
     pub peer: String,
     /// The protocol; `any` if it may be.
     pub protocol: String,
     /// The ports: `any`, `80` or `8080-8083`.
     pub ports: String,
-    /// What it says.
-    pub verdict: Verdict,
+    /// `allow`, `deny` or `pass` to the next tier.
+    pub action: Action,
     /// The rule it came from.
     pub rule: String,
 }
@@ -273,12 +275,13 @@ fn table(
     let fallback = |it: Fallback| format!("{} ({})", verdict_word(it.verdict), rule(it.rule));
     let row = |it: &PolicyRow| RowView {
         direction: it.direction,
+        tier: it.tier,
         peer: it.peer.map_or_else(|| "anyone".to_owned(), label),
         protocol: it
             .protocol
             .map_or_else(|| "any".to_owned(), |it| format!("{it:?}").to_uppercase()),
         ports: ports(it.ports),
-        verdict: it.verdict,
+        action: it.action,
         rule: rule(it.rule),
     };
     PolicyTable {

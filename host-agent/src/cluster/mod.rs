@@ -4,6 +4,7 @@
 //! simulator places pods and gives them addresses here before its agents look.
 
 mod addresses;
+mod cluster_policy;
 mod objects;
 mod policy;
 mod selector;
@@ -12,10 +13,11 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 pub use addresses::{AddressIndex, AddressTaken, Holder};
+pub use cluster_policy::{ClusterPolicy, ClusterRule, RuleAction};
 pub use objects::{ContainerPort, Namespace, NamespacedName, Node, Pod, Service};
 pub use policy::{NetworkPolicy, Peer, PortRule, PortSpec, Rule};
 pub use selector::{LabelSelector, Labels, Operator, Requirement};
-use sluice_offload_api::model::{NodeName, PodRef};
+use sluice_offload_api::model::{Direction, NodeName, PodRef};
 
 /// The label that every namespace has and that holds its name.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -32,6 +34,8 @@ pub struct Cluster {
     /// NetworkPolicies. The order of the keys, namespace before name, is the order in
     /// which rules are tried and named.
     pub policies: BTreeMap<NamespacedName, NetworkPolicy>,
+    /// ClusterNetworkPolicies by name.
+    pub cluster_policies: BTreeMap<String, ClusterPolicy>,
     /// Services, for their addresses.
     pub services: BTreeMap<NamespacedName, Service>,
 }
@@ -57,6 +61,20 @@ impl Cluster {
                 && name.namespace == pod.pod.namespace
                 && policy.pod_selector.matches(&pod.labels)
         })
+    }
+
+    /// Every policy's rules in a direction.
+    pub fn rules(&self, direction: Direction) -> impl Iterator<Item = &Rule> {
+        let own = self
+            .policies
+            .values()
+            .filter_map(move |it| it.rules(direction))
+            .flatten();
+        let cluster = self
+            .cluster_policies
+            .values()
+            .flat_map(move |it| it.rules(direction));
+        own.chain(cluster.filter_map(|it| it.flows.as_ref()))
     }
 
     /// Whether the address is a service's.

@@ -1,4 +1,4 @@
-//! NetworkPolicy (`networking.k8s.io/v1`), with what its fields leave to inference made
+//! NetworkPolicy (`networking.k8s.io/v1`) and the parts of rules, with what its fields leave to inference made
 //! plain.
 
 use sluice_offload_api::model::{Direction, IpPrefix, Protocol};
@@ -26,11 +26,6 @@ impl NetworkPolicy {
             Direction::Egress => self.egress.as_deref(),
         }
     }
-
-    /// All rules.
-    pub fn all_rules(&self) -> impl Iterator<Item = &Rule> {
-        self.ingress.iter().chain(&self.egress).flatten()
-    }
 }
 
 /// A rule: allows what matches one of its peers and one of its ports.
@@ -52,6 +47,8 @@ pub enum Peer {
         /// Which; `None` is all.
         pods: Option<LabelSelector>,
     },
+    /// Nodes with these labels, and their hostNetwork pods. ClusterNetworkPolicies only.
+    Nodes(LabelSelector),
     /// Addresses, whoever has them.
     Block {
         /// Those of this prefix.

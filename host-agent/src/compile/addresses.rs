@@ -99,11 +99,8 @@ fn world() -> [IpPrefix; 2] {
 
 fn blocks(cluster: &Cluster) -> BTreeSet<IpPrefix> {
     let mut blocks = BTreeSet::new();
-    let rules = cluster
-        .policies
-        .values()
-        .flat_map(|policy| policy.all_rules());
-    for peer in rules.flat_map(|rule| &rule.peers) {
+    let both = [Direction::Ingress, Direction::Egress].map(|it| cluster.rules(it));
+    for peer in both.into_iter().flatten().flat_map(|rule| &rule.peers) {
         if let Peer::Block { cidr, except } = peer {
             blocks.insert(*cidr);
             blocks.extend(except);
@@ -114,12 +111,9 @@ fn blocks(cluster: &Cluster) -> BTreeSet<IpPrefix> {
 
 /// The port names whose numbers on another pod matter to some table.
 fn egress_port_names<'a>(cluster: &'a Cluster) -> BTreeSet<&'a str> {
-    let rules = cluster
-        .policies
-        .values()
-        .filter_map(|it| it.rules(Direction::Egress))
-        .flatten();
-    let ports = rules.flat_map(|rule| &rule.ports);
+    let ports = cluster
+        .rules(Direction::Egress)
+        .flat_map(|rule| &rule.ports);
     let name = |port: &'a PortRule| match &port.ports {
         PortSpec::Named(name) => Some(name.as_str()),
         PortSpec::Any | PortSpec::Range { .. } => None,

@@ -7,13 +7,14 @@ use core::net::IpAddr;
 
 use sluice_offload_api::State;
 use sluice_offload_api::model::{
-    Direction, Endpoint, IdentityId, Place, Policy, PolicyRow, PortBlock, Prefix, Protocol, Verdict,
+    Action, Direction, Endpoint, IdentityId, Place, Policy, PolicyRow, PortBlock, Prefix, Protocol,
+    Tier, Verdict,
 };
 
 use crate::evaluate::{Judgement, Ruling, SERVICE_VIP};
 
-/// What a table says: of the rows that match, the one with the lowest rule; if none does,
-/// the fallback. `port` as in [`crate::evaluate::Query::port`].
+/// What a table says: tier by tier, of the rows that match the one with the lowest rule,
+/// unless it passes; if no tier decides, the fallback. `port` as in [`crate::evaluate::Query::port`].
 #[must_use]
 pub fn lookup(
     policy: &Policy,
@@ -28,21 +29,22 @@ pub fn lookup(
             && row.protocol.is_none_or(|it| it == protocol)
             && (row.ports == PortBlock::ANY || port.is_some_and(|it| row.ports.contains(it)))
     };
-    let (verdict, rule) = match policy
-        .rows
-        .iter()
-        .filter(matches)
-        .min_by_key(|row| row.rule)
-    {
-        Some(row) => (row.verdict, row.rule),
-        None => {
-            let fallback = match direction {
-                Direction::Ingress => policy.ingress,
-                Direction::Egress => policy.egress,
-            };
-            (fallback.verdict, fallback.rule)
+    let in_tier = |tier: Tier| {
+        let rows = policy.rows.iter().filter(|row| row.tier == tier);
+        let best = rows.filter(matches).min_by_key(|row| row.rule)?;
+        match best.action {
+            Action::Allow => Some((Verdict::Allow, best.rule)),
+            Action::Deny => Some((Verdict::Deny, best.rule)),
+            Action::Pass => None,
         }
     };
+    let (verdict, rule) = Tier::ALL.into_iter().find_map(in_tier).unwrap_or_else(|| {
+        let fallback = match direction {
+            Direction::Ingress => policy.ingress,
+            Direction::Egress => policy.egress,
+        };
+        (fallback.verdict, fallback.rule)
+    });
     let name = usize::try_from(rule.0)
         .ok()
         .and_then(|index| policy.rules.get(index));

@@ -5,34 +5,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use sluice_offload_api::Limits;
 use sluice_offload_api::limits::{RULE_NAME_LEN_MAX, RULES_PER_POLICY_MAX};
 use sluice_offload_api::model::{
-    Direction, Fallback, IdentityId, NodeName, Policy, PolicyId, PolicyRow, PortBlock, Protocol,
-    RuleIndex, Verdict,
+    Action, Direction, Fallback, IdentityId, NodeName, Policy, PolicyId, PolicyRow, PortBlock,
+    Protocol, RowKey, RuleIndex, Tier, Verdict,
 };
 
 use super::addresses::named_ports;
-use crate::cluster::{Cluster, Labels, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule};
-use crate::evaluate::{NO_POLICY, OWN_NODE, isolation_name, rule_name};
+use crate::cluster::{
+    Cluster, Labels, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule, RuleAction,
+};
+use crate::evaluate::{NO_POLICY, OWN_NODE, cluster_rule_name, isolation_name, rule_name};
 use crate::identity::{IdentityKey, PolicyKey, Subject, printable};
 
 /// What decides a pod's table: two pods with the same key share it.
 pub(super) fn policy_key(cluster: &Cluster, pod: &Pod) -> PolicyKey {
-    let mut names = BTreeSet::new();
-    let mut policies = Vec::new();
+    let (mut policies, mut rules) = (Vec::new(), Vec::new());
     for (name, policy) in cluster.policies_of(pod) {
         policies.push(name.clone());
-        for port in policy
-            .rules(Direction::Ingress)
-            .into_iter()
-            .flatten()
-            .flat_map(|it| &it.ports)
-        {
-            if let PortSpec::Named(name) = &port.ports {
-                names.insert(name.as_str());
-            }
+        rules.extend(policy.rules(Direction::Ingress).into_iter().flatten());
+    }
+    let mut cluster_policies = Vec::new();
+    for (name, policy) in cluster.cluster_policies_of(pod) {
+        cluster_policies.push(name.clone());
+        let flows = policy.rules(Direction::Ingress).iter();
+        rules.extend(flows.filter_map(|it| it.flows.as_ref()));
+    }
+    let mut names = BTreeSet::new();
+    for port in rules.into_iter().flat_map(|it| &it.ports) {
+        if let PortSpec::Named(name) = &port.ports {
+            names.insert(name.as_str());
         }
     }
     PolicyKey {
         policies,
+        cluster_policies,
         ports: named_ports(pod, &names),
     }
 }
@@ -76,8 +81,13 @@ impl<'a> Rules<'a> {
         let own_node = draft.rule(OWN_NODE.to_owned());
         for (identity, number) in self.identities {
             if matches!(&identity.subject, Subject::Node { name } if name == self.node) {
-                let (peer, any) = ([Some(*number)], [PortBlock::ANY]);
-                draft.allow_all(Direction::Ingress, &peer, None, &any, own_node);
+                let own = Write {
+                    direction: Direction::Ingress,
+                    tier: Tier::Admin,
+                    action: Action::Allow,
+                    rule: own_node,
+                };
+                draft.write(own, &[Some(*number)], None, &[PortBlock::ANY]);
             }
         }
         let ingress = self.direction(&mut draft, key, Direction::Ingress);
@@ -93,6 +103,28 @@ impl<'a> Rules<'a> {
 
     /// Adds a direction's rules, in the order of precedence, and says what else holds.
     fn direction(&self, draft: &mut Draft, key: &PolicyKey, direction: Direction) -> Fallback {
+        self.cluster_policies(draft, key, direction, Tier::Admin);
+        if let Some(name) = self.network_policies(draft, key, direction) {
+            // NetworkPolicies have the last word on whom they isolate: no Baseline.
+            return Fallback {
+                verdict: Verdict::Deny,
+                rule: draft.rule(isolation_name(name, direction)),
+            };
+        }
+        self.cluster_policies(draft, key, direction, Tier::Baseline);
+        Fallback {
+            verdict: Verdict::Allow,
+            rule: draft.rule(NO_POLICY.to_owned()),
+        }
+    }
+
+    /// Adds the rows of NetworkPolicies; the first that isolates.
+    fn network_policies<'k>(
+        &self,
+        draft: &mut Draft,
+        key: &'k PolicyKey,
+        direction: Direction,
+    ) -> Option<&'k NamespacedName> {
         let mut isolated_by = None;
         for name in &key.policies {
             let policy = self.cluster.policies.get(name);
@@ -101,17 +133,48 @@ impl<'a> Rules<'a> {
             };
             isolated_by = isolated_by.or(Some(name));
             for (index, rule) in rules.iter().enumerate() {
-                let number = draft.rule(rule_name(name, direction, index));
-                self.rule(draft, key, (name, rule), direction, number);
+                let write = Write {
+                    direction,
+                    tier: Tier::Namespace,
+                    action: Action::Allow,
+                    rule: draft.rule(rule_name(name, direction, index)),
+                };
+                self.rule(draft, key, Some(&name.namespace), rule, write);
             }
         }
-        let (verdict, name) = match isolated_by {
-            Some(name) => (Verdict::Deny, isolation_name(name, direction)),
-            None => (Verdict::Allow, NO_POLICY.to_owned()),
-        };
-        Fallback {
-            verdict,
-            rule: draft.rule(name),
+        isolated_by
+    }
+
+    /// Adds the rows of a tier's ClusterNetworkPolicies.
+    fn cluster_policies(
+        &self,
+        draft: &mut Draft,
+        key: &PolicyKey,
+        direction: Direction,
+        tier: Tier,
+    ) {
+        for name in &key.cluster_policies {
+            let policy = self.cluster.cluster_policies.get(name);
+            let Some(policy) = policy.filter(|it| it.tier == tier) else {
+                continue;
+            };
+            for (index, rule) in policy.rules(direction).iter().enumerate() {
+                // Numbered all the same, so that people can look it up.
+                let number = draft.rule(cluster_rule_name(name, policy, direction, index));
+                let write = Write {
+                    direction,
+                    tier,
+                    action: match rule.action {
+                        RuleAction::Accept => Action::Allow,
+                        RuleAction::Deny => Action::Deny,
+                        RuleAction::Pass => Action::Pass,
+                    },
+                    rule: number,
+                };
+                if let Some(flows) = &rule.flows {
+                    self.rule(draft, key, None, flows, write);
+                }
+            }
         }
     }
 
@@ -120,9 +183,9 @@ impl<'a> Rules<'a> {
         &self,
         draft: &mut Draft,
         key: &PolicyKey,
-        (policy, rule): (&NamespacedName, &Rule),
-        direction: Direction,
-        number: RuleIndex,
+        namespace: Option<&str>,
+        rule: &Rule,
+        write: Write,
     ) {
         let everyone = rule.peers.is_empty();
         let matches = |identity: &IdentityKey| {
@@ -130,7 +193,7 @@ impl<'a> Rules<'a> {
                 || rule
                     .peers
                     .iter()
-                    .any(|it| self.matches(&policy.namespace, it, identity))
+                    .any(|it| self.matches(namespace, it, identity))
         };
         let peers: Vec<&(&IdentityKey, IdentityId)> = self
             .identities
@@ -143,10 +206,10 @@ impl<'a> Rules<'a> {
             peers.iter().map(|(_, id)| Some(*id)).collect()
         };
         if rule.ports.is_empty() {
-            draft.allow_all(direction, &rows, None, &[PortBlock::ANY], number);
+            draft.write(write, &rows, None, &[PortBlock::ANY]);
         }
         for PortRule { protocol, ports } in &rule.ports {
-            let blocks = match (ports, direction) {
+            let blocks = match (ports, write.direction) {
                 (PortSpec::Any, _) => vec![PortBlock::ANY],
                 (PortSpec::Range { first, last }, _) => PortBlock::cover(*first, *last),
                 // The endpoint is the destination.
@@ -159,19 +222,26 @@ impl<'a> Rules<'a> {
                         if let Subject::Pod { ports, .. } = &identity.subject {
                             let blocks: Vec<_> = ports.numbers(name, *protocol).map(one).collect();
                             let peer = [Some(*id)];
-                            draft.allow_all(direction, &peer, Some(*protocol), &blocks, number);
+                            draft.write(write, &peer, Some(*protocol), &blocks);
                         }
                     }
                     continue;
                 }
             };
-            draft.allow_all(direction, &rows, Some(*protocol), &blocks, number);
+            draft.write(write, &rows, Some(*protocol), &blocks);
         }
     }
 
-    /// Whether a peer of a policy in `policy_namespace` is this identity.
-    fn matches(&self, policy_namespace: &str, peer: &Peer, identity: &IdentityKey) -> bool {
+    /// Whether a peer is this identity. `policy_namespace` is a NetworkPolicy's own.
+    fn matches(&self, policy_namespace: Option<&str>, peer: &Peer, identity: &IdentityKey) -> bool {
         match peer {
+            Peer::Nodes(selector) => {
+                let Subject::Node { name } = &identity.subject else {
+                    return false;
+                };
+                let node = self.cluster.nodes.get(name);
+                node.is_some_and(|it| selector.matches(&it.labels))
+            }
             Peer::Block { cidr, except } => {
                 identity.blocks.contains(cidr)
                     && !except.iter().any(|it| identity.blocks.contains(it))
@@ -188,7 +258,7 @@ impl<'a> Rules<'a> {
                         .namespaces
                         .get(namespace.as_str())
                         .is_some_and(|labels| selector.matches(labels)),
-                    None => namespace == policy_namespace,
+                    None => policy_namespace == Some(namespace.as_str()),
                 };
                 in_namespace
                     && pods
@@ -219,13 +289,20 @@ fn closed(id: PolicyId, max: usize, what: &str) -> Policy {
     }
 }
 
-type RowKey = (Direction, Option<IdentityId>, Option<Protocol>, PortBlock);
+/// What rows in the making have in common.
+#[derive(Clone, Copy)]
+struct Write {
+    direction: Direction,
+    tier: Tier,
+    action: Action,
+    rule: RuleIndex,
+}
 
-/// A table in the making. All its rows allow: NetworkPolicy denies by isolation only.
+/// A table in the making.
 #[derive(Default)]
 struct Draft {
     rules: Vec<String>,
-    rows: BTreeMap<RowKey, RuleIndex>,
+    rows: BTreeMap<RowKey, (Action, RuleIndex)>,
     rows_max: usize,
 }
 
@@ -239,36 +316,41 @@ impl Draft {
         number
     }
 
-    /// Allows each peer each block.
-    fn allow_all(
+    /// A row for each peer and block.
+    fn write(
         &mut self,
-        direction: Direction,
+        write: Write,
         peers: &[Option<IdentityId>],
         protocol: Option<Protocol>,
         blocks: &[PortBlock],
-        rule: RuleIndex,
     ) {
         for &peer in peers {
-            for &block in blocks {
+            for &ports in blocks {
                 // One too many is enough to know.
                 if self.rows.len() > self.rows_max {
                     return;
                 }
-                // The first of one key decides, and rules come in the order of precedence.
-                self.rows
-                    .entry((direction, peer, protocol, block))
-                    .or_insert(rule);
+                let key = RowKey {
+                    direction: write.direction,
+                    tier: write.tier,
+                    peer,
+                    protocol,
+                    ports,
+                };
+                // The first of one key counts, and rules come in the order of precedence.
+                self.rows.entry(key).or_insert((write.action, write.rule));
             }
         }
     }
 
     fn finish(self, id: PolicyId, ingress: Fallback, egress: Fallback) -> Policy {
-        let row = |((direction, peer, protocol, ports), rule)| PolicyRow {
-            direction,
-            peer,
-            protocol,
-            ports,
-            verdict: Verdict::Allow,
+        let row = |(key, (action, rule)): (RowKey, _)| PolicyRow {
+            direction: key.direction,
+            tier: key.tier,
+            peer: key.peer,
+            protocol: key.protocol,
+            ports: key.ports,
+            action,
             rule,
         };
         let rows = self.rows.into_iter().map(row).collect();

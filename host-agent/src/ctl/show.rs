@@ -2,7 +2,7 @@
 
 use core::fmt::Write as _;
 
-use sluice_offload_api::model::Verdict;
+use sluice_offload_api::model::{Action, Tier, Verdict};
 
 use super::table::table;
 use crate::agent::{Disposition, PolicyView, Trace, TraceSide, VfView};
@@ -127,16 +127,19 @@ pub(super) fn policies(list: &[PolicyView]) -> String {
         let row = |it: &crate::agent::RowView| {
             vec![
                 direction(it.direction).to_owned(),
+                tier(it.tier).to_owned(),
                 it.peer.clone(),
                 it.protocol.clone(),
                 it.ports.clone(),
-                verdict(it.verdict).to_owned(),
+                action(it.action).to_owned(),
                 it.rule.clone(),
             ]
         };
         let rows: Vec<_> = it.table.rows.iter().map(row).collect();
         out.push_str(&table(
-            &["WAY", "PEER", "PROTOCOL", "PORTS", "VERDICT", "RULE"],
+            &[
+                "WAY", "TIER", "PEER", "PROTOCOL", "PORTS", "VERDICT", "RULE",
+            ],
             &rows,
         ));
         let _ = writeln!(out, "otherwise ingress: {}", it.table.ingress);
@@ -278,6 +281,22 @@ fn verdict(it: Verdict) -> &'static str {
     match it {
         Verdict::Allow => "allow",
         Verdict::Deny => "deny",
+    }
+}
+
+fn action(it: Action) -> &'static str {
+    match it {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+        Action::Pass => "pass",
+    }
+}
+
+fn tier(it: Tier) -> &'static str {
+    match it {
+        Tier::Admin => "admin",
+        Tier::Namespace => "namespace",
+        Tier::Baseline => "baseline",
     }
 }
 

@@ -1,4 +1,4 @@
-//! The naive evaluator: NetworkPolicy read off the objects, one flow at a time.
+//! The naive evaluator: policies read off the objects, one flow at a time.
 //!
 //! It is the oracle that the compiler is held against, so it is linear, keeps nothing and
 //! knows neither identities nor tables. Speed has no say here.
@@ -7,13 +7,13 @@ mod rules;
 
 use core::net::IpAddr;
 
-use sluice_offload_api::model::{Direction, NodeName, Protocol, Verdict};
+use sluice_offload_api::model::{Direction, NodeName, Protocol, Tier, Verdict};
 
-use crate::cluster::{Cluster, NamespacedName, Pod};
+use crate::cluster::{Cluster, ClusterPolicy, NamespacedName, Pod};
 
 /// The name of the rule that lets a pod's own node reach it.
 pub const OWN_NODE: &str = "own node";
-/// The name of what holds where no policy isolates a pod.
+/// The name of what holds where no policy decides.
 pub const NO_POLICY: &str = "no policy";
 /// The name of the rule that denies service addresses, which aren't translated.
 pub const SERVICE_VIP: &str = "service-vip";
@@ -22,6 +22,28 @@ pub const SERVICE_VIP: &str = "service-vip";
 #[must_use]
 pub fn rule_name(policy: &NamespacedName, direction: Direction, index: usize) -> String {
     format!("{policy} {}[{index}]", word(direction))
+}
+
+/// The name of a ClusterNetworkPolicy's rule: `Admin:guard ingress[0]`, with its author's
+/// name for it behind that, if there is one. A colon is in no namespace's name.
+#[must_use]
+pub fn cluster_rule_name(
+    name: &str,
+    policy: &ClusterPolicy,
+    direction: Direction,
+    index: usize,
+) -> String {
+    let tier = match policy.tier {
+        Tier::Admin => "Admin",
+        Tier::Baseline => "Baseline",
+        Tier::Namespace => "Namespace",
+    };
+    let place = format!("{tier}:{name} {}[{index}]", word(direction));
+    let given = policy.rules(direction).get(index);
+    match given.and_then(|it| it.name.as_deref()) {
+        Some(given) => format!("{place} ({given})"),
+        None => place,
+    }
 }
 
 /// The name of the denial of a pod's first isolating policy: `shop/default isolates ingress`.

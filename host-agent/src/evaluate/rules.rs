@@ -1,23 +1,35 @@
-//! One pod, one direction: isolation and the first rule that allows.
+//! One pod, one direction: the tiers in their order, and in each the first rule that decides.
 
 use core::net::IpAddr;
 
-use sluice_offload_api::model::Direction;
+use sluice_offload_api::model::{Direction, NodeName, Tier};
 
-use super::{NO_POLICY, Query, Ruling, isolation_name, pod, rule_name};
-use crate::cluster::{Cluster, Peer, Pod, PortRule, PortSpec, Rule};
+use super::{NO_POLICY, Query, Ruling, cluster_rule_name, isolation_name, node, pod, rule_name};
+use crate::cluster::{Cluster, Peer, Pod, PortRule, PortSpec, Rule, RuleAction};
 
-/// Judges a flow at its end `subject`.
-///
-/// "If no policies select a pod in a direction, it is non-isolated for it and all
-/// connections are allowed. If any do, the only allowed ones are those allowed by some
-/// rule of some such policy" (Kubernetes, Network Policies).
+/// Judges a flow at its end `subject`: "Admin tier, NetworkPolicy tier, Baseline tier"
+/// (ClusterNetworkPolicySpec); what none of them decides may be.
 pub(super) fn judge(
     cluster: &Cluster,
     query: &Query,
     subject: &Pod,
     direction: Direction,
 ) -> Ruling {
+    cluster_policies(cluster, query, subject, direction, Tier::Admin)
+        .or_else(|| network_policies(cluster, query, subject, direction))
+        .or_else(|| cluster_policies(cluster, query, subject, direction, Tier::Baseline))
+        .unwrap_or_else(|| Ruling::allow(NO_POLICY))
+}
+
+/// "If no policies select a pod in a direction, it is non-isolated for it. If any do, the
+/// only allowed connections are those allowed by some rule of some such policy" (Kubernetes,
+/// Network Policies).
+fn network_policies(
+    cluster: &Cluster,
+    query: &Query,
+    subject: &Pod,
+    direction: Direction,
+) -> Option<Ruling> {
     let mut isolated_by = None;
     for (name, policy) in cluster.policies_of(subject) {
         let Some(rules) = policy.rules(direction) else {
@@ -25,15 +37,40 @@ pub(super) fn judge(
         };
         isolated_by = isolated_by.or(Some(name));
         for (index, rule) in rules.iter().enumerate() {
-            if rule_matches(cluster, query, direction, &name.namespace, rule) {
-                return Ruling::allow(rule_name(name, direction, index));
+            if rule_matches(cluster, query, direction, Some(&name.namespace), rule) {
+                return Some(Ruling::allow(rule_name(name, direction, index)));
             }
         }
     }
-    match isolated_by {
-        Some(name) => Ruling::deny(isolation_name(name, direction)),
-        None => Ruling::allow(NO_POLICY),
+    isolated_by.map(|name| Ruling::deny(isolation_name(name, direction)))
+}
+
+/// The first matching rule of the policy with the lowest priority number decides; Pass
+/// leaves it to the next tier.
+fn cluster_policies(
+    cluster: &Cluster,
+    query: &Query,
+    subject: &Pod,
+    direction: Direction,
+    tier: Tier,
+) -> Option<Ruling> {
+    let policies = cluster.cluster_policies_of(subject).into_iter();
+    for (name, policy) in policies.filter(|(_, policy)| policy.tier == tier) {
+        for (index, rule) in policy.rules(direction).iter().enumerate() {
+            let Some(flows) = &rule.flows else {
+                continue;
+            };
+            if rule_matches(cluster, query, direction, None, flows) {
+                let rule_name = cluster_rule_name(name, policy, direction, index);
+                return match rule.action {
+                    RuleAction::Accept => Some(Ruling::allow(rule_name)),
+                    RuleAction::Deny => Some(Ruling::deny(rule_name)),
+                    RuleAction::Pass => None,
+                };
+            }
+        }
     }
+    None
 }
 
 /// A rule matches if any of its peers does and any of its ports does; one without peers
@@ -42,19 +79,23 @@ fn rule_matches(
     cluster: &Cluster,
     query: &Query,
     direction: Direction,
-    namespace: &str,
+    namespace: Option<&str>,
     rule: &Rule,
 ) -> bool {
-    let (other, other_ip) = match direction {
+    let (party, ip) = match direction {
         Direction::Ingress => (&query.from, query.from_ip),
         Direction::Egress => (&query.to, query.to_ip),
     };
-    let other = pod(cluster, other);
+    let other = Other {
+        pod: pod(cluster, party),
+        node: node(cluster, party),
+        ip,
+    };
     let peer = rule.peers.is_empty()
         || rule
             .peers
             .iter()
-            .any(|it| peer_matches(cluster, namespace, it, other, other_ip));
+            .any(|it| peer_matches(cluster, namespace, it, &other));
     let destination = pod(cluster, &query.to);
     let port = rule.ports.is_empty()
         || rule
@@ -64,27 +105,39 @@ fn rule_matches(
     peer && port
 }
 
+/// The end of a flow that a peer may be.
+struct Other<'a> {
+    /// The pod, if it is one with an address of its own.
+    pod: Option<&'a Pod>,
+    /// The node, if it is one or in its network.
+    node: Option<&'a NodeName>,
+    ip: IpAddr,
+}
+
 /// Selectors match pods only, and both of a peer's must match; blocks match addresses,
-/// whoever has them.
+/// whoever has them. `policy_namespace` is a NetworkPolicy's own.
 fn peer_matches(
     cluster: &Cluster,
-    policy_namespace: &str,
+    policy_namespace: Option<&str>,
     peer: &Peer,
-    other: Option<&Pod>,
-    other_ip: IpAddr,
+    other: &Other<'_>,
 ) -> bool {
     match peer {
         Peer::Block { cidr, except } => {
-            cidr.contains(other_ip) && !except.iter().any(|it| it.contains(other_ip))
+            cidr.contains(other.ip) && !except.iter().any(|it| it.contains(other.ip))
+        }
+        Peer::Nodes(selector) => {
+            let node = other.node.and_then(|name| cluster.nodes.get(name));
+            node.is_some_and(|node| selector.matches(&node.labels))
         }
         Peer::Pods { namespaces, pods } => {
-            let Some(other) = other else {
+            let Some(other) = other.pod else {
                 return false;
             };
             let namespace = &other.pod.namespace;
             let in_namespace = match namespaces {
                 Some(selector) => selector.matches(&cluster.namespace_labels(namespace)),
-                None => namespace == policy_namespace,
+                None => policy_namespace == Some(namespace.as_str()),
             };
             in_namespace
                 && pods

@@ -13,8 +13,11 @@ use crate::cluster::NamespacedName;
 /// their own ports by the names that these policies' ingress rules use.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct PolicyKey {
-    /// The policies, in order.
+    /// The NetworkPolicies, in order.
     pub policies: Vec<NamespacedName>,
+    /// The ClusterNetworkPolicies, in the order in which they are asked.
+    #[serde(default)]
+    pub cluster_policies: Vec<String>,
     /// The named ports.
     pub ports: NamedPorts,
 }

@@ -81,7 +81,7 @@ fn holder(object: &Object) -> Option<Holder> {
         Object::Pod(pod) if pod.completed => None,
         Object::Pod(pod) if pod.host_network => pod.node.clone().map(Holder::Node),
         Object::Pod(pod) => Some(Holder::Pod(pod.pod.clone())),
-        Object::Namespace(..) | Object::Policy(..) => None,
+        Object::Namespace(..) | Object::Policy(..) | Object::ClusterPolicy(..) => None,
     }
 }
 
@@ -91,6 +91,7 @@ fn insert(cluster: &mut Cluster, object: Object) {
         Object::Node(name, it) => drop(cluster.nodes.insert(name, it)),
         Object::Pod(it) => drop(cluster.pods.insert(it.pod.clone(), it)),
         Object::Policy(name, it) => drop(cluster.policies.insert(name, it)),
+        Object::ClusterPolicy(name, it) => drop(cluster.cluster_policies.insert(name, it)),
         Object::Service(name, it) => drop(cluster.services.insert(name, it)),
     }
 }

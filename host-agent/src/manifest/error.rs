@@ -95,9 +95,13 @@ pub enum ManifestFault {
         /// What the parser says.
         message: String,
     },
-    /// A NetworkPolicy of another version than the one that is read.
-    #[error("NetworkPolicy has apiVersion `{got}`; write networking.k8s.io/v1")]
+    /// A policy of another version than the one that is read.
+    #[error("{kind} has apiVersion `{got}`; write {read}")]
     ApiVersion {
+        /// The policy's kind.
+        kind: String,
+        /// The version that is read.
+        read: &'static str,
         /// The version.
         got: String,
     },
@@ -184,6 +188,80 @@ pub enum ManifestFault {
     PolicyType {
         /// As written.
         text: String,
+    },
+    /// Not a tier.
+    #[error("tier `{text}` is not Admin or Baseline")]
+    Tier {
+        /// As written.
+        text: String,
+    },
+    /// A priority out of range.
+    #[error("priority {priority} is not within 0 to 1000")]
+    Priority {
+        /// As written.
+        priority: i64,
+    },
+    /// Not an action.
+    #[error("action `{text}` is not Accept, Deny or Pass")]
+    Action {
+        /// As written.
+        text: String,
+    },
+    /// A subject that isn't one.
+    #[error("the subject needs one of namespaces and pods")]
+    Subject,
+    /// A list that is too short or too long.
+    #[error("{count} {what}; there must be {min} to {max}")]
+    Items {
+        /// What it is a list of.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// The fewest.
+        min: usize,
+        /// The most.
+        max: usize,
+    },
+    /// A rule's name that is too long.
+    #[error("the rule's name has {count} characters; at most {max} fit")]
+    RuleName {
+        /// How many there are.
+        count: usize,
+        /// How many may be.
+        max: usize,
+    },
+    /// A peer that is of several types.
+    #[error("the peer is of more than one type; make a peer of each")]
+    SeveralPeers,
+    /// A protocol that is several.
+    #[error(
+        "there is more than one of tcp, udp, sctp and destinationNamedPort; make an item of each"
+    )]
+    SeveralProtocols,
+    /// A protocol without a port.
+    #[error("destinationPort is missing; give number or range")]
+    NoDestinationPort,
+    /// A port that is neither a number nor a range, or both.
+    #[error("destinationPort needs one of number and range")]
+    NumberOrRange,
+    /// A range of ports that has no two.
+    #[error("range start {first} is not below end {last}; write number for one port")]
+    PortsBackwards {
+        /// The first port.
+        first: u16,
+        /// The last.
+        last: u16,
+    },
+    /// A named port of what has no names.
+    #[error(
+        "destinationNamedPort needs pods or namespaces as peers; nodes and networks name no ports"
+    )]
+    NamedPortPeer,
+    /// Not a domain name.
+    #[error("`{name}` is no domain name, such as example.com or *.example.com")]
+    DomainName {
+        /// As written.
+        name: String,
     },
     /// Not an operator.
     #[error("operator `{text}` is not In, NotIn, Exists or DoesNotExist")]

@@ -17,6 +17,7 @@ pub(super) enum Wire {
     Node(wire::Node),
     Pod(wire::Pod),
     Policy(wire::NetworkPolicy),
+    ClusterPolicy(Box<wire::cluster_policy::ClusterNetworkPolicy>),
     Service(wire::Service),
     Ignored,
 }
@@ -28,9 +29,13 @@ pub(super) enum Reader {
     Node,
     Pod,
     Policy,
+    ClusterPolicy,
     Service,
     Ignore,
 }
+
+const NETWORK_POLICY: &str = "networking.k8s.io/v1";
+const CLUSTER_NETWORK_POLICY: &str = "policy.networking.k8s.io/v1alpha2";
 
 /// What an object says it is.
 pub(super) struct Kind {
@@ -77,6 +82,7 @@ pub(super) fn kinds(at: &At<'_>) -> Result<Kinds, ManifestError> {
         Some("PodList") => "Pod",
         Some("ServiceList") => "Service",
         Some("NetworkPolicyList") => "NetworkPolicy",
+        Some("ClusterNetworkPolicyList") => "ClusterNetworkPolicy",
         _ => return Ok(Kinds::One(kind(at, header, None)?)),
     };
     let version = header.api_version;
@@ -127,18 +133,19 @@ fn kind(
         ("Node", "v1" | "") => Reader::Node,
         ("Pod", "v1" | "") => Reader::Pod,
         ("Service", "v1" | "") => Reader::Service,
-        ("NetworkPolicy", "networking.k8s.io/v1") => Reader::Policy,
-        // Kubernetes' own, of a time before v1 or after it.
-        ("NetworkPolicy", old)
-            if old.is_empty()
-                || old.starts_with("networking.k8s.io/")
-                || old.starts_with("extensions/") =>
-        {
+        ("NetworkPolicy", NETWORK_POLICY) => Reader::Policy,
+        ("ClusterNetworkPolicy", CLUSTER_NETWORK_POLICY) => Reader::ClusterPolicy,
+        // Kubernetes' own, of a time before these versions or after them.
+        ("NetworkPolicy" | "ClusterNetworkPolicy", other) if is_kubernetes(&kind, other) => {
             let spot = api_version
                 .as_ref()
                 .map_or(spot, |it| at.spot(it.referenced));
-            let got = old.to_owned();
-            return Err(at.fault(spot, ManifestFault::ApiVersion { got }));
+            let read = match kind.as_str() {
+                "NetworkPolicy" => NETWORK_POLICY,
+                _ => CLUSTER_NETWORK_POLICY,
+            };
+            let got = other.to_owned();
+            return Err(at.fault(spot, ManifestFault::ApiVersion { kind, got, read }));
         }
         _ => Reader::Ignore,
     };
@@ -161,6 +168,16 @@ fn kind(
     })
 }
 
+/// Whether a policy of this group is Kubernetes' own; Calico and Antrea have kinds of the
+/// same names.
+fn is_kubernetes(kind: &str, version: &str) -> bool {
+    let groups: &[&str] = match kind {
+        "NetworkPolicy" => &["networking.k8s.io/", "extensions/"],
+        _ => &["policy.networking.k8s.io/"],
+    };
+    version.is_empty() || groups.iter().any(|it| version.starts_with(it))
+}
+
 impl<'de> DeserializeSeed<'de> for Reader {
     type Value = Wire;
 
@@ -170,6 +187,7 @@ impl<'de> DeserializeSeed<'de> for Reader {
             Self::Node => Deserialize::deserialize(deserializer).map(Wire::Node),
             Self::Pod => Deserialize::deserialize(deserializer).map(Wire::Pod),
             Self::Policy => Deserialize::deserialize(deserializer).map(Wire::Policy),
+            Self::ClusterPolicy => Deserialize::deserialize(deserializer).map(Wire::ClusterPolicy),
             Self::Service => Deserialize::deserialize(deserializer).map(Wire::Service),
             Self::Ignore => IgnoredAny::deserialize(deserializer).map(|_| Wire::Ignored),
         }

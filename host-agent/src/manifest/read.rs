@@ -13,7 +13,7 @@ use super::check;
 use super::documents::{Document, documents};
 use super::error::{ManifestError, ManifestFault};
 use super::kinds::{Kinds, List, Reader, Wire, kinds};
-use crate::cluster::{Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service};
+use crate::cluster::{ClusterPolicy, Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service};
 use crate::text::Spot;
 
 /// An object, and where it was written.
@@ -47,6 +47,8 @@ pub enum Object {
     Pod(Pod),
     /// A NetworkPolicy.
     Policy(NamespacedName, NetworkPolicy),
+    /// A ClusterNetworkPolicy.
+    ClusterPolicy(String, ClusterPolicy),
     /// A service.
     Service(NamespacedName, Service),
 }
@@ -58,6 +60,7 @@ impl fmt::Display for Object {
             Self::Node(name, _) => write!(f, "Node {name}"),
             Self::Pod(pod) => write!(f, "Pod {}", pod.pod),
             Self::Policy(name, _) => write!(f, "NetworkPolicy {name}"),
+            Self::ClusterPolicy(name, _) => write!(f, "ClusterNetworkPolicy {name}"),
             Self::Service(name, _) => write!(f, "Service {name}"),
         }
     }

@@ -11,15 +11,16 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use sluice_host_agent::cluster::{
-    Cluster, ContainerPort, LabelSelector, Labels, Namespace, NamespacedName, NetworkPolicy, Node,
-    Operator, Peer, Pod, PortRule, PortSpec, Requirement, Rule, Service,
+    Cluster, ClusterPolicy, ClusterRule, ContainerPort, LabelSelector, Labels, Namespace,
+    NamespacedName, NetworkPolicy, Node, Operator, Peer, Pod, PortRule, PortSpec, Requirement,
+    Rule, RuleAction, Service,
 };
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::vf::{VfSlot, VfTable};
 use sluice_offload_api::State;
 use sluice_offload_api::model::{
-    Interface, IpPrefix, MacAddr, NodeName, PodRef, PortName, Protocol,
+    Interface, IpPrefix, MacAddr, NodeName, PodRef, PortName, Protocol, Tier,
 };
 
 pub(crate) const NODES: [&str; 3] = ["n0", "n1", "n2"];
@@ -228,6 +229,48 @@ fn policy() -> impl Strategy<Value = NetworkPolicy> {
         })
 }
 
+/// A rule as the API takes it: peers, and named ports of pods only.
+fn cluster_rule() -> impl Strategy<Value = ClusterRule> {
+    let pods = (selector(), option::of(selector())).prop_map(|(namespaces, pods)| Peer::Pods {
+        namespaces: Some(namespaces),
+        pods,
+    });
+    let peer = prop_oneof![3 => pods, 1 => selector().prop_map(Peer::Nodes), 2 => block()];
+    let rule = (vec(peer, 1..3), vec(port_rule(), 0..3)).prop_map(|(peers, mut ports)| {
+        if peers.iter().any(|it| !matches!(it, Peer::Pods { .. })) {
+            ports.retain(|it| !matches!(it.ports, PortSpec::Named(_)));
+        }
+        Rule { peers, ports }
+    });
+    let actions = vec![RuleAction::Accept, RuleAction::Deny, RuleAction::Pass];
+    let flows = prop_oneof![9 => rule.prop_map(Some), 1 => Just(None)];
+    (option::of("[a-z]{3}"), select(actions), flows).prop_map(|(name, action, flows)| ClusterRule {
+        name,
+        action,
+        flows,
+    })
+}
+
+fn cluster_policy() -> impl Strategy<Value = ClusterPolicy> {
+    (
+        select(vec![Tier::Admin, Tier::Baseline]),
+        0..3u16,
+        (selector(), selector()),
+        vec(cluster_rule(), 0..4),
+        vec(cluster_rule(), 0..4),
+    )
+        .prop_map(
+            |(tier, priority, (namespaces, pods), ingress, egress)| ClusterPolicy {
+                tier,
+                priority,
+                namespaces,
+                pods,
+                ingress,
+                egress,
+            },
+        )
+}
+
 fn container_port() -> impl Strategy<Value = ContainerPort> {
     (
         option::of(select(PORT_NAMES.to_vec())),
@@ -287,52 +330,61 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         btree_map(select(vec!["a", "b"]), labels(), 0..3),
         vec(pod(), 1..7),
         btree_map((select(NAMESPACES.to_vec()), "p[0-3]"), policy(), 0..6),
+        btree_map("c[0-4]", cluster_policy(), 0..4),
+        vec(labels(), NODES.len()),
     )
-        .prop_map(|(namespaces, pods, policies)| {
-            let mut cluster = Cluster {
-                nodes: nodes(),
-                ..Cluster::default()
-            };
-            for (name, labels) in namespaces {
-                cluster
-                    .namespaces
-                    .insert(name.to_owned(), Namespace { labels });
-            }
-            let mut on_vf = Vec::new();
-            for ((mut pod, vf, families), n) in pods.into_iter().zip(1u8..) {
-                pod.pod.name = format!("pod{n}");
-                pod.uid = format!("uid{n}").as_str().into();
-                let ips = [
-                    IpAddr::from([10, 0, 0, n]),
-                    format!("fd00::{n}").parse().unwrap(),
-                ];
-                pod.ips = match pod.host_node() {
-                    Some(node) => cluster.nodes[node].ips.clone(),
-                    None => ips
-                        .iter()
-                        .zip(families)
-                        .filter(|it| it.1)
-                        .map(|it| *it.0)
-                        .collect(),
-                };
-                if vf {
-                    on_vf.push(pod.pod.clone());
+        .prop_map(
+            |(namespaces, pods, policies, cluster_policies, node_labels)| {
+                let mut nodes = nodes();
+                for (node, labels) in nodes.values_mut().zip(node_labels) {
+                    node.labels = labels;
                 }
-                cluster.pods.insert(pod.pod.clone(), pod);
-            }
-            for ((namespace, name), policy) in policies {
-                let name = NamespacedName {
-                    namespace: namespace.to_owned(),
-                    name,
+                let mut cluster = Cluster {
+                    nodes,
+                    cluster_policies,
+                    ..Cluster::default()
                 };
-                cluster.policies.insert(name, policy);
-            }
-            let name = NamespacedName {
-                namespace: "a".to_owned(),
-                name: "svc".to_owned(),
-            };
-            let vips = vec!["10.96.0.1".parse().unwrap()];
-            cluster.services.insert(name, Service { vips });
-            World { cluster, on_vf }
-        })
+                for (name, labels) in namespaces {
+                    cluster
+                        .namespaces
+                        .insert(name.to_owned(), Namespace { labels });
+                }
+                let mut on_vf = Vec::new();
+                for ((mut pod, vf, families), n) in pods.into_iter().zip(1u8..) {
+                    pod.pod.name = format!("pod{n}");
+                    pod.uid = format!("uid{n}").as_str().into();
+                    let ips = [
+                        IpAddr::from([10, 0, 0, n]),
+                        format!("fd00::{n}").parse().unwrap(),
+                    ];
+                    pod.ips = match pod.host_node() {
+                        Some(node) => cluster.nodes[node].ips.clone(),
+                        None => ips
+                            .iter()
+                            .zip(families)
+                            .filter(|it| it.1)
+                            .map(|it| *it.0)
+                            .collect(),
+                    };
+                    if vf {
+                        on_vf.push(pod.pod.clone());
+                    }
+                    cluster.pods.insert(pod.pod.clone(), pod);
+                }
+                for ((namespace, name), policy) in policies {
+                    let name = NamespacedName {
+                        namespace: namespace.to_owned(),
+                        name,
+                    };
+                    cluster.policies.insert(name, policy);
+                }
+                let name = NamespacedName {
+                    namespace: "a".to_owned(),
+                    name: "svc".to_owned(),
+                };
+                let vips = vec!["10.96.0.1".parse().unwrap()];
+                cluster.services.insert(name, Service { vips });
+                World { cluster, on_vf }
+            },
+        )
 }

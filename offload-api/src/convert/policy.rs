@@ -3,8 +3,8 @@
 use super::field::{enumerate, enumeration, message, messages, required};
 use super::{ConvertError, ConvertReason};
 use crate::model::{
-    Direction, Fallback, IdentityId, Policy, PolicyId, PolicyRow, PortBlock, Protocol, RuleIndex,
-    Verdict,
+    Action, Direction, Fallback, IdentityId, Policy, PolicyId, PolicyRow, PortBlock, Protocol,
+    RuleIndex, Tier, Verdict,
 };
 use crate::proto;
 
@@ -16,6 +16,18 @@ enumerate!(proto::Direction, Direction {
 enumerate!(proto::Verdict, Verdict {
     Allow <=> Allow,
     Deny <=> Deny,
+});
+
+enumerate!(proto::Action, Action {
+    Allow <=> Allow,
+    Deny <=> Deny,
+    Pass <=> Pass,
+});
+
+enumerate!(proto::Tier, Tier {
+    Admin <=> Admin,
+    Namespace <=> Namespace,
+    Baseline <=> Baseline,
 });
 
 /// A row's protocol: as `Option`, which isn't ours, can't have the conversion.
@@ -93,10 +105,11 @@ impl TryFrom<proto::PolicyRow> for PolicyRow {
         let protocol: AnyProtocol = enumeration::<proto::Protocol, _>("protocol", wire.protocol)?;
         Ok(Self {
             direction: enumeration::<proto::Direction, _>("direction", wire.direction)?,
+            tier: enumeration::<proto::Tier, _>("tier", wire.tier)?,
             peer,
             protocol: protocol.into(),
             ports: message("ports", wire.ports)?,
-            verdict: enumeration::<proto::Verdict, _>("verdict", wire.verdict)?,
+            action: enumeration::<proto::Action, _>("action", wire.action)?,
             rule: RuleIndex(wire.rule),
         })
     }
@@ -111,10 +124,11 @@ impl From<PolicyRow> for proto::PolicyRow {
         };
         Self {
             direction: proto::Direction::from(row.direction).into(),
+            tier: proto::Tier::from(row.tier).into(),
             peer: Some(peer),
             protocol: proto::Protocol::from(AnyProtocol::from(row.protocol)).into(),
             ports: Some(row.ports.into()),
-            verdict: proto::Verdict::from(row.verdict).into(),
+            action: proto::Action::from(row.action).into(),
             rule: row.rule.0,
         }
     }

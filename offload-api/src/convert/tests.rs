@@ -425,12 +425,16 @@ fn malformed_policies_are_refused_by_path() {
         format!("ops[1].add.policy.rows[0].direction: {}", unknown(3))
     );
     assert_eq!(
+        policy(|it| it.rows[0].tier = 0),
+        format!("ops[1].add.policy.rows[0].tier: {}", unknown(0))
+    );
+    assert_eq!(
         policy(|it| it.rows[0].protocol = 0),
         format!("ops[1].add.policy.rows[0].protocol: {}", unknown(0))
     );
     assert_eq!(
-        policy(|it| it.rows[0].verdict = -1),
-        format!("ops[1].add.policy.rows[0].verdict: {}", unknown(-1))
+        policy(|it| it.rows[0].action = -1),
+        format!("ops[1].add.policy.rows[0].action: {}", unknown(-1))
     );
     let odd = |it: &mut proto::Policy| {
         it.rows[0].ports = Some(proto::PortBlock { base: 1, len: 15 });

@@ -8,7 +8,10 @@ mod read;
 
 pub use names::{Generation, IdentityId, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName};
 pub use objects::{Endpoint, Identity, Interface, Peer, Place, Port, PortKind, Prefix};
-pub use policy::{Direction, Fallback, Policy, PolicyRow, PortBlock, Protocol, RuleIndex, Verdict};
+pub use policy::{
+    Action, Direction, Fallback, Policy, PolicyRow, PortBlock, Protocol, RowKey, RuleIndex, Tier,
+    Verdict,
+};
 pub use prefix::{IpPrefix, PrefixError};
 pub use read::{
     Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Lease, PortCounters,

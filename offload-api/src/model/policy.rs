@@ -24,6 +24,44 @@ pub enum Verdict {
     Deny,
 }
 
+/// What a row does with the flows that match it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// They may be.
+    Allow,
+    /// They may not.
+    Deny,
+    /// The rest of the row's tier has no say in them: the next tier decides.
+    Pass,
+}
+
+impl From<Verdict> for Action {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Allow => Self::Allow,
+            Verdict::Deny => Self::Deny,
+        }
+    }
+}
+
+/// Tiers are asked in this order; the first whose best row allows or denies decides.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// ClusterNetworkPolicies of tier Admin, and what nobody may override.
+    Admin,
+    /// NetworkPolicies.
+    Namespace,
+    /// ClusterNetworkPolicies of tier Baseline.
+    Baseline,
+}
+
+impl Tier {
+    /// All, in the order in which they are asked.
+    pub const ALL: [Self; 3] = [Self::Admin, Self::Namespace, Self::Baseline];
+}
+
 /// A protocol that Kubernetes policies name, and ICMP, which they can't.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -112,8 +150,8 @@ impl PortBlock {
     }
 }
 
-/// Names a rule of a [`Policy`] and is its precedence: where several rows match, the row
-/// with the lowest index decides.
+/// Names a rule of a [`Policy`] and is its precedence: where several rows of a tier match,
+/// the row with the lowest index counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RuleIndex(pub u32);
@@ -123,6 +161,8 @@ pub struct RuleIndex(pub u32);
 pub struct PolicyRow {
     /// Which way.
     pub direction: Direction,
+    /// When it is asked.
+    pub tier: Tier,
     /// The other end's identity; `None` is anyone.
     pub peer: Option<IdentityId>,
     /// The protocol; `None` is any, those that policies can't name too.
@@ -130,7 +170,7 @@ pub struct PolicyRow {
     /// The flow's destination port; [`PortBlock::ANY`] if `protocol` is `None` or ICMP.
     pub ports: PortBlock,
     /// What to do.
-    pub verdict: Verdict,
+    pub action: Action,
     /// The rule this row came from.
     pub rule: RuleIndex,
 }
@@ -138,12 +178,29 @@ pub struct PolicyRow {
 impl PolicyRow {
     /// What a policy's rows are sorted by, and what no two of them share.
     #[must_use]
-    pub const fn key(&self) -> (Direction, Option<IdentityId>, Option<Protocol>, PortBlock) {
-        (self.direction, self.peer, self.protocol, self.ports)
+    pub const fn key(&self) -> RowKey {
+        RowKey {
+            direction: self.direction,
+            tier: self.tier,
+            peer: self.peer,
+            protocol: self.protocol,
+            ports: self.ports,
+        }
     }
 }
 
-/// What holds when no row matches.
+/// What a [`PolicyRow`] matches, and when it is asked; see its fields.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs, reason = "the fields are PolicyRow's")]
+pub struct RowKey {
+    pub direction: Direction,
+    pub tier: Tier,
+    pub peer: Option<IdentityId>,
+    pub protocol: Option<Protocol>,
+    pub ports: PortBlock,
+}
+
+/// What holds when no row decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fallback {
     /// `Deny` where a policy isolates the endpoint in this direction.
@@ -157,9 +214,9 @@ pub struct Fallback {
 pub struct Policy {
     /// Its number; endpoints refer to it.
     pub id: PolicyId,
-    /// When no ingress row matches.
+    /// When no tier's ingress rows decide.
     pub ingress: Fallback,
-    /// When no egress row matches.
+    /// When no tier's egress rows decide.
     pub egress: Fallback,
     /// The rules' names as shown to people, by [`RuleIndex`].
     pub rules: Vec<String>,

@@ -9,11 +9,11 @@ use proptest::sample::select;
 
 use crate::answer::{Answer, Refused};
 use crate::model::{
-    Capacity, Direction, DropCount, Endpoint, Fallback, Fill, FlowEnd, FlowRecord, FlowState,
-    FlowVerdict, Generation, Identity, IdentityId, Interface, IpPrefix, Lease, MacAddr, NodeName,
-    Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port, PortBlock, PortCounters,
-    PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex, SaAlgorithm, SaDirection,
-    SaFingerprint, SaRecord, Status, Verdict,
+    Action, Capacity, Direction, DropCount, Endpoint, Fallback, Fill, FlowEnd, FlowRecord,
+    FlowState, FlowVerdict, Generation, Identity, IdentityId, Interface, IpPrefix, Lease, MacAddr,
+    NodeName, Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port, PortBlock,
+    PortCounters, PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex, SaAlgorithm,
+    SaDirection, SaFingerprint, SaRecord, Status, Tier, Verdict,
 };
 use crate::refusal::RefusalCode;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
@@ -140,17 +140,20 @@ pub fn policy_row() -> impl Strategy<Value = PolicyRow> {
     let direction = select(&[Direction::Ingress, Direction::Egress][..]);
     let match_ = (
         direction,
+        select(&Tier::ALL[..]),
         option::of(any::<u32>()),
         protocol(),
         port_block(),
     );
-    (match_, verdict(), any::<u32>()).prop_map(
-        |((direction, peer, protocol, ports), verdict, rule)| PolicyRow {
+    let action = select(&[Action::Allow, Action::Deny, Action::Pass][..]);
+    (match_, action, any::<u32>()).prop_map(
+        |((direction, tier, peer, protocol, ports), action, rule)| PolicyRow {
             direction,
+            tier,
             peer: peer.map(IdentityId),
             protocol,
             ports,
-            verdict,
+            action,
             rule: RuleIndex(rule),
         },
     )

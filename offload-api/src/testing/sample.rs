@@ -3,9 +3,9 @@
 use core::net::IpAddr;
 
 use crate::model::{
-    Direction, Endpoint, Fallback, Generation, Identity, IdentityId, Interface, IpPrefix, MacAddr,
-    Peer, Place, PodRef, Policy, PolicyId, PolicyRow, Port, PortBlock, PortKind, Prefix, Protocol,
-    RuleIndex, Verdict,
+    Action, Direction, Endpoint, Fallback, Generation, Identity, IdentityId, Interface, IpPrefix,
+    MacAddr, Peer, Place, PodRef, Policy, PolicyId, PolicyRow, Port, PortBlock, PortKind, Prefix,
+    Protocol, RuleIndex, Tier, Verdict,
 };
 use crate::state::State;
 use crate::transaction::Object;
@@ -123,10 +123,11 @@ fn policies() -> Vec<Object> {
     };
     let row = |direction, peer, rule| PolicyRow {
         direction,
+        tier: Tier::Namespace,
         peer: Some(IdentityId(peer)),
         protocol: Some(Protocol::Tcp),
         ports: PortBlock::masked(5432, 16),
-        verdict: Verdict::Allow,
+        action: Action::Allow,
         rule: RuleIndex(rule),
     };
     let cart = Policy {

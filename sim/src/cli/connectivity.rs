@@ -15,8 +15,8 @@ use crate::world::{World, WorldConfig};
 
 /// Check who can reach whom under your manifests, with real frames.
 ///
-/// Reads plain Kubernetes manifests (Namespace, Node, Pod, NetworkPolicy; YAML or JSON),
-/// boots a simulated cluster and sends every probe. An answer counts as right if it is what
+/// Reads plain Kubernetes manifests (Namespace, Node, Pod, Service, NetworkPolicy,
+/// ClusterNetworkPolicy; YAML or JSON), boots a simulated cluster and sends every probe. An answer counts as right if it is what
 /// the probe expects, if it expects anything, and what a second, naive reading of the
 /// policies says.
 #[derive(Debug, Args)]

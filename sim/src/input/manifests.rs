@@ -38,6 +38,7 @@ impl Manifests {
         cluster.nodes.extend(mine.nodes);
         cluster.pods.extend(mine.pods);
         cluster.policies.extend(mine.policies);
+        cluster.cluster_policies.extend(mine.cluster_policies);
         cluster.services.extend(mine.services);
     }
 }

@@ -89,7 +89,8 @@ pub enum Action {
 pub struct Delete {
     /// Its kind.
     pub kind: DeleteKind,
-    /// Its namespace.
+    /// Its namespace, if its kind has one.
+    #[serde(default)]
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -100,6 +101,8 @@ pub struct Delete {
 pub enum DeleteKind {
     /// A policy.
     NetworkPolicy,
+    /// A policy of the cluster.
+    ClusterNetworkPolicy,
     /// A pod.
     Pod,
 }

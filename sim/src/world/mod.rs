@@ -329,10 +329,10 @@ impl World {
             let by_pod: BTreeMap<_, _> = state.endpoints.values().map(|e| (&e.pod, e)).collect();
             for (pod, endpoint) in by_pod {
                 let policies = self.cluster.pods.get(pod).map(|p| {
-                    self.cluster
-                        .policies_of(p)
-                        .map(|(name, _)| name.to_string())
-                        .collect()
+                    let own = self.cluster.policies_of(p);
+                    let own = own.map(|(name, _)| name.to_string());
+                    let cluster = self.cluster.cluster_policies_of(p).into_iter();
+                    own.chain(cluster.map(|(name, _)| name.clone())).collect()
                 });
                 let identity = state.identities.get(&endpoint.identity);
                 bindings.push(Binding {

@@ -223,9 +223,8 @@ fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
             // Networks 0 and 256 and up are the nodes' own; pods have 1 to NODES_MAX.
             node.ips = free(0);
         }
-        if node.tunnel_ips.is_empty() {
-            node.tunnel_ips = tunnel_ips(NodeNumber(number), underlay);
-        }
+        // Whatever a manifest says is of the real network; this one has its own.
+        node.tunnel_ips = tunnel_ips(NodeNumber(number), underlay);
     }
     let numbers: BTreeMap<_, _> = names.iter().zip(1u16..).collect();
     let nodes = &cluster.nodes;

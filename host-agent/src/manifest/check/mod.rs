@@ -1,6 +1,7 @@
 //! From fields to objects that hold what they promise.
 
 mod addresses;
+mod cluster_policy;
 mod policy;
 
 use serde_saphyr::Spanned;
@@ -49,6 +50,14 @@ pub(super) fn object(
             let (policy, unused) = policy::policy(at, it.spec)?;
             notes.extend(unused.map(|text| at.note(spot, format!("NetworkPolicy {name}: {text}"))));
             (Object::Policy(name, policy), spot, Vec::new())
+        }
+        Wire::ClusterPolicy(it) => {
+            let spot = at.spot(it.metadata.name.referenced);
+            let name = name(at, it.metadata.name)?;
+            let (policy, told) = cluster_policy::policy(at, it.spec)?;
+            let note = |text| at.note(spot, format!("ClusterNetworkPolicy {name}: {text}"));
+            notes.extend(told.into_iter().map(note));
+            (Object::ClusterPolicy(name, policy), spot, Vec::new())
         }
         Wire::Service(it) => {
             let spot = at.spot(it.metadata.name.referenced);

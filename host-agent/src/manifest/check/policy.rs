@@ -104,7 +104,7 @@ fn block(at: &At<'_>, wire: wire::IpBlock) -> Result<Peer, ManifestError> {
     })
 }
 
-fn prefix(at: &At<'_>, text: &Spanned<String>) -> Result<IpPrefix, ManifestError> {
+pub(super) fn prefix(at: &At<'_>, text: &Spanned<String>) -> Result<IpPrefix, ManifestError> {
     let prefix = text.value.parse();
     prefix.map_err(|error| at.fault(at.spot(text.referenced), ManifestFault::Cidr(error)))
 }
@@ -149,7 +149,7 @@ fn port(at: &At<'_>, wire: wire::Port) -> Result<PortRule, ManifestError> {
 }
 
 /// RFC 6335 section 5.1, lower case as Kubernetes has it.
-fn is_port_name(name: &str) -> bool {
+pub(super) fn is_port_name(name: &str) -> bool {
     let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
     (1..=15).contains(&name.len())
         && name.bytes().all(plain)
@@ -159,7 +159,7 @@ fn is_port_name(name: &str) -> bool {
         && !name.contains("--")
 }
 
-fn selector(at: &At<'_>, wire: wire::Selector) -> Result<LabelSelector, ManifestError> {
+pub(super) fn selector(at: &At<'_>, wire: wire::Selector) -> Result<LabelSelector, ManifestError> {
     let expressions = wire.match_expressions.unwrap_or_default().into_iter();
     let match_expressions = expressions
         .map(|it| requirement(at, it))

@@ -13,7 +13,7 @@ fn rows_are_sorted_and_their_keys_unique() {
     assert_eq!(
         db(|it| it.rows.swap(0, 1)),
         "ops[0].add.policy.rows[1]: the row sorts before the one above it; sort by \
-         direction, peer, protocol, ports"
+         direction, tier, peer, protocol, ports"
     );
     assert_eq!(
         db(|it| it.rows[1] = PolicyRow {

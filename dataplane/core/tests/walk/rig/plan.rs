@@ -8,7 +8,9 @@ use sluice_dataplane_core::snapshot::{
     self, Endpoint, EndpointIndex, IdentityId, Interface, Peer, Place, PolicyIndex, PortKind,
     PortState, Snapshot,
 };
-use sluice_dataplane_core::table::policy::{Direction, PolicyTable, Row, Ruling, Transport};
+use sluice_dataplane_core::table::policy::{
+    Action, Direction, PolicyTable, Row, Ruling, Tier, Transport,
+};
 use sluice_dataplane_core::table::prefix::{Owner, PrefixTable};
 
 use super::places::*;
@@ -47,14 +49,13 @@ impl Policy {
     ) -> Self {
         self.rows.push(Row {
             direction,
+            tier: Tier::Namespace,
             peer,
             transport,
             port_base: port,
             port_len: if port == 0 { 0 } else { 16 },
-            ruling: Ruling {
-                allow,
-                rule: self.rows.len() as u32,
-            },
+            action: if allow { Action::Allow } else { Action::Deny },
+            rule: self.rows.len() as u32,
         });
         self
     }

@@ -1,0 +1,227 @@
+//! A cluster that fits on a page, and what policies say of its flows: the evaluator, two
+//! nodes' compiled tables, and real frames between simulated nodes. All must say the same.
+
+use std::net::IpAddr;
+
+use sluice_host_agent::cluster::{AddressIndex, Cluster, Holder};
+use sluice_host_agent::compile::{HostSetup, NodeSetup, Sides, UplinkSetup, compile, judge};
+use sluice_host_agent::evaluate::{Judgement, Party, Query, evaluate};
+use sluice_host_agent::identity::IdentityTable;
+use sluice_host_agent::manifest::load_texts;
+use sluice_host_agent::vf::{VfSlot, VfTable};
+use sluice_offload_api::State;
+use sluice_offload_api::model::{Direction, MacAddr, NodeName, PortName, Protocol, Verdict};
+use sluice_sim::probe::{self, Family, Probe, ProbePort};
+use sluice_sim::world::{World, WorldConfig};
+
+/// shop: web and cart on node a, db on node b; ops: probe on b. `agent` is in node b's
+/// network, `job` is over and had what is db's address now.
+const CLUSTER: &str = "
+{kind: Namespace, metadata: {name: shop, labels: {team: shop}}}
+---
+{kind: Node, metadata: {name: a, annotations: {sluice.dev/tunnel-ips: 172.16.0.1}},
+ status: {addresses: [{type: InternalIP, address: 10.9.0.1}, {type: Hostname, address: a}]}}
+---
+{kind: Node, metadata: {name: b, labels: {zone: west}, annotations: {sluice.dev/tunnel-ips: 172.16.0.2}},
+ status: {addresses: [{type: InternalIP, address: 10.9.0.2}]}}
+---
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web, tier: front}}
+spec: {nodeName: a, containers: [{ports: [{name: http, containerPort: 8080}]}]}
+status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
+---
+{kind: Pod, metadata: {name: cart, namespace: shop, labels: {app: cart, tier: back}},
+ spec: {nodeName: a}, status: {podIP: 10.0.0.2}}
+---
+kind: Pod
+metadata: {name: db, namespace: shop, labels: {app: db, tier: back}}
+spec:
+  nodeName: b
+  containers:
+  - ports: [{name: sql, containerPort: 5432}, {name: sync, containerPort: 7000, protocol: SCTP}]
+  - ports: [{name: sql, containerPort: 5433, protocol: UDP}]
+status: {podIPs: [{ip: 10.0.1.1}, {ip: 'fd00::1:1'}]}
+---
+{kind: Pod, metadata: {name: probe, namespace: ops, labels: {app: probe}},
+ spec: {nodeName: b}, status: {podIP: 10.0.1.2}}
+---
+{kind: Pod, metadata: {name: agent, namespace: ops, labels: {app: cart}},
+ spec: {nodeName: b, hostNetwork: true}, status: {podIP: 10.9.0.2}}
+---
+{kind: Pod, metadata: {name: job, namespace: shop, labels: {app: cart}},
+ spec: {nodeName: a}, status: {podIP: 10.0.1.1, phase: Succeeded}}
+---
+{kind: Service, metadata: {name: db, namespace: shop}, spec: {clusterIPs: [10.96.0.1]}}
+---
+{kind: Service, metadata: {name: headless, namespace: shop}, spec: {clusterIPs: [None]}}
+";
+
+/// Manifests of NetworkPolicies of namespace shop: pairs of name and spec.
+pub(crate) fn network_policies(policies: &[(&str, &str)]) -> String {
+    let head = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n";
+    let policy = |(name, spec): &(&str, &str)| {
+        format!("{head}metadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n---\n")
+    };
+    policies.iter().map(policy).collect()
+}
+
+/// The cluster with these policies' manifests.
+fn cluster(policies: &str) -> Cluster {
+    load_texts(&[("cluster.yaml", CLUSTER), ("net.yaml", policies)])
+        .unwrap()
+        .cluster
+}
+
+fn node_state(cluster: &Cluster, node: &str) -> State {
+    let mac = |n| MacAddr([2, 0, 0, 0, 0, n]);
+    let vf = |index: u8| VfSlot {
+        index: index.into(),
+        name: PortName(format!("pf0vf{index}")),
+        mac: mac(index),
+        mtu: 1500,
+        vlan: None,
+    };
+    let uplink = UplinkSetup {
+        name: "uplink".into(),
+        mac: mac(254),
+        mtu: 1500,
+        interfaces: Vec::new(),
+    };
+    let host = HostSetup {
+        name: "host".into(),
+        mac: mac(255),
+        mtu: 1500,
+    };
+    let vfs = (1..5).map(vf).collect();
+    let setup = NodeSetup {
+        node: node.into(),
+        uplink,
+        host,
+        vfs,
+    };
+    let mut table = VfTable::default();
+    for pod in cluster.pods.values() {
+        if pod.owns_addresses() && pod.node == Some(NodeName::from(node)) {
+            table
+                .assign(&pod.uid, &pod.pod, &pod.ips, &setup.vfs)
+                .unwrap();
+        }
+    }
+    compile(cluster, &setup, &table, &mut IdentityTable::default()).unwrap()
+}
+
+/// Who a name of the tables below is: `web` of shop, an address, or `node:a`.
+fn party(cluster: &Cluster, name: &str) -> (Party, IpAddr) {
+    if let Ok(ip) = name.parse::<IpAddr>() {
+        let index = AddressIndex::build(cluster).unwrap();
+        let party = match index.holder(ip) {
+            Some(Holder::Pod(pod)) => Party::Pod {
+                ns: pod.namespace.clone(),
+                name: pod.name.clone(),
+            },
+            Some(Holder::Node(node)) => Party::Node(node.clone()),
+            Some(Holder::Service(_)) | None => Party::Outside(ip),
+        };
+        return (party, ip);
+    }
+    if let Some(node) = name.strip_prefix("node:") {
+        let node = NodeName::from(node);
+        return (Party::Node(node.clone()), cluster.nodes[&node].ips[0]);
+    }
+    let pod = cluster
+        .pods
+        .values()
+        .find(|it| it.pod.name == name)
+        .unwrap();
+    let (ns, name) = (pod.pod.namespace.clone(), pod.pod.name.clone());
+    (Party::Pod { ns, name }, pod.ips[0])
+}
+
+/// Judges `from to protocol[/port]`, all three ways.
+fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Judgement {
+    let [from, to, what] = flow.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{flow}");
+    };
+    let (protocol, port) = what.split_once('/').unwrap_or((what, ""));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        "icmp" => Protocol::Icmp,
+        _ => panic!("{flow}"),
+    };
+    let ((from, from_ip), (to, to_ip)) = (party(cluster, from), party(cluster, to));
+    let port = port.parse().ok();
+    let mut sides = Sides::default();
+    for state in states {
+        let its = judge(state, from_ip, to_ip, protocol, port);
+        sides.egress = sides.egress.or(its.egress);
+        sides.ingress = sides.ingress.or(its.ingress);
+    }
+    let probe = Probe {
+        from: probe_party(&from),
+        to: probe_party(&to),
+        protocol,
+        port: port.map(ProbePort::Number),
+        family: Some(if from_ip.is_ipv4() {
+            Family::Ipv4
+        } else {
+            Family::Ipv6
+        }),
+        expect: None,
+    };
+    let judgement = evaluate(
+        cluster,
+        &Query {
+            from,
+            to,
+            protocol,
+            port,
+            from_ip,
+            to_ip,
+        },
+    );
+    assert_eq!(sides.judgement(), judgement, "{flow}");
+    // What `own node` and `none` are in frames has no policy to name.
+    let seen = world.probe(&probe).unwrap();
+    assert_eq!(
+        (seen.verdict, seen.at, &seen.rule),
+        (judgement.verdict, judgement.at, &judgement.rule),
+        "frames: {flow}"
+    );
+    judgement
+}
+
+/// Asserts under these policies' manifests for each `flow: allow|egress|ingress, rule` that
+/// it is so.
+pub(crate) fn check_under(policies: &str, flows: &[(&str, &str)]) {
+    let cluster = cluster(policies);
+    let states = ["a", "b"].map(|node| node_state(&cluster, node));
+    let mut world = World::boot(cluster.clone(), WorldConfig::default()).unwrap();
+    for (flow, expected) in flows {
+        let Judgement {
+            verdict, at, rule, ..
+        } = ask(&cluster, &states, &mut world, flow);
+        let side = match (verdict, at) {
+            (Verdict::Allow, None) => "allow",
+            (Verdict::Deny, Some(Direction::Egress)) => "egress",
+            (Verdict::Deny, Some(Direction::Ingress)) => "ingress",
+            other => panic!("{other:?}"),
+        };
+        let got = format!("{side}, {}", rule.as_deref().unwrap_or("none"));
+        assert_eq!(got, *expected, "{flow}");
+    }
+    assert_eq!(world.unaccounted(), 0);
+    assert_eq!(world.wire_proof().marker_bytes_in_clear, 0);
+}
+
+fn probe_party(party: &Party) -> probe::Party {
+    match party.clone() {
+        Party::Pod { ns, name } => probe::Party::Pod {
+            namespace: ns,
+            name,
+        },
+        Party::Node(node) => probe::Party::Node(node.0),
+        Party::Outside(ip) => probe::Party::Outside(ip),
+    }
+}
