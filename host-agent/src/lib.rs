@@ -3,7 +3,8 @@
 //! Data goes one way: [`manifest`] reads Kubernetes objects, [`cluster`] holds them,
 //! [`identity`] numbers who an address can be, [`compile`] makes one node's
 //! [`State`](sluice_offload_api::State), and [`reconcile`] brings a dataplane there.
-//! [`evaluate`] answers the same questions from the objects alone; it is the oracle.
+//! [`evaluate`] answers the same questions from the objects alone; it is the oracle, and
+//! [`validate`] holds each compiled state against it.
 //! [`agent`] is all of it for one node.
 //!
 //! [`text`] is how what people wrote is read and told wrong, here and in the daemons.
@@ -29,4 +30,5 @@ pub mod local;
 pub mod manifest;
 pub mod reconcile;
 pub mod text;
+pub mod validate;
 pub mod vf;

@@ -8,11 +8,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
+use proptest::sample::{Index, select};
 use sluice_host_agent::cluster::{Cluster, PortSpec};
 use sluice_host_agent::compile::{Sides, judge};
 use sluice_host_agent::evaluate::{Judgement, Party, Query, egress, ingress};
 use sluice_host_agent::identity::IdentityTable;
-use sluice_offload_api::model::{Direction, PodRef, Protocol};
+use sluice_host_agent::validate::{POINTS_MAX, Sweep, validate};
+use sluice_offload_api::State;
+use sluice_offload_api::model::{Action, Direction, PodRef, Protocol, Verdict};
 use world::{NODES, OUTSIDE, World, world};
 
 /// Everyone who could be an end of a flow, by each of their addresses.
@@ -69,11 +72,13 @@ fn expected(world: &World, query: &Query) -> Judgement {
     Judgement::of(egress, ingress)
 }
 
-fn check(world: &World) -> Result<(), TestCaseError> {
-    let states: Vec<_> = NODES
-        .iter()
-        .map(|node| world.state(node, &mut IdentityTable::default()))
-        .collect();
+fn states(world: &World) -> Vec<State> {
+    let state = |node: &&str| world.state(node, &mut IdentityTable::default());
+    NODES.iter().map(state).collect()
+}
+
+/// Compares everything that rules could tell apart.
+fn check(world: &World, states: &[State]) -> Result<(), TestCaseError> {
     let (parties, ports) = (parties(&world.cluster), ports(&world.cluster));
     let icmp = [None];
     for (from, from_ip) in &parties {
@@ -99,7 +104,7 @@ fn check(world: &World) -> Result<(), TestCaseError> {
                         to_ip,
                     };
                     let mut got = Sides::default();
-                    for state in &states {
+                    for state in states {
                         let sides = judge(state, from_ip, to_ip, protocol, port);
                         got.egress = got.egress.or(sides.egress);
                         got.ingress = got.ingress.or(sides.ingress);
@@ -112,11 +117,123 @@ fn check(world: &World) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What a compiler may get wrong.
+#[derive(Clone, Debug)]
+enum Fault {
+    /// A row does something else.
+    Row(Index, Action),
+    /// A row is missing.
+    Gone(Index),
+    /// What holds without a row is turned round.
+    Fallback(Index, Direction),
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let action = select(vec![Action::Allow, Action::Deny, Action::Pass]);
+    let direction = select(vec![Direction::Ingress, Direction::Egress]);
+    prop_oneof![
+        (any::<Index>(), action).prop_map(|(at, to)| Fault::Row(at, to)),
+        any::<Index>().prop_map(Fault::Gone),
+        (any::<Index>(), direction).prop_map(|(at, which)| Fault::Fallback(at, which)),
+    ]
+}
+
+impl Fault {
+    fn put_into(&self, state: &mut State) {
+        // Tables nobody has judge nothing.
+        let used: BTreeSet<_> = state.endpoints.values().map(|it| it.policy).collect();
+        let of_used = state
+            .policies
+            .values_mut()
+            .filter(|it| used.contains(&it.id));
+        let mut policies: Vec<_> = of_used.collect();
+        let rows: Vec<_> = policies
+            .iter()
+            .enumerate()
+            .flat_map(|(policy, it)| (0..it.rows.len()).map(move |row| (policy, row)))
+            .collect();
+        match self {
+            Self::Row(at, action) if !rows.is_empty() => {
+                let (policy, row) = rows[at.index(rows.len())];
+                policies[policy].rows[row].action = *action;
+            }
+            Self::Gone(at) if !rows.is_empty() => {
+                let (policy, row) = rows[at.index(rows.len())];
+                policies[policy].rows.remove(row);
+            }
+            Self::Fallback(at, direction) if !policies.is_empty() => {
+                let at = at.index(policies.len());
+                let fallback = match direction {
+                    Direction::Ingress => &mut policies[at].ingress,
+                    Direction::Egress => &mut policies[at].egress,
+                };
+                fallback.verdict = match fallback.verdict {
+                    Verdict::Allow => Verdict::Deny,
+                    Verdict::Deny => Verdict::Allow,
+                };
+            }
+            _ => {}
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
 
     #[test]
     fn compiled_tables_say_what_the_evaluator_says(world in world()) {
-        check(&world)?;
+        check(&world, &states(&world))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn validation_agrees_with_what_was_compiled(
+        world in world(),
+        change in world(),
+        turn in any::<usize>(),
+    ) {
+        for node in NODES {
+            let mut identities = IdentityTable::default();
+            let before = world.state(node, &mut identities);
+            let first = validate(&world.cluster, &State::default(), &before, turn, POINTS_MAX);
+            prop_assert_eq!(first.map(|it| it.left), Ok(0));
+            let after = change.state(node, &mut identities);
+            let then = validate(&change.cluster, &before, &after, turn, POINTS_MAX);
+            prop_assert_eq!(then.map(|it| it.left), Ok(0));
+            let mut sweep = Sweep::default();
+            while !{
+                let swept = sweep.step(&change.cluster, &after, 7);
+                prop_assert_eq!(swept.found, None);
+                swept.round
+            } {}
+        }
+    }
+
+    #[test]
+    fn validation_and_sweep_find_what_the_whole_comparison_finds(
+        world in world(),
+        node in 0..NODES.len(),
+        fault in fault(),
+    ) {
+        let good = states(&world);
+        let mut bad = good.clone();
+        fault.put_into(&mut bad[node]);
+        if check(&world, &bad).is_ok() {
+            return Ok(());
+        }
+        let found = validate(&world.cluster, &State::default(), &bad[node], 0, POINTS_MAX);
+        prop_assert!(found.is_err(), "from nothing");
+        let found = validate(&world.cluster, &good[node], &bad[node], 0, POINTS_MAX);
+        prop_assert!(found.is_err(), "as a change");
+        let mut sweep = Sweep::default();
+        let mut found = false;
+        while !found {
+            let swept = sweep.step(&world.cluster, &bad[node], 7);
+            found = swept.found.is_some();
+            prop_assert!(found || !swept.round, "by the sweep");
+        }
     }
 }

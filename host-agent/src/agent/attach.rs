@@ -8,8 +8,7 @@ use sluice_offload_api::limits::IPS_PER_ENDPOINT_MAX;
 use sluice_offload_api::model::{MacAddr, PodRef, PodUid, PortName};
 
 use super::subjects::unnamed_uid;
-use super::{Agent, Attachment, Standing};
-use crate::compile::CompileError;
+use super::{Agent, Attachment, Standing, StateFault};
 use crate::vf::{VfError, VfSlot};
 
 /// How a runtime says which VF it is; the first that is given decides.
@@ -118,7 +117,7 @@ pub enum AttachError {
     Vf(#[from] VfError),
     /// With it there is no state for the dataplane.
     #[error(transparent)]
-    Compile(#[from] CompileError),
+    State(#[from] StateFault),
 }
 
 /// Why CHECK fails.
@@ -232,6 +231,7 @@ impl Agent {
             .position(|it| it.is_of(container, ifname))?;
         let gone = self.attachments.remove(index);
         self.vfs.release(&gone.uid);
+        self.closed.remove(&gone.uid);
         self.recompile();
         Some(gone)
     }
@@ -252,6 +252,7 @@ impl Agent {
         for it in &gone {
             self.attachments.retain(|other| other != it);
             self.vfs.release(&it.uid);
+            self.closed.remove(&it.uid);
         }
         if !gone.is_empty() {
             self.recompile();

@@ -30,6 +30,7 @@ use crate::cluster::Cluster;
 use crate::compile::{CompileError, NodeSetup, compile};
 use crate::identity::IdentityTable;
 use crate::reconcile::Reconciler;
+use crate::validate::{Counterexample, POINTS_MAX, Sweep, validate};
 use crate::vf::VfTable;
 
 /// What a VF is, apart from what the dataplane needs of it.
@@ -37,6 +38,17 @@ use crate::vf::VfTable;
 pub struct DeviceNames {
     /// The port of each PCI address, as a device plugin names a VF.
     pub by_pci: BTreeMap<String, PortName>,
+}
+
+/// Why there is no state for the dataplane. The last one stays in force then.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StateFault {
+    /// The manifests don't compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// They compile to something else than they say.
+    #[error(transparent)]
+    Validation(#[from] Box<Counterexample>),
 }
 
 /// The agent's core.
@@ -52,7 +64,14 @@ pub struct Agent {
     /// What was compiled last: the manifests with what CNI said of this node's pods.
     subjects: Subjects,
     source_fault: Option<String>,
-    compile_fault: Option<CompileError>,
+    compile_fault: Option<StateFault>,
+    /// What was validated last, and so may be sent.
+    validated: State,
+    validations: usize,
+    sweep: Sweep,
+    /// Pods whose table was found to differ from their policies after it was sent: they stay
+    /// closed until the agent starts again.
+    closed: BTreeMap<PodUid, Counterexample>,
     reconciler: Reconciler,
 }
 
@@ -75,6 +94,10 @@ impl Agent {
             subjects: Subjects::default(),
             source_fault: None,
             compile_fault: None,
+            validated: State::default(),
+            validations: 0,
+            sweep: Sweep::default(),
+            closed: BTreeMap::new(),
             reconciler: Reconciler::new(),
         };
         let mut left_out = Vec::new();
@@ -156,7 +179,7 @@ impl Agent {
 
     /// Why the last compile gave nothing.
     #[must_use]
-    pub const fn compile_fault(&self) -> Option<&CompileError> {
+    pub const fn compile_fault(&self) -> Option<&StateFault> {
         self.compile_fault.as_ref()
     }
 
@@ -165,23 +188,54 @@ impl Agent {
         self.subjects.standings.iter()
     }
 
+    /// Holds some more of what was sent against the policies, `rows_max` rows at most. A pod
+    /// whose table differs is closed at once; the flow that shows it, for the log.
+    pub fn sweep(&mut self, rows_max: usize) -> Option<Counterexample> {
+        let (cluster, state) = (&self.subjects.cluster, &self.validated);
+        let found = *self.sweep.step(cluster, state, rows_max).found?;
+        let sharing = self
+            .validated
+            .endpoints
+            .values()
+            .find(|it| it.pod == found.pod);
+        let policy = sharing.map(|it| it.policy);
+        for endpoint in self.validated.endpoints.values() {
+            // All who share the table have its fault.
+            if Some(endpoint.policy) == policy {
+                self.closed.insert(endpoint.pod_uid.clone(), found.clone());
+            }
+        }
+        self.recompile();
+        Some(found)
+    }
+
     fn recompile(&mut self) {
         let Some(cluster) = &self.cluster else { return };
-        let subjects = merge(cluster, &self.setup, &self.attachments);
+        let mut subjects = merge(cluster, &self.setup, &self.attachments);
+        for uid in self.closed.keys() {
+            subjects.vfs.release(uid);
+        }
         let compiled = compile(
             &subjects.cluster,
             &self.setup,
             &subjects.vfs,
             &mut self.identities,
         );
-        match compiled {
-            Ok(state) => {
-                self.subjects = subjects;
-                self.compile_fault = None;
-                self.reconciler.on_desired(state);
-            }
-            Err(error) => self.compile_fault = Some(error),
-        }
+        let taken = compiled
+            .map_err(StateFault::from)
+            .and_then(|state| self.take(subjects, state));
+        self.compile_fault = taken.err();
+    }
+
+    /// Lets a compiled state be sent, if it says what the policies say.
+    fn take(&mut self, subjects: Subjects, state: State) -> Result<(), StateFault> {
+        self.validations = self.validations.wrapping_add(1);
+        let (before, turn) = (&self.validated, self.validations);
+        validate(&subjects.cluster, before, &state, turn, POINTS_MAX)?;
+        self.subjects = subjects;
+        self.validated = state.clone();
+        self.reconciler.on_desired(state);
+        Ok(())
     }
 }
 

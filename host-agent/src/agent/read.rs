@@ -186,6 +186,10 @@ impl Agent {
                 "its last generation stays in force; ADD waits",
             );
         }
+        for (uid, found) in &self.closed {
+            let meanwhile = "its port is closed until the agent starts again";
+            add("validation", format!("pod {uid}: {found}"), meanwhile);
+        }
         for it in &self.attachments {
             match self.subjects.standings.get(&it.uid) {
                 Some(super::Standing::Known) | None => {}

@@ -283,7 +283,7 @@ fn a_refused_add_changes_nothing() {
     let other = request("c2", "web", None, "pf0vf1", "10.1.1.2");
     assert!(matches!(
         agent.attach(&other).unwrap_err(),
-        AttachError::Compile(_)
+        AttachError::State(_)
     ));
     assert_eq!(agent.journal().attachments, before.attachments);
     settle(&mut agent, &mut dataplane);
@@ -443,4 +443,61 @@ fn gc_takes_back_what_its_network_no_longer_lists_and_nothing_else() {
     settle(&mut agent, &mut dataplane);
     assert!(dataplane.endpoints.is_empty());
     assert_eq!(agent.journal().attachments.len(), 1);
+}
+
+/// An agent whose pod `cart` is attached and closed by a policy, and its dataplane.
+fn attached() -> (Agent, State) {
+    let mut agent = agent(&[NODES, CART, DENY]);
+    let mut dataplane = State::default();
+    agent
+        .attach(&request("c-1", "cart", Some("u-1"), "pf0vf0", "10.1.0.2"))
+        .unwrap();
+    settle(&mut agent, &mut dataplane);
+    assert_eq!(dataplane.endpoints.len(), 1);
+    assert_eq!(agent.sweep(1_000), None);
+    (agent, dataplane)
+}
+
+/// Makes a table allow what its policies deny.
+fn open_a_table(state: &mut State) {
+    for policy in state.policies.values_mut() {
+        policy.ingress.verdict = Verdict::Allow;
+    }
+}
+
+#[test]
+fn a_state_that_says_otherwise_than_the_policies_is_not_sent() {
+    let (mut agent, dataplane) = attached();
+    let (subjects, mut wrong) = (agent.subjects.clone(), agent.validated.clone());
+    open_a_table(&mut wrong);
+    let refused = agent.take(subjects, wrong).unwrap_err().to_string();
+    let expected = "TCP from 10.1.1.2 to 10.1.0.2 port 0: the compiled table of pod shop/cart says \
+                    allow (shop/deny isolates ingress), its policies say deny (shop/deny \
+                    isolates ingress); this is a fault of the compiler, please report it";
+    assert_eq!(refused, expected);
+    assert_eq!(agent.next_transaction(), None);
+    assert_eq!(agent.in_force(), Some(&dataplane));
+}
+
+#[test]
+fn a_table_in_force_that_says_otherwise_closes_its_pods_and_raises_an_alarm() {
+    let (mut agent, mut dataplane) = attached();
+    open_a_table(&mut agent.validated);
+    let found = agent.sweep(1_000).unwrap();
+    assert_eq!(found.pod.to_string(), "shop/cart");
+    settle(&mut agent, &mut dataplane);
+    assert!(dataplane.endpoints.is_empty(), "its port drops everything");
+    let problems = agent.status().problems;
+    assert!(
+        problems.iter().any(|it| it.part == "validation"),
+        "{problems:?}"
+    );
+    // It stays so whatever the manifests say.
+    agent.on_cluster(
+        load_texts(&[("x.yaml", NODES), ("y.yaml", CART)])
+            .unwrap()
+            .cluster,
+    );
+    settle(&mut agent, &mut dataplane);
+    assert!(dataplane.endpoints.is_empty());
 }

@@ -56,11 +56,14 @@ impl Cluster {
         &'a self,
         pod: &'a Pod,
     ) -> impl Iterator<Item = (&'a NamespacedName, &'a NetworkPolicy)> {
-        self.policies.iter().filter(move |(name, policy)| {
-            pod.owns_addresses()
-                && name.namespace == pod.pod.namespace
-                && policy.pod_selector.matches(&pod.labels)
-        })
+        let first = NamespacedName {
+            namespace: pod.pod.namespace.clone(),
+            name: String::new(),
+        };
+        self.policies
+            .range(first..)
+            .take_while(|(name, _)| name.namespace == pod.pod.namespace)
+            .filter(|(_, policy)| pod.owns_addresses() && policy.pod_selector.matches(&pod.labels))
     }
 
     /// Every policy's rules in a direction.

@@ -7,7 +7,7 @@ mod rules;
 
 use core::net::IpAddr;
 
-use sluice_offload_api::model::{Direction, NodeName, Protocol, Tier, Verdict};
+use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Tier, Verdict};
 
 use crate::cluster::{Cluster, ClusterPolicy, NamespacedName, Pod};
 
@@ -218,8 +218,6 @@ fn find<'a>(cluster: &'a Cluster, party: &Party) -> Option<&'a Pod> {
     let Party::Pod { ns, name } = party else {
         return None;
     };
-    cluster
-        .pods
-        .values()
-        .find(|it| it.pod.namespace == *ns && it.pod.name == *name)
+    let (namespace, name) = (ns.clone(), name.clone());
+    cluster.pods.get(&PodRef { namespace, name })
 }

@@ -14,7 +14,7 @@ use sluice_offload_api::Answer;
 use sluice_offload_api::model::Status;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep_until;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::config::Config;
 use super::directory::{self, SourceEvent};
@@ -30,6 +30,10 @@ use waiters::{Waiter, Waiters};
 const QUEUE_MAX: usize = 64;
 /// ADDs that wait for the dataplane, at most: more than a node has VFs.
 const WAITERS_MAX: usize = 2048;
+/// How often some of the tables in force are held against the policies,
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// and how many rows of them.
+const SWEEP_ROWS: usize = 1_000;
 /// How often it is looked whether an asker has gone.
 const ABANDONED_EVERY: Duration = Duration::from_millis(100);
 
@@ -110,6 +114,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         link: LinkView::default(),
         dataplane: None,
     };
+    let mut sweep = interval(SWEEP_EVERY);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let next = daemon.next_deadline();
         let due = async {
@@ -122,6 +128,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             event = source.recv() => daemon.on_source(event.ok_or(RunError::Ended("source"))?),
             event = link.recv() => daemon.on_link(event.ok_or(RunError::Ended("link"))?),
             call = called.recv() => daemon.on_call(call.ok_or(RunError::Ended("socket"))?),
+            _ = sweep.tick() => daemon.on_sweep(),
             () = due => daemon.on_time(Instant::now()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -157,6 +164,13 @@ struct Daemon {
 }
 
 impl Daemon {
+    fn on_sweep(&mut self) {
+        if let Some(found) = self.agent.sweep(SWEEP_ROWS) {
+            self.unwritten = true;
+            tracing::error!(%found, "a table in force is not what the policies say; the pods that have it are closed");
+        }
+    }
+
     fn on_source(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Loaded(loaded) => {

@@ -1,0 +1,253 @@
+//! Translation validation: a compiled state is held against the naive evaluator before it
+//! goes to the dataplane, and bit by bit afterwards.
+//!
+//! The compiler is clever and the evaluator is not, so where they differ the compiler is
+//! wrong. What changed since the last state is compared at its boundary points: for each row
+//! that came or went the ports at both ends of its block and just outside, from an address
+//! of its identity; for each address that came or changed its identity every row that could
+//! match it. If that is more than fits the budget, evenly spaced points of it. Tables that
+//! didn't change are sampled, other rows each time, and swept whole in the background.
+
+mod lookup;
+mod points;
+mod sweep;
+mod who;
+
+use core::fmt;
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+use sluice_offload_api::State;
+use sluice_offload_api::limits::RULE_NAME_LEN_MAX;
+use sluice_offload_api::model::{Direction, Endpoint, Place, PodRef, Policy, Protocol, Verdict};
+
+use crate::cluster::Cluster;
+use crate::evaluate::{self, Party, Query, Ruling, SERVICE_VIP};
+use crate::identity::printable;
+use points::Point;
+pub use sweep::{Sweep, Swept};
+use who::{Who, longest};
+
+/// Points compared before a state is sent, at most.
+pub const POINTS_MAX: usize = 100_000;
+
+/// A flow that the compiled table judges otherwise than the policies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Counterexample {
+    /// The pod whose table it is.
+    pub pod: PodRef,
+    /// Which way.
+    pub direction: Direction,
+    /// The pod's own address.
+    pub own: IpAddr,
+    /// The other end's.
+    pub peer: IpAddr,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The destination port, if it has one.
+    pub port: Option<u16>,
+    /// What the table says.
+    pub compiled: Ruling,
+    /// What the policies say.
+    pub expected: Ruling,
+}
+
+impl fmt::Display for Counterexample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = match self.direction {
+            Direction::Ingress => (self.peer, self.own),
+            Direction::Egress => (self.own, self.peer),
+        };
+        let protocol = format!("{:?}", self.protocol).to_uppercase();
+        write!(f, "{protocol} from {from} to {to}")?;
+        if let Some(port) = self.port {
+            write!(f, " port {port}")?;
+        }
+        let says = |it: &Ruling| match it.verdict {
+            Verdict::Allow => format!("allow ({})", it.rule),
+            Verdict::Deny => format!("deny ({})", it.rule),
+        };
+        write!(
+            f,
+            ": the compiled table of pod {} says {}, its policies say {}; this is a fault of the \
+             compiler, please report it",
+            self.pod,
+            says(&self.compiled),
+            says(&self.expected)
+        )
+    }
+}
+
+impl std::error::Error for Counterexample {}
+
+/// What was compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Compared {
+    /// Points that were compared.
+    pub points: usize,
+    /// Points of the change that were not, because there were more than fit.
+    pub left: usize,
+}
+
+/// Compares what changed from `before` to `after`, both compiled for the same node; after
+/// [`State::default`] that is everything. `cluster` is what `after` was compiled from; `turn`
+/// chooses the samples, another number each time.
+///
+/// # Errors
+/// The first [`Counterexample`].
+pub fn validate(
+    cluster: &Cluster,
+    before: &State,
+    after: &State,
+    turn: usize,
+    points_max: usize,
+) -> Result<Compared, Box<Counterexample>> {
+    let who = Who::new(cluster, after);
+    let mut total = 0usize;
+    points::of_change(before, after, &who, turn, &mut |_| {
+        total += 1;
+        Ok(())
+    })?;
+    let stride = total.div_ceil(points_max.max(1)).max(1);
+    let (mut at, mut points) = (0usize, 0usize);
+    let judge = Judge {
+        cluster,
+        state: after,
+    };
+    points::of_change(before, after, &who, turn, &mut |point| {
+        at += 1;
+        if at.is_multiple_of(stride) || total <= points_max {
+            points += 1;
+            judge.compare(&point)?;
+        }
+        Ok(())
+    })?;
+    Ok(Compared {
+        points,
+        left: total - points,
+    })
+}
+
+/// Compares single points.
+struct Judge<'a> {
+    cluster: &'a Cluster,
+    state: &'a State,
+}
+
+impl Judge<'_> {
+    fn compare(&self, point: &Point<'_>) -> Result<(), Box<Counterexample>> {
+        let Some(own) = point.own_ip() else {
+            return Ok(());
+        };
+        // A pod's packets to itself never leave it.
+        if point.endpoint.ips.contains(&point.peer.ip) {
+            return Ok(());
+        }
+        let (Some(expected), Some(compiled)) = (self.expected(point, own), self.compiled(point))
+        else {
+            return Ok(());
+        };
+        let named = printable(&expected.rule, RULE_NAME_LEN_MAX);
+        if (compiled.verdict, &compiled.rule) == (expected.verdict, &named) {
+            return Ok(());
+        }
+        Err(Box::new(Counterexample {
+            pod: point.endpoint.pod.clone(),
+            direction: point.direction,
+            own,
+            peer: point.peer.ip,
+            protocol: point.protocol,
+            port: point.port,
+            compiled,
+            expected,
+        }))
+    }
+
+    fn expected(&self, point: &Point<'_>, own: IpAddr) -> Option<Ruling> {
+        let PodRef { namespace, name } = point.endpoint.pod.clone();
+        let subject = Party::Pod {
+            ns: namespace,
+            name,
+        };
+        let peer = point.peer.party.clone();
+        let query = |from, to, from_ip, to_ip| Query {
+            from,
+            to,
+            protocol: point.protocol,
+            port: point.port,
+            from_ip,
+            to_ip,
+        };
+        match point.direction {
+            Direction::Ingress => {
+                evaluate::ingress(self.cluster, &query(peer, subject, point.peer.ip, own))
+            }
+            Direction::Egress => {
+                evaluate::egress(self.cluster, &query(subject, peer, own, point.peer.ip))
+            }
+        }
+    }
+
+    fn compiled(&self, point: &Point<'_>) -> Option<Ruling> {
+        let prefix = longest(self.state, point.peer.ip)?;
+        if prefix.place == Place::ServiceVip && point.direction == Direction::Egress {
+            return Some(Ruling {
+                verdict: Verdict::Deny,
+                rule: SERVICE_VIP.to_owned(),
+            });
+        }
+        // One that didn't fit denies everything: stricter than asked, and on purpose.
+        if is_closed(point.policy) {
+            return None;
+        }
+        Some(lookup::lookup(
+            point.policy,
+            point.direction,
+            prefix.identity,
+            point.protocol,
+            point.port,
+        ))
+    }
+}
+
+/// Whether a table is one that takes the place of a table that doesn't fit.
+fn is_closed(policy: &Policy) -> bool {
+    policy.rows.is_empty()
+        && policy.rules.len() == 1
+        && [policy.ingress, policy.egress]
+            .iter()
+            .all(|it| it.verdict == Verdict::Deny)
+}
+
+/// Stations that stand for all: of each family this many, so that one of them is not the
+/// other end itself.
+const OF_EACH_FAMILY: usize = 2;
+
+/// A table and endpoints that have it.
+struct Table<'a> {
+    policy: &'a Policy,
+    endpoints: Vec<&'a Endpoint>,
+}
+
+/// The tables that endpoints have, by number.
+fn tables(state: &State) -> BTreeMap<u32, Table<'_>> {
+    let mut tables: BTreeMap<u32, Table<'_>> = BTreeMap::new();
+    for endpoint in state.endpoints.values() {
+        let Some(policy) = state.policies.get(&endpoint.policy) else {
+            continue;
+        };
+        let endpoints = Vec::new();
+        let table = tables
+            .entry(policy.id.0)
+            .or_insert(Table { policy, endpoints });
+        let is_needed = |v4: bool| {
+            let has = |it: &&Endpoint| it.ips.iter().any(|ip| ip.is_ipv4() == v4);
+            let others = table.endpoints.iter().copied();
+            has(&endpoint) && others.filter(|it| has(it)).count() < OF_EACH_FAMILY
+        };
+        if is_needed(true) || is_needed(false) {
+            table.endpoints.push(endpoint);
+        }
+    }
+    tables
+}

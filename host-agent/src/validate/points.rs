@@ -1,0 +1,252 @@
+//! Which flows are compared.
+
+use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_offload_api::State;
+use sluice_offload_api::model::{
+    Direction, Endpoint, Policy, PolicyRow, PortBlock, Protocol, RowKey,
+};
+
+use super::who::{End, Peer, Who};
+use super::{Counterexample, Table, tables};
+
+/// Rows that are sampled of a table that didn't change, at most.
+const SAMPLES: usize = 16;
+/// Peers that stand for "anyone" in a row, at most.
+const ANYONE_MAX: usize = 64;
+
+/// One flow, at one of its ends.
+pub(super) struct Point<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) policy: &'a Policy,
+    pub(super) direction: Direction,
+    pub(super) peer: &'a Peer,
+    pub(super) protocol: Protocol,
+    pub(super) port: Option<u16>,
+}
+
+impl Point<'_> {
+    /// The endpoint's address of the peer's family.
+    pub(super) fn own_ip(&self) -> Option<IpAddr> {
+        let same = |ip: &&IpAddr| ip.is_ipv4() == self.peer.ip.is_ipv4();
+        self.endpoint.ips.iter().find(same).copied()
+    }
+}
+
+/// Takes a point; an error ends it.
+pub(super) type Visit<'v> = dyn FnMut(Point<'_>) -> Result<(), Box<Counterexample>> + 'v;
+
+/// All points of what changed.
+pub(super) fn of_change(
+    before: &State,
+    after: &State,
+    who: &Who<'_>,
+    turn: usize,
+    visit: &mut Visit<'_>,
+) -> Result<(), Box<Counterexample>> {
+    let old = tables(before);
+    for (id, table) in tables(after) {
+        match old.get(&id).map(|it| it.policy) {
+            Some(was) if was == table.policy => sample(&table, who, turn, visit)?,
+            Some(was) => changed_table(&table, was, who, visit)?,
+            None => whole_table(&table, who, visit)?,
+        }
+    }
+    // Addresses that came, or are somebody else's now.
+    let moved: Vec<Peer> = after
+        .prefixes
+        .values()
+        .filter(|it| before.prefixes.get(&it.prefix) != Some(it))
+        .filter_map(|it| who.of_prefix(after, it))
+        .collect();
+    // After nothing, the tables were compared with everyone above.
+    if before.prefixes.is_empty() {
+        return Ok(());
+    }
+    for table in tables(after).values() {
+        let ends = ends(table.policy);
+        for peer in &moved {
+            for &end in &ends {
+                table.visit(peer, end, visit)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Table<'_> {
+    /// A flow at each of its endpoints.
+    fn visit(
+        &self,
+        peer: &Peer,
+        (direction, protocol, port): End,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), Box<Counterexample>> {
+        let policy = self.policy;
+        for endpoint in &self.endpoints {
+            visit(Point {
+                endpoint,
+                policy,
+                direction,
+                peer,
+                protocol,
+                port,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Some rows of a table that didn't change: what should have changed it may have been
+/// overlooked.
+fn sample(
+    table: &Table<'_>,
+    who: &Who<'_>,
+    turn: usize,
+    visit: &mut Visit<'_>,
+) -> Result<(), Box<Counterexample>> {
+    let rows = &table.policy.rows;
+    let stride = rows.len().div_ceil(SAMPLES).max(1);
+    for row in rows.iter().skip(turn % stride).step_by(stride) {
+        of_row(table, &row.key(), who, visit)?;
+    }
+    Ok(())
+}
+
+/// The rows that came or went, and some peers; all if what holds without a row changed.
+fn changed_table(
+    table: &Table<'_>,
+    was: &Policy,
+    who: &Who<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<(), Box<Counterexample>> {
+    // A row says what it says by its rule's name; numbers shift when rules come and go.
+    let rows = |policy: &Policy| -> BTreeMap<_, _> {
+        let name = |row: &PolicyRow| {
+            let index = usize::try_from(row.rule.0).unwrap_or(usize::MAX);
+            policy.rules.get(index).cloned()
+        };
+        let entry = |row: &PolicyRow| (row.key(), (row.action, name(row)));
+        policy.rows.iter().map(entry).collect()
+    };
+    let (now, then) = (rows(table.policy), rows(was));
+    let keys: BTreeSet<_> = now.keys().chain(then.keys()).collect();
+    for key in keys {
+        if now.get(key) != then.get(key) {
+            of_row(table, key, who, visit)?;
+        }
+    }
+    let isolation = |it: &Policy| (it.ingress.verdict, it.egress.verdict);
+    if isolation(table.policy) == isolation(was) {
+        everyone(table, who, some(who).into_iter(), visit)
+    } else {
+        everyone(table, who, who.all(), visit)
+    }
+}
+
+/// Every row, and everyone against what holds without one.
+fn whole_table(
+    table: &Table<'_>,
+    who: &Who<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<(), Box<Counterexample>> {
+    for row in &table.policy.rows {
+        of_row(table, &row.key(), who, visit)?;
+    }
+    everyone(table, who, who.all(), visit)
+}
+
+/// A row's peer at both ends of its ports.
+pub(super) fn of_row(
+    table: &Table<'_>,
+    row: &RowKey,
+    who: &Who<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<(), Box<Counterexample>> {
+    let peers: Vec<&Peer> = match row.peer {
+        Some(identity) => who.of(identity).iter().collect(),
+        None => some(who),
+    };
+    let ends = block_ends(row.protocol, row.ports);
+    for peer in peers {
+        for &(protocol, port) in &ends {
+            table.visit(peer, (row.direction, protocol, port), visit)?;
+        }
+    }
+    Ok(())
+}
+
+/// These peers, both ways, with everything that the pod's policies tell apart: a row that
+/// should be there and isn't has no ends of its own.
+pub(super) fn everyone<'w>(
+    table: &Table<'_>,
+    who: &Who<'_>,
+    peers: impl Iterator<Item = &'w Peer>,
+    visit: &mut Visit<'_>,
+) -> Result<(), Box<Counterexample>> {
+    // Pods that share a table have the same policies and named ports.
+    let Some(endpoint) = table.endpoints.first() else {
+        return Ok(());
+    };
+    let ends = who.ends_of_rules(&endpoint.pod);
+    for peer in peers {
+        let named = who.named_ports(peer);
+        let named = named.map(|(protocol, port)| (Direction::Egress, protocol, Some(port)));
+        for end in ends.iter().copied().chain(named) {
+            table.visit(peer, end, visit)?;
+        }
+    }
+    Ok(())
+}
+
+/// Peers for "anyone", spread over all identities.
+fn some<'w>(who: &'w Who<'_>) -> Vec<&'w Peer> {
+    let count = who.all().count();
+    who.all()
+        .step_by(count.div_ceil(ANYONE_MAX).max(1))
+        .collect()
+}
+
+/// Everything that a table's rows tell apart.
+fn ends(policy: &Policy) -> BTreeSet<End> {
+    let both = [Direction::Ingress, Direction::Egress];
+    let mut ends: BTreeSet<_> = both
+        .into_iter()
+        .flat_map(|it| [(it, Protocol::Icmp, None), (it, Protocol::Tcp, Some(0))])
+        .collect();
+    for row in &policy.rows {
+        let its = block_ends(row.protocol, row.ports).into_iter();
+        ends.extend(its.map(|(protocol, port)| (row.direction, protocol, port)));
+    }
+    ends
+}
+
+/// The ports at both ends of a block and just outside; of any protocol one of each kind.
+fn block_ends(protocol: Option<Protocol>, ports: PortBlock) -> Vec<(Protocol, Option<u16>)> {
+    let Some(protocol) = protocol else {
+        return vec![
+            (Protocol::Icmp, None),
+            (Protocol::Tcp, Some(0)),
+            (Protocol::Udp, Some(u16::MAX)),
+            (Protocol::Sctp, Some(1)),
+        ];
+    };
+    if protocol == Protocol::Icmp {
+        return vec![(protocol, None)];
+    }
+    let first = ports.base();
+    let last = first | u16::MAX.checked_shr(ports.len().into()).unwrap_or(0);
+    let mut ends: Vec<_> = [
+        Some(first),
+        Some(last),
+        first.checked_sub(1),
+        last.checked_add(1),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|port| (protocol, Some(port)))
+    .collect();
+    ends.dedup();
+    ends
+}

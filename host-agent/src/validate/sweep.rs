@@ -1,0 +1,75 @@
+//! The whole state, a bit at a time.
+
+use std::ops::Bound;
+
+use sluice_offload_api::State;
+
+use super::who::Who;
+use super::{Counterexample, Judge, points, tables};
+use crate::cluster::Cluster;
+
+/// How far a sweep over all tables of a state has come. It goes round for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sweep {
+    /// The table that is being swept.
+    table: u32,
+    /// Its next row.
+    row: usize,
+}
+
+/// What a step of a sweep found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Swept {
+    /// Rows that were compared.
+    pub rows: usize,
+    /// Whether the last table's last row was among them.
+    pub round: bool,
+    /// Where table and policies differ; the sweep goes on behind it.
+    pub found: Option<Box<Counterexample>>,
+}
+
+impl Sweep {
+    /// Compares the next rows, `rows_max` at most; after a table's last row everyone
+    /// with all that the pod's policies tell apart.
+    pub fn step(&mut self, cluster: &Cluster, state: &State, rows_max: usize) -> Swept {
+        let judge = Judge { cluster, state };
+        let who = Who::new(cluster, state);
+        let tables = tables(state);
+        let mut swept = Swept {
+            rows: 0,
+            round: false,
+            found: None,
+        };
+        while swept.rows < rows_max && swept.found.is_none() {
+            let Some((&id, table)) = tables.range(self.table..).next() else {
+                *self = Self::default();
+                swept.round = true;
+                break;
+            };
+            if id != self.table {
+                (self.table, self.row) = (id, 0);
+            }
+            let mut visit = |point: points::Point<'_>| judge.compare(&point);
+            let compared = match table.policy.rows.get(self.row) {
+                Some(row) => points::of_row(table, &row.key(), &who, &mut visit),
+                None => points::everyone(table, &who, who.all(), &mut visit),
+            };
+            swept.rows += 1;
+            if self.row < table.policy.rows.len() {
+                self.row += 1;
+            } else if let Some((&next, _)) =
+                tables.range((Bound::Excluded(id), Bound::Unbounded)).next()
+            {
+                (self.table, self.row) = (next, 0);
+            } else {
+                *self = Self::default();
+                swept.round = true;
+            }
+            swept.found = compared.err();
+            if swept.round {
+                break;
+            }
+        }
+        swept
+    }
+}

@@ -1,0 +1,178 @@
+//! Addresses to stand for identities.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_offload_api::State;
+use sluice_offload_api::model::{Direction, IdentityId, IpPrefix, PodRef, Prefix, Protocol};
+
+use super::OF_EACH_FAMILY;
+use crate::cluster::{Cluster, Holder, PortRule, PortSpec};
+use crate::evaluate::Party;
+
+/// What a rule can tell apart: direction, protocol and port.
+pub(super) type End = (Direction, Protocol, Option<u16>);
+
+/// An address and who has it.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) ip: IpAddr,
+    pub(super) party: Party,
+}
+
+/// Who can be the other end of a flow.
+pub(super) struct Who<'a> {
+    cluster: &'a Cluster,
+    /// For each identity some of each family that have it, as far as could be found.
+    by_identity: BTreeMap<IdentityId, Vec<Peer>>,
+    holders: BTreeMap<IpAddr, Holder>,
+}
+
+impl<'a> Who<'a> {
+    pub(super) fn new(cluster: &'a Cluster, state: &State) -> Self {
+        let mut who = Self {
+            cluster,
+            by_identity: BTreeMap::new(),
+            holders: holders(cluster),
+        };
+        for prefix in state.prefixes.values() {
+            let known = who.of(prefix.identity);
+            let v4 = prefix.prefix.addr().is_ipv4();
+            if known.iter().filter(|it| it.ip.is_ipv4() == v4).count() >= OF_EACH_FAMILY {
+                continue;
+            }
+            let Some(peer) = who.of_prefix(state, prefix) else {
+                continue;
+            };
+            if !known
+                .iter()
+                .any(|it| (it.ip.is_ipv4(), &it.party) == (v4, &peer.party))
+            {
+                who.by_identity
+                    .entry(prefix.identity)
+                    .or_default()
+                    .push(peer);
+            }
+        }
+        who
+    }
+
+    /// Those that stand for an identity.
+    pub(super) fn of(&self, identity: IdentityId) -> &[Peer] {
+        self.by_identity.get(&identity).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those of all identities.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Peer> {
+        self.by_identity.values().flatten()
+    }
+
+    /// The ends of all port rules of a pod's policies, its own named ports, and what only
+    /// rules without ports match.
+    pub(super) fn ends_of_rules(&self, pod: &PodRef) -> BTreeSet<End> {
+        let both = [Direction::Ingress, Direction::Egress];
+        let mut ends: BTreeSet<End> = both
+            .into_iter()
+            .flat_map(|it| [(it, Protocol::Icmp, None), (it, Protocol::Tcp, Some(0))])
+            .collect();
+        let Some(pod) = self.cluster.pods.get(pod) else {
+            return ends;
+        };
+        for direction in both {
+            let own = self.cluster.policies_of(pod);
+            let own = own.filter_map(|(_, it)| it.rules(direction)).flatten();
+            let cluster = self.cluster.cluster_policies_of(pod).into_iter();
+            let cluster = cluster.flat_map(|(_, it)| it.rules(direction));
+            let rules = own.chain(cluster.filter_map(|it| it.flows.as_ref()));
+            for PortRule { protocol, ports } in rules.flat_map(|it| &it.ports) {
+                match ports {
+                    PortSpec::Any => drop(ends.insert((direction, *protocol, Some(1)))),
+                    PortSpec::Range { first, last } => {
+                        let outside = [first.checked_sub(1), last.checked_add(1)];
+                        let ports = outside.into_iter().chain([Some(*first), Some(*last)]);
+                        let ports = ports.flatten();
+                        ends.extend(ports.map(|it| (direction, *protocol, Some(it))));
+                    }
+                    PortSpec::Named(name) if direction == Direction::Ingress => {
+                        let ports = pod.named_ports(name, *protocol);
+                        ends.extend(ports.map(|it| (direction, *protocol, Some(it))));
+                    }
+                    // The peer's: see `named_ports`.
+                    PortSpec::Named(_) => {}
+                }
+            }
+        }
+        ends
+    }
+
+    /// The ports that a peer has names for.
+    pub(super) fn named_ports(&self, peer: &Peer) -> impl Iterator<Item = (Protocol, u16)> {
+        let pod = match &peer.party {
+            Party::Pod { ns, name } => {
+                let (namespace, name) = (ns.clone(), name.clone());
+                self.cluster.pods.get(&PodRef { namespace, name })
+            }
+            _ => None,
+        };
+        let ports = pod.into_iter().flat_map(|it| &it.ports);
+        let named = ports.filter(|it| it.name.is_some());
+        named.map(|it| (it.protocol, it.number))
+    }
+
+    /// An address that has this prefix as its longest: its first or its last, if either is.
+    pub(super) fn of_prefix(&self, state: &State, prefix: &Prefix) -> Option<Peer> {
+        let of = |ip: &IpAddr| longest(state, *ip).is_some_and(|it| it.prefix == prefix.prefix);
+        let ip = [prefix.prefix.addr(), last(prefix.prefix)]
+            .into_iter()
+            .find(of)?;
+        Some(Peer {
+            ip,
+            party: match self.holders.get(&ip) {
+                Some(Holder::Pod(pod)) => Party::Pod {
+                    ns: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                },
+                Some(Holder::Node(node)) => Party::Node(node.clone()),
+                Some(Holder::Service(_)) | None => Party::Outside(ip),
+            },
+        })
+    }
+}
+
+/// Who has which address, read off the objects once more: the compiler's own index is part
+/// of what is validated.
+fn holders(cluster: &Cluster) -> BTreeMap<IpAddr, Holder> {
+    let mut holders = BTreeMap::new();
+    for (name, service) in &cluster.services {
+        let with = |ip: &IpAddr| (*ip, Holder::Service(name.clone()));
+        holders.extend(service.vips.iter().map(with));
+    }
+    for (name, pod) in cluster.pods.iter().filter(|(_, it)| it.owns_addresses()) {
+        holders.extend(pod.ips.iter().map(|ip| (*ip, Holder::Pod(name.clone()))));
+    }
+    for (name, node) in &cluster.nodes {
+        holders.extend(node.ips.iter().map(|ip| (*ip, Holder::Node(name.clone()))));
+    }
+    holders
+}
+
+/// The longest prefix of an address.
+pub(super) fn longest(state: &State, ip: IpAddr) -> Option<&Prefix> {
+    let bits = if ip.is_ipv4() { 32 } else { 128 };
+    let at = |len| state.prefixes.get(&IpPrefix::masked(ip, len).ok()?);
+    (0..=bits).rev().find_map(at)
+}
+
+fn last(prefix: IpPrefix) -> IpAddr {
+    let host = |bits: u32| u32::from(prefix.len()).min(bits);
+    match prefix.addr() {
+        IpAddr::V4(addr) => {
+            let ones = u32::MAX.checked_shr(host(32)).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(addr.to_bits() | ones))
+        }
+        IpAddr::V6(addr) => {
+            let ones = u128::MAX.checked_shr(host(128)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() | ones))
+        }
+    }
+}
