@@ -84,6 +84,10 @@ reasons! {
     WrongPath = "wrong-path",
     /// TCP without a flow that isn't a SYN.
     TcpNoFlow = "tcp-no-flow",
+    /// TCP flags that nobody sets together.
+    TcpFlags = "tcp-flags",
+    /// A TCP segment outside its flow's window, or that nothing in its flow asks for.
+    TcpWindow = "tcp-window",
     /// An ICMP error that belongs to no flow.
     IcmpNoFlow = "icmp-no-flow",
     /// A fragment: reassembly of tuples is not there yet.

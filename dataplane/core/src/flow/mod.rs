@@ -1,5 +1,7 @@
 //! Flows: one entry for both directions, owned by one worker.
 
+mod entry;
 pub mod key;
 pub mod state;
 pub mod table;
+pub mod tcp;

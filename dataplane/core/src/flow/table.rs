@@ -3,10 +3,13 @@
 //! Entries stand in one array and are chained by index from a bucket array twice as long,
 //! so all of the capacity can be used and an entry never moves while it lives.
 
+use crate::flow::entry::Deadline;
+pub use crate::flow::entry::{Flow, INITIATOR, RESPONDER};
 use crate::flow::key::{FlowKey, Tuple};
-use crate::flow::state::{FlowState, Timeouts};
+use crate::flow::state::{Packet, Timeouts, Track};
+use crate::flow::tcp::Taken;
 use crate::hash::HashKey;
-use crate::meta::Meta;
+use crate::reason::DropReason;
 use crate::route::{Attach, RuleRef};
 use crate::tick::Tick;
 
@@ -18,53 +21,6 @@ pub const CHAIN_MAX: usize = 32;
 pub const EXPIRE_MAX: usize = 64;
 
 const NONE: u32 = u32::MAX;
-
-/// A flow: both directions in one entry.
-#[derive(Clone, Copy, Debug)]
-pub struct Flow {
-    key: FlowKey,
-    /// Where the initiator's and where the responder's packets come from and go to.
-    pub ends: [Attach; 2],
-    /// The generations of the initiator's and the responder's endpoint that judged it;
-    /// 0 where that end is no endpoint of this node.
-    pub generations: [u32; 2],
-    /// The rule that allowed it.
-    pub rule: RuleRef,
-    next: u32,
-    /// When the entry ends if no packet comes.
-    pub expires: Tick,
-    /// Packets from the initiator and from the responder.
-    pub packets: [u32; 2],
-    /// Whether the initiator's tuple is the key turned round.
-    turned: bool,
-    /// How far it has come.
-    pub state: FlowState,
-    live: bool,
-}
-
-const _: () = assert!(size_of::<Flow>() <= 128);
-
-/// Which end of a flow.
-pub const INITIATOR: usize = 0;
-/// The other end.
-pub const RESPONDER: usize = 1;
-
-impl Flow {
-    /// The tuple of the initiator's packets.
-    #[must_use]
-    pub const fn tuple(&self) -> Tuple {
-        self.key.tuple(self.turned)
-    }
-
-    /// Takes note of a packet that passes.
-    #[inline]
-    pub fn advance(&mut self, meta: &Meta, from_initiator: bool, now: Tick, t: &Timeouts) {
-        self.state = self.state.after(meta, from_initiator);
-        self.expires = now + self.state.timeout_ns(meta.protocol, t);
-        let end = if from_initiator { INITIATOR } else { RESPONDER };
-        self.packets[end] = self.packets[end].wrapping_add(1);
-    }
-}
 
 /// An entry's place; good until the entry is removed, so within one burst only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +35,18 @@ pub struct Found {
     pub from_initiator: bool,
 }
 
+impl Found {
+    /// The end whose packet it is.
+    #[must_use]
+    pub const fn end(&self) -> usize {
+        if self.from_initiator {
+            INITIATOR
+        } else {
+            RESPONDER
+        }
+    }
+}
+
 /// What a new flow starts with.
 #[derive(Clone, Copy, Debug)]
 pub struct NewFlow {
@@ -90,6 +58,8 @@ pub struct NewFlow {
     pub generations: [u32; 2],
     /// See [`Flow::rule`].
     pub rule: RuleRef,
+    /// What its first packet says.
+    pub track: Track,
 }
 
 /// The table is full, or a bucket's chain is.
@@ -154,7 +124,7 @@ impl FlowTable {
     }
 
     fn at(&self, index: u32) -> Option<&Flow> {
-        self.flows.get(index as usize).filter(|f| f.live)
+        self.flows.get(index as usize).filter(|f| f.is_live())
     }
 
     /// An entry.
@@ -164,11 +134,38 @@ impl FlowTable {
         self.at(slot.0)
     }
 
-    /// An entry, to change.
+    /// Takes a packet of an end of a flow: notes it, and when the flow ends now if no
+    /// other comes.
+    ///
+    /// # Errors
+    /// Why the packet isn't of the flow; nothing has changed.
     #[inline]
-    pub fn flow_mut(&mut self, slot: FlowSlot) -> Option<(&mut Flow, &Timeouts)> {
-        let flow = self.flows.get_mut(slot.0 as usize).filter(|f| f.live)?;
-        Some((flow, &self.timeouts))
+    pub fn take(&mut self, found: Found, packet: &Packet, now: Tick) -> Result<(), DropReason> {
+        let flow = self
+            .flows
+            .get_mut(found.slot.0 as usize)
+            .filter(|f| f.is_live())
+            .ok_or(DropReason::WrongPath)?;
+        let end = found.end();
+        if flow.track.take(packet, end)? == Taken::Alive {
+            let timeout_ns = flow.track.timeout_ns(flow.key().protocol(), &self.timeouts);
+            flow.expires = Deadline::after(now, timeout_ns);
+        }
+        flow.count(end);
+        Ok(())
+    }
+
+    /// Sets what a flow was judged to be.
+    pub fn rejudge(
+        &mut self,
+        slot: FlowSlot,
+        ends: [Attach; 2],
+        generations: [u32; 2],
+        rule: RuleRef,
+    ) {
+        if let Some(flow) = self.flows.get_mut(slot.0 as usize).filter(|f| f.is_live()) {
+            flow.judge(ends, generations, rule);
+        }
     }
 
     /// The flow of a packet. One whose time is over is removed and not found.
@@ -177,14 +174,14 @@ impl FlowTable {
         let mut index = self.heads.get(self.bucket(key)).copied()?;
         for _ in 0..CHAIN_MAX {
             let flow = self.at(index)?;
-            if flow.key == key {
-                if flow.expires <= now {
+            if *flow.key() == key {
+                if flow.expires.is_over(now) {
                     self.remove(FlowSlot(index));
                     return None;
                 }
                 return Some(Found {
                     slot: FlowSlot(index),
-                    from_initiator: flow.turned == turned,
+                    from_initiator: flow.is_turned() == turned,
                 });
             }
             index = flow.next;
@@ -203,19 +200,10 @@ impl FlowTable {
         if self.chain_len(head) >= CHAIN_MAX {
             return Err(TableFull);
         }
-        let state = FlowState::Opening;
-        let flow = Flow {
-            key,
-            ends: new.ends,
-            generations: new.generations,
-            rule: new.rule,
-            next: head,
-            expires: now + state.timeout_ns(new.tuple.protocol, &self.timeouts),
-            packets: [0; 2],
-            turned,
-            state,
-            live: true,
-        };
+        let timeout_ns = new.track.timeout_ns(key.protocol(), &self.timeouts);
+        let mut flow = Flow::new(key, turned, new.track, Deadline::after(now, timeout_ns));
+        flow.judge(new.ends, new.generations, new.rule);
+        flow.next = head;
         let index = self.place(flow)?;
         if let Some(head) = self.heads.get_mut(bucket) {
             *head = index;
@@ -257,7 +245,7 @@ impl FlowTable {
         let Some(flow) = self.at(slot.0).copied() else {
             return;
         };
-        let bucket = self.bucket(flow.key);
+        let bucket = self.bucket(*flow.key());
         if let Some(head) = self.heads.get_mut(bucket) {
             if *head == slot.0 {
                 *head = flow.next;
@@ -276,7 +264,7 @@ impl FlowTable {
             }
         }
         if let Some(gone) = self.flows.get_mut(slot.0 as usize) {
-            gone.live = false;
+            gone.end();
             gone.next = self.free;
             self.free = slot.0;
             self.used -= 1;
@@ -292,7 +280,7 @@ impl FlowTable {
             let expired = self
                 .flows
                 .get(self.cursor)
-                .is_some_and(|f| f.live && f.expires <= now);
+                .is_some_and(|f| f.is_live() && f.expires.is_over(now));
             if expired && let Ok(index) = u32::try_from(self.cursor) {
                 self.remove(FlowSlot(index));
             }
@@ -306,7 +294,7 @@ impl FlowTable {
             .iter()
             .enumerate()
             .skip(start)
-            .filter(|(_, f)| f.live)
+            .filter(|(_, f)| f.is_live())
     }
 }
 
@@ -334,6 +322,7 @@ mod tests {
             ends: [Attach::Port(PortIndex(0)), Attach::Port(PortIndex(1))],
             generations: [u32::from(n) + 1, 0],
             rule: RuleRef::default(),
+            track: Track::Plain { answered: false },
         }
     }
 
@@ -394,7 +383,7 @@ mod tests {
             }
             for (n, generation) in model {
                 let found = table.find(tuple(n), Tick(0)).unwrap();
-                prop_assert_eq!(table.flow(found.slot).unwrap().generations[0], generation);
+                prop_assert_eq!(table.flow(found.slot).unwrap().generations()[0], generation);
             }
         }
 

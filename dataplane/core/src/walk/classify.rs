@@ -1,15 +1,16 @@
 //! Stage classify: the verdict on flows that are new or that an older generation judged.
 
 use crate::flow::key::Tuple;
-use crate::flow::table::{Found, NewFlow};
+use crate::flow::state::{Packet, Track};
+use crate::flow::table::{Found, INITIATOR, NewFlow};
 use crate::judge::{Denied, Judgement, Rules, judge};
 use crate::meta::Meta;
-use crate::port::Port;
+use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::verdict::VerdictRecord;
 use crate::walk::Walk;
-use crate::walk::opening::{may_begin, turns_round};
+use crate::walk::opening::{begins_anew, may_begin, turns_round};
 use crate::walk::track::{Known, known, pass};
 
 pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
@@ -18,12 +19,16 @@ pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
             return;
         };
         let (meta, from) = (slot.meta, slot.from);
+        let Some(frame) = slot.frame.as_ref() else {
+            return;
+        };
+        let packet = Packet::read(frame.bytes(), &meta);
         // A packet before this one in the burst may have made the flow or judged it.
         let found = walk.flows.find(Tuple::from(&meta), walk.now);
         let passed = match known(walk.snapshot, walk.flows, found) {
-            Known::Fresh(found) => go_on(walk, found, &meta, from),
-            Known::Stale(found) => rejudge(walk, found, &meta, from),
-            Known::Unknown => begin(walk, &meta, from),
+            Known::Fresh(found) => go_on(walk, found, &meta, &packet, from),
+            Known::Stale(found) => rejudge(walk, found, &meta, &packet, from),
+            Known::Unknown => begin(walk, &meta, &packet, from),
         };
         match (passed, walk.slot(at)) {
             (Ok(to), Some(slot)) => slot.to = to,
@@ -40,15 +45,19 @@ fn go_on<P: Port>(
     walk: &mut Walk<'_, P>,
     found: Found,
     meta: &Meta,
+    packet: &Packet,
     from: Attach,
 ) -> Result<Attach, DropReason> {
+    if begins_anew(walk.flows, meta, found) {
+        return begin(walk, meta, packet, from);
+    }
     if turns_round(meta, found) {
         let tuple = Tuple::from(meta);
         let judged = judge(walk.snapshot, &tuple);
         record(walk, &tuple, judged.as_ref());
         judged.map_err(|denied| denied.reason)?;
     }
-    pass(walk.flows, found, meta, from, walk.now)
+    pass(walk.flows, found, packet, from, walk.now)
 }
 
 /// Judges a flow again, by its initiator's tuple whichever end spoke.
@@ -56,6 +65,7 @@ fn rejudge<P: Port>(
     walk: &mut Walk<'_, P>,
     found: Found,
     meta: &Meta,
+    packet: &Packet,
     from: Attach,
 ) -> Result<Attach, DropReason> {
     let tuple = walk
@@ -66,18 +76,14 @@ fn rejudge<P: Port>(
     match judge(walk.snapshot, &tuple) {
         Ok(judgement) if !is_of_these_pods(walk, found, &judgement) => {
             walk.flows.remove(found.slot);
-            begin(walk, meta, from)
+            begin(walk, meta, packet, from)
         }
         Ok(judgement) => {
             record(walk, &tuple, Ok(&judgement));
-            let (flow, _) = walk
-                .flows
-                .flow_mut(found.slot)
-                .ok_or(DropReason::WrongPath)?;
-            flow.ends = judgement.ends;
-            flow.generations = judgement.generations;
-            flow.rule = judgement.rules.last();
-            go_on(walk, found, meta, from)
+            let rule = judgement.rules.last();
+            walk.flows
+                .rejudge(found.slot, judgement.ends, judgement.generations, rule);
+            go_on(walk, found, meta, packet, from)
         }
         Err(denied) => {
             record(walk, &tuple, Err(&denied));
@@ -93,7 +99,8 @@ fn is_of_these_pods<P: Port>(walk: &Walk<'_, P>, found: Found, judgement: &Judge
     let Some(flow) = walk.flows.flow(found.slot) else {
         return false;
     };
-    let mut ends = flow.generations.iter().zip(judgement.ends);
+    let generations = flow.generations();
+    let mut ends = generations.iter().zip(judgement.ends);
     ends.all(|(&judged, end)| match end {
         Attach::Port(port) => match walk.snapshot.endpoint_of(port) {
             Some(endpoint) => judged >= endpoint.born,
@@ -104,7 +111,12 @@ fn is_of_these_pods<P: Port>(walk: &Walk<'_, P>, found: Found, judgement: &Judge
 }
 
 /// Judges a flow for the first time, on the packet that would begin it.
-fn begin<P: Port>(walk: &mut Walk<'_, P>, meta: &Meta, from: Attach) -> Result<Attach, DropReason> {
+fn begin<P: Port>(
+    walk: &mut Walk<'_, P>,
+    meta: &Meta,
+    packet: &Packet,
+    from: Attach,
+) -> Result<Attach, DropReason> {
     may_begin(meta)?;
     let tuple = Tuple::from(meta);
     let judgement = judge(walk.snapshot, &tuple).map_err(|denied| {
@@ -120,7 +132,12 @@ fn begin<P: Port>(walk: &mut Walk<'_, P>, meta: &Meta, from: Attach) -> Result<A
         ends: judgement.ends,
         generations: judgement.generations,
         rule: judgement.rules.last(),
+        track: Track::of(packet, INITIATOR),
     };
+    // Only one that is over can be in the way.
+    if let Some(over) = walk.flows.find(tuple, walk.now) {
+        walk.flows.remove(over.slot);
+    }
     let slot = walk
         .flows
         .insert(new, walk.now)
@@ -130,7 +147,7 @@ fn begin<P: Port>(walk: &mut Walk<'_, P>, meta: &Meta, from: Attach) -> Result<A
         slot,
         from_initiator: true,
     };
-    pass(walk.flows, found, meta, from, walk.now)
+    pass(walk.flows, found, packet, from, walk.now)
 }
 
 fn record<P: Port>(walk: &mut Walk<'_, P>, tuple: &Tuple, outcome: Result<&Judgement, &Denied>) {

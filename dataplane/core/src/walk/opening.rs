@@ -1,6 +1,6 @@
 //! Which packets begin something: a connection, or a question that wants its answer.
 
-use crate::flow::table::Found;
+use crate::flow::table::{Flow, FlowTable, Found};
 use crate::meta::{Meta, proto, tcp_flag};
 use crate::reason::DropReason;
 
@@ -24,6 +24,19 @@ pub(crate) fn may_begin(meta: &Meta) -> Result<(), DropReason> {
         proto::ICMPV6 if meta.icmp_type == ANSWER_V6 => Err(DropReason::IcmpNoFlow),
         _ => Ok(()),
     }
+}
+
+/// Whether a packet of a flow begins something that is to be judged by itself: a new
+/// connection with the tuple of one that is over, or one the other way round.
+pub(crate) fn begins_again(flows: &FlowTable, meta: &Meta, found: Found) -> bool {
+    begins_anew(flows, meta, found) || turns_round(meta, found)
+}
+
+/// Whether a packet begins a connection with the tuple of one that is over.
+pub(crate) fn begins_anew(flows: &FlowTable, meta: &Meta, found: Found) -> bool {
+    meta.protocol == proto::TCP
+        && meta.tcp_flags & OPENING == tcp_flag::SYN
+        && flows.flow(found.slot).is_some_and(Flow::is_over)
 }
 
 /// Whether the responder of a flow begins something of its own in it: a SYN back, a

@@ -3,6 +3,7 @@
 
 use crate::batch::Path;
 use crate::flow::key::Tuple;
+use crate::flow::state::Packet;
 use crate::flow::table::{Flow, FlowTable, Found, INITIATOR, RESPONDER};
 use crate::meta::{FragKind, Meta};
 use crate::port::{Frame, Port};
@@ -11,7 +12,7 @@ use crate::route::Attach;
 use crate::snapshot::Snapshot;
 use crate::tick::Tick;
 use crate::walk::Walk;
-use crate::walk::opening::turns_round;
+use crate::walk::opening::begins_again;
 use crate::wire::embedded;
 
 pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
@@ -40,8 +41,12 @@ pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
         let found = walk.flows.find(Tuple::from(&meta), walk.now);
         slot.found = found;
         match known(walk.snapshot, walk.flows, found) {
-            Known::Fresh(found) if !turns_round(&meta, found) => {
-                match pass(walk.flows, found, &meta, from, walk.now) {
+            Known::Fresh(found) if !begins_again(walk.flows, &meta, found) => {
+                let Some(frame) = slot.frame.as_ref() else {
+                    return;
+                };
+                let packet = Packet::read(frame.bytes(), &meta);
+                match pass(walk.flows, found, &packet, from, walk.now) {
                     Ok(to) => {
                         slot.to = to;
                         walk.counters.flow_hit.add(1);
@@ -84,19 +89,19 @@ fn is_fresh(snapshot: &Snapshot, flow: &Flow) -> bool {
         Attach::Port(port) => snapshot.generation_of(port),
         Attach::Peer(_) => 0,
     };
-    flow.generations == flow.ends.map(generation)
+    flow.generations() == flow.ends().map(generation)
 }
 
 /// Lets a packet of a judged flow pass: it must have come the flow's own way. Where to.
 pub(crate) fn pass(
     flows: &mut FlowTable,
     found: Found,
-    meta: &Meta,
+    packet: &Packet,
     from: Attach,
     now: Tick,
 ) -> Result<Attach, DropReason> {
-    let (flow, timeouts) = flows.flow_mut(found.slot).ok_or(DropReason::WrongPath)?;
-    let [initiator, responder] = flow.ends;
+    let flow = flows.flow(found.slot).ok_or(DropReason::WrongPath)?;
+    let [initiator, responder] = flow.ends();
     let (came_by, to) = if found.from_initiator {
         (initiator, responder)
     } else {
@@ -105,7 +110,7 @@ pub(crate) fn pass(
     if came_by != from {
         return Err(DropReason::WrongPath);
     }
-    flow.advance(meta, found.from_initiator, now, timeouts);
+    flows.take(found, packet, now)?;
     Ok(to)
 }
 
@@ -133,8 +138,8 @@ fn error_route(
     } else {
         (RESPONDER, INITIATOR)
     };
-    if flow.ends[receiver] != from {
+    if flow.ends()[receiver] != from {
         return Err(DropReason::WrongPath);
     }
-    Ok(flow.ends[sender])
+    Ok(flow.ends()[sender])
 }

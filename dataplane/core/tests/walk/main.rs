@@ -22,4 +22,5 @@ mod protect;
 mod publish;
 mod rig;
 mod size;
+mod tcp;
 mod track;

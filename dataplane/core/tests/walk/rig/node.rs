@@ -32,6 +32,8 @@ pub(crate) struct Node {
     out: [Vec<Vec<u8>>; PORT_NAMES.len()],
     bytes: [[u64; 2]; PORT_NAMES.len()],
     before: BTreeMap<String, u64>,
+    /// As of the last call of [`Self::last_drop`].
+    drops_before: BTreeMap<String, u64>,
 }
 
 impl Node {
@@ -69,6 +71,7 @@ impl Node {
             out: Default::default(),
             bytes: Default::default(),
             before: BTreeMap::new(),
+            drops_before: BTreeMap::new(),
         };
         node.rebase();
         node
@@ -167,6 +170,21 @@ impl Node {
             (&format!("{name}.drop.{reason}"), 1),
         ]);
         assert!(self.out.iter().all(Vec::is_empty), "nothing leaves");
+    }
+
+    /// The reason of the drop that `port` counted since the last call of this; of the last
+    /// in their order if there was more than one.
+    pub(crate) fn last_drop(&mut self, port: PortIndex) -> String {
+        let prefix = format!("{}.drop.", PORT_NAMES[usize::from(port.0)]);
+        let after = self.counters();
+        let reason = after.iter().rev().find(|(name, n)| {
+            name.starts_with(&prefix) && self.drops_before.get(*name).map_or(**n > 0, |b| b < *n)
+        });
+        let reason = reason
+            .map_or("none", |(name, _)| &name[prefix.len()..])
+            .to_owned();
+        self.drops_before = after;
+        reason
     }
 
     /// What was sent by a port since the last call.
