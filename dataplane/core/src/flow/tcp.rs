@@ -94,8 +94,9 @@ impl End {
         bits: 0,
     };
 
-    const fn has(&self, bit: u8) -> bool {
-        self.bits & bit != 0
+    /// Whether all of these are set.
+    const fn has(&self, bits: u8) -> bool {
+        self.bits & bits == bits
     }
 
     /// What a SYN tells of its sender.
@@ -115,10 +116,13 @@ impl End {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tcp {
     ends: [End; 2],
-    /// The end, window and scale of the last SYN of the initiator that began no flow.
+    /// Past the last SYN of the initiator's that isn't the one the flow began with, and
+    /// its scale.
     syn_again: u32,
-    syn_again_window: u16,
     syn_again_scale: u8,
+    /// The lower half of the number past the SYN that the flow began with: what has it too
+    /// is taken for a late copy.
+    syn_low: u16,
     life: Life,
 }
 
@@ -130,6 +134,11 @@ const fn before(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() < 0
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "half of it is wanted")]
+const fn low_half(n: u32) -> u16 {
+    n as u16
+}
+
 /// Whether `n` is in `low..=high` of that circle.
 const fn within(n: u32, low: u32, high: u32) -> bool {
     !before(n, low) && !before(high, n)
@@ -139,7 +148,10 @@ impl Tcp {
     /// A connection that its initiator's SYN begins.
     #[must_use]
     pub fn begun(syn: &Segment) -> Self {
-        Self::with([End::from_syn(syn), End::SILENT])
+        Self {
+            syn_low: low_half(syn.end()),
+            ..Self::with([End::from_syn(syn), End::SILENT])
+        }
     }
 
     /// A connection in its midst, by a segment that `from` sent. What isn't known of its
@@ -175,8 +187,8 @@ impl Tcp {
         Self {
             ends,
             syn_again: 0,
-            syn_again_window: 0,
             syn_again_scale: NO_SCALE,
+            syn_low: 0,
             life: Life::Going,
         }
     }
@@ -262,24 +274,33 @@ impl Tcp {
     //= RFC 5961 section 4.2: "If the SYN bit is set, irrespective of the sequence number,
     //= TCP MUST send an ACK (also referred to as challenge ACK) to the remote peer"
     fn take_syn(&mut self, s: &Segment, from: usize) -> Taken {
-        let [i, r] = &mut self.ends;
         if from == RESPONDER {
+            let r = &mut self.ends[RESPONDER];
             if r.has(SENT_SYN) || r.has(PICKED_UP) {
                 return Taken::Unmoved;
             }
             *r = End::from_syn(s);
             return Taken::Alive;
         }
-        if !(i.has(SENT_SYN) && i.end == s.end()) {
+        let open = self.is_open();
+        let i = &mut self.ends[INITIATOR];
+        if self.syn_low != low_half(s.end()) {
             i.bits |= NOTED;
             self.syn_again = s.end();
-            self.syn_again_window = s.window;
             self.syn_again_scale = s.scale.unwrap_or(NO_SCALE);
+        } else if !open {
+            // The responder may have had no other.
+            i.window = i.window.max(s.window);
         }
         Taken::Unmoved
     }
 
     fn take_syn_ack(&mut self, s: &Segment, from: usize) -> Option<Taken> {
+        // One in the window was sent before, or is a late answer to a late SYN.
+        let repeated = self.ends[from].has(SENT_SYN | SENT_ACK) && self.is_in_window(s, from);
+        if repeated {
+            return Some(self.take_syn_ack_again(s, from));
+        }
         if from == RESPONDER && self.answers_syn_again(s) {
             // Both ends begin anew, whatever was here before.
             self.ends = [
@@ -287,18 +308,20 @@ impl Tcp {
                     end: self.syn_again,
                     edge: self.syn_again,
                     acked: 0,
-                    window: self.syn_again_window,
+                    // Not noted: the most that a SYN can offer.
+                    window: u16::MAX,
                     scale: self.syn_again_scale,
                     bits: SENT_SYN,
                 },
                 End::SILENT,
             ];
+            self.syn_low = low_half(self.syn_again);
             self.life = Life::Going;
             self.answer(s, from);
             return Some(Taken::Alive);
         }
         if self.is_open() || self.life == Life::Reset {
-            return self.is_in_window(s, from).then_some(Taken::Unmoved);
+            return None;
         }
         // Until the other end has acknowledged one of them, the number that answers its
         // SYN is all that a SYN ACK needs: each may come from another sequence number
@@ -308,6 +331,20 @@ impl Tcp {
         }
         self.answer(s, from);
         Some(Taken::Alive)
+    }
+
+    /// The other end may have had no other, and then goes by the window that this offers.
+    fn take_syn_ack_again(&mut self, s: &Segment, from: usize) -> Taken {
+        let open = self.is_open();
+        let shift = if open { self.shift_of(from) } else { 0 };
+        let me = &mut self.ends[from];
+        me.window = me.window.max(s.window.div_ceil(1 << shift));
+        let other = &mut self.ends[1 - from];
+        let edge = s.ack.wrapping_add(u32::from(s.window));
+        if before(other.edge, edge) {
+            other.edge = edge;
+        }
+        if open { Taken::Unmoved } else { Taken::Alive }
     }
 
     fn answers_syn_again(&self, s: &Segment) -> bool {
@@ -447,13 +484,15 @@ impl Tcp {
         }
     }
 
-    /// The four bounds. One byte is given on the left: a window of none is probed with
-    /// one past the edge, which then is under way beside a full window.
+    /// The four bounds. A byte is given on either side: a window of none is probed with
+    /// one past the edge, which then is under way beside a full window, and where the
+    /// next segment starts.
     fn is_in_window(&self, s: &Segment, from: usize) -> bool {
         let (me, other) = (&self.ends[from], &self.ends[1 - from]);
         let (mine, others) = (self.window_of(from), self.window_of(1 - from));
         let oldest = me.end.wrapping_sub(others + 1);
-        if before(self.edge_of(from), s.seq) || before(s.end(), oldest) {
+        let newest = self.edge_of(from).wrapping_add(1);
+        if before(newest, s.seq) || before(s.end(), oldest) {
             return false;
         }
         //= RFC 5961 section 5.2: "the ACK value is considered acceptable only if it is in

@@ -23,4 +23,5 @@ mod publish;
 mod rig;
 mod size;
 mod tcp;
+mod tcp_model;
 mod track;

@@ -172,8 +172,8 @@ fn a_segment_outside_the_window_is_dropped_and_changes_nothing() {
     Talk::established().steps(&[
         (Client, ACK, 1, 1, 100, PASS, Established),
         // Past the edge, and a window to the left of what was sent.
-        (Client, ACK, 1 + far + 1, 1, 10, WINDOW, Established),
-        (Client, FIN | ACK, 1 + far + 1, 1, 0, WINDOW, Established),
+        (Client, ACK, 1 + far + 2, 1, 10, WINDOW, Established),
+        (Client, FIN | ACK, 1 + far + 2, 1, 0, WINDOW, Established),
         (Client, ACK, 101 - far - 12, 1, 10, WINDOW, Established),
         // Acknowledges what nobody sent, and what was acknowledged two windows ago.
         (Client, ACK, 101, 2, 10, WINDOW, Established),
