@@ -28,6 +28,23 @@ pub struct WorkerConfig {
     pub hash_key: [u64; 2],
     /// How long flows may be silent.
     pub timeouts: Timeouts,
+    /// Until when TCP connections are picked up in their midst, where policy would allow
+    /// them as new: for those that stood when a dataplane crashed (30 s from its start
+    /// are enough for a retransmission). `Tick(0)`: never.
+    pub pickup_until: Tick,
+}
+
+impl WorkerConfig {
+    /// A worker for so many flows, with the defaults for all else. `hash_key` is random.
+    #[must_use]
+    pub fn new(flows: usize, hash_key: [u64; 2]) -> Self {
+        Self {
+            flows,
+            hash_key,
+            timeouts: Timeouts::default(),
+            pickup_until: Tick(0),
+        }
+    }
 }
 
 /// The control side of a worker.
@@ -56,6 +73,7 @@ pub struct Worker<P: Port> {
     neighbors: Neighbors<P::Frame>,
     budget: Budget,
     batch: Batch<P::Frame>,
+    pickup_until: Tick,
 }
 
 /// More ports than a worker takes.
@@ -91,6 +109,7 @@ impl<P: Port> Worker<P> {
             neighbors: Neighbors::new(key),
             budget: Budget::new(),
             batch: Batch::new(),
+            pickup_until: config.pickup_until,
         };
         let handle = WorkerHandle {
             snapshots: publisher,
@@ -167,6 +186,7 @@ impl<P: Port> Worker<P> {
             budget: &mut self.budget,
             counters: &self.counters,
             verdicts: &self.verdicts,
+            pickup_until: self.pickup_until,
         }
     }
 

@@ -154,9 +154,10 @@ impl Tcp {
         }
     }
 
-    /// A connection in its midst, by a segment that `from` sent. What isn't known of its
-    /// windows is taken to be the most that TCP has, until the segments to come say
-    /// where the numbers are.
+    /// A connection in its midst, by a segment that `from` sent. Its numbers are learned
+    /// from the segments; its windows, whose scale only the SYNs had, are taken to be
+    /// the most that TCP has. So a forger has to guess one of two rather than one of
+    /// thousands; netfilter doesn't check such a connection at all.
     #[must_use]
     pub fn picked_up(s: &Segment, from: usize) -> Self {
         let (unknown, bits) = (1 << 30, PICKED_UP);
@@ -164,7 +165,7 @@ impl Tcp {
             end: s.end(),
             edge: s.end().wrapping_add(unknown),
             acked: s.ack,
-            window: s.window,
+            window: u16::MAX,
             scale: SCALE_MAX,
             bits: bits | SENT_ACK,
         };

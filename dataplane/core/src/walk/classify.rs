@@ -2,7 +2,7 @@
 
 use crate::flow::key::Tuple;
 use crate::flow::state::{Packet, Track};
-use crate::flow::table::{Found, INITIATOR, NewFlow};
+use crate::flow::table::{Found, INITIATOR, NewFlow, RESPONDER};
 use crate::judge::{Denied, Judgement, Rules, judge};
 use crate::meta::Meta;
 use crate::port::{Frame, Port};
@@ -117,14 +117,54 @@ fn begin<P: Port>(
     packet: &Packet,
     from: Attach,
 ) -> Result<Attach, DropReason> {
+    if packet.is_midstream() && walk.now < walk.pickup_until {
+        return pick_up(walk, meta, packet, from);
+    }
     may_begin(meta)?;
     let tuple = Tuple::from(meta);
     let judgement = judge(walk.snapshot, &tuple).map_err(|denied| {
         record(walk, &tuple, Err(&denied));
         denied.reason
     })?;
-    let [came_by, _] = judgement.ends;
-    if came_by != from {
+    start(walk, tuple, &judgement, INITIATOR, packet, from)
+}
+
+/// Judges a connection that stood before this worker did, by a segment of either end.
+/// Which of them began it isn't known: policy is asked for both, first for the one with
+/// the greater port, where clients are.
+fn pick_up<P: Port>(
+    walk: &mut Walk<'_, P>,
+    meta: &Meta,
+    packet: &Packet,
+    from: Attach,
+) -> Result<Attach, DropReason> {
+    let sent = Tuple::from(meta);
+    let mut guesses = [(sent, INITIATOR), (sent.reversed(), RESPONDER)];
+    if meta.src_port < meta.dst_port {
+        guesses.reverse();
+    }
+    for (tuple, end) in guesses {
+        if let Ok(judgement) = judge(walk.snapshot, &tuple) {
+            return start(walk, tuple, &judgement, end, packet, from);
+        }
+    }
+    let Err(denied) = judge(walk.snapshot, &sent) else {
+        return Err(DropReason::TcpNoFlow);
+    };
+    record(walk, &sent, Err(&denied));
+    Err(denied.reason)
+}
+
+/// Puts an allowed flow in the table and lets its first packet pass, which is of `end`.
+fn start<P: Port>(
+    walk: &mut Walk<'_, P>,
+    tuple: Tuple,
+    judgement: &Judgement,
+    end: usize,
+    packet: &Packet,
+    from: Attach,
+) -> Result<Attach, DropReason> {
+    if judgement.ends.get(end) != Some(&from) {
         return Err(DropReason::WrongPath);
     }
     let new = NewFlow {
@@ -132,7 +172,7 @@ fn begin<P: Port>(
         ends: judgement.ends,
         generations: judgement.generations,
         rule: judgement.rules.last(),
-        track: Track::of(packet, INITIATOR),
+        track: Track::of(packet, end),
     };
     // Only one that is over can be in the way.
     if let Some(over) = walk.flows.find(tuple, walk.now) {
@@ -142,10 +182,10 @@ fn begin<P: Port>(
         .flows
         .insert(new, walk.now)
         .map_err(|_| DropReason::FlowTableFull)?;
-    record(walk, &tuple, Ok(&judgement));
+    record(walk, &tuple, Ok(judgement));
     let found = Found {
         slot,
-        from_initiator: true,
+        from_initiator: end == INITIATOR,
     };
     pass(walk.flows, found, packet, from, walk.now)
 }

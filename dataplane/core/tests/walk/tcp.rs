@@ -412,3 +412,88 @@ fn a_dropped_segment_moves_one_counter() {
         .expect_delta(&[("vf0.rx", 1), ("vf0.drop.tcp-window", 1)]);
     assert_eq!(flows(&mut talk.rig.a)[0].tuple.protocol, proto::TCP);
 }
+
+/// A talk through a node that has just started and picks up for 30 seconds.
+fn after_a_crash(change: impl FnOnce(&mut Plan)) -> Talk {
+    let mut talk = Talk::new();
+    let mut plan = Plan::open(Side::A);
+    change(&mut plan);
+    talk.rig.a = Node::picking_up(plan, START + 30 * Tick::SECOND);
+    talk.rig.a.poll();
+    talk.rig.a.take(UPLINK);
+    talk.rig.a.rebase();
+    talk
+}
+
+#[test]
+fn a_connection_is_picked_up_after_a_crash_by_either_end() {
+    for (seq, ack) in [(5_000, 70_000), (0, 0)] {
+        after_a_crash(|_| {}).steps(&[
+            (Client, ACK, seq, ack, 100, PASS, Opening),
+            (Client, ACK, seq + 100, ack, 100, PASS, Opening),
+            // Retransmitted, though the client has had more before the crash.
+            (Server, ACK, ack - 900, seq, 500, PASS, Established),
+            (Client, ACK, seq + 200, ack + 3000, 0, PASS, Established),
+            (
+                Server,
+                FIN | ACK,
+                ack + 3000,
+                seq + 200,
+                0,
+                PASS,
+                ClosingResponder,
+            ),
+            (Client, FIN | ACK, seq + 200, ack + 3001, 0, PASS, Closed),
+        ]);
+        after_a_crash(|_| {}).steps(&[
+            (Server, ACK, ack, seq, 100, PASS, Opening),
+            (Client, ACK, seq, ack + 100, 0, PASS, Established),
+            (
+                Client,
+                ACK,
+                seq + 0x7000_0000,
+                ack + 100,
+                0,
+                WINDOW,
+                Established,
+            ),
+            (Client, RST, seq + 9, 0, 0, PASS, Established),
+            (Client, RST, seq, 0, 0, PASS, Closed),
+        ]);
+    }
+}
+
+#[test]
+fn what_is_picked_up_has_the_initiator_that_policy_allows() {
+    for first in [Client, Server] {
+        // Only the client's pod may begin.
+        let mut talk = after_a_crash(|plan| plan.pod(0).policy = Policy::defaulting(false, true));
+        talk.steps(&[(first, ACK, 10, 20, 5, PASS, Opening)]);
+        let flow = flows(&mut talk.rig.a)[0];
+        assert_eq!((flow.tuple.src_port, flow.tuple.dst_port), (40_000, 80));
+        // And no one may.
+        let mut talk = after_a_crash(|plan| {
+            plan.pod(0).policy = Policy::defaulting(false, false);
+            plan.pod(1).policy = Policy::defaulting(false, false);
+        });
+        assert_eq!(
+            talk.send(first, ACK, 10, 20, 5),
+            Err("policy-egress".into())
+        );
+        assert!(flows(&mut talk.rig.a).is_empty());
+    }
+}
+
+#[test]
+fn only_what_is_in_the_midst_is_picked_up_and_only_for_its_time() {
+    for flags in [SYN | ACK, RST, RST | ACK, FIN, 0] {
+        let mut talk = after_a_crash(|_| {});
+        assert_eq!(talk.send(Client, flags, 1, 1, 0), Err("tcp-no-flow".into()));
+    }
+    let mut talk = after_a_crash(|_| {});
+    talk.rig.advance(30 * Tick::SECOND - 1);
+    assert_eq!(talk.send(Client, FIN | ACK, 1, 1, 0), Ok(()));
+    let mut talk = after_a_crash(|_| {});
+    talk.rig.advance(30 * Tick::SECOND);
+    assert_eq!(talk.send(Client, ACK, 1, 1, 0), Err("tcp-no-flow".into()));
+}

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use sluice_dataplane_core::command::{Command, Reply};
 use sluice_dataplane_core::counters::PortCounters;
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::Frame;
 use sluice_dataplane_core::reason::DropReason;
@@ -18,6 +17,7 @@ use super::places::PORT_NAMES;
 use super::plan::Plan;
 
 pub(crate) const FLOWS: usize = 1024;
+const HASH_KEY: [u64; 2] = [0x5eed, 0xcafe];
 /// Frames that a port's transmit queue holds.
 pub(crate) const TX_MAX: usize = 256;
 
@@ -52,15 +52,25 @@ impl Node {
         Self::bare(plan, FLOWS, TX_MAX)
     }
 
+    /// A node as it starts after a crash: it picks up connections until then.
+    pub(crate) fn picking_up(plan: Plan, until: Tick) -> Self {
+        let config = WorkerConfig {
+            pickup_until: until,
+            ..WorkerConfig::new(FLOWS, HASH_KEY)
+        };
+        let mut node = Self::configured(plan, &config, TX_MAX);
+        node.publish();
+        node
+    }
+
     fn bare(plan: Plan, flows: usize, tx_max: usize) -> Self {
+        Self::configured(plan, &WorkerConfig::new(flows, HASH_KEY), tx_max)
+    }
+
+    pub(crate) fn configured(plan: Plan, config: &WorkerConfig, tx_max: usize) -> Self {
         let pool = MemPool::new(512);
         let ports = PORT_NAMES.map(|_| MemPort::new(&pool, tx_max)).into();
-        let config = WorkerConfig {
-            flows,
-            hash_key: [0x5eed, 0xcafe],
-            timeouts: Timeouts::default(),
-        };
-        let (worker, handle) = Worker::new(ports, &config).unwrap();
+        let (worker, handle) = Worker::new(ports, config).unwrap();
         let mut node = Self {
             worker,
             handle,
