@@ -88,8 +88,16 @@ reasons! {
     TcpFlags = "tcp-flags",
     /// A TCP segment outside its flow's window, or that nothing in its flow asks for.
     TcpWindow = "tcp-window",
+    /// SCTP without a flow that is neither INIT nor HEARTBEAT.
+    SctpNoFlow = "sctp-no-flow",
+    /// SCTP with a verification tag that isn't the other end's.
+    SctpTag = "sctp-tag",
     /// An ICMP error that belongs to no flow.
     IcmpNoFlow = "icmp-no-flow",
+    /// An ICMP error that quotes what its flow hasn't under way.
+    IcmpNotSent = "icmp-not-sent",
+    /// An ICMP error that asks for packets smaller than any link has to carry.
+    IcmpMtu = "icmp-mtu",
     /// A fragment: reassembly of tuples is not there yet.
     Fragment = "fragment",
     /// The flow table is full.

@@ -101,12 +101,6 @@ impl FlowKey {
         if turned { t.reversed() } else { t }
     }
 
-    /// The protocol.
-    #[must_use]
-    pub const fn protocol(&self) -> u8 {
-        self.protocol
-    }
-
     /// The key's hash.
     #[allow(
         clippy::cast_possible_truncation,

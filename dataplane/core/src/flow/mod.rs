@@ -2,6 +2,7 @@
 
 mod entry;
 pub mod key;
+pub mod sctp;
 pub mod state;
 pub mod table;
 pub mod tcp;

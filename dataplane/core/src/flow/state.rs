@@ -1,10 +1,12 @@
 //! How far a flow has come, and so how long it may be silent.
 
+use crate::flow::sctp::{self, Sctp};
 use crate::flow::table::{INITIATOR, RESPONDER};
 use crate::flow::tcp::{Phase, Taken, Tcp};
 use crate::meta::{Meta, proto, tcp_flag};
 use crate::reason::DropReason;
 use crate::tick::Tick;
+use crate::wire::sctp::{Chunks, chunk};
 use crate::wire::segment::Segment;
 
 /// How far a flow has come, the same for all protocols.
@@ -15,11 +17,11 @@ pub enum FlowState {
     Opening,
     /// Both have.
     Established,
-    /// The initiator sent FIN.
+    /// The initiator sent FIN or SHUTDOWN.
     ClosingInitiator,
-    /// The responder sent FIN.
+    /// The responder sent FIN or SHUTDOWN.
     ClosingResponder,
-    /// Both sent FIN, or it was reset.
+    /// Both sent FIN, or it was shut down, reset or aborted.
     Closed,
 }
 
@@ -38,8 +40,12 @@ pub struct Timeouts {
     pub other_opening_ns: u64,
     /// UDP and ICMP once answered.
     pub udp_established_ns: u64,
-    /// SCTP once answered.
+    /// SCTP in its life.
     pub sctp_established_ns: u64,
+    /// SCTP after SHUTDOWN, until it is complete.
+    pub sctp_closing_ns: u64,
+    /// SCTP after SHUTDOWN COMPLETE or ABORT.
+    pub sctp_closed_ns: u64,
 }
 
 impl Default for Timeouts {
@@ -53,6 +59,8 @@ impl Default for Timeouts {
             other_opening_ns: 30 * Tick::SECOND,
             udp_established_ns: 120 * Tick::SECOND,
             sctp_established_ns: 7_440 * Tick::SECOND,
+            sctp_closing_ns: 60 * Tick::SECOND,
+            sctp_closed_ns: 10 * Tick::SECOND,
         }
     }
 }
@@ -62,8 +70,19 @@ impl Default for Timeouts {
 pub struct Packet {
     /// The protocol, [`proto`].
     pub protocol: u8,
-    /// What TCP says. `None` in a later fragment, which follows its first.
-    pub segment: Option<Segment>,
+    /// What it says.
+    pub says: Says,
+}
+
+/// What a packet says to its flow.
+#[derive(Clone, Copy, Debug)]
+pub enum Says {
+    /// That it is there: of another protocol, or a later fragment, which follows its first.
+    Nothing,
+    /// A TCP segment.
+    Tcp(Segment),
+    /// An SCTP packet.
+    Sctp(Chunks),
 }
 
 impl Packet {
@@ -71,9 +90,14 @@ impl Packet {
     #[inline]
     #[must_use]
     pub fn read(frame: &[u8], meta: &Meta) -> Self {
+        let says = match meta.protocol {
+            proto::TCP => Segment::read(frame, meta).map(Says::Tcp),
+            proto::SCTP => Chunks::read(frame, meta).map(Says::Sctp),
+            _ => None,
+        };
         Self {
             protocol: meta.protocol,
-            segment: Segment::read(frame, meta),
+            says: says.unwrap_or(Says::Nothing),
         }
     }
 
@@ -82,8 +106,24 @@ impl Packet {
     #[must_use]
     pub fn is_midstream(&self) -> bool {
         const STARTS_OR_ENDS: u8 = tcp_flag::SYN | tcp_flag::RST;
-        self.segment
-            .is_some_and(|s| s.flags & (STARTS_OR_ENDS | tcp_flag::ACK) == tcp_flag::ACK)
+        const MIDST: u16 = chunk::OTHER | chunk::HEARTBEAT_ACK | chunk::SHUTDOWN;
+        const NOT_MIDST: u16 = chunk::ABORT | chunk::COOKIE_ECHO | chunk::COOKIE_ACK;
+        match &self.says {
+            Says::Tcp(s) => s.flags & (STARTS_OR_ENDS | tcp_flag::ACK) == tcp_flag::ACK,
+            Says::Sctp(p) => p.tag != 0 && p.has(MIDST) && !p.has(NOT_MIDST),
+            Says::Nothing => false,
+        }
+    }
+
+    /// Whether it is of a kind that begins a connection: a SYN alone, an INIT.
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        const FLAGS: u8 = tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN;
+        match &self.says {
+            Says::Tcp(s) => s.flags & FLAGS == tcp_flag::SYN,
+            Says::Sctp(p) => p.has(chunk::INIT),
+            Says::Nothing => false,
+        }
     }
 }
 
@@ -97,6 +137,8 @@ pub enum Track {
     },
     /// TCP.
     Tcp(Tcp),
+    /// SCTP.
+    Sctp(Sctp),
 }
 
 impl Track {
@@ -104,10 +146,12 @@ impl Track {
     /// The packet itself is still to be taken.
     #[must_use]
     pub fn of(packet: &Packet, from: usize) -> Self {
-        match &packet.segment {
-            Some(s) if packet.is_midstream() => Self::Tcp(Tcp::picked_up(s, from)),
-            Some(s) => Self::Tcp(Tcp::begun(s)),
-            None => Self::Plain { answered: false },
+        match &packet.says {
+            Says::Tcp(s) if packet.is_midstream() => Self::Tcp(Tcp::picked_up(s, from)),
+            Says::Tcp(s) => Self::Tcp(Tcp::begun(s)),
+            Says::Sctp(p) if packet.is_midstream() => Self::Sctp(Sctp::picked_up(p, from)),
+            Says::Sctp(p) => Self::Sctp(Sctp::begun(p)),
+            Says::Nothing => Self::Plain { answered: false },
         }
     }
 
@@ -117,9 +161,10 @@ impl Track {
     /// Why it doesn't belong to the flow; nothing has changed.
     #[inline]
     pub fn take(&mut self, packet: &Packet, from: usize) -> Result<Taken, DropReason> {
-        match (self, &packet.segment) {
-            (Self::Tcp(tcp), Some(segment)) => tcp.take(segment, from),
-            (Self::Tcp(_), None) => Ok(Taken::Unmoved),
+        match (self, &packet.says) {
+            (Self::Tcp(tcp), Says::Tcp(segment)) => tcp.take(segment, from),
+            (Self::Sctp(sctp), Says::Sctp(chunks)) => sctp.take(chunks, from),
+            (Self::Tcp(_) | Self::Sctp(_), _) => Ok(Taken::Unmoved),
             (Self::Plain { answered }, _) => {
                 *answered |= from == RESPONDER;
                 Ok(Taken::Alive)
@@ -132,7 +177,19 @@ impl Track {
     pub fn is_over(&self) -> bool {
         match self {
             Self::Tcp(tcp) => tcp.is_over(),
+            Self::Sctp(sctp) => sctp.phase() == sctp::Phase::Closed,
             Self::Plain { .. } => false,
+        }
+    }
+
+    /// Whether end `from` may have sent what an ICMP error quotes: `number` is the second
+    /// word of its transport header.
+    #[must_use]
+    pub fn may_have_sent(&self, number: u32, from: usize) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.may_have_sent(number, from),
+            Self::Sctp(sctp) => sctp.may_have_sent(number, from),
+            Self::Plain { .. } => true,
         }
     }
 
@@ -149,12 +206,19 @@ impl Track {
                 Phase::HalfClosed(_) => FlowState::ClosingResponder,
                 Phase::LastAck | Phase::TimeWait | Phase::Closed => FlowState::Closed,
             },
+            Self::Sctp(sctp) => match sctp.phase() {
+                sctp::Phase::Opening => FlowState::Opening,
+                sctp::Phase::Established => FlowState::Established,
+                sctp::Phase::Closing(INITIATOR) => FlowState::ClosingInitiator,
+                sctp::Phase::Closing(_) => FlowState::ClosingResponder,
+                sctp::Phase::Closed => FlowState::Closed,
+            },
         }
     }
 
     /// How long the flow may be silent from here, in nanoseconds.
     #[must_use]
-    pub fn timeout_ns(&self, protocol: u8, t: &Timeouts) -> u64 {
+    pub fn timeout_ns(&self, t: &Timeouts) -> u64 {
         match self {
             Self::Tcp(tcp) => match tcp.phase() {
                 Phase::SynSent | Phase::SimultaneousOpen | Phase::SynReceived => t.tcp_opening_ns,
@@ -162,8 +226,13 @@ impl Track {
                 Phase::HalfClosed(_) | Phase::LastAck => t.tcp_closing_ns,
                 Phase::TimeWait | Phase::Closed => t.tcp_closed_ns,
             },
+            Self::Sctp(sctp) => match sctp.phase() {
+                sctp::Phase::Opening => t.other_opening_ns,
+                sctp::Phase::Established => t.sctp_established_ns,
+                sctp::Phase::Closing(_) => t.sctp_closing_ns,
+                sctp::Phase::Closed => t.sctp_closed_ns,
+            },
             Self::Plain { answered: false } => t.other_opening_ns,
-            Self::Plain { .. } if protocol == proto::SCTP => t.sctp_established_ns,
             Self::Plain { .. } => t.udp_established_ns,
         }
     }

@@ -148,7 +148,7 @@ impl FlowTable {
             .ok_or(DropReason::WrongPath)?;
         let end = found.end();
         if flow.track.take(packet, end)? == Taken::Alive {
-            let timeout_ns = flow.track.timeout_ns(flow.key().protocol(), &self.timeouts);
+            let timeout_ns = flow.track.timeout_ns(&self.timeouts);
             flow.expires = Deadline::after(now, timeout_ns);
         }
         flow.count(end);
@@ -200,7 +200,7 @@ impl FlowTable {
         if self.chain_len(head) >= CHAIN_MAX {
             return Err(TableFull);
         }
-        let timeout_ns = new.track.timeout_ns(key.protocol(), &self.timeouts);
+        let timeout_ns = new.track.timeout_ns(&self.timeouts);
         let mut flow = Flow::new(key, turned, new.track, Deadline::after(now, timeout_ns));
         flow.judge(new.ends, new.generations, new.rule);
         flow.next = head;

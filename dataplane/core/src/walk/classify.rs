@@ -48,10 +48,10 @@ fn go_on<P: Port>(
     packet: &Packet,
     from: Attach,
 ) -> Result<Attach, DropReason> {
-    if begins_anew(walk.flows, meta, found) {
+    if begins_anew(walk.flows, packet, found) {
         return begin(walk, meta, packet, from);
     }
-    if turns_round(meta, found) {
+    if turns_round(meta, packet, found) {
         let tuple = Tuple::from(meta);
         let judged = judge(walk.snapshot, &tuple);
         record(walk, &tuple, judged.as_ref());
@@ -120,7 +120,7 @@ fn begin<P: Port>(
     if packet.is_midstream() && walk.now < walk.pickup_until {
         return pick_up(walk, meta, packet, from);
     }
-    may_begin(meta)?;
+    may_begin(meta, packet)?;
     let tuple = Tuple::from(meta);
     let judgement = judge(walk.snapshot, &tuple).map_err(|denied| {
         record(walk, &tuple, Err(&denied));

@@ -12,7 +12,7 @@ use crate::track::flows;
 
 /// Who sends a segment: the client behind vf0, or the server behind vf1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Who {
+pub(crate) enum Who {
     Client,
     Server,
 }
@@ -35,11 +35,11 @@ const WINDOW: Result<(), &str> = Err("tcp-window");
 const FLAGS: Result<(), &str> = Err("tcp-flags");
 
 /// Where the client's and the server's numbers begin; the server's soon start over.
-const C: u32 = 1000;
-const S: u32 = 0xffff_ff00;
+pub(crate) const C: u32 = 1000;
+pub(crate) const S: u32 = 0xffff_ff00;
 
-struct Talk {
-    rig: Rig,
+pub(crate) struct Talk {
+    pub(crate) rig: Rig,
 }
 
 impl Talk {
@@ -48,7 +48,7 @@ impl Talk {
     }
 
     /// A connection that stands: either end's next number is 1.
-    fn established() -> Self {
+    pub(crate) fn established() -> Self {
         let mut talk = Self::new();
         talk.steps(&[
             (Client, SYN, 0, 0, 0, PASS, Opening),
@@ -66,7 +66,14 @@ impl Talk {
         }
     }
 
-    fn send(&mut self, who: Who, flags: u8, seq: i64, ack: i64, len: usize) -> Result<(), String> {
+    pub(crate) fn send(
+        &mut self,
+        who: Who,
+        flags: u8,
+        seq: i64,
+        ack: i64,
+        len: usize,
+    ) -> Result<(), String> {
         let (vf, other, ports) = match who {
             Client => (0, 1, (40_000, 80)),
             Server => (1, 0, (80, 40_000)),

@@ -101,6 +101,10 @@ pub(crate) fn error_about(
 ) -> FrameSpec {
     let frame = offending.build();
     let mut payload = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    // ICMPv6's packet too big names a size.
+    if kind == 2 && !to.1.is_v4() {
+        payload[4..8].copy_from_slice(&1280u32.to_be_bytes());
+    }
     let quoted = packet(&frame);
     payload.extend(&quoted[..quoted.len().min(548)]);
     let protocol = if to.1.is_v4() {
