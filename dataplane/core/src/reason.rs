@@ -102,6 +102,10 @@ reasons! {
     Fragment = "fragment",
     /// The flow table is full.
     FlowTableFull = "flow-table-full",
+    /// The VF has as many flows as it may have, none of them half-open.
+    FlowQuota = "flow-quota",
+    /// Too many flows meet in one place of the flow table.
+    FlowChain = "flow-chain",
     /// Policy of the source pod.
     PolicyEgress = "policy-egress",
     /// Policy of the destination pod.

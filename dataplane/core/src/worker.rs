@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::batch::Batch;
 use crate::command::{self, COMMANDS_PER_POLL_MAX, Command, Inbox, Outbox, Reply, SaView};
 use crate::counters::Counters;
+use crate::flow::quota::Quotas;
 use crate::flow::state::Timeouts;
 use crate::flow::table::FlowTable;
 use crate::hash::HashKey;
@@ -28,6 +29,8 @@ pub struct WorkerConfig {
     pub hash_key: [u64; 2],
     /// How long flows may be silent.
     pub timeouts: Timeouts,
+    /// What one VF may have of the flows.
+    pub quotas: Quotas,
     /// Until when TCP connections are picked up in their midst, where policy would allow
     /// them as new: for those that stood when a dataplane crashed (30 s from its start
     /// are enough for a retransmission). `Tick(0)`: never.
@@ -42,6 +45,7 @@ impl WorkerConfig {
             flows,
             hash_key,
             timeouts: Timeouts::default(),
+            quotas: Quotas::of(flows),
             pickup_until: Tick(0),
         }
     }
@@ -98,13 +102,15 @@ impl<P: Port> Worker<P> {
         let (outbox, inbox) = command::channel();
         let (sink, verdicts) = verdict::channel();
         let key = HashKey(config.hash_key);
+        let flows = FlowTable::new(config.flows, key, config.timeouts)
+            .with_quotas(ports.len(), config.quotas);
         let worker = Self {
             ports,
             snapshot: subscriber,
             inbox,
             verdicts: sink,
             counters: Arc::clone(&counters),
-            flows: FlowTable::new(config.flows, key, config.timeouts),
+            flows,
             sad: Sad::default(),
             neighbors: Neighbors::new(key),
             budget: Budget::new(),
@@ -135,6 +141,7 @@ impl<P: Port> Worker<P> {
         let flows = self.flows.len() as u64;
         let counted = self.counters.flows.read();
         self.counters.flows.add(flows.wrapping_sub(counted));
+        self.counters.flows_evicted.add(self.flows.take_evicted());
         let mut walk = self.walk(now);
         if renewed {
             neighbors::pin(&mut walk);

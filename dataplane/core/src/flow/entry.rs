@@ -17,6 +17,9 @@ const LIVE: u8 = 2;
 /// The initiator's end is a peer, not a port.
 const PEER: [u8; 2] = [4, 8];
 
+/// The responder's end pays for it.
+const RESPONDER_PAYS: u8 = 16;
+
 /// A time in milliseconds modulo 2^32, good for deadlines up to 24 days away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Deadline(u32);
@@ -42,12 +45,17 @@ impl Deadline {
 
     /// Whether `now` is the deadline or later.
     pub(crate) const fn is_over(self, now: Tick) -> bool {
-        self.left_ms(now) <= 0
+        self.later_ms(Self(Self::ms_of(now))) <= 0
     }
 
-    /// Milliseconds until the deadline; negative past it.
-    pub(crate) const fn left_ms(self, now: Tick) -> i32 {
-        self.0.wrapping_sub(Self::ms_of(now)).cast_signed()
+    /// By how many milliseconds this is later than the other.
+    pub(crate) const fn later_ms(self, other: Self) -> i32 {
+        self.0.wrapping_sub(other.0).cast_signed()
+    }
+
+    /// The number of the second, of 1024 ms and modulo 2^22, that it is in.
+    pub(crate) const fn second(self) -> u32 {
+        self.0 >> 10
     }
 }
 
@@ -69,15 +77,21 @@ pub struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(key: FlowKey, turned: bool, track: Track, expires: Deadline) -> Self {
+    pub(super) fn new(key: FlowKey, turned: bool, payer: usize, track: Track) -> Self {
+        let turned = if turned { TURNED } else { 0 };
+        let payer = if payer == RESPONDER {
+            RESPONDER_PAYS
+        } else {
+            0
+        };
         Self {
             key,
             ends: [u16::MAX; 2],
-            bits: LIVE | if turned { TURNED } else { 0 },
+            bits: LIVE | turned | payer,
             generations: [0; 2],
             rule: RuleRef::default(),
             next: u32::MAX,
-            expires,
+            expires: Deadline::after(Tick(0), 0),
             packets: [0; 2],
             track,
         }
@@ -154,6 +168,15 @@ impl Flow {
         self.bits & TURNED != 0
     }
 
+    /// The end that pays for it.
+    pub(super) const fn payer(&self) -> usize {
+        if self.bits & RESPONDER_PAYS != 0 {
+            RESPONDER
+        } else {
+            INITIATOR
+        }
+    }
+
     pub(super) const fn is_live(&self) -> bool {
         self.bits & LIVE != 0
     }
@@ -198,7 +221,7 @@ mod tests {
             let due = Tick((start_ms + 10) * Tick::MS);
             assert!(!deadline.is_over(start) && !deadline.is_over(due - 1));
             assert!(deadline.is_over(due) && deadline.is_over(due + 20 * 86_400 * Tick::SECOND));
-            assert_eq!(deadline.left_ms(start), 10);
+            assert_eq!(deadline.later_ms(Deadline::after(start, 0)), 10);
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod entry;
 pub mod key;
+mod lists;
+pub mod quota;
 pub mod sctp;
 pub mod state;
 pub mod table;

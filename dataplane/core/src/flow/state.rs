@@ -193,6 +193,17 @@ impl Track {
         }
     }
 
+    /// Whether one end alone has spoken, or a handshake isn't complete.
+    #[inline]
+    #[must_use]
+    pub fn is_half_open(&self) -> bool {
+        match self {
+            Self::Plain { answered } => !answered,
+            Self::Tcp(tcp) => !tcp.is_open() && !tcp.is_over(),
+            Self::Sctp(sctp) => sctp.phase() == sctp::Phase::Opening,
+        }
+    }
+
     /// How far the flow has come.
     #[must_use]
     pub fn state(&self) -> FlowState {

@@ -2,12 +2,13 @@
 
 use crate::flow::key::Tuple;
 use crate::flow::state::{Packet, Track};
-use crate::flow::table::{Found, INITIATOR, NewFlow, RESPONDER};
+use crate::flow::table::{Found, INITIATOR, NewFlow, RESPONDER, Refused};
 use crate::judge::{Denied, Judgement, Rules, judge};
 use crate::meta::Meta;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
+use crate::snapshot::{PortKind, Snapshot};
 use crate::verdict::VerdictRecord;
 use crate::walk::Walk;
 use crate::walk::opening::{begins_anew, may_begin, turns_round};
@@ -172,22 +173,29 @@ fn start<P: Port>(
         ends: judgement.ends,
         generations: judgement.generations,
         rule: judgement.rules.last(),
+        payer: payer(walk.snapshot, judgement.ends),
         track: Track::of(packet, end),
     };
     // Only one that is over can be in the way.
     if let Some(over) = walk.flows.find(tuple, walk.now) {
         walk.flows.remove(over.slot);
     }
-    let slot = walk
-        .flows
-        .insert(new, walk.now)
-        .map_err(|_| DropReason::FlowTableFull)?;
+    let slot = walk.flows.insert(new, walk.now).map_err(Refused::reason)?;
     record(walk, &tuple, Ok(judgement));
     let found = Found {
         slot,
         from_initiator: end == INITIATOR,
     };
     pass(walk.flows, found, packet, from, walk.now)
+}
+
+/// The end whose VF pays for a flow: the initiator's, or if that is elsewhere the other's.
+fn payer(snapshot: &Snapshot, ends: [Attach; 2]) -> usize {
+    let [initiator, _] = ends;
+    match initiator {
+        Attach::Port(port) if snapshot.port(port).kind == PortKind::Vf => INITIATOR,
+        _ => RESPONDER,
+    }
 }
 
 fn record<P: Port>(walk: &mut Walk<'_, P>, tuple: &Tuple, outcome: Result<&Judgement, &Denied>) {

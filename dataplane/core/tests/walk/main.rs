@@ -21,6 +21,7 @@ mod no_alloc;
 mod policy;
 mod protect;
 mod publish;
+mod quota;
 mod rig;
 mod sctp;
 mod size;

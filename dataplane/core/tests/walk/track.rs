@@ -439,45 +439,6 @@ fn a_pod_that_speaks_to_itself_has_one_flow() {
 }
 
 #[test]
-fn a_full_table_drops_and_never_passes_untracked() {
-    let mut node = Node::sized(Plan::open(Side::A), 4, 64);
-    node.poll();
-    node.take(UPLINK);
-    node.rebase();
-    for port in 0..6 {
-        node.deliver(
-            VF0,
-            &Side::A
-                .pod_sends(0, Side::A.pod(1, V4), udp(port, 9))
-                .build(),
-        );
-    }
-    node.poll();
-    assert_eq!(node.take(VF1).len(), 4);
-    node.expect_delta(&[
-        ("vf0.rx", 6),
-        ("vf0.forwarded", 4),
-        ("vf0.drop.flow-table-full", 2),
-        ("vf1.tx", 4),
-        ("flow.miss", 6),
-        ("flows", 4),
-    ]);
-    // Denials need no room, flows that are there go on, and time makes room again.
-    node.push_one(
-        VF0,
-        &Side::A.pod_sends(0, Side::A.pod(1, V4), udp(0, 9)).build(),
-        VF1,
-    );
-    node.now = node.now + 31 * Tick::SECOND;
-    node.poll();
-    node.push_one(
-        VF0,
-        &Side::A.pod_sends(0, Side::A.pod(1, V4), udp(5, 9)).build(),
-        VF1,
-    );
-}
-
-#[test]
 fn a_silent_flow_ends_and_its_answers_are_then_judged_as_questions() {
     let mut rig = Rig::judging(outgoing(), Policy::OPEN);
     rig.a.deliver(VF0, &a_to_b(V4, udp(1000, 53)));

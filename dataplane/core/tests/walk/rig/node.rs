@@ -17,7 +17,7 @@ use super::places::PORT_NAMES;
 use super::plan::Plan;
 
 pub(crate) const FLOWS: usize = 1024;
-const HASH_KEY: [u64; 2] = [0x5eed, 0xcafe];
+pub(crate) const HASH_KEY: [u64; 2] = [0x5eed, 0xcafe];
 /// Frames that a port's transmit queue holds.
 pub(crate) const TX_MAX: usize = 256;
 
@@ -240,6 +240,7 @@ impl Node {
             ("flow.miss", &c.flow_miss),
             ("flow.stale", &c.flow_stale),
             ("flows", &c.flows),
+            ("flows.evicted", &c.flows_evicted),
             ("sealed", &c.sealed),
             ("opened", &c.opened),
             ("verdicts-lost", &c.verdicts_lost),
