@@ -62,6 +62,8 @@ const PICKED_UP: u8 = 8;
 /// Of the initiator: `syn_again` is set. Of the responder: `acked` is the number of an
 /// acknowledgement that answered a SYN (RFC 5961 section 4's challenge).
 const NOTED: u8 = 16;
+/// Sent more than is known: its numbers were learned, or it sent fragments.
+const SENT_MORE: u8 = 32;
 
 /// [`End::scale`] of an end that offered none.
 const NO_SCALE: u8 = u8::MAX;
@@ -160,7 +162,7 @@ impl Tcp {
     /// thousands; netfilter doesn't check such a connection at all.
     #[must_use]
     pub fn picked_up(s: &Segment, from: usize) -> Self {
-        let (unknown, bits) = (1 << 30, PICKED_UP);
+        let (unknown, bits) = (1 << 30, PICKED_UP | SENT_MORE);
         let speaker = End {
             end: s.end(),
             edge: s.end().wrapping_add(unknown),
@@ -241,6 +243,8 @@ impl Tcp {
         const RST_ACK: u8 = RST | ACK;
         const FIN_ACK: u8 = FIN | ACK;
         let taken = match s.flags & (SYN | ACK | RST | FIN) {
+            // RFC 9293 has no reason to fragment what begins a connection.
+            SYN if s.is_cut => None,
             SYN => Some(self.take_syn(s, from)),
             SYN_ACK => self.take_syn_ack(s, from),
             RST | RST_ACK => self.take_rst(s, from),
@@ -252,9 +256,8 @@ impl Tcp {
 
     /// Whether end `from` may have sent a segment that starts at `seq` and is still under
     /// way.
-    //= RFC 5927 section 4.1: "TCP should check that the TCP sequence number contained in
-    //= the payload of the ICMP error message is within the range SND.UNA =< SEG.SEQ <
-    //= SND.NXT"
+    //= RFC 5927 section 4.1: the sequence number in the payload of an ICMP error has to be
+    //= in SND.UNA =< SEG.SEQ < SND.NXT
     // A pure acknowledgement, to which this applies as well, has SND.NXT.
     #[must_use]
     pub fn may_have_sent(&self, seq: u32, from: usize) -> bool {
@@ -391,9 +394,8 @@ impl Tcp {
         }
     }
 
-    //= RFC 7323 section 2.2: "The Window Scale option ... MAY be sent in an initial <SYN>
-    //= ... both sides MUST send Window Scale options in their <SYN> segments to enable
-    //= window scaling in either direction"
+    //= RFC 7323 section 2.2: both ends have to send the option in their SYN for windows to
+    //= be scaled in either direction
     const fn shift_of(&self, end: usize) -> u8 {
         let [i, r] = &self.ends;
         match (end, i.scale, r.scale) {
@@ -417,7 +419,7 @@ impl Tcp {
     //= RFC 5961 section 3.2: "If the RST bit is set and the sequence number is outside the
     //= current receive window, silently drop the segment. ... exactly matches the next
     //= expected sequence number (RCV.NXT), then TCP MUST reset the connection. ... does
-    //= not exactly match ... but is within the current receive window, TCP MUST send an
+    //= not exactly match ... yet is within the current receive window, TCP MUST send an
     //= acknowledgment (challenge ACK)"
     fn take_rst(&mut self, s: &Segment, from: usize) -> Option<Taken> {
         let (me, other) = (&self.ends[from], &self.ends[1 - from]);
@@ -500,8 +502,7 @@ impl Tcp {
         //= the range of ((SND.UNA - MAX.SND.WND) <= SEG.ACK <= SND.NXT)"
         // SND.UNA itself is at most a window left of what was sent.
         let oldest_ack = other.end.wrapping_sub(2 * mine + 1);
-        let newest_ack = if other.has(PICKED_UP) && before(other.end, other.edge) {
-            // What it sent before it was picked up can still be acknowledged.
+        let newest_ack = if other.has(SENT_MORE) && before(other.end, other.edge) {
             other.edge
         } else {
             other.end
@@ -525,6 +526,9 @@ impl Tcp {
         if s.flags & FIN != 0 {
             me.bits |= SENT_FIN;
         }
+        if s.is_cut {
+            me.bits |= SENT_MORE;
+        }
         if !was_open {
             self.open_if_both_acked();
         }
@@ -537,7 +541,7 @@ impl Tcp {
         };
         me.window = me.window.max(window);
         let other = &mut self.ends[1 - from];
-        if other.has(PICKED_UP) && before(other.end, s.ack) {
+        if other.has(SENT_MORE) && before(other.end, s.ack) {
             other.end = s.ack;
         }
         let edge = s.ack.wrapping_add(bytes);

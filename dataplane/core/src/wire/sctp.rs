@@ -92,8 +92,7 @@ impl Chunks {
             self.note(kind, flags, at, rest)?;
             rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
         }
-        //= RFC 9260 section 3: "INIT, INIT ACK, and SHUTDOWN COMPLETE chunks MUST NOT be
-        //= bundled with any other chunk into an SCTP packet"
+        //= RFC 9260 section 3: these three are not to be bundled with any other chunk
         const ALONE: u16 = chunk::INIT | chunk::INIT_ACK | chunk::SHUTDOWN_COMPLETE;
         let bundled = self.has(ALONE) && (self.kinds.count_ones() > 1 || !rest.is_empty());
         (self.kinds != 0 && !bundled).then_some(())
@@ -107,14 +106,12 @@ impl Chunks {
         match bit {
             chunk::INIT | chunk::INIT_ACK => {
                 self.init_tag = be32(bytes, CHUNK_HEADER_LEN)?;
-                //= RFC 9260 section 8.5.1: "an endpoint that receives a packet containing
-                //= an INIT chunk MUST ... Verification Tag of 0"; section 3.3.2: "the
-                //= Initiate Tag ... MUST NOT be 0"
+                //= RFC 9260 section 8.5.1 (A): the verification tag of an INIT's packet is
+                //= 0; section 3.3.2: its initiate tag is not
                 let right_tag = (self.tag == 0) == (bit == chunk::INIT);
                 (at == 0 && self.init_tag != 0 && right_tag).then_some(())?;
             }
-            //= RFC 9260 section 5.1: "the COOKIE ECHO chunk MUST be the first chunk in the
-            //= packet"; so is COOKIE ACK
+            //= RFC 9260 sections 3.3.11 and 3.3.12: these two come first in their packet
             chunk::COOKIE_ECHO | chunk::COOKIE_ACK if at != 0 => return None,
             chunk::ABORT | chunk::SHUTDOWN_COMPLETE => self.reflected = flags & 1 != 0,
             _ => {}

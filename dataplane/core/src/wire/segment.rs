@@ -32,6 +32,8 @@ pub struct Segment {
     pub scale: Option<u8>,
     /// Bytes of data.
     pub data_len: u16,
+    /// Whether there is more of it in fragments to come, so [`Self::end`] is too early.
+    pub is_cut: bool,
 }
 
 impl Segment {
@@ -77,6 +79,7 @@ impl Segment {
             flags,
             scale,
             data_len: u16::try_from(data_len).ok()?,
+            is_cut: meta.frag == FragKind::First,
         })
     }
 

@@ -106,6 +106,7 @@ impl End {
                 .shift
                 .filter(|_| syn && (self.peer_iss.is_none() || self.peer_shift.is_some())),
             data_len: len as u16,
+            is_cut: false,
         };
         Sent {
             segment,
@@ -254,6 +255,38 @@ impl End {
     }
 }
 
+/// A segment of `data_len` bytes at `seq`, of which more may be in fragments to come.
+fn piece(seq: u32, ack: u32, data_len: u16, is_cut: bool) -> Segment {
+    Segment {
+        seq,
+        ack,
+        window: 5000,
+        flags: ACK,
+        scale: None,
+        data_len,
+        is_cut,
+    }
+}
+
+#[test]
+fn what_was_sent_in_fragments_may_be_acknowledged_whole() {
+    for (is_cut, passes) in [(true, true), (false, false)] {
+        let syn = |flags, seq, ack| Segment {
+            flags,
+            ..piece(seq, ack, 0, false)
+        };
+        let mut tcp = Tcp::begun(&syn(SYN, 0, 0));
+        tcp.take(&syn(SYN | ACK, 100, 1), 1).unwrap();
+        tcp.take(&piece(1, 101, 0, false), 0).unwrap();
+        tcp.take(&piece(1, 101, 1400, is_cut), 0).unwrap();
+        assert!(tcp.take(&piece(101, 5002, 0, false), 1).is_err());
+        assert_eq!(tcp.take(&piece(101, 3001, 0, false), 1).is_ok(), passes);
+        if passes {
+            assert!(tcp.take(&piece(3001, 101, 1400, false), 0).is_ok());
+        }
+    }
+}
+
 /// Both ends, and what is under way before and behind the tracker.
 struct World {
     ends: [End; 2],
@@ -375,6 +408,7 @@ impl World {
             flags: 0,
             scale: Some(random.below(15) as u8),
             data_len: 1 + random.below(1000) as u16,
+            is_cut: false,
         };
         let (before, phase) = (*tracker, tracker.phase());
         match random.below(6) {
