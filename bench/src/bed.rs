@@ -6,6 +6,7 @@ use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane_core::addr::{Addr, Mac};
 use sluice_dataplane_core::command::Command;
+use sluice_dataplane_core::flow::quota::Quotas;
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::{BURST_MAX, Frame};
@@ -102,7 +103,11 @@ impl Bed {
     pub fn new(side: Side, algorithm: Algorithm, flows: usize) -> Self {
         let pool = MemPool::new(BURST_MAX * 8);
         let ports = (0..3).map(|_| MemPort::new(&pool, BURST_MAX * 4)).collect();
-        let config = WorkerConfig::new(flows, HASH_KEY.0);
+        // One pod has all the flows there are.
+        let config = WorkerConfig {
+            quotas: Quotas::NONE,
+            ..WorkerConfig::new(flows, HASH_KEY.0)
+        };
         let (worker, handle) = Worker::new(ports, &config).expect("three ports are few");
         let mut bed = Self {
             worker,

@@ -78,6 +78,8 @@ pub struct Worker<P: Port> {
     budget: Budget,
     batch: Batch<P::Frame>,
     pickup_until: Tick,
+    /// As of the snapshot in force, see [`pods_of`].
+    pods: (usize, u32),
 }
 
 /// More ports than a worker takes.
@@ -116,6 +118,7 @@ impl<P: Port> Worker<P> {
             budget: Budget::new(),
             batch: Batch::new(),
             pickup_until: config.pickup_until,
+            pods: (0, 0),
         };
         let handle = WorkerHandle {
             snapshots: publisher,
@@ -138,6 +141,17 @@ impl<P: Port> Worker<P> {
             }
         }
         self.flows.expire(now);
+        // Flows of a pod that left would wait for their end at the cost of who has its VF.
+        let snapshot = self.snapshot.current();
+        if renewed {
+            let pods = pods_of(snapshot);
+            if pods != self.pods {
+                self.flows.begin_sweep();
+            }
+            self.pods = pods;
+        }
+        self.flows
+            .sweep(|flow| track::is_of_these_pods(snapshot, flow.generations(), flow.ends()));
         let flows = self.flows.len() as u64;
         let counted = self.counters.flows.read();
         self.counters.flows.add(flows.wrapping_sub(counted));
@@ -266,6 +280,13 @@ impl<P: Port> Worker<P> {
             }
         }
     }
+}
+
+/// How many pods there are and when the last was born: another pair when one has come or
+/// left, the same when only policies or other nodes' pods have changed.
+fn pods_of(snapshot: &Snapshot) -> (usize, u32) {
+    let last_born = snapshot.endpoints.iter().map(|e| e.born).max();
+    (snapshot.endpoints.len(), last_born.unwrap_or(0))
 }
 
 /// The walk: every frame of a burst through every stage, in packet order.

@@ -28,6 +28,9 @@ pub const CHAIN_MAX: usize = 32;
 /// Entries looked at by one [`FlowTable::expire`], at most.
 pub const EXPIRE_MAX: usize = 64;
 
+/// Entries looked at by one [`FlowTable::sweep`], at most.
+pub const SWEEP_MAX: usize = 64;
+
 /// Accounts looked at by one [`FlowTable::expire`], at most.
 const ACCOUNTS_PER_EXPIRE_MAX: usize = 16;
 
@@ -133,6 +136,8 @@ pub struct FlowTable {
     second: u32,
     /// The account to look at next.
     account: usize,
+    /// The entry that the sweep is at; past the last when it is done.
+    swept: usize,
     capacity: usize,
     hash_key: HashKey,
     timeouts: Timeouts,
@@ -154,6 +159,7 @@ impl FlowTable {
             evicted: 0,
             second: 0,
             account: 0,
+            swept: usize::MAX,
             capacity,
             hash_key,
             timeouts,
@@ -482,6 +488,28 @@ impl FlowTable {
                 }
             }
             self.account = (self.account + 1) % self.accounts.len();
+        }
+    }
+
+    /// Has [`Self::sweep`] look at every entry once more.
+    pub fn begin_sweep(&mut self) {
+        self.swept = 0;
+    }
+
+    /// Looks at the next few entries and ends those that aren't to be kept. Free once every
+    /// entry was looked at.
+    pub fn sweep(&mut self, keep: impl Fn(&Flow) -> bool) {
+        for _ in 0..SWEEP_MAX {
+            let Some(flow) = self.flows.get(self.swept) else {
+                return;
+            };
+            if flow.is_live()
+                && !keep(flow)
+                && let Ok(index) = u32::try_from(self.swept)
+            {
+                self.remove(FlowSlot(index));
+            }
+            self.swept += 1;
         }
     }
 

@@ -12,7 +12,7 @@ use crate::snapshot::{PortKind, Snapshot};
 use crate::verdict::VerdictRecord;
 use crate::walk::Walk;
 use crate::walk::opening::{begins_anew, may_begin, turns_round};
-use crate::walk::track::{Known, known, pass};
+use crate::walk::track::{Known, is_of_these_pods, known, pass};
 
 pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
     walk.each(walk.batch.judge, |walk, at| {
@@ -69,13 +69,10 @@ fn rejudge<P: Port>(
     packet: &Packet,
     from: Attach,
 ) -> Result<Attach, DropReason> {
-    let tuple = walk
-        .flows
-        .flow(found.slot)
-        .ok_or(DropReason::WrongPath)?
-        .tuple();
+    let flow = walk.flows.flow(found.slot).ok_or(DropReason::WrongPath)?;
+    let (tuple, generations) = (flow.tuple(), flow.generations());
     match judge(walk.snapshot, &tuple) {
-        Ok(judgement) if !is_of_these_pods(walk, found, &judgement) => {
+        Ok(judgement) if !is_of_these_pods(walk.snapshot, generations, judgement.ends) => {
             walk.flows.remove(found.slot);
             begin(walk, meta, packet, from)
         }
@@ -92,23 +89,6 @@ fn rejudge<P: Port>(
             Err(denied.reason)
         }
     }
-}
-
-/// Whether the pods at a flow's ends are still those that it was judged for. A pod that
-/// came or left took the flow's right with it: who has its address now never spoke.
-fn is_of_these_pods<P: Port>(walk: &Walk<'_, P>, found: Found, judgement: &Judgement) -> bool {
-    let Some(flow) = walk.flows.flow(found.slot) else {
-        return false;
-    };
-    let generations = flow.generations();
-    let mut ends = generations.iter().zip(judgement.ends);
-    ends.all(|(&judged, end)| match end {
-        Attach::Port(port) => match walk.snapshot.endpoint_of(port) {
-            Some(endpoint) => judged >= endpoint.born,
-            None => judged == 0,
-        },
-        Attach::Peer(_) => judged == 0,
-    })
 }
 
 /// Judges a flow for the first time, on the packet that would begin it.

@@ -100,6 +100,23 @@ fn is_fresh(snapshot: &Snapshot, flow: &Flow) -> bool {
     flow.generations() == flow.ends().map(generation)
 }
 
+/// Whether the pods at a flow's ends are still those that it was judged for. A pod that
+/// came or left took the flow's right with it: who has its address now never spoke.
+pub(crate) fn is_of_these_pods(
+    snapshot: &Snapshot,
+    generations: [u32; 2],
+    ends: [Attach; 2],
+) -> bool {
+    let mut ends = generations.iter().zip(ends);
+    ends.all(|(&judged, end)| match end {
+        Attach::Port(port) => match snapshot.endpoint_of(port) {
+            Some(endpoint) => judged >= endpoint.born,
+            None => judged == 0,
+        },
+        Attach::Peer(_) => judged == 0,
+    })
+}
+
 /// Lets a packet of a judged flow pass: it must have come the flow's own way. Where to.
 pub(crate) fn pass(
     flows: &mut FlowTable,

@@ -2,7 +2,7 @@
 
 use sluice_dataplane_core::flow::key::{FlowKey, Tuple};
 use sluice_dataplane_core::flow::quota::Quotas;
-use sluice_dataplane_core::flow::table::CHAIN_MAX;
+use sluice_dataplane_core::flow::table::{CHAIN_MAX, SWEEP_MAX};
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::meta::proto;
 use sluice_dataplane_core::snapshot::PortIndex;
@@ -93,6 +93,33 @@ fn a_vf_at_its_quota_gives_up_what_is_half_open_and_then_gets_no_more() {
     node.expect_delta(&[("vf0.rx", 1), ("vf0.drop.flow-quota", 1), ("flow.miss", 1)]);
     // The one that is spoken to has a quota of its own.
     node.push_one(VF1, &ask(1, 0, 8), VF0);
+}
+
+#[test]
+fn a_pod_does_not_pay_for_the_flows_of_the_one_before_it_on_its_vf() {
+    let mut node = node(1024, quotas(200, 200));
+    for port in 1000..1200 {
+        node.push_one(VF0, &ask(0, 1, port), VF1);
+        node.push_one(VF1, &answer(1, 0, port), VF0);
+    }
+    node.push_one(VF2, &ask(2, 1, 7), VF1);
+    node.rebase();
+    node.replan(|plan| {
+        let addrs = plan.pod(0).addrs.clone();
+        plan.replace_pod(0, addrs, Policy::OPEN);
+    });
+    for _ in 0..200 / SWEEP_MAX + 1 {
+        node.poll();
+    }
+    node.expect_delta(&[("flows", -200)]);
+    node.push_one(VF0, &ask(0, 1, 7), VF1);
+    // Those of pods that stayed have stayed.
+    node.rebase();
+    node.replan(|plan| plan.touch(2));
+    for _ in 0..20 {
+        node.poll();
+    }
+    node.expect_delta(&[]);
 }
 
 /// A connection's whole life; each of its segments passes.

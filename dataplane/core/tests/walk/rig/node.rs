@@ -163,8 +163,9 @@ impl Node {
         assert_eq!(
             frames.len(),
             1,
-            "frames by {}",
-            PORT_NAMES[usize::from(out.0)]
+            "frames by {}; {}",
+            PORT_NAMES[usize::from(out.0)],
+            self.last_drop(port)
         );
         frames.remove(0)
     }
