@@ -9,7 +9,7 @@ use std::{env, fs, process};
 
 use anyhow::{Context, ensure};
 use sluice_crypto::key::Algorithm;
-use sluice_dataplane_core::flow::state::Timeouts;
+use sluice_dataplane_core::flow::quota::Quotas;
 use sluice_dataplane_core::port::{BURST_MAX, Port};
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::snapshot::PortIndex;
@@ -221,10 +221,10 @@ impl Node {
             port,
         };
         let ports = ports.map(primed).collect();
+        // One pod has all the flows there are.
         let config = WorkerConfig {
-            flows: FLOWS,
-            hash_key: [3, 5],
-            timeouts: Timeouts::default(),
+            quotas: Quotas::NONE,
+            ..WorkerConfig::new(FLOWS, [3, 5])
         };
         let (worker, mut handle) = Worker::new(ports, &config)?;
         bed::instruct(&mut handle, Side::A, Algorithm::Aes128Gcm16);

@@ -114,6 +114,8 @@ pub struct Counters {
     pub flow_stale: Counter,
     /// Flows now in the table: rises and falls.
     pub flows: Counter,
+    /// Half-open flows that ended to make room for others.
+    pub flows_evicted: Counter,
     /// Frames sealed.
     pub sealed: Counter,
     /// Frames opened.
@@ -133,6 +135,7 @@ impl Counters {
             flow_miss: Counter::default(),
             flow_stale: Counter::default(),
             flows: Counter::default(),
+            flows_evicted: Counter::default(),
             sealed: Counter::default(),
             opened: Counter::default(),
             verdicts_lost: Counter::default(),

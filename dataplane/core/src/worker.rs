@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::batch::Batch;
 use crate::command::{self, COMMANDS_PER_POLL_MAX, Command, Inbox, Outbox, Reply, SaView};
 use crate::counters::Counters;
+use crate::flow::quota::Quotas;
 use crate::flow::state::Timeouts;
 use crate::flow::table::FlowTable;
 use crate::hash::HashKey;
@@ -28,6 +29,26 @@ pub struct WorkerConfig {
     pub hash_key: [u64; 2],
     /// How long flows may be silent.
     pub timeouts: Timeouts,
+    /// What one VF may have of the flows.
+    pub quotas: Quotas,
+    /// Until when TCP connections are picked up in their midst, where policy would allow
+    /// them as new: for those that stood when a dataplane crashed (30 s from its start
+    /// are enough for a retransmission). `Tick(0)`: never.
+    pub pickup_until: Tick,
+}
+
+impl WorkerConfig {
+    /// A worker for so many flows, with the defaults for all else. `hash_key` is random.
+    #[must_use]
+    pub fn new(flows: usize, hash_key: [u64; 2]) -> Self {
+        Self {
+            flows,
+            hash_key,
+            timeouts: Timeouts::default(),
+            quotas: Quotas::of(flows),
+            pickup_until: Tick(0),
+        }
+    }
 }
 
 /// The control side of a worker.
@@ -56,6 +77,9 @@ pub struct Worker<P: Port> {
     neighbors: Neighbors<P::Frame>,
     budget: Budget,
     batch: Batch<P::Frame>,
+    pickup_until: Tick,
+    /// As of the snapshot in force, see [`pods_of`].
+    pods: (usize, u32),
 }
 
 /// More ports than a worker takes.
@@ -80,17 +104,21 @@ impl<P: Port> Worker<P> {
         let (outbox, inbox) = command::channel();
         let (sink, verdicts) = verdict::channel();
         let key = HashKey(config.hash_key);
+        let flows = FlowTable::new(config.flows, key, config.timeouts)
+            .with_quotas(ports.len(), config.quotas);
         let worker = Self {
             ports,
             snapshot: subscriber,
             inbox,
             verdicts: sink,
             counters: Arc::clone(&counters),
-            flows: FlowTable::new(config.flows, key, config.timeouts),
+            flows,
             sad: Sad::default(),
             neighbors: Neighbors::new(key),
             budget: Budget::new(),
             batch: Batch::new(),
+            pickup_until: config.pickup_until,
+            pods: (0, 0),
         };
         let handle = WorkerHandle {
             snapshots: publisher,
@@ -113,9 +141,21 @@ impl<P: Port> Worker<P> {
             }
         }
         self.flows.expire(now);
+        // Flows of a pod that left would wait for their end at the cost of who has its VF.
+        let snapshot = self.snapshot.current();
+        if renewed {
+            let pods = pods_of(snapshot);
+            if pods != self.pods {
+                self.flows.begin_sweep();
+            }
+            self.pods = pods;
+        }
+        self.flows
+            .sweep(|flow| track::is_of_these_pods(snapshot, flow.generations(), flow.ends()));
         let flows = self.flows.len() as u64;
         let counted = self.counters.flows.read();
         self.counters.flows.add(flows.wrapping_sub(counted));
+        self.counters.flows_evicted.add(self.flows.take_evicted());
         let mut walk = self.walk(now);
         if renewed {
             neighbors::pin(&mut walk);
@@ -167,6 +207,7 @@ impl<P: Port> Worker<P> {
             budget: &mut self.budget,
             counters: &self.counters,
             verdicts: &self.verdicts,
+            pickup_until: self.pickup_until,
         }
     }
 
@@ -239,6 +280,13 @@ impl<P: Port> Worker<P> {
             }
         }
     }
+}
+
+/// How many pods there are and when the last was born: another pair when one has come or
+/// left, the same when only policies or other nodes' pods have changed.
+fn pods_of(snapshot: &Snapshot) -> (usize, u32) {
+    let last_born = snapshot.endpoints.iter().map(|e| e.born).max();
+    (snapshot.endpoints.len(), last_born.unwrap_or(0))
 }
 
 /// The walk: every frame of a burst through every stage, in packet order.

@@ -129,7 +129,9 @@ fn a_peer_with_the_other_ends_of_the_sas_understands_and_is_understood() {
     // The answer, from the peer, as the peer's pod would give it.
     let answer = syn(Mac(PEER_MAC), CART, WEB, 8080, 40_000);
     let mut answer = answer[14..].to_vec();
+    // A SYN ACK that acknowledges the SYN.
     answer[20 + 13] = 0x12;
+    answer[20 + 8..20 + 12].copy_from_slice(&2u32.to_be_bytes());
     fix_tcp_checksum(&mut answer);
     let mut sealer = OutboundSa::new(Spi(0x1001), key(&IN_KEY), true);
     let on_the_wire = sealed(&mut sealer, &answer);
