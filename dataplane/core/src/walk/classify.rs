@@ -89,7 +89,11 @@ fn rejudge<P: Port>(
 
 /// Whether the pods at a flow's ends are still those that it was judged for. A pod that
 /// came or left took the flow's right with it: who has its address now never spoke.
-fn is_of_these_pods<P: Port>(walk: &Walk<'_, P>, found: Found, judgement: &Judgement) -> bool {
+pub(crate) fn is_of_these_pods<P: Port>(
+    walk: &Walk<'_, P>,
+    found: Found,
+    judgement: &Judgement,
+) -> bool {
     let Some(flow) = walk.flows.flow(found.slot) else {
         return false;
     };
@@ -133,7 +137,11 @@ fn begin<P: Port>(walk: &mut Walk<'_, P>, meta: &Meta, from: Attach) -> Result<A
     pass(walk.flows, found, meta, from, walk.now)
 }
 
-fn record<P: Port>(walk: &mut Walk<'_, P>, tuple: &Tuple, outcome: Result<&Judgement, &Denied>) {
+pub(crate) fn record<P: Port>(
+    walk: &mut Walk<'_, P>,
+    tuple: &Tuple,
+    outcome: Result<&Judgement, &Denied>,
+) {
     let (denied, rules, to): (_, Rules, _) = match outcome {
         Ok(judgement) => (None, judgement.rules, Some(judgement.ends[1])),
         Err(denied) => (Some(denied.reason), denied.rules, None),
