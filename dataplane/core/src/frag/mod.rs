@@ -28,8 +28,8 @@ pub const FRAGMENTS_MAX: usize = 64;
 /// Datagrams known at a time, at most.
 pub const DATAGRAMS_MAX: usize = 2048;
 
-/// Datagrams of one payer whose first fragment hasn't come, at most, and of those where
-/// it has, at most.
+/// Datagrams of one payer whose first fragment has been judged, at most. Each of its others
+/// has a frame that waits, so [`WAITING_PER_SHARE_MAX`] is their bound.
 pub const DATAGRAMS_PER_SHARE_MAX: usize = 128;
 
 /// Frames that wait for their first fragment, at most. They come out of the ports' pool.

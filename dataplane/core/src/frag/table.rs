@@ -343,7 +343,7 @@ impl<F> Fragments<F> {
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "masked to the buckets")]
-    fn bucket(&self, key: &Key) -> usize {
+    pub(super) fn bucket(&self, key: &Key) -> usize {
         key.hash(self.hash_key) as usize & (BUCKETS - 1)
     }
 
@@ -383,9 +383,6 @@ impl<F> Fragments<F> {
     ) -> Option<u32> {
         let share = payer.share(self.ports).unwrap_or(Payer::shares(self.ports));
         let bucket = self.bucket(key);
-        if self.shares.len(pending(share)) >= DATAGRAMS_PER_SHARE_MAX {
-            self.evict(pending(share), lost);
-        }
         if self.free.is_empty() {
             self.evict(self.shares.longest(), lost);
         }

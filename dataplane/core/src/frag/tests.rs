@@ -334,6 +334,97 @@ fn a_flood_of_firsts_leaves_every_payer_its_fair_share() {
 }
 
 #[test]
+fn a_payer_that_comes_late_finds_a_place_among_floods() {
+    let late = Payer::Receiver(VF);
+    let flood = |n: u32| Payer::Peer(PeerIndex(u16::try_from(n % 30).unwrap()));
+    // Every place for a datagram is taken.
+    let mut table = Table::new();
+    for n in 1000..5000 {
+        table.arrive(&key(n), flood(n), piece(0, 8, false), n, true, Tick(0));
+    }
+    assert_eq!(table.fragments.len(), DATAGRAMS_MAX);
+    table.fates();
+    table.arrive(&key(1), late, piece(0, 8, false), 1, true, Tick(1));
+    table.arrive(&key(1), late, piece(8, 16, true), 2, true, Tick(1));
+    assert_eq!(table.fates(), [(1, Fate::Passed), (2, Fate::Passed)]);
+    // Every place for a frame is taken.
+    let mut table = Table::new();
+    for n in 1000..5000 {
+        table.arrive(&key(n), flood(n), piece(8, 16, false), n, true, Tick(0));
+    }
+    assert_eq!(table.fates().len(), 4000 - WAITING_MAX);
+    table.arrive(&key(1), late, piece(8, 16, true), 2, true, Tick(1));
+    let gone = table.fates();
+    assert_eq!(gone.len(), 1);
+    assert_eq!(gone[0].1, Fate::Lost(DropReason::FragmentTableFull));
+    table.arrive(&key(1), late, piece(0, 8, false), 1, true, Tick(1));
+    assert_eq!(table.fates(), [(1, Fate::Passed), (2, Fate::Passed)]);
+}
+
+#[test]
+fn one_payer_alone_keeps_to_its_share() {
+    let payer = Payer::Sender(VF);
+    let mut table = Table::new();
+    for n in 0..1000 {
+        table.arrive(&key(n), payer, piece(0, 8, false), n, n % 2 == 0, Tick(0));
+    }
+    assert_eq!(table.fragments.len(), DATAGRAMS_PER_SHARE_MAX);
+    table.fates();
+    // Two frames of each datagram: the oldest datagrams give way, whole.
+    let mut table = Table::new();
+    for n in 0..1000 {
+        let start = u16::try_from(n % 2 + 1).unwrap() * 8;
+        table.arrive(
+            &key(n / 2),
+            payer,
+            piece(start, start + 8, false),
+            n,
+            true,
+            Tick(0),
+        );
+    }
+    let gone: Vec<u32> = table.fates().into_iter().map(|(frame, _)| frame).collect();
+    let kept = u32::try_from(WAITING_PER_SHARE_MAX).unwrap();
+    assert_eq!(gone, (0..1000 - kept).collect::<Vec<_>>());
+    assert_eq!(table.fragments.len(), WAITING_PER_SHARE_MAX / 2);
+}
+
+#[test]
+fn a_datagram_whose_time_is_over_is_not_found_though_nobody_ended_it_yet() {
+    let (payer, over) = (Payer::Sender(VF), Tick(LIFETIME_NS));
+    let mut table = Table::new();
+    table.arrive(&key(1), payer, piece(0, 8, false), 0, true, Tick(0));
+    table.arrive(&key(2), payer, piece(8, 16, true), 1, true, Tick(0));
+    table.fates();
+    table.arrive(&key(1), payer, piece(8, 16, true), 2, true, over);
+    assert_eq!(table.fates(), [], "it waits for another first");
+    table.arrive(&key(2), payer, piece(0, 8, false), 3, true, over);
+    let lost = Fate::Lost(DropReason::FragmentNoFirst);
+    let fates: BTreeMap<_, _> = table.fates().into_iter().collect();
+    assert_eq!(fates, [(1, lost), (3, Fate::Passed)].into());
+}
+
+#[test]
+fn datagrams_that_meet_in_one_bucket_give_way_to_newer_ones() {
+    let payer = |n: usize| Payer::Peer(PeerIndex(u16::try_from(n).unwrap()));
+    let mut table = Table::new();
+    let home = table.fragments.bucket(&key(0));
+    let crowd: Vec<u32> = (0..)
+        .filter(|&id| table.fragments.bucket(&key(id)) == home)
+        .take(40)
+        .collect();
+    for (n, &id) in crowd.iter().enumerate() {
+        table.arrive(&key(id), payer(n), piece(8, 16, true), id, true, Tick(0));
+    }
+    let gone: Vec<u32> = table.fates().into_iter().map(|(frame, _)| frame).collect();
+    assert_eq!(gone, crowd[..8]);
+    for (n, &id) in crowd.iter().enumerate().skip(8) {
+        table.arrive(&key(id), payer(n), piece(0, 8, false), id, true, Tick(0));
+    }
+    assert_eq!(table.fates().len(), 2 * 32);
+}
+
+#[test]
 fn a_place_used_anew_is_not_the_old_datagrams() {
     let mut fragments = Fragments::<u32>::new(PORTS, HashKey([7, 9]));
     let lost = &mut |w: Waiting<u32>, why| panic!("{} is lost: {why:?}", w.frame);

@@ -355,6 +355,23 @@ mod tests {
     }
 
     #[test]
+    fn headers_before_the_fragments_count_towards_the_longest_packet() {
+        // The last of the 65,535 bytes: 7 from 65,528 on.
+        let udp = Body::Other {
+            protocol: proto::UDP,
+        };
+        let last: &[u8] = &fragment_header(0xfff8);
+        let before: (u8, &[u8]) = (DESTINATION_OPTIONS, &EMPTY_OPTIONS);
+        assert!(chain(&[(FRAGMENT, last)], udp, 7).is_ok());
+        let behind = chain(&[before, (FRAGMENT, last)], udp, 7);
+        assert_eq!(behind, Err(DropReason::Malformed));
+        let earlier: &[u8] = &fragment_header(0xfff0);
+        assert!(chain(&[before, (FRAGMENT, earlier)], udp, 7).is_ok());
+        let longer = chain(&[before, (FRAGMENT, earlier)], udp, 8);
+        assert_eq!(longer, Err(DropReason::Malformed));
+    }
+
+    #[test]
     fn a_later_fragment_ends_the_chain_whatever_it_names() {
         let header: &[u8] = &fragment_header(8);
         let meta = behind(&[(FRAGMENT, header), (DESTINATION_OPTIONS, &[0xff; 8])]).unwrap();
