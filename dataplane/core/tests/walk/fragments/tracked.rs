@@ -1,6 +1,7 @@
 //! Later fragments and their flow: as it stands when they come.
 
 use sluice_dataplane_core::frag::LIFETIME_NS;
+use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::wire::build::fragments;
 
 use super::{ID, V4, V6, near, three};
@@ -213,6 +214,7 @@ fn a_responders_own_beginning_ends_when_its_own_direction_does() {
         rig.a
             .replan(|p| p.repolicy(1, Policy::defaulting(true, false)));
         rig.a.rebase();
+        rig.a.verdicts();
         rig.a.deliver(VF1, &back[2]);
         rig.a.poll();
         rig.a.expect_delta(&[
@@ -220,5 +222,9 @@ fn a_responders_own_beginning_ends_when_its_own_direction_does() {
             ("flow.stale", 1),
             ("vf1.drop.policy-egress", 1),
         ]);
+        let said = rig.a.verdicts();
+        assert_eq!(said.len(), 1);
+        assert_eq!(said[0].denied, Some(DropReason::PolicyEgress));
+        assert_eq!(said[0].tuple.src, near(v4));
     }
 }
