@@ -110,7 +110,7 @@ pub struct Fragments<F> {
     buckets: Queues,
     /// Datagrams by age: all live as long.
     ages: Queues,
-    /// Datagrams by share: two queues each, see [`Self::pending`].
+    /// Datagrams by share: two queues each, [`pending`] and [`settled`].
     shares: Queues,
     /// Frames by datagram.
     frames: Queues,
@@ -431,7 +431,7 @@ impl<F> Fragments<F> {
         self.shares.push(settled(share), index);
     }
 
-    /// Ends the oldest datagram of a queue of [`Self::shares`]; whether there was one.
+    /// Ends the oldest datagram of a queue of `shares`; whether there was one.
     fn evict(&mut self, queue: usize, lost: &mut impl FnMut(Waiting<F>, DropReason)) -> bool {
         let oldest = self.shares.front(queue);
         if let Some(index) = oldest {

@@ -48,19 +48,20 @@ pub(crate) fn collect<P: Port>(walk: &mut Walk<'_, P>) {
         let lost = &mut lose(walk.counters);
         match walk.fragments.arrive(&key, payer, piece, walk.now, lost) {
             Arrival::First(datagram) => {
+                slot.datagram = Some(datagram);
                 walk.batch.firsts |= 1 << at;
-                slot_of(walk, at, |slot| slot.datagram = Some(datagram));
             }
             Arrival::Hold(datagram) => hold(walk, at, datagram, from),
-            Arrival::Follow(datagram, learned) => match follow(walk, learned, from) {
-                Ok(to) => {
-                    slot_of(walk, at, |slot| (slot.path, slot.to) = (Path::Later, to));
+            Arrival::Follow(datagram, learned) => {
+                match (follow(walk, learned, from), walk.slot(at)) {
+                    (Ok(to), Some(slot)) => (slot.path, slot.to) = (Path::Later, to),
+                    (Err(reason), _) => {
+                        walk.fragments.refuse(datagram, lost);
+                        walk.drop(at, reason);
+                    }
+                    (Ok(_), None) => {}
                 }
-                Err(reason) => {
-                    walk.fragments.refuse(datagram, lost);
-                    walk.drop(at, reason);
-                }
-            },
+            }
             Arrival::Drop(reason) => walk.drop(at, reason),
         }
     });
@@ -111,10 +112,10 @@ pub(crate) fn resume<P: Port>(walk: &mut Walk<'_, P>) -> bool {
             counters.drop(DropReason::NoHeadroom);
             continue;
         }
-        slot_of(walk, at, |slot| {
+        if let Some(slot) = walk.batch.slot(at) {
             slot.path = Path::Later;
             (slot.meta, slot.from, slot.to) = (ready.meta, ready.from, ready.to);
-        });
+        }
     }
     true
 }
@@ -122,16 +123,6 @@ pub(crate) fn resume<P: Port>(walk: &mut Walk<'_, P>) -> bool {
 /// Between bursts: gives up on firsts that never came.
 pub(crate) fn tend<P: Port>(walk: &mut Walk<'_, P>) {
     walk.fragments.expire(walk.now, &mut lose(walk.counters));
-}
-
-fn slot_of<P: Port>(
-    walk: &mut Walk<'_, P>,
-    at: usize,
-    change: impl FnOnce(&mut crate::batch::Slot<P::Frame>),
-) {
-    if let Some(slot) = walk.batch.slot(at) {
-        change(slot);
-    }
 }
 
 /// Counts frames that waited in vain, each at the port it came by.
