@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use sluice_bench::timing;
 use sluice_dataplane_core::addr::Addr;
 use sluice_dataplane_core::flow::key::Tuple;
-use sluice_dataplane_core::flow::state::Timeouts;
+use sluice_dataplane_core::flow::state::{Timeouts, Track};
 use sluice_dataplane_core::flow::table::{FlowTable, NewFlow};
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::route::{Attach, RuleRef};
@@ -35,6 +35,8 @@ fn flow(tuple: Tuple) -> NewFlow {
         ends: [Attach::Port(PortIndex(1)), Attach::Peer(PeerIndex(0))],
         generations: [1, 0],
         rule: RuleRef::default(),
+        payer: 0,
+        track: Track::Plain { answered: false },
     }
 }
 

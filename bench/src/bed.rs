@@ -6,7 +6,6 @@ use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane_core::addr::{Addr, Mac};
 use sluice_dataplane_core::command::Command;
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::{BURST_MAX, Frame};
@@ -103,11 +102,7 @@ impl Bed {
     pub fn new(side: Side, algorithm: Algorithm, flows: usize) -> Self {
         let pool = MemPool::new(BURST_MAX * 8);
         let ports = (0..3).map(|_| MemPort::new(&pool, BURST_MAX * 4)).collect();
-        let config = WorkerConfig {
-            flows,
-            hash_key: HASH_KEY.0,
-            timeouts: Timeouts::default(),
-        };
+        let config = WorkerConfig::new(flows, HASH_KEY.0);
         let (worker, handle) = Worker::new(ports, &config).expect("three ports are few");
         let mut bed = Self {
             worker,

@@ -9,7 +9,6 @@ use std::{env, fs, process};
 
 use anyhow::{Context, ensure};
 use sluice_crypto::key::Algorithm;
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::port::{BURST_MAX, Port};
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::snapshot::PortIndex;
@@ -221,11 +220,7 @@ impl Node {
             port,
         };
         let ports = ports.map(primed).collect();
-        let config = WorkerConfig {
-            flows: FLOWS,
-            hash_key: [3, 5],
-            timeouts: Timeouts::default(),
-        };
+        let config = WorkerConfig::new(FLOWS, [3, 5]);
         let (worker, mut handle) = Worker::new(ports, &config)?;
         bed::instruct(&mut handle, Side::A, Algorithm::Aes128Gcm16);
         Ok(Self {

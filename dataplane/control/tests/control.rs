@@ -13,7 +13,6 @@ use sluice_dataplane_control::{
     Control, ControlConfig, Event, ProgramError, SaConfig, SaError, Vitals,
 };
 use sluice_dataplane_core::addr::Mac;
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::snapshot::ROUTER_MAC;
 use sluice_dataplane_core::tick::Tick;
@@ -41,11 +40,7 @@ impl Rig {
     fn new(ports: &[&str]) -> Self {
         let pool = MemPool::new(8);
         let mem_ports = ports.iter().map(|_| MemPort::new(&pool, 64)).collect();
-        let config = WorkerConfig {
-            flows: 16,
-            hash_key: [1, 2],
-            timeouts: Timeouts::default(),
-        };
+        let config = WorkerConfig::new(16, [1, 2]);
         let (worker, handle) = Worker::new(mem_ports, &config).unwrap();
         let ports = ports.iter().map(|name| PortName::from(*name)).collect();
         let control = Control::new(

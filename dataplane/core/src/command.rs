@@ -87,10 +87,10 @@ impl From<&Flow> for FlowView {
     fn from(flow: &Flow) -> Self {
         Self {
             tuple: flow.tuple(),
-            ends: flow.ends,
-            rule: flow.rule,
-            state: flow.state,
-            packets: flow.packets,
+            ends: flow.ends(),
+            rule: flow.rule(),
+            state: flow.state(),
+            packets: flow.packets(),
         }
     }
 }

@@ -115,6 +115,8 @@ pub struct Counters {
     pub flow_stale: Counter,
     /// Flows now in the table: rises and falls.
     pub flows: Counter,
+    /// Half-open flows that ended to make room for others.
+    pub flows_evicted: Counter,
     /// Frames sealed.
     pub sealed: Counter,
     /// Frames opened.
@@ -134,6 +136,7 @@ impl Counters {
             flow_miss: Counter::default(),
             flow_stale: Counter::default(),
             flows: Counter::default(),
+            flows_evicted: Counter::default(),
             sealed: Counter::default(),
             opened: Counter::default(),
             verdicts_lost: Counter::default(),

@@ -84,8 +84,20 @@ reasons! {
     WrongPath = "wrong-path",
     /// TCP without a flow that isn't a SYN.
     TcpNoFlow = "tcp-no-flow",
+    /// TCP flags that nobody sets together.
+    TcpFlags = "tcp-flags",
+    /// A TCP segment outside its flow's window, or that nothing in its flow asks for.
+    TcpWindow = "tcp-window",
+    /// SCTP without a flow that is neither INIT nor HEARTBEAT.
+    SctpNoFlow = "sctp-no-flow",
+    /// SCTP with a verification tag that isn't the other end's.
+    SctpTag = "sctp-tag",
     /// An ICMP error that belongs to no flow.
     IcmpNoFlow = "icmp-no-flow",
+    /// An ICMP error that quotes what its flow hasn't under way.
+    IcmpNotSent = "icmp-not-sent",
+    /// An ICMP error that asks for packets smaller than any link has to carry.
+    IcmpMtu = "icmp-mtu",
     /// A fragment of ESP: it can't be opened before it is put together.
     Fragment = "fragment",
     /// A first fragment without the whole transport header, or a later one that starts
@@ -105,6 +117,10 @@ reasons! {
     FragmentTableFull = "fragment-table-full",
     /// The flow table is full.
     FlowTableFull = "flow-table-full",
+    /// The VF has as many flows as it may have, none of them half-open.
+    FlowQuota = "flow-quota",
+    /// Too many flows meet in one place of the flow table.
+    FlowChain = "flow-chain",
     /// Policy of the source pod.
     PolicyEgress = "policy-egress",
     /// Policy of the destination pod.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::batch::Batch;
 use crate::command::{self, COMMANDS_PER_POLL_MAX, Command, Inbox, Outbox, Reply, SaView};
 use crate::counters::Counters;
+use crate::flow::quota::Quotas;
 use crate::flow::state::Timeouts;
 use crate::flow::table::FlowTable;
 use crate::frag::Fragments;
@@ -29,6 +30,26 @@ pub struct WorkerConfig {
     pub hash_key: [u64; 2],
     /// How long flows may be silent.
     pub timeouts: Timeouts,
+    /// What one VF may have of the flows.
+    pub quotas: Quotas,
+    /// Until when TCP connections are picked up in their midst, where policy would allow
+    /// them as new: for those that stood when a dataplane crashed (30 s from its start
+    /// are enough for a retransmission). `Tick(0)`: never.
+    pub pickup_until: Tick,
+}
+
+impl WorkerConfig {
+    /// A worker for so many flows, with the defaults for all else. `hash_key` is random.
+    #[must_use]
+    pub fn new(flows: usize, hash_key: [u64; 2]) -> Self {
+        Self {
+            flows,
+            hash_key,
+            timeouts: Timeouts::default(),
+            quotas: Quotas::of(flows),
+            pickup_until: Tick(0),
+        }
+    }
 }
 
 /// The control side of a worker.
@@ -58,6 +79,7 @@ pub struct Worker<P: Port> {
     neighbors: Neighbors<P::Frame>,
     budget: Budget,
     batch: Batch<P::Frame>,
+    pickup_until: Tick,
 }
 
 /// More ports than a worker takes.
@@ -83,18 +105,21 @@ impl<P: Port> Worker<P> {
         let (sink, verdicts) = verdict::channel();
         let key = HashKey(config.hash_key);
         let fragments = Fragments::new(ports.len(), key);
+        let flows = FlowTable::new(config.flows, key, config.timeouts)
+            .with_quotas(ports.len(), config.quotas);
         let worker = Self {
             ports,
             snapshot: subscriber,
             inbox,
             verdicts: sink,
             counters: Arc::clone(&counters),
-            flows: FlowTable::new(config.flows, key, config.timeouts),
+            flows,
             fragments,
             sad: Sad::default(),
             neighbors: Neighbors::new(key),
             budget: Budget::new(),
             batch: Batch::new(),
+            pickup_until: config.pickup_until,
         };
         let handle = WorkerHandle {
             snapshots: publisher,
@@ -120,6 +145,7 @@ impl<P: Port> Worker<P> {
         let flows = self.flows.len() as u64;
         let counted = self.counters.flows.read();
         self.counters.flows.add(flows.wrapping_sub(counted));
+        self.counters.flows_evicted.add(self.flows.take_evicted());
         let mut walk = self.walk(now);
         if renewed {
             neighbors::pin(&mut walk);
@@ -173,6 +199,7 @@ impl<P: Port> Worker<P> {
             budget: &mut self.budget,
             counters: &self.counters,
             verdicts: &self.verdicts,
+            pickup_until: self.pickup_until,
         }
     }
 

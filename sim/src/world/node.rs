@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use sluice_dataplane_control::{Control, ControlConfig, Event, ProgramError};
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::Frame;
 use sluice_dataplane_core::tick::Tick;
@@ -67,11 +66,7 @@ impl SimNode {
         let ports = FIRST_VF + vfs;
         let mem_ports = (0..ports).map(|_| MemPort::new(pool, TX_MAX)).collect();
         let hash_key = keys.hash_key(&name.0);
-        let config = WorkerConfig {
-            flows: FLOWS_MAX,
-            hash_key,
-            timeouts: Timeouts::default(),
-        };
+        let config = WorkerConfig::new(FLOWS_MAX, hash_key);
         let (worker, handle) = Worker::new(mem_ports, &config)?;
         let control = Control::new(
             ControlConfig {

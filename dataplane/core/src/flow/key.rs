@@ -59,14 +59,18 @@ impl From<&Embedded> for Tuple {
 }
 
 /// The tuple in one order for both directions: the lower (address, port) first.
+///
+/// Addresses are bytes, big-endian: a table of these wastes nothing on alignment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowKey {
-    low: Addr,
-    high: Addr,
+    low: [u8; 16],
+    high: [u8; 16],
     low_port: u16,
     high_port: u16,
     protocol: u8,
 }
+
+const _: () = assert!(size_of::<FlowKey>() == 38);
 
 impl FlowKey {
     /// The key of a tuple, and whether the tuple had to be turned round for it.
@@ -75,8 +79,8 @@ impl FlowKey {
         let turned = (t.src, t.src_port) > (t.dst, t.dst_port);
         let t = if turned { t.reversed() } else { t };
         let key = Self {
-            low: t.src,
-            high: t.dst,
+            low: t.src.to_v6(),
+            high: t.dst.to_v6(),
             low_port: t.src_port,
             high_port: t.dst_port,
             protocol: t.protocol,
@@ -88,8 +92,8 @@ impl FlowKey {
     #[must_use]
     pub const fn tuple(self, turned: bool) -> Tuple {
         let t = Tuple {
-            src: self.low,
-            dst: self.high,
+            src: Addr::v6(self.low),
+            dst: Addr::v6(self.high),
             src_port: self.low_port,
             dst_port: self.high_port,
             protocol: self.protocol,
@@ -107,11 +111,12 @@ impl FlowKey {
         let ports = u64::from(self.low_port)
             | u64::from(self.high_port) << 16
             | u64::from(self.protocol) << 32;
+        let (low, high) = (Addr::v6(self.low).0, Addr::v6(self.high).0);
         key.hash([
-            self.low.0 as u64,
-            (self.low.0 >> 64) as u64,
-            self.high.0 as u64,
-            (self.high.0 >> 64) as u64,
+            low as u64,
+            (low >> 64) as u64,
+            high as u64,
+            (high >> 64) as u64,
             ports,
         ])
     }

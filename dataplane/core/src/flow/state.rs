@@ -1,42 +1,51 @@
 //! How far a flow has come, and so how long it may be silent.
 
+use crate::flow::sctp::{self, Sctp};
+use crate::flow::table::{INITIATOR, RESPONDER};
+use crate::flow::tcp::{Phase, Taken, Tcp};
 use crate::meta::{Meta, proto, tcp_flag};
+use crate::reason::DropReason;
 use crate::tick::Tick;
+use crate::wire::sctp::{Chunks, chunk};
+use crate::wire::segment::Segment;
 
-/// A flow's state. Window checks come with the complete tracker; this is the part that
-/// decides what may start a flow and when an entry ends.
+/// How far a flow has come, the same for all protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum FlowState {
-    /// Only the initiator has spoken.
+    /// Half-open: only the initiator has spoken, or TCP's handshake isn't complete.
     Opening,
     /// Both have.
     Established,
-    /// TCP: the initiator sent FIN.
+    /// The initiator sent FIN or SHUTDOWN.
     ClosingInitiator,
-    /// TCP: the responder sent FIN.
+    /// The responder sent FIN or SHUTDOWN.
     ClosingResponder,
-    /// TCP: both sent FIN, or one RST.
+    /// Both sent FIN, or it was shut down, reset or aborted.
     Closed,
 }
 
 /// How long a flow may be silent before its entry ends, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// TCP before the answer.
+    /// TCP before its handshake is complete.
     pub tcp_opening_ns: u64,
     /// TCP in its life.
     pub tcp_established_ns: u64,
-    /// TCP after one FIN.
+    /// TCP after a FIN, until both are acknowledged.
     pub tcp_closing_ns: u64,
-    /// TCP after both FINs or a RST.
+    /// TCP after both FINs are acknowledged, or a RST.
     pub tcp_closed_ns: u64,
     /// Anything else before the answer.
     pub other_opening_ns: u64,
     /// UDP and ICMP once answered.
     pub udp_established_ns: u64,
-    /// SCTP once answered.
+    /// SCTP in its life.
     pub sctp_established_ns: u64,
+    /// SCTP after SHUTDOWN, until it is complete.
+    pub sctp_closing_ns: u64,
+    /// SCTP after SHUTDOWN COMPLETE or ABORT.
+    pub sctp_closed_ns: u64,
 }
 
 impl Default for Timeouts {
@@ -50,99 +59,192 @@ impl Default for Timeouts {
             other_opening_ns: 30 * Tick::SECOND,
             udp_established_ns: 120 * Tick::SECOND,
             sctp_established_ns: 7_440 * Tick::SECOND,
+            sctp_closing_ns: 60 * Tick::SECOND,
+            sctp_closed_ns: 10 * Tick::SECOND,
         }
     }
 }
 
-impl FlowState {
-    /// The state after a packet that policy let pass. `from_initiator` is its direction.
+/// A packet as its flow sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    /// The protocol, [`proto`].
+    pub protocol: u8,
+    /// What it says.
+    pub says: Says,
+}
+
+/// What a packet says to its flow.
+#[derive(Clone, Copy, Debug)]
+pub enum Says {
+    /// That it is there: of another protocol, or a later fragment, which follows its first.
+    Nothing,
+    /// A TCP segment.
+    Tcp(Segment),
+    /// An SCTP packet.
+    Sctp(Chunks),
+}
+
+impl Packet {
+    /// The packet in a frame.
+    #[inline]
     #[must_use]
-    pub const fn after(self, meta: &Meta, from_initiator: bool) -> Self {
-        if meta.protocol == proto::TCP {
-            return self.after_tcp(meta.tcp_flags, from_initiator);
-        }
-        match (self, from_initiator) {
-            (Self::Opening, false) => Self::Established,
-            (state, _) => state,
+    pub fn read(frame: &[u8], meta: &Meta) -> Self {
+        let says = match meta.protocol {
+            proto::TCP => Segment::read(frame, meta).map(Says::Tcp),
+            proto::SCTP => Chunks::read(frame, meta).map(Says::Sctp),
+            _ => None,
+        };
+        Self {
+            protocol: meta.protocol,
+            says: says.unwrap_or(Says::Nothing),
         }
     }
 
-    const fn after_tcp(self, flags: u8, from_initiator: bool) -> Self {
-        if flags & tcp_flag::RST != 0 {
-            return Self::Closed;
+    /// Whether a connection that was begun elsewhere can be picked up by it.
+    //= RFC 9293 section 3.10.7.4: "if the ACK bit is off, drop the segment"
+    #[must_use]
+    pub fn is_midstream(&self) -> bool {
+        const STARTS_OR_ENDS: u8 = tcp_flag::SYN | tcp_flag::RST;
+        const MIDST: u16 = chunk::OTHER | chunk::HEARTBEAT_ACK | chunk::SHUTDOWN;
+        const NOT_MIDST: u16 = chunk::ABORT | chunk::COOKIE_ECHO | chunk::COOKIE_ACK;
+        match &self.says {
+            Says::Tcp(s) => s.flags & (STARTS_OR_ENDS | tcp_flag::ACK) == tcp_flag::ACK,
+            Says::Sctp(p) => p.tag != 0 && p.has(MIDST) && !p.has(NOT_MIDST),
+            Says::Nothing => false,
         }
-        let fin = flags & tcp_flag::FIN != 0;
-        let syn = flags & tcp_flag::SYN != 0;
-        match self {
-            // The same tuple used again after its end.
-            Self::Closed if syn && from_initiator => Self::Opening,
-            Self::Opening if !from_initiator && !fin => Self::Established,
-            Self::Opening | Self::Established if fin => {
-                if from_initiator {
-                    Self::ClosingInitiator
-                } else {
-                    Self::ClosingResponder
-                }
+    }
+
+    /// Whether it is of a kind that begins a connection: a SYN alone, an INIT.
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        const FLAGS: u8 = tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN;
+        match &self.says {
+            Says::Tcp(s) => s.flags & FLAGS == tcp_flag::SYN,
+            Says::Sctp(p) => p.has(chunk::INIT),
+            Says::Nothing => false,
+        }
+    }
+}
+
+/// What a flow remembers of its packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Track {
+    /// A protocol without connections, or one that isn't known here.
+    Plain {
+        /// Whether the responder has spoken.
+        answered: bool,
+    },
+    /// TCP.
+    Tcp(Tcp),
+    /// SCTP.
+    Sctp(Sctp),
+}
+
+impl Track {
+    /// Of a flow that this packet of end `from` begins, or is the first of to be seen.
+    /// The packet itself is still to be taken.
+    #[must_use]
+    pub fn of(packet: &Packet, from: usize) -> Self {
+        match &packet.says {
+            Says::Tcp(s) if packet.is_midstream() => Self::Tcp(Tcp::picked_up(s, from)),
+            Says::Tcp(s) => Self::Tcp(Tcp::begun(s)),
+            Says::Sctp(p) if packet.is_midstream() => Self::Sctp(Sctp::picked_up(p, from)),
+            Says::Sctp(p) => Self::Sctp(Sctp::begun(p)),
+            Says::Nothing => Self::Plain { answered: false },
+        }
+    }
+
+    /// Takes a packet of end `from` that policy lets pass.
+    ///
+    /// # Errors
+    /// Why it doesn't belong to the flow; nothing has changed.
+    #[inline]
+    pub fn take(&mut self, packet: &Packet, from: usize) -> Result<Taken, DropReason> {
+        match (self, &packet.says) {
+            (Self::Tcp(tcp), Says::Tcp(segment)) => tcp.take(segment, from),
+            (Self::Sctp(sctp), Says::Sctp(chunks)) => sctp.take(chunks, from),
+            (Self::Tcp(_) | Self::Sctp(_), _) => Ok(Taken::Unmoved),
+            (Self::Plain { answered }, _) => {
+                *answered |= from == RESPONDER;
+                Ok(Taken::Alive)
             }
-            Self::ClosingInitiator if fin && !from_initiator => Self::Closed,
-            Self::ClosingResponder if fin && from_initiator => Self::Closed,
-            state => state,
+        }
+    }
+
+    /// Whether its end was seen, so that what begins a flow begins a new one.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.is_over(),
+            Self::Sctp(sctp) => sctp.phase() == sctp::Phase::Closed,
+            Self::Plain { .. } => false,
+        }
+    }
+
+    /// Whether end `from` may have sent what an ICMP error quotes: `number` is the second
+    /// word of its transport header.
+    #[must_use]
+    pub fn may_have_sent(&self, number: u32, from: usize) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.may_have_sent(number, from),
+            Self::Sctp(sctp) => sctp.may_have_sent(number, from),
+            Self::Plain { .. } => true,
+        }
+    }
+
+    /// Whether one end alone has spoken, or a handshake isn't complete.
+    #[inline]
+    #[must_use]
+    pub fn is_half_open(&self) -> bool {
+        match self {
+            Self::Plain { answered } => !answered,
+            Self::Tcp(tcp) => !tcp.is_open() && !tcp.is_over(),
+            Self::Sctp(sctp) => sctp.phase() == sctp::Phase::Opening,
+        }
+    }
+
+    /// How far the flow has come.
+    #[must_use]
+    pub fn state(&self) -> FlowState {
+        match self {
+            Self::Plain { answered: false } => FlowState::Opening,
+            Self::Plain { answered: true } => FlowState::Established,
+            Self::Tcp(tcp) => match tcp.phase() {
+                Phase::SynSent | Phase::SimultaneousOpen | Phase::SynReceived => FlowState::Opening,
+                Phase::Established => FlowState::Established,
+                Phase::HalfClosed(INITIATOR) => FlowState::ClosingInitiator,
+                Phase::HalfClosed(_) => FlowState::ClosingResponder,
+                Phase::LastAck | Phase::TimeWait | Phase::Closed => FlowState::Closed,
+            },
+            Self::Sctp(sctp) => match sctp.phase() {
+                sctp::Phase::Opening => FlowState::Opening,
+                sctp::Phase::Established => FlowState::Established,
+                sctp::Phase::Closing(INITIATOR) => FlowState::ClosingInitiator,
+                sctp::Phase::Closing(_) => FlowState::ClosingResponder,
+                sctp::Phase::Closed => FlowState::Closed,
+            },
         }
     }
 
     /// How long the flow may be silent from here, in nanoseconds.
     #[must_use]
-    pub const fn timeout_ns(self, protocol: u8, t: &Timeouts) -> u64 {
-        match (protocol, self) {
-            (proto::TCP, Self::Opening) => t.tcp_opening_ns,
-            (proto::TCP, Self::Established) => t.tcp_established_ns,
-            (proto::TCP, Self::ClosingInitiator | Self::ClosingResponder) => t.tcp_closing_ns,
-            (proto::TCP, Self::Closed) => t.tcp_closed_ns,
-            (proto::SCTP, Self::Established) => t.sctp_established_ns,
-            (_, Self::Established) => t.udp_established_ns,
-            _ => t.other_opening_ns,
+    pub fn timeout_ns(&self, t: &Timeouts) -> u64 {
+        match self {
+            Self::Tcp(tcp) => match tcp.phase() {
+                Phase::SynSent | Phase::SimultaneousOpen | Phase::SynReceived => t.tcp_opening_ns,
+                Phase::Established => t.tcp_established_ns,
+                Phase::HalfClosed(_) | Phase::LastAck => t.tcp_closing_ns,
+                Phase::TimeWait | Phase::Closed => t.tcp_closed_ns,
+            },
+            Self::Sctp(sctp) => match sctp.phase() {
+                sctp::Phase::Opening => t.other_opening_ns,
+                sctp::Phase::Established => t.sctp_established_ns,
+                sctp::Phase::Closing(_) => t.sctp_closing_ns,
+                sctp::Phase::Closed => t.sctp_closed_ns,
+            },
+            Self::Plain { answered: false } => t.other_opening_ns,
+            Self::Plain { .. } => t.udp_established_ns,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tcp(flags: u8) -> Meta {
-        Meta {
-            protocol: proto::TCP,
-            tcp_flags: flags,
-            ..Meta::default()
-        }
-    }
-
-    #[test]
-    fn a_tcp_flow_opens_lives_and_closes() {
-        let mut state = FlowState::Opening;
-        let steps = [
-            (tcp_flag::SYN, true, FlowState::Opening),
-            (tcp_flag::SYN | tcp_flag::ACK, false, FlowState::Established),
-            (tcp_flag::ACK, true, FlowState::Established),
-            (
-                tcp_flag::FIN | tcp_flag::ACK,
-                true,
-                FlowState::ClosingInitiator,
-            ),
-            (tcp_flag::ACK, false, FlowState::ClosingInitiator),
-            (tcp_flag::FIN | tcp_flag::ACK, false, FlowState::Closed),
-            (tcp_flag::SYN, true, FlowState::Opening),
-            (tcp_flag::RST, false, FlowState::Closed),
-        ];
-        for (flags, from_initiator, want) in steps {
-            state = state.after(&tcp(flags), from_initiator);
-            assert_eq!(state, want);
-        }
-    }
-
-    #[test]
-    fn a_retransmitted_syn_is_not_an_established_flow() {
-        let state = FlowState::Opening.after(&tcp(tcp_flag::SYN), true);
-        assert_eq!(state, FlowState::Opening);
     }
 }

@@ -1,15 +1,17 @@
 //! Stage classify: the verdict on flows that are new or that an older generation judged.
 
 use crate::flow::key::Tuple;
-use crate::flow::table::{Found, NewFlow};
+use crate::flow::state::{Packet, Track};
+use crate::flow::table::{Found, INITIATOR, NewFlow, RESPONDER, Refused};
 use crate::judge::{Denied, Judgement, Rules, judge};
 use crate::meta::Meta;
-use crate::port::Port;
+use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
+use crate::snapshot::{PortKind, Snapshot};
 use crate::verdict::VerdictRecord;
 use crate::walk::Walk;
-use crate::walk::opening::{may_begin, turns_round};
+use crate::walk::opening::{begins_anew, may_begin, turns_round};
 use crate::walk::track::{Known, known, pass};
 
 pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
@@ -18,12 +20,16 @@ pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
             return;
         };
         let (meta, from) = (slot.meta, slot.from);
+        let Some(frame) = slot.frame.as_ref() else {
+            return;
+        };
+        let packet = Packet::read(frame.bytes(), &meta);
         // A packet before this one in the burst may have made the flow or judged it.
         let found = walk.flows.find(Tuple::from(&meta), walk.now);
         let passed = match known(walk.snapshot, walk.flows, found) {
-            Known::Fresh(found) => go_on(walk, found, &meta, from),
-            Known::Stale(found) => rejudge(walk, found, &meta, from),
-            Known::Unknown => begin(walk, &meta, from),
+            Known::Fresh(found) => go_on(walk, found, &meta, &packet, from),
+            Known::Stale(found) => rejudge(walk, found, &meta, &packet, from),
+            Known::Unknown => begin(walk, &meta, &packet, from),
         };
         match (passed, walk.slot(at)) {
             (Ok(to), Some(slot)) => slot.to = to,
@@ -40,15 +46,19 @@ fn go_on<P: Port>(
     walk: &mut Walk<'_, P>,
     found: Found,
     meta: &Meta,
+    packet: &Packet,
     from: Attach,
 ) -> Result<Attach, DropReason> {
-    if turns_round(meta, found) {
+    if begins_anew(walk.flows, packet, found) {
+        return begin(walk, meta, packet, from);
+    }
+    if turns_round(meta, packet, found) {
         let tuple = Tuple::from(meta);
         let judged = judge(walk.snapshot, &tuple);
         record(walk, &tuple, judged.as_ref());
         judged.map_err(|denied| denied.reason)?;
     }
-    pass(walk.flows, found, meta, from, walk.now)
+    pass(walk.flows, found, packet, from, walk.now)
 }
 
 /// Judges a flow again, by its initiator's tuple whichever end spoke.
@@ -56,6 +66,7 @@ fn rejudge<P: Port>(
     walk: &mut Walk<'_, P>,
     found: Found,
     meta: &Meta,
+    packet: &Packet,
     from: Attach,
 ) -> Result<Attach, DropReason> {
     let tuple = walk
@@ -66,18 +77,14 @@ fn rejudge<P: Port>(
     match judge(walk.snapshot, &tuple) {
         Ok(judgement) if !is_of_these_pods(walk, found, &judgement) => {
             walk.flows.remove(found.slot);
-            begin(walk, meta, from)
+            begin(walk, meta, packet, from)
         }
         Ok(judgement) => {
             record(walk, &tuple, Ok(&judgement));
-            let (flow, _) = walk
-                .flows
-                .flow_mut(found.slot)
-                .ok_or(DropReason::WrongPath)?;
-            flow.ends = judgement.ends;
-            flow.generations = judgement.generations;
-            flow.rule = judgement.rules.last();
-            go_on(walk, found, meta, from)
+            let rule = judgement.rules.last();
+            walk.flows
+                .rejudge(found.slot, judgement.ends, judgement.generations, rule);
+            go_on(walk, found, meta, packet, from)
         }
         Err(denied) => {
             record(walk, &tuple, Err(&denied));
@@ -97,7 +104,8 @@ pub(crate) fn is_of_these_pods<P: Port>(
     let Some(flow) = walk.flows.flow(found.slot) else {
         return false;
     };
-    let mut ends = flow.generations.iter().zip(judgement.ends);
+    let generations = flow.generations();
+    let mut ends = generations.iter().zip(judgement.ends);
     ends.all(|(&judged, end)| match end {
         Attach::Port(port) => match walk.snapshot.endpoint_of(port) {
             Some(endpoint) => judged >= endpoint.born,
@@ -108,15 +116,60 @@ pub(crate) fn is_of_these_pods<P: Port>(
 }
 
 /// Judges a flow for the first time, on the packet that would begin it.
-fn begin<P: Port>(walk: &mut Walk<'_, P>, meta: &Meta, from: Attach) -> Result<Attach, DropReason> {
-    may_begin(meta)?;
+fn begin<P: Port>(
+    walk: &mut Walk<'_, P>,
+    meta: &Meta,
+    packet: &Packet,
+    from: Attach,
+) -> Result<Attach, DropReason> {
+    if packet.is_midstream() && walk.now < walk.pickup_until {
+        return pick_up(walk, meta, packet, from);
+    }
+    may_begin(meta, packet)?;
     let tuple = Tuple::from(meta);
     let judgement = judge(walk.snapshot, &tuple).map_err(|denied| {
         record(walk, &tuple, Err(&denied));
         denied.reason
     })?;
-    let [came_by, _] = judgement.ends;
-    if came_by != from {
+    start(walk, tuple, &judgement, INITIATOR, packet, from)
+}
+
+/// Judges a connection that stood before this worker did, by a segment of either end.
+/// Which of them began it isn't known: policy is asked for both, first for the one with
+/// the greater port, where clients are.
+fn pick_up<P: Port>(
+    walk: &mut Walk<'_, P>,
+    meta: &Meta,
+    packet: &Packet,
+    from: Attach,
+) -> Result<Attach, DropReason> {
+    let sent = Tuple::from(meta);
+    let mut guesses = [(sent, INITIATOR), (sent.reversed(), RESPONDER)];
+    if meta.src_port < meta.dst_port {
+        guesses.reverse();
+    }
+    for (tuple, end) in guesses {
+        if let Ok(judgement) = judge(walk.snapshot, &tuple) {
+            return start(walk, tuple, &judgement, end, packet, from);
+        }
+    }
+    let Err(denied) = judge(walk.snapshot, &sent) else {
+        return Err(DropReason::TcpNoFlow);
+    };
+    record(walk, &sent, Err(&denied));
+    Err(denied.reason)
+}
+
+/// Puts an allowed flow in the table and lets its first packet pass, which is of `end`.
+fn start<P: Port>(
+    walk: &mut Walk<'_, P>,
+    tuple: Tuple,
+    judgement: &Judgement,
+    end: usize,
+    packet: &Packet,
+    from: Attach,
+) -> Result<Attach, DropReason> {
+    if judgement.ends.get(end) != Some(&from) {
         return Err(DropReason::WrongPath);
     }
     let new = NewFlow {
@@ -124,17 +177,29 @@ fn begin<P: Port>(walk: &mut Walk<'_, P>, meta: &Meta, from: Attach) -> Result<A
         ends: judgement.ends,
         generations: judgement.generations,
         rule: judgement.rules.last(),
+        payer: payer(walk.snapshot, judgement.ends),
+        track: Track::of(packet, end),
     };
-    let slot = walk
-        .flows
-        .insert(new, walk.now)
-        .map_err(|_| DropReason::FlowTableFull)?;
-    record(walk, &tuple, Ok(&judgement));
+    // Only one that is over can be in the way.
+    if let Some(over) = walk.flows.find(tuple, walk.now) {
+        walk.flows.remove(over.slot);
+    }
+    let slot = walk.flows.insert(new, walk.now).map_err(Refused::reason)?;
+    record(walk, &tuple, Ok(judgement));
     let found = Found {
         slot,
-        from_initiator: true,
+        from_initiator: end == INITIATOR,
     };
-    pass(walk.flows, found, meta, from, walk.now)
+    pass(walk.flows, found, packet, from, walk.now)
+}
+
+/// The end whose VF pays for a flow: the initiator's, or if that is elsewhere the other's.
+fn payer(snapshot: &Snapshot, ends: [Attach; 2]) -> usize {
+    let [initiator, _] = ends;
+    match initiator {
+        Attach::Port(port) if snapshot.port(port).kind == PortKind::Vf => INITIATOR,
+        _ => RESPONDER,
+    }
 }
 
 pub(crate) fn record<P: Port>(

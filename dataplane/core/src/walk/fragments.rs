@@ -7,6 +7,7 @@
 use crate::batch::Path;
 use crate::counters::Counters;
 use crate::flow::key::Tuple;
+use crate::flow::state::Packet;
 use crate::flow::table::{INITIATOR, RESPONDER};
 use crate::frag::{Arrival, DatagramSlot, Key, Learned, Payer, Waiting};
 use crate::judge::judge;
@@ -189,12 +190,13 @@ fn learn<P: Port>(walk: &mut Walk<'_, P>, at: usize) -> Option<Learned> {
             begins: false,
         });
     }
+    let packet = Packet::read(slot.frame.as_ref()?.bytes(), &meta);
     let tuple = Tuple::from(&meta);
     let found = walk.flows.find(tuple, walk.now)?;
     Some(Learned {
         tuple,
         error: false,
-        begins: turns_round(&meta, found),
+        begins: turns_round(&meta, &packet, found),
     })
 }
 
@@ -213,7 +215,7 @@ fn follow<P: Port>(
     };
     let flow = walk.flows.flow(found.slot);
     let flow = flow.ok_or(DropReason::FragmentRefused)?;
-    let (tuple, ends) = (flow.tuple(), flow.ends);
+    let (tuple, ends) = (flow.tuple(), flow.ends());
     let (sender, receiver) = if found.from_initiator == learned.error {
         (RESPONDER, INITIATOR)
     } else {

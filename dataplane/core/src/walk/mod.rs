@@ -42,6 +42,7 @@ pub(crate) struct Walk<'a, P: Port> {
     pub(crate) budget: &'a mut Budget,
     pub(crate) counters: &'a Counters,
     pub(crate) verdicts: &'a VerdictSink,
+    pub(crate) pickup_until: Tick,
 }
 
 impl<P: Port> Walk<'_, P> {

@@ -3,6 +3,7 @@
 
 use crate::batch::Path;
 use crate::flow::key::Tuple;
+use crate::flow::state::Packet;
 use crate::flow::table::{Flow, FlowTable, Found, INITIATOR, RESPONDER};
 use crate::meta::{FragKind, Meta};
 use crate::port::{Frame, Port};
@@ -11,8 +12,13 @@ use crate::route::Attach;
 use crate::snapshot::Snapshot;
 use crate::tick::Tick;
 use crate::walk::Walk;
-use crate::walk::opening::turns_round;
-use crate::wire::embedded;
+use crate::walk::opening::begins_again;
+use crate::wire::embedded::{self, Embedded};
+use crate::wire::icmp;
+
+/// The least path MTU that an ICMP error may ask for.
+const PATH_MTU_MIN_V4: u32 = 576;
+const PATH_MTU_MIN_V6: u32 = 1280;
 
 pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
     walk.each(u32::MAX, |walk, at| {
@@ -30,19 +36,26 @@ pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
         }
         if meta.icmp_error {
             let frame = slot.frame.as_ref();
+            if frame.is_some_and(|f| asks_too_little(f.bytes(), &meta)) {
+                walk.drop(at, DropReason::IcmpMtu);
+                return;
+            }
             let inside = frame.and_then(|f| embedded::embedded(f.bytes(), &meta));
-            let inside = inside.as_ref().map(Tuple::from);
             match error_route(walk.snapshot, walk.flows, &meta, inside, from, walk.now) {
                 Ok(to) => slot.to = to,
                 Err(reason) => walk.drop(at, reason),
             }
             return;
         }
+        let Some(frame) = slot.frame.as_ref() else {
+            return;
+        };
+        let packet = Packet::read(frame.bytes(), &meta);
         let found = walk.flows.find(Tuple::from(&meta), walk.now);
         slot.found = found;
         match known(walk.snapshot, walk.flows, found) {
-            Known::Fresh(found) if !turns_round(&meta, found) => {
-                match pass(walk.flows, found, &meta, from, walk.now) {
+            Known::Fresh(found) if !begins_again(walk.flows, &meta, &packet, found) => {
+                match pass(walk.flows, found, &packet, from, walk.now) {
                     Ok(to) => {
                         slot.to = to;
                         walk.counters.flow_hit.add(1);
@@ -85,19 +98,19 @@ fn is_fresh(snapshot: &Snapshot, flow: &Flow) -> bool {
         Attach::Port(port) => snapshot.generation_of(port),
         Attach::Peer(_) => 0,
     };
-    flow.generations == flow.ends.map(generation)
+    flow.generations() == flow.ends().map(generation)
 }
 
 /// Lets a packet of a judged flow pass: it must have come the flow's own way. Where to.
 pub(crate) fn pass(
     flows: &mut FlowTable,
     found: Found,
-    meta: &Meta,
+    packet: &Packet,
     from: Attach,
     now: Tick,
 ) -> Result<Attach, DropReason> {
-    let (flow, timeouts) = flows.flow_mut(found.slot).ok_or(DropReason::WrongPath)?;
-    let [initiator, responder] = flow.ends;
+    let flow = flows.flow(found.slot).ok_or(DropReason::WrongPath)?;
+    let [initiator, responder] = flow.ends();
     let (came_by, to) = if found.from_initiator {
         (initiator, responder)
     } else {
@@ -106,8 +119,22 @@ pub(crate) fn pass(
     if came_by != from {
         return Err(DropReason::WrongPath);
     }
-    flow.advance(meta, found.from_initiator, now, timeouts);
+    flows.take(found, packet, now)?;
     Ok(to)
+}
+
+/// Whether an error asks for packets smaller than a path has to carry whole: it would slow
+/// its receiver down, or have it fragment, for nothing.
+//= RFC 8201 section 4: "A node MUST NOT reduce its estimate of the Path MTU below the IPv6
+//= minimum link MTU"
+// IPv4's own least is 68; RFC 791 has every host take 576, and no link in use carries less.
+fn asks_too_little(frame: &[u8], meta: &Meta) -> bool {
+    let floor = if meta.src.is_v4() {
+        PATH_MTU_MIN_V4
+    } else {
+        PATH_MTU_MIN_V6
+    };
+    icmp::quoted_mtu(frame, meta).is_some_and(|mtu| mtu < floor)
 }
 
 /// An ICMP error passes with the flow it complains of: to the end whose packet stands in
@@ -116,14 +143,16 @@ fn error_route(
     snapshot: &Snapshot,
     flows: &mut FlowTable,
     meta: &Meta,
-    inside: Option<Tuple>,
+    inside: Option<Embedded>,
     from: Attach,
     now: Tick,
 ) -> Result<Attach, DropReason> {
     let inside = inside
         .filter(|t| t.src == meta.dst)
         .ok_or(DropReason::IcmpNoFlow)?;
-    let found = flows.find(inside, now).ok_or(DropReason::IcmpNoFlow)?;
+    let found = flows
+        .find(Tuple::from(&inside), now)
+        .ok_or(DropReason::IcmpNoFlow)?;
     let flow = flows.flow(found.slot).ok_or(DropReason::IcmpNoFlow)?;
     // A stale flow is judged by its own next packet; until then its errors wait too.
     if !is_fresh(snapshot, flow) {
@@ -134,8 +163,11 @@ fn error_route(
     } else {
         (RESPONDER, INITIATOR)
     };
-    if flow.ends[receiver] != from {
+    if flow.ends()[receiver] != from {
         return Err(DropReason::WrongPath);
     }
-    Ok(flow.ends[sender])
+    if !flow.track().may_have_sent(inside.number, sender) {
+        return Err(DropReason::IcmpNotSent);
+    }
+    Ok(flow.ends()[sender])
 }

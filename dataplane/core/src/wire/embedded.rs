@@ -6,7 +6,7 @@
 
 use crate::addr::Addr;
 use crate::meta::{Meta, proto};
-use crate::wire::bytes::{array, be16};
+use crate::wire::bytes::{array, be16, be32};
 use crate::wire::parse::{icmp_has_id, icmpv6_has_id, walk_extensions};
 
 /// The tuple of a packet that an ICMP error complains of, as its sender sent it. Ports
@@ -21,6 +21,9 @@ pub struct Embedded {
     pub src_port: u16,
     /// Destination port or identifier.
     pub dst_port: u16,
+    /// The second word of the transport header: TCP's sequence number, SCTP's
+    /// verification tag; 0 for protocols without ports.
+    pub number: u32,
     /// The transport protocol, [`proto`].
     pub protocol: u8,
 }
@@ -51,6 +54,7 @@ pub fn embedded(frame: &[u8], meta: &Meta) -> Option<Embedded> {
     Some(Embedded {
         src_port,
         dst_port,
+        number: be32(transport, 4).unwrap_or(0),
         ..tuple
     })
 }
@@ -73,6 +77,7 @@ fn quoted_v4(packet: &[u8]) -> Option<(Embedded, &[u8])> {
             dst,
             src_port: 0,
             dst_port: 0,
+            number: 0,
             protocol,
         },
         transport,
@@ -99,6 +104,7 @@ fn quoted_v6(packet: &[u8]) -> Option<(Embedded, &[u8])> {
             dst,
             src_port: 0,
             dst_port: 0,
+            number: 0,
             protocol: chain.protocol,
         },
         transport,
@@ -172,6 +178,7 @@ mod tests {
                 dst: spec.dst.into(),
                 src_port: 1000,
                 dst_port: 53,
+                number: be32(&spec.build(), 14 + header + 4).unwrap(),
                 protocol: proto::UDP,
             };
             assert_eq!(read(&error(&spec, header + 8)), Some(expected));

@@ -90,21 +90,31 @@ pub fn too_big_in_place(
 /// Whether to believe it is the caller's: [`super::embedded()`] has to name a flow.
 #[must_use]
 pub fn next_hop_mtu(frame: &[u8], meta: &Meta) -> Option<u32> {
-    if !meta.icmp_error || meta.frag != FragKind::Whole || !checksum_verifies(frame, meta) {
+    if meta.frag != FragKind::Whole || !checksum_verifies(frame, meta) {
+        return None;
+    }
+    quoted_mtu(frame, meta).filter(|mtu| *mtu != 0)
+}
+
+/// The MTU in an ICMP "fragmentation needed" or ICMPv6 "packet too big" as it stands there:
+/// 0 from a router older than RFC 1191, and the checksum isn't looked at. `None` for
+/// anything else.
+#[must_use]
+pub fn quoted_mtu(frame: &[u8], meta: &Meta) -> Option<u32> {
+    if !meta.icmp_error {
         return None;
     }
     let l4_off = usize::from(meta.l4_off);
     let [kind, code] = array(frame, l4_off)?;
-    let mtu = match (meta.src.is_v4(), kind, code) {
+    match (meta.src.is_v4(), kind, code) {
         (true, DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED) => {
-            u32::from(be16(frame, l4_off + 6)?)
+            be16(frame, l4_off + 6).map(u32::from)
         }
         //= RFC 4443 section 3.2: the code is "set to 0 (zero) by the originator and
         //= ignored by the receiver"
-        (false, PACKET_TOO_BIG, _) => be32(frame, l4_off + 4)?,
-        _ => return None,
-    };
-    (mtu != 0).then_some(mtu)
+        (false, PACKET_TOO_BIG, _) => be32(frame, l4_off + 4),
+        _ => None,
+    }
 }
 
 /// Whether an unfragmented ICMP or ICMPv6 message has its right checksum.

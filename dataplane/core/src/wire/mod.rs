@@ -16,6 +16,8 @@ pub mod icmp;
 pub mod ip;
 pub mod nd;
 pub mod parse;
+pub mod sctp;
+pub mod segment;
 pub mod tcp;
 
 mod bytes;

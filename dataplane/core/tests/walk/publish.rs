@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::thread::{self, ThreadId};
 
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::publish::{PublishError, Publisher, channel};
 use sluice_dataplane_core::snapshot::Snapshot;
@@ -31,11 +30,7 @@ fn publish<T>(publisher: &mut Publisher<T>, what: &Arc<T>) {
 fn work(hand_over: &mpsc::Sender<sluice_dataplane_core::worker::WorkerHandle>, stop: &AtomicBool) {
     let pool = MemPool::new(64);
     let ports = PORT_NAMES.map(|_| MemPort::new(&pool, 64)).into();
-    let config = WorkerConfig {
-        flows: 64,
-        hash_key: [1, 2],
-        timeouts: Timeouts::default(),
-    };
+    let config = WorkerConfig::new(64, [1, 2]);
     let (mut worker, handle) = Worker::new(ports, &config).unwrap();
     hand_over.send(handle).unwrap();
     let frame = Side::A

@@ -22,7 +22,6 @@ use crossbeam_channel::bounded;
 use ring::rand::{SecureRandom, SystemRandom};
 use sluice_dataplane_control::{Control, ControlConfig, ProgramError};
 use sluice_dataplane_core::counters::Counters;
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::worker::{TooManyPorts, Worker, WorkerConfig, WorkerHandle};
 use sluice_offload_api::Transaction;
 use tokio::sync::oneshot;
@@ -165,11 +164,10 @@ impl Dataplane {
             idle: config.worker.idle,
             exit_when_idle: opening.exit_when_idle,
         };
-        let worker_config = WorkerConfig {
-            flows: usize::try_from(config.worker.flows).unwrap_or(usize::MAX),
+        let worker_config = WorkerConfig::new(
+            usize::try_from(config.worker.flows).unwrap_or(usize::MAX),
             hash_key,
-            timeouts: Timeouts::default(),
-        };
+        );
         let core = config.worker.core;
         let thread = {
             let (signals, stats) = (Arc::clone(&signals), Arc::clone(&stats));

@@ -1,7 +1,6 @@
 //! A warmed worker over DPDK ports neither allocates nor frees.
 
 use sluice_dataplane_core::command::Command;
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::worker::{Worker, WorkerConfig};
 
 use crate::Case;
@@ -39,11 +38,7 @@ fn no_allocation(bench: &mut Bench) {
     .map(|devargs| bench.open(devargs));
     let [(host, h), (vf0, v0), (vf1, v1), (vf2, v2)] = opened;
     let (uplink, up) = bench.open("net_pcap0,rx_pcap=wire.pcap,tx_pcap=/dev/null");
-    let config = WorkerConfig {
-        flows: 1024,
-        hash_key: [1, 2],
-        timeouts: Timeouts::default(),
-    };
+    let config = WorkerConfig::new(1024, [1, 2]);
     let (mut worker, mut handle) = Worker::new(vec![up, h, v0, v1, v2], &config).unwrap();
     handle
         .snapshots

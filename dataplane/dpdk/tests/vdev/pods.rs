@@ -5,7 +5,6 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use sluice_dataplane_core::addr::Mac;
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::table::policy::Transport;
 use sluice_dataplane_core::tick::Tick;
@@ -96,11 +95,7 @@ struct Node {
 
 impl Node {
     fn new(ports: Vec<DpdkPort>, plan: &Plan) -> Self {
-        let config = WorkerConfig {
-            flows: 1024,
-            hash_key: [1, 2],
-            timeouts: Timeouts::default(),
-        };
+        let config = WorkerConfig::new(1024, [1, 2]);
         let (worker, mut handle) = Worker::new(ports, &config).unwrap();
         handle.snapshots.publish(plan.snapshot()).unwrap();
         Self {

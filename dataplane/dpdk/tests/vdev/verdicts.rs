@@ -5,7 +5,6 @@ use std::array;
 
 use sluice_dataplane_core::command::Command;
 use sluice_dataplane_core::counters::Counters;
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::{BURST_MAX, Frame, Port};
 use sluice_dataplane_core::reason::DropReason;
@@ -222,11 +221,7 @@ fn over_files(bench: &mut Bench, name: &str, plan: &Plan, frames: &Frames) -> (F
 
 /// A worker over these ports until nothing comes any more.
 fn drive<P: Port>(ports: Vec<P>, plan: &Plan, mut after_poll: impl FnMut(&mut [P])) -> Record {
-    let config = WorkerConfig {
-        flows: 1024,
-        hash_key: [0x5eed, 0xcafe],
-        timeouts: Timeouts::default(),
-    };
+    let config = WorkerConfig::new(1024, [0x5eed, 0xcafe]);
     let (mut worker, mut handle) = Worker::new(ports, &config).unwrap();
     handle.snapshots.publish(plan.snapshot()).unwrap();
     let how = Protection::default();

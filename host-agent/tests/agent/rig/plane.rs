@@ -6,7 +6,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use sluice_dataplane_control::{Control, ControlConfig, Event, ProgramError, Vitals};
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::Frame as _;
 use sluice_dataplane_core::tick::Tick;
@@ -108,11 +107,7 @@ impl Plane {
     fn new() -> Self {
         let pool = MemPool::new(8);
         let ports = PORTS.iter().map(|_| MemPort::new(&pool, 64)).collect();
-        let config = WorkerConfig {
-            flows: 64,
-            hash_key: [1, 2],
-            timeouts: Timeouts::default(),
-        };
+        let config = WorkerConfig::new(64, [1, 2]);
         let (worker, handle) = Worker::new(ports, &config).expect("four ports");
         let config = ControlConfig {
             ports: PORTS.iter().map(|it| PortName::from(*it)).collect(),

@@ -2,7 +2,7 @@
 
 use sluice_dataplane_core::frag::LIFETIME_NS;
 use sluice_dataplane_core::reason::DropReason;
-use sluice_dataplane_core::wire::build::fragments;
+use sluice_dataplane_core::wire::build::{Body, fragments};
 
 use super::{ID, V4, V6, near, three};
 use crate::rig::*;
@@ -226,5 +226,38 @@ fn a_responders_own_beginning_ends_when_its_own_direction_does() {
         assert_eq!(said.len(), 1);
         assert_eq!(said[0].denied, Some(DropReason::PolicyEgress));
         assert_eq!(said[0].tuple.src, near(v4));
+    }
+}
+
+#[test]
+fn a_tcp_segment_in_fragments_is_acknowledged_to_its_last_byte() {
+    for v4 in [V4, V6] {
+        let mut rig = Rig::new();
+        let body = |src_port, dst_port, flags, seq, ack| Body::Tcp {
+            src_port,
+            dst_port,
+            flags,
+            seq,
+            ack,
+            mss: None,
+        };
+        let there = |flags, seq, ack, len| {
+            let body = body(1000, 80, flags, seq, ack);
+            with_payload(Side::A.pod_sends(0, near(v4), body), vec![7; len]).build()
+        };
+        let back = |flags, seq, ack| {
+            let body = body(80, 1000, flags, seq, ack);
+            with_payload(Side::A.pod_sends(1, Side::A.pod(0, v4), body), vec![]).build()
+        };
+        rig.a.push_one(VF0, &there(SYN, 100, 0, 0), VF1);
+        rig.a.push_one(VF1, &back(SYN | ACK, 500, 101), VF0);
+        rig.a.push_one(VF0, &there(ACK, 101, 501, 0), VF1);
+        for fragment in fragments(&there(ACK, 101, 501, 200), ID, 96) {
+            rig.a.push_one(VF0, &fragment, VF1);
+        }
+        rig.a.push_one(VF1, &back(ACK, 501, 301), VF0);
+        // And the connection goes on in whole segments.
+        rig.a.push_one(VF0, &there(ACK, 301, 501, 50), VF1);
+        rig.a.push_one(VF1, &back(ACK, 501, 351), VF0);
     }
 }

@@ -22,13 +22,22 @@ pub(crate) fn udp(src_port: u16, dst_port: u16) -> Body {
     Body::Udp { src_port, dst_port }
 }
 
+/// A segment of a connection in which both ends number from 1 and neither says anything
+/// that the other takes: after its SYN each stays at 2.
 pub(crate) fn tcp(src_port: u16, dst_port: u16, flags: u8) -> Body {
+    let seq = if flags & SYN == 0 { 2 } else { 1 };
+    let ack = if flags & ACK == 0 { 0 } else { 2 };
+    tcp_at(src_port, dst_port, flags, seq, ack)
+}
+
+/// A segment with these numbers.
+pub(crate) fn tcp_at(src_port: u16, dst_port: u16, flags: u8, seq: u32, ack: u32) -> Body {
     Body::Tcp {
         src_port,
         dst_port,
         flags,
-        seq: 1,
-        ack: 0,
+        seq,
+        ack,
         mss: None,
     }
 }
@@ -92,6 +101,10 @@ pub(crate) fn error_about(
 ) -> FrameSpec {
     let frame = offending.build();
     let mut payload = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    // ICMPv6's packet too big names a size.
+    if kind == 2 && !to.1.is_v4() {
+        payload[4..8].copy_from_slice(&1280u32.to_be_bytes());
+    }
     let quoted = packet(&frame);
     payload.extend(&quoted[..quoted.len().min(548)]);
     let protocol = if to.1.is_v4() {

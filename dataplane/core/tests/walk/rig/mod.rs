@@ -19,7 +19,7 @@ mod places;
 mod plan;
 
 pub(crate) use frames::*;
-pub(crate) use node::Node;
+pub(crate) use node::{FLOWS, HASH_KEY, Node};
 pub(crate) use places::*;
 pub(crate) use plan::{Plan, Policy};
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use sluice_dataplane_core::command::{Command, Reply};
 use sluice_dataplane_core::counters::PortCounters;
-use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::Frame;
 use sluice_dataplane_core::reason::DropReason;
@@ -18,6 +17,7 @@ use super::places::PORT_NAMES;
 use super::plan::Plan;
 
 pub(crate) const FLOWS: usize = 1024;
+pub(crate) const HASH_KEY: [u64; 2] = [0x5eed, 0xcafe];
 /// Frames that a port's transmit queue holds.
 pub(crate) const TX_MAX: usize = 256;
 
@@ -32,6 +32,8 @@ pub(crate) struct Node {
     out: [Vec<Vec<u8>>; PORT_NAMES.len()],
     bytes: [[u64; 2]; PORT_NAMES.len()],
     before: BTreeMap<String, u64>,
+    /// As of the last call of [`Self::last_drop`].
+    drops_before: BTreeMap<String, u64>,
 }
 
 impl Node {
@@ -50,15 +52,25 @@ impl Node {
         Self::bare(plan, FLOWS, TX_MAX)
     }
 
+    /// A node as it starts after a crash: it picks up connections until then.
+    pub(crate) fn picking_up(plan: Plan, until: Tick) -> Self {
+        let config = WorkerConfig {
+            pickup_until: until,
+            ..WorkerConfig::new(FLOWS, HASH_KEY)
+        };
+        let mut node = Self::configured(plan, &config, TX_MAX);
+        node.publish();
+        node
+    }
+
     fn bare(plan: Plan, flows: usize, tx_max: usize) -> Self {
+        Self::configured(plan, &WorkerConfig::new(flows, HASH_KEY), tx_max)
+    }
+
+    pub(crate) fn configured(plan: Plan, config: &WorkerConfig, tx_max: usize) -> Self {
         let pool = MemPool::new(512);
         let ports = PORT_NAMES.map(|_| MemPort::new(&pool, tx_max)).into();
-        let config = WorkerConfig {
-            flows,
-            hash_key: [0x5eed, 0xcafe],
-            timeouts: Timeouts::default(),
-        };
-        let (worker, handle) = Worker::new(ports, &config).unwrap();
+        let (worker, handle) = Worker::new(ports, config).unwrap();
         let mut node = Self {
             worker,
             handle,
@@ -69,6 +81,7 @@ impl Node {
             out: Default::default(),
             bytes: Default::default(),
             before: BTreeMap::new(),
+            drops_before: BTreeMap::new(),
         };
         node.rebase();
         node
@@ -169,6 +182,21 @@ impl Node {
         assert!(self.out.iter().all(Vec::is_empty), "nothing leaves");
     }
 
+    /// The reason of the drop that `port` counted since the last call of this; of the last
+    /// in their order if there was more than one.
+    pub(crate) fn last_drop(&mut self, port: PortIndex) -> String {
+        let prefix = format!("{}.drop.", PORT_NAMES[usize::from(port.0)]);
+        let after = self.counters();
+        let reason = after.iter().rev().find(|(name, n)| {
+            name.starts_with(&prefix) && self.drops_before.get(*name).map_or(**n > 0, |b| b < *n)
+        });
+        let reason = reason
+            .map_or("none", |(name, _)| &name[prefix.len()..])
+            .to_owned();
+        self.drops_before = after;
+        reason
+    }
+
     /// What was sent by a port since the last call.
     pub(crate) fn take(&mut self, port: PortIndex) -> Vec<Vec<u8>> {
         core::mem::take(&mut self.out[usize::from(port.0)])
@@ -212,6 +240,7 @@ impl Node {
             ("flow.miss", &c.flow_miss),
             ("flow.stale", &c.flow_stale),
             ("flows", &c.flows),
+            ("flows.evicted", &c.flows_evicted),
             ("sealed", &c.sealed),
             ("opened", &c.opened),
             ("verdicts-lost", &c.verdicts_lost),
