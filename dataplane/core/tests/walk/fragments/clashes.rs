@@ -206,7 +206,7 @@ fn a_first_without_its_whole_transport_header_is_tiny() {
         // fragment there is.
         for (body, tiny, enough) in [
             (tcp(1, 2, SYN), Some(16), 24),
-            (sctp, Some(8), 16),
+            (sctp, Some(8), 24),
             (udp(1, 2), None, 8),
             (echo(7, false), None, 8),
         ] {
