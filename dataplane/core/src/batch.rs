@@ -1,6 +1,7 @@
 //! The frames of one burst on their way through the stages.
 
 use crate::flow::table::Found;
+use crate::frag::DatagramSlot;
 use crate::meta::Meta;
 use crate::port::BURST_MAX;
 use crate::route::Attach;
@@ -13,6 +14,8 @@ pub(crate) enum Path {
     Tracked,
     /// ESP for this dataplane: opened first.
     Esp,
+    /// A later fragment of such a packet: goes where its first went.
+    Later,
     /// Between this node itself and another node's pod: no endpoint here judges it, but
     /// it is sealed or was opened.
     Routed,
@@ -29,6 +32,8 @@ pub(crate) struct Slot<F> {
     pub(crate) from: Attach,
     pub(crate) to: Attach,
     pub(crate) found: Option<Found>,
+    /// Of a first fragment.
+    pub(crate) datagram: Option<DatagramSlot>,
 }
 
 /// Up to [`BURST_MAX`] frames of one port; a bit of `live` for each that is still on its
@@ -39,6 +44,8 @@ pub(crate) struct Batch<F> {
     pub(crate) live: u32,
     /// Frames whose flow is unknown or was judged by another generation.
     pub(crate) judge: u32,
+    /// First fragments whose datagrams wait to hear what became of them.
+    pub(crate) firsts: u32,
     slots: [Slot<F>; BURST_MAX],
 }
 
@@ -49,6 +56,7 @@ impl<F> Batch<F> {
             in_port: PortIndex(0),
             live: 0,
             judge: 0,
+            firsts: 0,
             slots: core::array::from_fn(|_| Slot {
                 frame: None,
                 meta: Meta::default(),
@@ -56,6 +64,7 @@ impl<F> Batch<F> {
                 from: nowhere,
                 to: nowhere,
                 found: None,
+                datagram: None,
             }),
         }
     }
@@ -65,6 +74,7 @@ impl<F> Batch<F> {
         self.in_port = in_port;
         self.live = 0;
         self.judge = 0;
+        self.firsts = 0;
     }
 
     /// Adds a frame; it comes back if the batch is full.
@@ -78,6 +88,7 @@ impl<F> Batch<F> {
         slot.frame = Some(frame);
         slot.from = from;
         slot.found = None;
+        slot.datagram = None;
         self.live |= 1 << at;
         Ok(())
     }

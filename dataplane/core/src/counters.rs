@@ -46,7 +46,8 @@ pub struct PortCounters {
     pub consumed: Counter,
     /// Frames the dataplane sent here of its own: ARP, ND, ICMP errors.
     pub originated: Counter,
-    /// Received frames that wait for their next hop's MAC: rises and falls.
+    /// Received frames that wait for their next hop's MAC or their first fragment: rises
+    /// and falls.
     pub waiting: Counter,
     drops: [Counter; REASONS],
 }

@@ -10,6 +10,7 @@ mod batch;
 pub mod command;
 pub mod counters;
 pub mod flow;
+pub mod frag;
 pub mod hash;
 pub mod judge;
 pub mod mem;

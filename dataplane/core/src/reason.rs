@@ -98,8 +98,23 @@ reasons! {
     IcmpNotSent = "icmp-not-sent",
     /// An ICMP error that asks for packets smaller than any link has to carry.
     IcmpMtu = "icmp-mtu",
-    /// A fragment: reassembly of tuples is not there yet.
+    /// A fragment of ESP: it can't be opened before it is put together.
     Fragment = "fragment",
+    /// A first fragment without the whole transport header, or a later one that starts
+    /// inside it.
+    FragmentTiny = "fragment-tiny",
+    /// Of a datagram whose fragments overlap or disagree where it ends: all of it goes.
+    FragmentOverlap = "fragment-overlap",
+    /// The same part of a datagram again.
+    FragmentDuplicate = "fragment-duplicate",
+    /// Of a datagram in more fragments than the bound: the rest of it goes.
+    FragmentMany = "fragment-many",
+    /// A later fragment whose first never came.
+    FragmentNoFirst = "fragment-no-first",
+    /// A later fragment whose first was dropped, or whose flow has ended.
+    FragmentRefused = "fragment-refused",
+    /// A later fragment that had to wait for its first, and gave way to newer ones.
+    FragmentTableFull = "fragment-table-full",
     /// The flow table is full.
     FlowTableFull = "flow-table-full",
     /// The VF has as many flows as it may have, none of them half-open.

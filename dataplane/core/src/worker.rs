@@ -8,6 +8,7 @@ use crate::counters::Counters;
 use crate::flow::quota::Quotas;
 use crate::flow::state::Timeouts;
 use crate::flow::table::FlowTable;
+use crate::frag::Fragments;
 use crate::hash::HashKey;
 use crate::neighbor::Neighbors;
 use crate::port::Port;
@@ -18,7 +19,7 @@ use crate::snapshot::{PORTS_MAX, PortIndex, Snapshot};
 use crate::tick::Tick;
 use crate::too_big::Budget;
 use crate::verdict::{self, VerdictSink, Verdicts};
-use crate::walk::{Walk, classify, egress, guard, neighbors, open, parse, seal, track};
+use crate::walk::{Walk, classify, egress, fragments, guard, neighbors, open, parse, seal, track};
 
 /// What a worker is made with.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,7 @@ pub struct Worker<P: Port> {
     verdicts: VerdictSink,
     counters: Arc<Counters>,
     flows: FlowTable,
+    fragments: Fragments<P::Frame>,
     sad: Sad,
     neighbors: Neighbors<P::Frame>,
     budget: Budget,
@@ -104,6 +106,7 @@ impl<P: Port> Worker<P> {
         let (outbox, inbox) = command::channel();
         let (sink, verdicts) = verdict::channel();
         let key = HashKey(config.hash_key);
+        let fragments = Fragments::new(ports.len(), key);
         let flows = FlowTable::new(config.flows, key, config.timeouts)
             .with_quotas(ports.len(), config.quotas);
         let worker = Self {
@@ -113,6 +116,7 @@ impl<P: Port> Worker<P> {
             verdicts: sink,
             counters: Arc::clone(&counters),
             flows,
+            fragments,
             sad: Sad::default(),
             neighbors: Neighbors::new(key),
             budget: Budget::new(),
@@ -161,6 +165,7 @@ impl<P: Port> Worker<P> {
             neighbors::pin(&mut walk);
         }
         neighbors::tend(&mut walk);
+        fragments::tend(&mut walk);
         for port in &mut self.ports {
             port.flush();
         }
@@ -202,6 +207,7 @@ impl<P: Port> Worker<P> {
             ports: &mut self.ports,
             batch: &mut self.batch,
             flows: &mut self.flows,
+            fragments: &mut self.fragments,
             sad: &mut self.sad,
             neighbors: &mut self.neighbors,
             budget: &mut self.budget,
@@ -294,8 +300,19 @@ fn run<P: Port>(walk: &mut Walk<'_, P>) {
     parse::parse(walk);
     guard::guard(walk);
     open::open(walk);
+    fragments::collect(walk);
     track::track(walk);
     classify::classify(walk);
+    fragments::settle(walk);
+    leave(walk);
+    // At most as many turns as frames can wait.
+    while fragments::resume(walk) {
+        leave(walk);
+    }
+}
+
+/// The end of the walk, for what may leave.
+fn leave<P: Port>(walk: &mut Walk<'_, P>) {
     seal::seal(walk);
     egress::egress(walk);
 }

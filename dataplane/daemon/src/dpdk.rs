@@ -14,7 +14,8 @@ use crate::ports::{DeviceLoss, Links, PortError, PortSet};
 
 /// Frames that the worker's thread keeps at hand.
 const CACHE: u32 = 256;
-/// Frames that wait for a next hop or are in a burst, and a margin.
+/// Frames that wait for a next hop (64) or for their first fragment (512), or are in a
+/// burst, and a margin.
 const SPARE: u32 = 1024;
 
 /// The ports of a configuration: one queue each, all of one worker.

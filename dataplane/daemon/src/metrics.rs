@@ -138,7 +138,7 @@ impl Page {
             (
                 "sluice_port_waiting_frames",
                 Gauge,
-                "Received frames that wait for a next hop.",
+                "Received frames that wait for a next hop or for their first fragment.",
                 |p| p.waiting,
             ),
         ];

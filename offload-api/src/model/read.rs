@@ -101,7 +101,7 @@ pub struct PortCounters {
     pub forwarded: u64,
     /// Received frames that were for the dataplane itself: ARP, ND.
     pub consumed: u64,
-    /// Received frames that wait for a next hop.
+    /// Received frames that wait for a next hop or for their first fragment.
     pub waiting: u64,
     /// Sent frames that are the dataplane's own.
     pub originated: u64,

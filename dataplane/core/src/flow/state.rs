@@ -115,12 +115,13 @@ impl Packet {
         }
     }
 
-    /// Whether it is of a kind that begins a connection: a SYN alone, an INIT.
+    /// Whether it is of a kind that begins a connection: a SYN alone, an INIT. One in
+    /// fragments doesn't: where it ends isn't known, and nobody fragments a SYN.
     #[must_use]
     pub fn is_opening(&self) -> bool {
         const FLAGS: u8 = tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN;
         match &self.says {
-            Says::Tcp(s) => s.flags & FLAGS == tcp_flag::SYN,
+            Says::Tcp(s) => s.flags & FLAGS == tcp_flag::SYN && !s.is_cut,
             Says::Sctp(p) => p.has(chunk::INIT),
             Says::Nothing => false,
         }

@@ -178,7 +178,11 @@ fn payer(snapshot: &Snapshot, ends: [Attach; 2]) -> usize {
     }
 }
 
-fn record<P: Port>(walk: &mut Walk<'_, P>, tuple: &Tuple, outcome: Result<&Judgement, &Denied>) {
+pub(crate) fn record<P: Port>(
+    walk: &mut Walk<'_, P>,
+    tuple: &Tuple,
+    outcome: Result<&Judgement, &Denied>,
+) {
     let (denied, rules, to): (_, Rules, _) = match outcome {
         Ok(judgement) => (None, judgement.rules, Some(judgement.ends[1])),
         Err(denied) => (Some(denied.reason), denied.rules, None),

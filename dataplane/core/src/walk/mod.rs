@@ -6,6 +6,7 @@
 
 pub(crate) mod classify;
 pub(crate) mod egress;
+pub(crate) mod fragments;
 pub(crate) mod guard;
 pub(crate) mod neighbors;
 pub(crate) mod open;
@@ -18,6 +19,7 @@ pub(crate) mod track;
 use crate::batch::{Batch, Slot};
 use crate::counters::Counters;
 use crate::flow::table::FlowTable;
+use crate::frag::Fragments;
 use crate::neighbor::Neighbors;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
@@ -34,6 +36,7 @@ pub(crate) struct Walk<'a, P: Port> {
     pub(crate) ports: &'a mut [P],
     pub(crate) batch: &'a mut Batch<P::Frame>,
     pub(crate) flows: &'a mut FlowTable,
+    pub(crate) fragments: &'a mut Fragments<P::Frame>,
     pub(crate) sad: &'a mut Sad,
     pub(crate) neighbors: &'a mut Neighbors<P::Frame>,
     pub(crate) budget: &'a mut Budget,

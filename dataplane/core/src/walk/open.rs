@@ -73,7 +73,10 @@ fn open_one<F: Frame>(
         inner_end,
         opened.next_header,
     )
-    .map_err(|_| DropReason::InnerMalformed)?;
+    .map_err(|reason| match reason {
+        DropReason::FragmentTiny => reason,
+        _ => DropReason::InnerMalformed,
+    })?;
     // The hop limit isn't lowered on the way, so what proves that neighbour discovery
     // comes from the link (RFC 4861 section 7.1) would prove nothing in here.
     if meta.nd != NdKind::None {

@@ -29,8 +29,9 @@ pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
             return;
         }
         let (meta, from) = (slot.meta, slot.from);
-        if meta.frag != FragKind::Whole {
-            walk.drop(at, DropReason::Fragment);
+        if meta.frag == FragKind::Later {
+            // It has no ports to be judged by, and collect lets none through to here.
+            walk.drop(at, DropReason::FragmentNoFirst);
             return;
         }
         if meta.icmp_error {

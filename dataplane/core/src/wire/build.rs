@@ -3,6 +3,7 @@
 //! Not for the hot path: it allocates, and computes every checksum from scratch.
 
 use core::net::{IpAddr, Ipv6Addr};
+use core::ops::Range;
 
 use crate::addr::{Addr, Mac};
 use crate::meta::proto;
@@ -238,6 +239,76 @@ impl FrameSpec {
             checksum::pseudo_v6(src, dst, self.protocol(), len)
         };
         sum.bytes(bytes).checksum()
+    }
+}
+
+/// The fragments of a frame's packet, `data_len` bytes of data each (a multiple of 8) but
+/// for the last. For [`piece`]'s frames only. An IPv6 packet that fits becomes an atomic
+/// fragment (RFC 6946).
+#[must_use]
+pub fn fragments(frame: &[u8], id: u32, data_len: usize) -> Vec<Vec<u8>> {
+    let len = frame.len().saturating_sub(Ip::of(frame).data_off);
+    (0..len)
+        .step_by(data_len.max(8))
+        .map(|start| {
+            let end = (start + data_len).min(len);
+            piece(frame, id, start..end, end < len)
+        })
+        .collect()
+}
+
+/// One fragment of a frame's packet: its data's bytes in this range, with zeroes past its
+/// end. The frame has no padding, its packet no options or extension headers.
+///
+/// `data.start` is a multiple of 8 below 65 536; nothing else needs to be right.
+#[must_use]
+pub fn piece(frame: &[u8], id: u32, data: Range<usize>, more: bool) -> Vec<u8> {
+    const FRAGMENT: u8 = 44;
+    let ip = Ip::of(frame);
+    let offset = u16::try_from(data.start).unwrap_or(u16::MAX) & 0xfff8;
+    let (headers, whole) = frame.split_at(ip.data_off.min(frame.len()));
+    let bytes = data.clone().map(|at| whole.get(at).copied().unwrap_or(0));
+    let mut fragment = headers.to_vec();
+    if let Some(header) = fragment.get_mut(ip.header_off..)
+        && ip.v4
+    {
+        let [_, _, id_hi, id_lo] = id.to_be_bytes();
+        let [len_hi, len_lo] = len16(20 + data.len());
+        let [hi, lo] = (offset >> 3 | if more { 0x2000 } else { 0 }).to_be_bytes();
+        if let [_, _, rest @ ..] = header
+            && let Some(fields) = rest.first_chunk_mut()
+        {
+            *fields = [len_hi, len_lo, id_hi, id_lo, hi, lo];
+        }
+        set(header, 10, checksum::of);
+    } else if let Some([_, _, _, _, len_hi, len_lo, next, ..]) = fragment.get_mut(ip.header_off..) {
+        [*len_hi, *len_lo] = len16(8 + data.len());
+        let protocol = core::mem::replace(next, FRAGMENT);
+        let [hi, lo] = (offset | u16::from(more)).to_be_bytes();
+        fragment.extend([protocol, 0, hi, lo]);
+        fragment.extend(id.to_be_bytes());
+    }
+    fragment.extend(bytes);
+    fragment
+}
+
+/// Where a frame's IP header and its data are.
+struct Ip {
+    v4: bool,
+    header_off: usize,
+    data_off: usize,
+}
+
+impl Ip {
+    fn of(frame: &[u8]) -> Self {
+        let tagged = frame.get(12..14) == Some(&ETHERTYPE_VLAN.to_be_bytes());
+        let header_off = if tagged { 18 } else { 14 };
+        let v4 = frame.get(header_off).is_some_and(|byte| byte >> 4 == 4);
+        Self {
+            v4,
+            header_off,
+            data_off: header_off + if v4 { 20 } else { 40 },
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod build;
 pub mod checksum;
 pub mod embedded;
 pub mod ethernet;
+pub mod fragment;
 pub mod icmp;
 pub mod ip;
 pub mod nd;
@@ -24,4 +25,5 @@ mod bytes;
 mod test_frame;
 
 pub use embedded::{Embedded, embedded};
+pub use fragment::{Fragment, fragment};
 pub use parse::{parse, parse_inner};

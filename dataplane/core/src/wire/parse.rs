@@ -18,7 +18,7 @@ mod properties;
 mod transport;
 
 use crate::addr::Mac;
-use crate::meta::{FragKind, FrameKind, Meta};
+use crate::meta::{FragKind, FrameKind, Meta, proto};
 use crate::reason::DropReason;
 use crate::wire::bytes::{array, be16};
 use crate::wire::ethernet::{
@@ -43,7 +43,8 @@ pub const NEXT_HEADER_IPV6: u8 = 41;
 ///
 /// # Errors
 /// [`DropReason::Truncated`], [`DropReason::Malformed`], [`DropReason::BadChecksum`],
-/// [`DropReason::VlanStacked`] or [`DropReason::ExtensionHeaders`].
+/// [`DropReason::VlanStacked`], [`DropReason::ExtensionHeaders`] or
+/// [`DropReason::FragmentTiny`].
 pub fn parse(frame: &[u8]) -> Result<Meta, DropReason> {
     let (mut meta, ethertype) = ethernet(frame)?;
     match ethertype {
@@ -183,10 +184,15 @@ fn fragment_kind(
         return Ok(FragKind::First);
     }
     //= RFC 1858 section 3.2.2: "IF FO=1 and PROTOCOL=TCP then DROP PACKET"
-    // More than that: an acceptable first fragment has the twenty bytes of the header,
-    // so whatever starts inside them means to overwrite ports or flags.
-    if protocol == crate::meta::proto::TCP && offset_bytes < transport::TCP_LEN_MIN {
-        return Err(DropReason::Malformed);
+    // More than that: an acceptable first fragment has the whole header, so whatever
+    // starts inside it means to overwrite ports or flags (RFC 3128).
+    let header_len_min = match protocol {
+        proto::TCP => transport::TCP_LEN_MIN,
+        proto::SCTP => transport::SCTP_LEN,
+        _ => 0,
+    };
+    if offset_bytes < header_len_min {
+        return Err(DropReason::FragmentTiny);
     }
     Ok(FragKind::Later)
 }

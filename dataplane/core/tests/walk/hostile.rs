@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use sluice_dataplane_core::frag::LIFETIME_NS;
+use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::snapshot::{PortIndex, PortState, Snapshot};
 use sluice_dataplane_core::table::policy::Direction;
 use sluice_dataplane_core::tick::Tick;
-use sluice_dataplane_core::wire::build::{Body, FrameSpec};
+use sluice_dataplane_core::wire::build::{Body, FrameSpec, piece};
 
 use crate::rig::*;
 
@@ -95,14 +97,32 @@ fn neighbour_corpus() -> Vec<(PortIndex, Vec<u8>)> {
             UPLINK,
             advertise(peer(false), us(false), peer(false).1, peer(false).0),
         ),
-        (VF0, fragmented(corpus_udp(), 0, true)),
-        (VF0, fragmented(corpus_udp(), 9, false)),
     ]
 }
 
-fn corpus_udp() -> Vec<u8> {
-    let spec = Side::A.pod_sends(0, Side::A.pod(1, true), udp(1, 2));
-    with_payload(spec, vec![0; 16]).build()
+/// A datagram in the pieces that a sender would make of it, and in others: so few
+/// identifications that they meet in every order.
+fn pieces(random: &mut Seeded) -> (PortIndex, Vec<u8>) {
+    let v4 = random.below(2) == 0;
+    let body = bodies()[random.below(8)];
+    let (port, spec) = match random.below(5) {
+        0 => (VF0, Side::A.pod_sends(0, Side::A.pod(1, v4), body)),
+        1 => (VF0, Side::A.pod_sends(0, Side::B.pod(0, v4), body)),
+        2 => (VF2, Side::A.pod_sends(2, Side::A.pod(0, v4), body)),
+        3 => {
+            let dst = Side::A.pod(1, v4);
+            (UPLINK, Side::A.wire_sends(stranger(v4), dst, body))
+        }
+        _ => (HOST, Side::A.host_sends(Side::A.pod(0, v4), body)),
+    };
+    let spec = if port == VF0 { spec } else { harmless(spec) };
+    let payload = spec.payload.repeat(4);
+    let whole = with_payload(spec, payload).build();
+    let cuts = [0, 8, 16, 24, 40, 48, 64, 96];
+    let (from, to) = (random.below(8), random.below(8));
+    let range = cuts[from.min(to)]..(cuts[from.max(to)] + 8 + random.below(4) / 3);
+    let id = random.below(6) as u32;
+    (port, piece(&whole, id, range, random.below(4) > 0))
 }
 
 /// Makes a sound frame unsound in one to four places, or leaves it.
@@ -194,6 +214,13 @@ fn mutated_frames_on_every_port_are_counted_and_keep_to_their_ways() {
                 2 => {
                     mutate(&mut random, &mut frame);
                 }
+                3 => {
+                    (port, frame) = pieces(&mut random);
+                    if random.below(3) == 0 {
+                        mutate(&mut random, &mut frame);
+                        repair(&mut frame);
+                    }
+                }
                 _ => {
                     mutate(&mut random, &mut frame);
                     repair(&mut frame);
@@ -219,6 +246,55 @@ fn mutated_frames_on_every_port_are_counted_and_keep_to_their_ways() {
         sealed > 1000 && opened_ports > 1000,
         "{sealed} sealed, {opened_ports} to pods"
     );
+}
+
+#[test]
+fn fragments_in_any_pieces_are_all_accounted_for() {
+    let mut rig = Rig::new();
+    let mut random = Seeded(0xf4a6);
+    let mut forger = Forger::new(Side::B, Protection::default(), 1);
+    for _ in 0..60_000 / BURST {
+        for _ in 0..BURST {
+            let (port, frame) = pieces(&mut random);
+            if random.below(8) == 0 && port == VF0 {
+                let spec = Side::B.pod_sends(0, Side::A.pod(2, true), udp(1, 2));
+                let whole = with_payload(spec, MARKER.repeat(4)).build();
+                let start = random.below(10) * 8;
+                let inner = piece(&whole, 1, start..start + 8, random.below(6) > 0);
+                rig.a
+                    .deliver(UPLINK, &forger.seal(inner.get(14..).unwrap_or_default(), 4));
+            } else {
+                rig.a.deliver(port, &frame);
+            }
+        }
+        rig.advance(random.below(300) as u64 * Tick::MS);
+        rig.a.poll();
+        for port in [UPLINK, HOST, VF0, VF1, VF2] {
+            rig.a.take(port);
+        }
+        rig.a.verdicts();
+    }
+    let ports = rig.a.handle.counters.ports();
+    // The walk has been where this test means to send it.
+    for reason in [
+        DropReason::FragmentTiny,
+        DropReason::FragmentOverlap,
+        DropReason::FragmentDuplicate,
+        DropReason::FragmentNoFirst,
+        DropReason::FragmentRefused,
+        DropReason::Malformed,
+    ] {
+        assert!(ports.iter().any(|p| p.dropped(reason) > 0), "{reason:?}");
+    }
+    assert!(ports.iter().map(|p| p.forwarded.read()).sum::<u64>() > 1000);
+    // In the end nothing waits, and every buffer is back in the pool.
+    rig.advance(LIFETIME_NS);
+    for _ in 0..20 {
+        rig.a.poll();
+    }
+    let ports = rig.a.handle.counters.ports();
+    assert!(ports.iter().all(|p| p.waiting.read() == 0));
+    assert!(rig.a.pool.ready() >= 512);
 }
 
 /// A snapshot in which some things are missing, closed, or absurd.
@@ -266,7 +342,12 @@ fn no_frame_under_no_snapshot_panics_or_gets_lost() {
         }
         for _ in 0..BURST {
             let (port, mut frame) = corpus[random.below(corpus.len())].clone();
-            let port = match random.below(4) {
+            let port = match random.below(5) {
+                4 => {
+                    let (port, fragment) = pieces(&mut random);
+                    frame = fragment;
+                    port
+                }
                 0 => PortIndex(random.below(PORT_NAMES.len()) as u16),
                 1 => {
                     let inner = Side::B

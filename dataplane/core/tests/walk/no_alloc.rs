@@ -2,9 +2,10 @@
 
 use sluice_dataplane_core::addr::Addr;
 use sluice_dataplane_core::command::{Command, FlowPage};
+use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::snapshot::ROUTER_MAC;
 use sluice_dataplane_core::tick::Tick;
-use sluice_dataplane_core::wire::build::Body;
+use sluice_dataplane_core::wire::build::{Body, fragments, piece};
 
 use crate::rig::*;
 
@@ -72,6 +73,7 @@ fn traffic(rig: &mut Rig, round: u16) {
         rig.settle();
     }
     nuisances(rig, round);
+    pieces(rig, round);
     rig.settle();
     for node in [&mut rig.a, &mut rig.b] {
         for port in [VF0, VF1, VF2, HOST] {
@@ -80,6 +82,46 @@ fn traffic(rig: &mut Rig, round: u16) {
     }
     rig.wire.clear();
     rig.outside.clear();
+}
+
+/// Datagrams in fragments: whole ones in both orders, to pods here and there and from
+/// there, and ones that clash, repeat, or never get their first.
+fn pieces(rig: &mut Rig, round: u16) {
+    let id = u32::from(round) * 10;
+    for v4 in [true, false] {
+        for dst in [Side::A.pod(1, v4), Side::B.pod(0, v4), c_pod(v4)] {
+            let spec = Side::A.pod_sends(0, dst, udp(1000 + round, 53));
+            let whole = with_payload(spec, vec![round as u8; 100]).build();
+            let forth = fragments(&whole, id, 40);
+            let back = fragments(&whole, id + 1, 40);
+            forth.iter().chain(back.iter().rev()).for_each(|fragment| {
+                rig.a.deliver(VF0, fragment);
+            });
+            for (id, start, end) in [
+                (id + 2, 40, 80),
+                (id + 3, 40, 80),
+                (id + 3, 72, 88),
+                (id + 4, 0, 40),
+                (id + 4, 0, 40),
+                (id + 5, 0, 8),
+            ] {
+                rig.a.deliver(VF0, &piece(&whole, id, start..end, true));
+            }
+        }
+        let spec = Side::A.wire_sends(stranger(v4), Side::A.pod(0, v4), udp(53, round));
+        let whole = with_payload(spec, vec![1; 100]).build();
+        for fragment in fragments(&whole, id, 40).iter().rev() {
+            rig.a.deliver(UPLINK, fragment);
+        }
+    }
+    // More than may wait.
+    let spec = Side::A.pod_sends(2, Side::A.pod(1, true), udp(1, 2));
+    let whole = with_payload(spec, vec![1; 100]).build();
+    for n in 0..20 {
+        rig.a
+            .deliver(VF2, &piece(&whole, id << 8 | n, 40..80, true));
+    }
+    rig.a.drain();
 }
 
 /// Questions, spoofs, garbage, forgeries, and a next hop that never answers.
@@ -138,6 +180,25 @@ fn mixed_traffic() {
             traffic(&mut rig, round);
         }
     }
+}
+
+#[test]
+fn fragments_that_wait_pass_clash_and_expire() {
+    let mut rig = warmed(Protection::default());
+    for round in 1..200 {
+        let quiet_ms = if round % 50 == 0 { 6000 } else { 211 };
+        rig.advance(quiet_ms * Tick::MS);
+        pieces(&mut rig, round);
+        rig.settle();
+        for node in [&mut rig.a, &mut rig.b] {
+            for port in [VF0, VF1, VF2, HOST] {
+                node.take(port);
+            }
+        }
+    }
+    let vf2 = &rig.a.handle.counters.ports()[usize::from(VF2.0)];
+    let dropped = |reason| vf2.dropped(reason) > 0;
+    assert!(dropped(DropReason::FragmentTableFull) && dropped(DropReason::FragmentNoFirst));
 }
 
 #[test]

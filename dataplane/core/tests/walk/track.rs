@@ -402,23 +402,6 @@ fn a_flows_packet_that_comes_by_another_way_is_dropped() {
 }
 
 #[test]
-fn fragments_are_dropped_for_now() {
-    let mut rig = Rig::new();
-    let whole = with_payload(
-        Side::A.pod_sends(0, Side::A.pod(1, V4), udp(1, 2)),
-        vec![0; 8],
-    );
-    rig.a.push_one(VF0, &whole.build(), VF1);
-    rig.a.rebase();
-    rig.a
-        .drops(VF0, &fragmented(whole.build(), 0, true), "fragment");
-    rig.a
-        .drops(VF0, &fragmented(whole.build(), 8, true), "fragment");
-    rig.a
-        .drops(VF0, &fragmented(whole.build(), 8, false), "fragment");
-}
-
-#[test]
 fn a_pod_that_speaks_to_itself_has_one_flow() {
     for v4 in [V4, V6] {
         let mut rig = Rig::new();

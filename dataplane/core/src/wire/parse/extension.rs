@@ -1,7 +1,7 @@
 //! The chain of IPv6 extension headers (RFC 8200 section 4), walked within bounds.
 
 use crate::reason::DropReason;
-use crate::wire::bytes::{array, be16};
+use crate::wire::bytes::{array, be16, be32};
 
 /// Extension headers in one packet, at most.
 //= RFC 8504 section 5.3: a node may limit what of a chain it processes
@@ -36,6 +36,17 @@ pub(in crate::wire) struct Chain {
     pub(in crate::wire) fragment: Option<Fragment>,
 }
 
+impl Chain {
+    /// The reason for a packet that ends inside its chain.
+    //= RFC 7112 section 5: "it MUST include the entire IPv6 Header Chain in the First Fragment"
+    fn cut_short(&self, reason: DropReason) -> DropReason {
+        match self.fragment {
+            Some(fragment) if fragment.more => DropReason::FragmentTiny,
+            _ => reason,
+        }
+    }
+}
+
 /// The fields of a fragment header (RFC 8200 section 4.5).
 #[derive(Clone, Copy, Debug)]
 pub(in crate::wire) struct Fragment {
@@ -45,6 +56,15 @@ pub(in crate::wire) struct Fragment {
     pub(in crate::wire) more: bool,
     /// Where its data starts in the frame.
     pub(in crate::wire) data_off: usize,
+    /// The datagram's identification.
+    pub(in crate::wire) id: u32,
+}
+
+impl Fragment {
+    /// Where the fragment's own header starts: what stands before it is in every fragment.
+    pub(in crate::wire) const fn header_off(&self) -> usize {
+        self.data_off - FRAGMENT_LEN
+    }
 }
 
 /// Walks the chain that starts at `chain_off` with the header `next_header` names;
@@ -53,8 +73,8 @@ pub(in crate::wire) struct Fragment {
 /// AH, and whatever isn't known here, ends the chain as a protocol without ports.
 ///
 /// # Errors
-/// [`DropReason::Truncated`] if the packet ends inside a header,
-/// [`DropReason::ExtensionHeaders`] past a bound or for a header that may not be there,
+/// [`DropReason::Truncated`] if the packet ends inside a header, or if it is a first
+/// fragment [`DropReason::FragmentTiny`]; [`DropReason::ExtensionHeaders`] past a bound or for a header that may not be there,
 /// [`DropReason::Malformed`] if a header contradicts itself.
 pub(in crate::wire) fn walk(
     frame: &[u8],
@@ -74,7 +94,7 @@ pub(in crate::wire) fn walk(
             //= immediately after an IPv6 header only"
             HOP_BY_HOP if index > 0 => return Err(DropReason::ExtensionHeaders),
             HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => {
-                let header = variable(frame, chain.l4_off)?;
+                let header = variable(frame, chain.l4_off).map_err(|e| chain.cut_short(e))?;
                 if kind == ROUTING {
                     routing(header)?
                 } else {
@@ -89,7 +109,8 @@ pub(in crate::wire) fn walk(
             }
             _ => return Ok(chain),
         };
-        chain.protocol = *frame.get(chain.l4_off).ok_or(DropReason::Truncated)?;
+        let next_header = frame.get(chain.l4_off);
+        chain.protocol = *next_header.ok_or(DropReason::Truncated)?;
         chain.l4_off += len;
         if chain.l4_off - chain_off > EXTENSION_BYTES_MAX {
             return Err(DropReason::ExtensionHeaders);
@@ -105,7 +126,6 @@ pub(in crate::wire) fn walk(
 fn variable(frame: &[u8], at: usize) -> Result<&[u8], DropReason> {
     let [_, units] = array(frame, at).ok_or(DropReason::Truncated)?;
     let len = (usize::from(units) + 1) * 8;
-    //= RFC 7112 section 5: "it MUST include the entire IPv6 Header Chain in the First Fragment"
     frame.get(at..at + len).ok_or(DropReason::Truncated)
 }
 
@@ -159,6 +179,7 @@ fn fragment(frame: &[u8], at: usize) -> Result<Fragment, DropReason> {
         offset_bytes: field & 0xfff8,
         more: field & 1 != 0,
         data_off: at + FRAGMENT_LEN,
+        id: be32(frame, at + 4).ok_or(DropReason::Truncated)?,
     })
 }
 
@@ -334,6 +355,23 @@ mod tests {
     }
 
     #[test]
+    fn headers_before_the_fragments_count_towards_the_longest_packet() {
+        // The last of the 65,535 bytes: 7 from 65,528 on.
+        let udp = Body::Other {
+            protocol: proto::UDP,
+        };
+        let last: &[u8] = &fragment_header(0xfff8);
+        let before: (u8, &[u8]) = (DESTINATION_OPTIONS, &EMPTY_OPTIONS);
+        assert!(chain(&[(FRAGMENT, last)], udp, 7).is_ok());
+        let behind = chain(&[before, (FRAGMENT, last)], udp, 7);
+        assert_eq!(behind, Err(DropReason::Malformed));
+        let earlier: &[u8] = &fragment_header(0xfff0);
+        assert!(chain(&[before, (FRAGMENT, earlier)], udp, 7).is_ok());
+        let longer = chain(&[before, (FRAGMENT, earlier)], udp, 8);
+        assert_eq!(longer, Err(DropReason::Malformed));
+    }
+
+    #[test]
     fn a_later_fragment_ends_the_chain_whatever_it_names() {
         let header: &[u8] = &fragment_header(8);
         let meta = behind(&[(FRAGMENT, header), (DESTINATION_OPTIONS, &[0xff; 8])]).unwrap();
@@ -350,6 +388,11 @@ mod tests {
         cut[1] = 9;
         assert_eq!(
             behind(&[(FRAGMENT, first), (DESTINATION_OPTIONS, &cut)]),
+            Err(DropReason::FragmentTiny)
+        );
+        let atomic: &[u8] = &fragment_header(0);
+        assert_eq!(
+            behind(&[(FRAGMENT, atomic), (DESTINATION_OPTIONS, &cut)]),
             Err(DropReason::Truncated)
         );
         let tcp = Body::Other {
@@ -357,7 +400,7 @@ mod tests {
         };
         assert_eq!(
             chain(&[(FRAGMENT, first)], tcp, 16),
-            Err(DropReason::Truncated)
+            Err(DropReason::FragmentTiny)
         );
     }
 

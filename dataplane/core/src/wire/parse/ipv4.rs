@@ -276,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn a_first_fragment_without_the_whole_transport_header_is_truncated() {
+    fn a_first_fragment_without_the_whole_transport_header_is_tiny() {
         let first = |protocol, len| fragment(spec(Body::Other { protocol }, len).build(), 0x2000);
-        assert_eq!(first(proto::TCP, 16), Err(DropReason::Truncated));
-        assert_eq!(first(proto::SCTP, 8), Err(DropReason::Truncated));
+        assert_eq!(first(proto::TCP, 16), Err(DropReason::FragmentTiny));
+        assert_eq!(first(proto::SCTP, 8), Err(DropReason::FragmentTiny));
         // Options of TCP count as its header.
         let options = |f: &mut Vec<u8>| (f[20], f[46]) = (0x20, 0x80);
-        assert_eq!(changed(tcp(4), options), Err(DropReason::Truncated));
+        assert_eq!(changed(tcp(4), options), Err(DropReason::FragmentTiny));
         assert!(changed(tcp(12), options).is_ok());
     }
 
@@ -295,10 +295,20 @@ mod tests {
     }
 
     #[test]
-    fn a_later_fragment_inside_the_tcp_header_is_malformed() {
-        assert_eq!(fragment(tcp(0), 0x0001), Err(DropReason::Malformed));
-        assert_eq!(fragment(tcp(0), 0x0002), Err(DropReason::Malformed));
+    fn a_later_fragment_inside_the_transport_header_is_refused_as_tiny() {
+        assert_eq!(fragment(tcp(0), 0x0001), Err(DropReason::FragmentTiny));
+        assert_eq!(fragment(tcp(0), 0x0002), Err(DropReason::FragmentTiny));
         assert_eq!(fragment(tcp(0), 0x0003).unwrap().frag, FragKind::Later);
+        let sctp = spec(
+            Body::Other {
+                protocol: proto::SCTP,
+            },
+            16,
+        )
+        .build();
+        let at = |word| fragment(sctp.clone(), word).map(|m| m.frag);
+        assert_eq!(at(0x2001), Err(DropReason::FragmentTiny));
+        assert_eq!(at(0x2002), Ok(FragKind::Later));
         assert_eq!(fragment(udp(0), 0x0001).unwrap().frag, FragKind::Later);
     }
 }

@@ -44,12 +44,14 @@ pub(super) fn parse(frame: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
     meta.l3_end = offset(l3_end)?;
     meta.dont_fragment = true;
     if let Some(fragment) = chain.fragment {
+        // The headers that stand in every fragment count in the whole packet's payload.
+        let repeated_len = fragment.header_off() - l3_off - HEADER_LEN;
         meta.frag = fragment_kind(
             chain.protocol,
             usize::from(fragment.offset_bytes),
             fragment.more,
             l3_end.saturating_sub(fragment.data_off),
-            PAYLOAD_LEN_MAX,
+            PAYLOAD_LEN_MAX - repeated_len,
         )?;
         if meta.frag == FragKind::Later {
             return Ok(());

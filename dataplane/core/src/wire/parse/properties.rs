@@ -11,6 +11,7 @@ use crate::port::Frame;
 use crate::wire::arp::{reply_in_place, write_request};
 use crate::wire::build::{Body, FrameSpec};
 use crate::wire::embedded::embedded;
+use crate::wire::fragment::fragment;
 use crate::wire::icmp::{next_hop_mtu, too_big_in_place};
 use crate::wire::ip::set_tos;
 use crate::wire::nd::{Nd, advertise_in_place, write_solicit};
@@ -43,6 +44,16 @@ fn assert_invariants(frame: &[u8], meta: &Meta) {
             (proto::ICMPV6, false),
             "{meta:?}"
         );
+    }
+    match (meta.frag, fragment(frame, meta)) {
+        (FragKind::Whole, read) => assert_eq!(read, None),
+        (kind, Some(read)) => {
+            assert!(read.start < read.end, "{read:?}");
+            assert_eq!(read.start == 0, kind == FragKind::First, "{read:?}");
+            assert!(read.last || read.end % 8 == 0, "{read:?}");
+            assert!(!(read.last && read.start == 0), "{read:?}");
+        }
+        (_, None) => panic!("parse let a fragment through that can't be read: {meta:?}"),
     }
     if meta.frag == FragKind::Later {
         let blank = (
@@ -77,6 +88,7 @@ fn exercise(frame: &[u8]) -> bool {
 fn read_and_change(frame: &[u8], meta: &Meta) {
     let mac = Mac([2; 6]);
     let _ = embedded(frame, meta);
+    let _ = fragment(frame, meta);
     let _ = next_hop_mtu(frame, meta);
     let mut copy = frame.to_vec();
     let _ = clamp_mss(&mut copy, meta, 500);

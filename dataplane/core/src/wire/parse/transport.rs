@@ -7,15 +7,28 @@ use crate::wire::bytes::array;
 /// Length of a TCP header without options.
 pub(super) const TCP_LEN_MIN: usize = 20;
 const UDP_LEN: usize = 8;
-const SCTP_LEN: usize = 12;
+pub(super) const SCTP_LEN: usize = 12;
 const ICMP_LEN: usize = 8;
 
 /// Fills in what the transport header at `meta.l4_off` says; `frame` ends where the
 /// packet does. Not for later fragments. Protocols without ports need no header.
+///
+/// A first fragment that ends inside that header is [`DropReason::FragmentTiny`].
+//= RFC 1858 section 3: a first fragment must hold the whole TCP header, or a filter
+//= can't see the flags it filters by
+//= RFC 8200 section 4.5: "If the first fragment does not include all headers through an
+//= Upper-Layer header, then that fragment should be discarded"
 pub(super) fn parse(frame: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
     let l4 = frame
         .get(usize::from(meta.l4_off)..)
         .ok_or(DropReason::Truncated)?;
+    match header(l4, meta) {
+        Err(DropReason::Truncated) if meta.frag == FragKind::First => Err(DropReason::FragmentTiny),
+        read => read,
+    }
+}
+
+fn header(l4: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
     match (meta.protocol, meta.src.is_v4()) {
         (proto::TCP, _) => tcp(l4, meta),
         (proto::UDP, _) => udp(l4, meta),
@@ -38,8 +51,6 @@ fn ports(header: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
     Ok(())
 }
 
-//= RFC 1858 section 3: a first fragment must hold the whole TCP header, or a filter
-//= can't see the flags it filters by
 fn tcp(l4: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
     let header: [u8; TCP_LEN_MIN] = array(l4, 0).ok_or(DropReason::Truncated)?;
     let [.., data_offset, flags, _, _, _, _, _, _] = header;
