@@ -26,7 +26,7 @@ pub enum FlowState {
 }
 
 /// How long a flow may be silent before its entry ends, in nanoseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// TCP before its handshake is complete.
     pub tcp_opening_ns: u64,

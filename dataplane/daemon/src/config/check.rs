@@ -11,13 +11,10 @@ use sluice_offload_api::model::{NodeName, PortName};
 
 use super::statics::{node_setup, statics};
 use super::{
-    Config, EalSetup, FLOWS_MAX, Fault, Idle, ListenConfig, Memory, PolicySource, PortConfig,
-    PortRole, TcpConfig, Text, UnixConfig, VerdictLogConfig, WorkerSetup, key_file, wire,
+    Config, EalSetup, Fault, ListenConfig, Memory, PolicySource, PortConfig, PortRole, TcpConfig,
+    Text, UnixConfig, VerdictLogConfig, key_file, wire, worker,
 };
 
-const FLOWS_DEFAULT: u32 = 1 << 18;
-const SLEEP_US_DEFAULT: u32 = 200;
-const SLEEP_US_MAX: u32 = 10_000;
 const VERDICTS_PER_SECOND_DEFAULT: u32 = 100;
 const HUGEPAGES_MIB_DEFAULT: u32 = 512;
 /// 1500 bytes of packet, an Ethernet header, a tag.
@@ -34,7 +31,7 @@ pub(super) fn check(source: &Text) -> Result<Config, Fault> {
     let file: wire::File = source.parse()?;
     let node = NodeName(name(source, &file.node)?);
     let ports = ports(source, &file.ports)?;
-    let worker = worker(source, &file.worker)?;
+    let worker = worker::worker(source, &file.worker)?;
     let policy = match (file.fixed, file.listen) {
         (Some(fixed), None) => {
             if let Some(at) = &file.checkpoint {
@@ -196,40 +193,6 @@ fn ports(
         });
     }
     Ok(out)
-}
-
-fn worker(source: &Text, worker: &wire::Worker) -> Result<WorkerSetup, Fault> {
-    let flows = match &worker.flows {
-        None => FLOWS_DEFAULT,
-        Some(it) if (1..=FLOWS_MAX).contains(&it.value) => it.value,
-        Some(it) => {
-            return Err(source.fault(it.referenced, format!("flows are from 1 to {FLOWS_MAX}")));
-        }
-    };
-    let idle = match &worker.idle {
-        None => Idle::Spin,
-        Some(at) => match (at.value.policy, at.value.sleep_us_max) {
-            (wire::IdlePolicy::Spin, None) => Idle::Spin,
-            (wire::IdlePolicy::Spin, Some(_)) => {
-                return Err(source.fault(at.referenced, "`sleep_us_max` is for `adaptive` only"));
-            }
-            (wire::IdlePolicy::Adaptive, us) => {
-                let us = us.unwrap_or(SLEEP_US_DEFAULT);
-                if !(1..=SLEEP_US_MAX).contains(&us) {
-                    let message = format!("`sleep_us_max` is from 1 to {SLEEP_US_MAX}");
-                    return Err(source.fault(at.referenced, message));
-                }
-                Idle::Adaptive {
-                    sleep_max: Duration::from_micros(us.into()),
-                }
-            }
-        },
-    };
-    Ok(WorkerSetup {
-        core: worker.core,
-        idle,
-        flows,
-    })
 }
 
 fn no_static_fields(source: &Text, ports: &[Spanned<wire::Port>]) -> Result<(), Fault> {

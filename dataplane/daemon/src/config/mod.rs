@@ -5,6 +5,7 @@ mod check;
 mod key_file;
 mod statics;
 mod wire;
+mod worker;
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
+use sluice_dataplane_core::flow::quota::Quotas;
+use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_host_agent::compile::NodeSetup;
 use sluice_host_agent::text::{Fault, ReadError, Text};
 use sluice_offload_api::model::{NodeName, PodRef, PortName};
@@ -124,6 +127,10 @@ pub struct WorkerSetup {
     pub idle: Idle,
     /// Flows it has room for.
     pub flows: u32,
+    /// What one VF may have of them.
+    pub quotas: Quotas,
+    /// How long a flow may be silent.
+    pub timeouts: Timeouts,
 }
 
 /// What a worker does when there are no frames.

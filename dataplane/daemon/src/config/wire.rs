@@ -69,6 +69,23 @@ pub(super) struct Worker {
     pub(super) core: Option<u16>,
     pub(super) idle: Option<Spanned<Idle>>,
     pub(super) flows: Option<Spanned<u32>>,
+    pub(super) vf_flows_max: Option<Spanned<u32>>,
+    pub(super) vf_half_open_max: Option<Spanned<u32>>,
+    pub(super) timeouts_s: Timeouts,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Timeouts {
+    pub(super) tcp_opening: Option<Spanned<u32>>,
+    pub(super) tcp_established: Option<Spanned<u32>>,
+    pub(super) tcp_closing: Option<Spanned<u32>>,
+    pub(super) tcp_closed: Option<Spanned<u32>>,
+    pub(super) udp_established: Option<Spanned<u32>>,
+    pub(super) sctp_established: Option<Spanned<u32>>,
+    pub(super) sctp_closing: Option<Spanned<u32>>,
+    pub(super) sctp_closed: Option<Spanned<u32>>,
+    pub(super) other_opening: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -22,6 +22,7 @@ use crossbeam_channel::bounded;
 use ring::rand::{SecureRandom, SystemRandom};
 use sluice_dataplane_control::{Control, ControlConfig, ProgramError};
 use sluice_dataplane_core::counters::Counters;
+use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::worker::{TooManyPorts, Worker, WorkerConfig, WorkerHandle};
 use sluice_offload_api::Transaction;
 use tokio::sync::oneshot;
@@ -60,6 +61,22 @@ pub struct Opening {
     pub checkpoint_fault: Option<String>,
     /// End when no frame came for so long.
     pub exit_when_idle: Option<Duration>,
+}
+
+/// How long after the start connections are picked up in their midst, if another dataplane
+/// ran before: a few retransmissions.
+const PICKUP: Tick = Tick(30 * Tick::SECOND);
+
+impl Opening {
+    /// A generation from a checkpoint means that flows stood when the last dataplane ended.
+    /// On the clock whose zero is the start.
+    fn pickup_until(&self) -> Tick {
+        if self.checkpoint.is_some() && self.first.is_some() {
+            PICKUP
+        } else {
+            Tick(0)
+        }
+    }
 }
 
 /// The dataplane didn't start. Nothing is left open.
@@ -164,10 +181,13 @@ impl Dataplane {
             idle: config.worker.idle,
             exit_when_idle: opening.exit_when_idle,
         };
-        let worker_config = WorkerConfig::new(
-            usize::try_from(config.worker.flows).unwrap_or(usize::MAX),
+        let worker_config = WorkerConfig {
+            flows: usize::try_from(config.worker.flows).unwrap_or(usize::MAX),
             hash_key,
-        );
+            timeouts: config.worker.timeouts,
+            quotas: config.worker.quotas,
+            pickup_until: opening.pickup_until(),
+        };
         let core = config.worker.core;
         let thread = {
             let (signals, stats) = (Arc::clone(&signals), Arc::clone(&stats));

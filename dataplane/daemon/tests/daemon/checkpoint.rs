@@ -6,7 +6,7 @@ use sluice_offload_api::model::Generation;
 use sluice_offload_api::testing::sample;
 
 use super::rig::client::{program, status, unix};
-use super::rig::frames::{VF0, VF1, cart_to_db, src_port};
+use super::rig::frames::{VF0, VF1, cart_to_db, cart_to_db_later, src_port};
 use super::rig::wires::wires;
 use super::rig::{Files, PORTS, Running, mode, run, until};
 
@@ -59,6 +59,31 @@ fn after_a_restart_policy_is_there_before_the_first_frame() {
         "no frame met a closed or an open port"
     );
     assert_eq!((vf0.forwarded, summary.generation), (1, Generation(7)));
+}
+
+#[test]
+fn connections_that_stood_before_a_restart_go_on_where_policy_allows_them() {
+    // Without a checkpoint nothing stood: a segment in its midst begins nothing.
+    for (files, expected) in [(Files::new(), None), (acknowledged(), Some(4))] {
+        std::fs::create_dir_all(files.path("state")).unwrap();
+        let daemon = Running::start(files.config(&text()));
+        if expected.is_none() {
+            run(async {
+                let mut agent = unix(&files.path("agent.sock")).await;
+                program(&mut agent, &sample()).await.unwrap();
+            });
+        }
+        // Policy allows cart to reach db at 5432 and at no other port.
+        daemon.wires.send(VF0, cart_to_db_later(3, 80));
+        daemon.wires.send(VF0, cart_to_db_later(4, 5432));
+        daemon.wires.send(VF0, cart_to_db(5, 5432));
+        let mut passed = vec![src_port(&daemon.wires.receive(VF1))];
+        if expected.is_some() {
+            passed.push(src_port(&daemon.wires.receive(VF1)));
+        }
+        assert_eq!(passed, expected.into_iter().chain([5]).collect::<Vec<_>>());
+        daemon.stop();
+    }
 }
 
 #[test]

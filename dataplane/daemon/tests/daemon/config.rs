@@ -191,6 +191,30 @@ const BAD_STATIC: &[Bad] = &[
         "prefix length such as",
     ),
     ("flows: 1024", "flows: 0", 7, "from 1 to 16777216"),
+    (
+        "flows: 1024",
+        "flows: 10, vf_flows_max: 11",
+        7,
+        "vf_flows_max is from 1 to 10",
+    ),
+    (
+        "flows: 1024",
+        "flows: 10, vf_flows_max: 5, vf_half_open_max: 6",
+        7,
+        "vf_half_open_max is more than vf_flows_max, 5",
+    ),
+    (
+        "flows: 1024",
+        "timeouts_s: {tcp_established: 0}",
+        7,
+        "tcp_established is from 1 to 604800",
+    ),
+    (
+        "flows: 1024",
+        "timeouts_s: {tcp: 5}",
+        7,
+        "unknown field `tcp`",
+    ),
     ("sleep_us_max: 100", "sleep_us_max: 0", 7, "from 1 to 10000"),
     ("adaptive, ", "spin, ", 7, "for `adaptive` only"),
     (
@@ -458,4 +482,21 @@ fn a_port_that_does_not_come_up_leaves_nothing_open() {
     assert!(!error.is_bad_input());
     assert_eq!(open.load(std::sync::atomic::Ordering::SeqCst), 0);
     assert!(!files.path("agent.sock").exists());
+}
+
+#[test]
+fn the_workers_bounds_are_as_written_or_a_share_of_its_flows() {
+    let files = with_files();
+    let listen = "listen:\n  unix: {path: agent.sock}\n";
+    let default = files.config(&format!("{PORTS}worker: {{flows: 1600}}\n{listen}"));
+    let quotas = default.worker.quotas;
+    assert_eq!((quotas.flows_max, quotas.half_open_max), (400, 100));
+    let given = "{flows: 1600, vf_flows_max: 50, timeouts_s: {udp_established: 5}}";
+    let given = files.config(&format!("{PORTS}worker: {given}\n{listen}"));
+    let quotas = given.worker.quotas;
+    // Half-open ones are of the flows that a VF may have.
+    assert_eq!((quotas.flows_max, quotas.half_open_max), (50, 50));
+    let (given, default) = (given.worker.timeouts, default.worker.timeouts);
+    assert_eq!(given.udp_established_ns, 5_000_000_000);
+    assert_eq!(given.tcp_established_ns, default.tcp_established_ns);
 }

@@ -34,6 +34,23 @@ pub(crate) fn syn(
         ack: 0,
         mss: None,
     };
+    tcp(eth_src, src, dst, body)
+}
+
+/// A segment from cart to db of a connection that stands.
+pub(crate) fn cart_to_db_later(src_port: u16, dst_port: u16) -> Vec<u8> {
+    let body = Body::Tcp {
+        src_port,
+        dst_port,
+        flags: 0x10,
+        seq: 5_000,
+        ack: 7_000,
+        mss: None,
+    };
+    tcp(Mac([2, 0, 0, 0, 0, 1]), CART, DB, body)
+}
+
+fn tcp(eth_src: Mac, src: [u8; 4], dst: [u8; 4], body: Body) -> Vec<u8> {
     let ip = |it: [u8; 4]| IpAddr::V4(Ipv4Addr::from(it));
     FrameSpec {
         eth_src,
