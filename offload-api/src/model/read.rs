@@ -144,15 +144,15 @@ pub enum FlowEnd {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlowState {
-    /// Only the initiator has spoken.
+    /// Only the initiator has spoken, or a handshake isn't complete.
     Opening,
     /// Both have.
     Established,
-    /// TCP: the initiator sent FIN.
+    /// The initiator sent FIN (TCP) or SHUTDOWN (SCTP).
     ClosingInitiator,
-    /// TCP: the responder sent FIN.
+    /// The responder sent FIN or SHUTDOWN.
     ClosingResponder,
-    /// TCP: both sent FIN, or one RST.
+    /// Both sent FIN, or it was shut down, reset or aborted.
     Closed,
 }
 

@@ -25,7 +25,8 @@ pub enum FlowState {
     Closed,
 }
 
-/// How long a flow may be silent before its entry ends, in nanoseconds.
+/// How long a flow may be silent before its entry ends, in nanoseconds; rounded up to
+/// milliseconds, and at most 12 days.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// TCP before its handshake is complete.

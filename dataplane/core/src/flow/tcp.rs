@@ -301,8 +301,9 @@ impl Tcp {
 
     fn take_syn_ack(&mut self, s: &Segment, from: usize) -> Option<Taken> {
         // One in the window was sent before, or is a late answer to a late SYN.
-        let repeated = self.ends[from].has(SENT_SYN | SENT_ACK) && self.is_in_window(s, from);
-        if repeated {
+        let me = &self.ends[from];
+        let is_known = me.has(SENT_SYN | SENT_ACK) || me.has(PICKED_UP);
+        if is_known && self.is_in_window(s, from) {
             return Some(self.take_syn_ack_again(s, from));
         }
         if from == RESPONDER && self.answers_syn_again(s) {

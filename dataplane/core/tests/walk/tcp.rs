@@ -196,6 +196,7 @@ fn the_edges_of_the_window_itself_pass() {
     for (seq, ack, len) in [
         // Retransmitted from a window ago; a keepalive; a probe of a full window.
         (101 - far, 1, 0),
+        (101 - far - 1, 1, 0),
         (100, 1, 0),
         (100, 1, 1),
         (1 + far, 1, 1),

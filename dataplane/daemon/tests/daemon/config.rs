@@ -487,12 +487,14 @@ fn a_port_that_does_not_come_up_leaves_nothing_open() {
 #[test]
 fn the_workers_bounds_are_as_written_or_a_share_of_its_flows() {
     let files = with_files();
-    let listen = "listen:\n  unix: {path: agent.sock}\n";
-    let default = files.config(&format!("{PORTS}worker: {{flows: 1600}}\n{listen}"));
+    let with = |more: &str| {
+        let ports = PORTS.replace("flows: 1024", &format!("flows: 1600{more}"));
+        files.config(&format!("{ports}listen:\n  unix: {{path: agent.sock}}\n"))
+    };
+    let default = with("");
     let quotas = default.worker.quotas;
     assert_eq!((quotas.flows_max, quotas.half_open_max), (400, 100));
-    let given = "{flows: 1600, vf_flows_max: 50, timeouts_s: {udp_established: 5}}";
-    let given = files.config(&format!("{PORTS}worker: {given}\n{listen}"));
+    let given = with("\n  vf_flows_max: 50\n  timeouts_s: {udp_established: 5}");
     let quotas = given.worker.quotas;
     // Half-open ones are of the flows that a VF may have.
     assert_eq!((quotas.flows_max, quotas.half_open_max), (50, 50));

@@ -222,11 +222,8 @@ fn a_first_without_its_whole_transport_header_is_tiny() {
                 // Whole, but nobody begins a connection in fragments.
                 rig.a.deliver(VF0, &first);
                 rig.a.poll();
-                rig.a.expect_delta(&[
-                    ("vf0.rx", 1),
-                    ("vf0.drop.tcp-no-flow", 1),
-                    ("flow.miss", 1),
-                ]);
+                rig.a
+                    .expect_delta(&[("vf0.rx", 1), ("vf0.drop.tcp-no-flow", 1), ("flow.miss", 1)]);
             } else {
                 rig.a.push_one(VF0, &first, VF1);
             }
