@@ -31,6 +31,18 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Verdicts by the number of rules, beside other ways to find them; flows and churn
+    Policy {
+        /// Few sizes, each for a moment: to see that it works
+        #[arg(long)]
+        quick: bool,
+        /// Milliseconds of one of the six rounds of a measurement
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+        round_ms: u64,
+        /// A table for people, or one JSON document
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -52,18 +64,27 @@ enum Output {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Command::Walk {
-        ports,
-        round_ms,
-        output,
-    } = Cli::parse().command;
+    match Cli::parse().command {
+        Command::Walk {
+            ports,
+            round_ms,
+            output,
+        } => walk(ports, Duration::from_millis(round_ms), output),
+        Command::Policy {
+            quick,
+            round_ms,
+            output,
+        } => policy(quick, Duration::from_millis(round_ms), output),
+    }
+}
+
+fn walk(ports: Ports, share: Duration, output: Output) -> anyhow::Result<()> {
     let mut progress = io::stderr().lock();
     writeln!(
         progress,
         "{}; one core, one flow, one SA",
         machine::describe()
     )?;
-    let share = Duration::from_millis(round_ms);
     let mut all = Vec::new();
     for len in FRAME_LENS {
         writeln!(progress, "frames of {len} bytes")?;
@@ -75,6 +96,18 @@ fn main() -> anyhow::Result<()> {
     match output {
         Output::Text => report::write_table(&mut out, &all),
         Output::Json => report::write_json(&mut out, &all),
+    }
+    .context("writing the result")
+}
+
+fn policy(quick: bool, share: Duration, output: Output) -> anyhow::Result<()> {
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "{}; one core", machine::describe())?;
+    let all = sluice_bench::policy::run(quick, share, |said| drop(writeln!(stderr, "{said}")))?;
+    let mut out = io::stdout().lock();
+    match output {
+        Output::Text => sluice_bench::policy::report::write_table(&mut out, &all),
+        Output::Json => sluice_bench::policy::report::write_json(&mut out, &all),
     }
     .context("writing the result")
 }

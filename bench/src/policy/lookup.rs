@@ -1,0 +1,273 @@
+//! How long a verdict takes, by rules, identities and headers.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use anyhow::ensure;
+use sluice_dataplane_core::judge::judge;
+use sluice_dataplane_core::meta::proto;
+use sluice_dataplane_core::snapshot::Snapshot;
+use sluice_dataplane_core::table::policy::{Direction, PolicyTable, Transport};
+
+use crate::policy::report::{Case, Place};
+use crate::policy::rules::{FALLBACK, Header, Keys, Rule, RuleSet, address};
+use crate::timing::{Medians, timed};
+
+/// Rules and identities that are measured; the first pair is what the others are compared
+/// with.
+pub const SIZES: [(u32, u32); 15] = [
+    (10, 1),
+    (10, 100),
+    (10, 65_535),
+    (100, 1),
+    (100, 100),
+    (100, 65_535),
+    (1_000, 1),
+    (1_000, 100),
+    (1_000, 65_535),
+    (10_000, 1),
+    (10_000, 100),
+    (10_000, 65_535),
+    (100_000, 1),
+    (100_000, 100),
+    (100_000, 65_535),
+];
+
+/// Lookups that are timed together.
+const CHUNK: usize = 256;
+
+/// Something that knows a rule set.
+pub trait Contender {
+    /// Its name in the JSON.
+    fn name(&self) -> &'static str;
+
+    /// Whether each of the headers may pass.
+    fn verdicts(&mut self, headers: &[Header]) -> Vec<bool>;
+
+    /// Looks up `count` of the headers from the `at`th on, round and round.
+    fn pass(&mut self, headers: &[Header], at: usize, count: usize);
+}
+
+/// The headers of one pass.
+fn some(headers: &[Header], at: usize, count: usize) -> impl Iterator<Item = &Header> {
+    let at = at % headers.len();
+    headers[at..].iter().chain(headers.iter().cycle()).take(count)
+}
+
+/// Addresses to identities to a verdict, as the walk asks on a flow's first packet.
+pub struct Ours(Snapshot);
+
+impl Ours {
+    /// With a rule set.
+    #[must_use]
+    pub fn new(set: &RuleSet) -> Self {
+        Self(set.snapshot())
+    }
+}
+
+impl Contender for Ours {
+    fn name(&self) -> &'static str {
+        "sluice"
+    }
+
+    fn verdicts(&mut self, headers: &[Header]) -> Vec<bool> {
+        let may = |header: &Header| judge(&self.0, &header.tuple()).is_ok();
+        headers.iter().map(may).collect()
+    }
+
+    fn pass(&mut self, headers: &[Header], at: usize, count: usize) {
+        for header in some(headers, at, count) {
+            let _ = black_box(judge(black_box(&self.0), &header.tuple()));
+        }
+    }
+}
+
+/// The policy's table alone, by identity.
+pub struct OursTable(PolicyTable);
+
+impl OursTable {
+    /// With a rule set.
+    #[must_use]
+    pub fn new(set: &RuleSet) -> Self {
+        Self(set.table())
+    }
+
+    #[inline]
+    fn may(&self, header: &Header) -> bool {
+        let transport = match header.protocol {
+            proto::TCP => Transport::Tcp,
+            _ => Transport::Udp,
+        };
+        let peer = RuleSet::identity_of(header.src);
+        let judged = self
+            .0
+            .judge(Direction::Ingress, peer, Some(transport), header.port);
+        judged.allow
+    }
+}
+
+impl Contender for OursTable {
+    fn name(&self) -> &'static str {
+        "sluice-table"
+    }
+
+    fn verdicts(&mut self, headers: &[Header]) -> Vec<bool> {
+        headers.iter().map(|header| self.may(header)).collect()
+    }
+
+    fn pass(&mut self, headers: &[Header], at: usize, count: usize) {
+        for header in some(headers, at, count) {
+            black_box(black_box(&*self).may(header));
+        }
+    }
+}
+
+/// A list from the top, the first match decides: what iptables does.
+pub struct Linear(Vec<Line>);
+
+/// Sixteen bytes: four lines of the list in one of the cache.
+struct Line {
+    src: [u8; 4],
+    first: u16,
+    last: u16,
+    protocol: u8,
+    allow: bool,
+}
+
+impl From<&Rule> for Line {
+    fn from(rule: &Rule) -> Self {
+        let (first, last) = rule.ports().into_inner();
+        Self {
+            src: address(rule.identity),
+            first,
+            last,
+            protocol: rule.protocol,
+            allow: rule.allow,
+        }
+    }
+}
+
+impl Linear {
+    /// With a rule set.
+    #[must_use]
+    pub fn new(set: &RuleSet) -> Self {
+        Self(set.rules.iter().map(Line::from).collect())
+    }
+
+    fn may(&self, header: &Header) -> bool {
+        let found = self.0.iter().find(|line| {
+            line.src == header.src
+                && line.protocol == header.protocol
+                && (line.first..=line.last).contains(&header.port)
+        });
+        found.map_or(FALLBACK, |line| line.allow)
+    }
+}
+
+impl Contender for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn verdicts(&mut self, headers: &[Header]) -> Vec<bool> {
+        headers.iter().map(|header| self.may(header)).collect()
+    }
+
+    fn pass(&mut self, headers: &[Header], at: usize, count: usize) {
+        for header in some(headers, at, count) {
+            black_box(black_box(&*self).may(header));
+        }
+    }
+}
+
+/// Headers on which all must agree before any is measured.
+const AGREE: usize = 512;
+
+/// Measures one way to look up, beside itself with the smallest rule set.
+fn measure(
+    case: Place,
+    share: Duration,
+    small: (&mut dyn Contender, &[Header]),
+    large: (&mut dyn Contender, &[Header]),
+) -> Case {
+    let mut at = 0;
+    let mut medians = Medians::<2>::new(share);
+    let mut run = |contender: &mut dyn Contender, headers: &[Header], count| {
+        at += count;
+        timed(|| contender.pass(headers, at, count))
+    };
+    // A list's lookup can take a tenth of a millisecond: no more of them than a share has.
+    let count = if case.peer == "linear" && case.rules > 1_000 {
+        8
+    } else {
+        CHUNK
+    };
+    while let Some(mut round) = medians.next_round() {
+        round.measure(0, CHUNK, || run(small.0, small.1, CHUNK));
+        round.measure(1, count, || run(large.0, large.1, count));
+    }
+    let [small, large] = medians.ns();
+    let target = case.peer.starts_with("sluice").then(|| case.keys_target());
+    Case::lookup(case, large).beside(small, target)
+}
+
+/// All contenders on all sizes.
+///
+/// # Errors
+/// Two that disagree about a header.
+pub fn run(
+    sizes: &[(u32, u32)],
+    share: Duration,
+    mut progress: impl FnMut(&str),
+) -> anyhow::Result<Vec<Case>> {
+    let mut all = Vec::new();
+    for keys in Keys::ALL {
+        let small = RuleSet::new(SIZES[0].0, SIZES[0].1, keys.lengths());
+        let small_headers = small.headers(keys);
+        for &(rules, identities) in sizes {
+            progress(&format!(
+                "lookup: {} headers, {rules} rules, {identities} identities",
+                keys.name()
+            ));
+            let set = RuleSet::new(rules, identities, keys.lengths());
+            let headers = set.headers(keys);
+            let asked = &headers[..headers.len().min(AGREE)];
+            let expected = Linear::new(&set).verdicts(asked);
+            for make in [ours, ours_table, linear] {
+                let mut large = make(&set);
+                let said = large.verdicts(asked);
+                let first = asked.iter().zip(said.iter().zip(&expected));
+                let mut wrong = first.filter(|(_, (said, expected))| said != expected);
+                if let Some((header, _)) = wrong.next() {
+                    ensure!(false, "{} disagrees about {header:?}", large.name());
+                }
+                let case = Place {
+                    peer: large.name(),
+                    keys,
+                    rules,
+                    identities,
+                };
+                let mut small = make(&small);
+                all.push(measure(
+                    case,
+                    share,
+                    (small.as_mut(), &small_headers),
+                    (large.as_mut(), &headers),
+                ));
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn ours(set: &RuleSet) -> Box<dyn Contender> {
+    Box::new(Ours::new(set))
+}
+
+fn ours_table(set: &RuleSet) -> Box<dyn Contender> {
+    Box::new(OursTable::new(set))
+}
+
+fn linear(set: &RuleSet) -> Box<dyn Contender> {
+    Box::new(Linear::new(set))
+}
