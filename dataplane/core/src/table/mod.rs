@@ -2,4 +2,5 @@
 
 pub mod frozen;
 pub mod policy;
+mod ports;
 pub mod prefix;

@@ -1,8 +1,13 @@
 //! One compiled policy: (direction, identity, protocol, port) to a verdict.
+//!
+//! Rows are grouped by whom and which protocol they are about. A lookup finds at most three
+//! groups that can matter (the peer's for the protocol, the peer's for any protocol,
+//! anyone's) and asks each about the port: as much work for ten rows as for all there can be.
 
 use crate::hash::HashKey;
 use crate::snapshot::IdentityId;
 use crate::table::frozen::{FrozenKey, FrozenMap};
+use crate::table::ports::{Block, PortArena, Ports, stronger};
 
 /// Seen from the endpoint that the policy is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,67 +59,106 @@ pub struct Ruling {
     pub rule: u32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct RowKey {
+/// Whom a group of rows is about; rows about anyone stand elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct GroupKey {
     peer: u32,
-    direction: Direction,
+    direction: u8,
+    /// [`ANY_TRANSPORT`] for the rows of any.
     transport: u8,
-    port_base: u16,
-    port_len: u8,
 }
 
-impl FrozenKey for RowKey {
-    fn words(self) -> [u64; 3] {
-        let low = u64::from(self.direction as u8)
-            | u64::from(self.transport) << 8
-            | u64::from(self.port_len) << 16
-            | u64::from(self.port_base) << 32;
-        [u64::from(self.peer), low, 0]
+impl FrozenKey for GroupKey {
+    #[inline]
+    fn hash(self, key: HashKey) -> u64 {
+        let high = u64::from(self.direction) | u64::from(self.transport) << 8;
+        key.hash([u64::from(self.peer) | high << 32])
     }
 }
 
-/// No identity has this number.
-const ANY_PEER: u32 = 0;
 const ANY_TRANSPORT: u8 = 0;
+/// [`ANY_TRANSPORT`] and each [`Transport`].
+const TRANSPORTS: usize = 5;
 
-/// Keys tried for one lookup, at most: 17 port lengths for the protocol and one key for
-/// any protocol, each for the peer's identity and for anyone.
-pub const KEYS_MAX: usize = 2 * (17 + 1);
+/// Groups asked for one verdict, at most: the peer's for the protocol, the peer's for any
+/// protocol, and anyone's. The first two are keys of a hash map.
+pub const KEYS_MAX: usize = 3;
+
+/// Tables read for one group, at most, beside the one it stands in: where the port's high
+/// byte leads, and what is said there.
+pub const READS_MAX: usize = 2;
+
+/// What one verdict took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Effort {
+    /// Groups asked, see [`KEYS_MAX`]; the same for all lookups of a known protocol.
+    pub keys: usize,
+    /// Tables read for them, at most [`READS_MAX`] for each.
+    pub reads: usize,
+}
 
 /// A policy's rows and what holds when none matches.
 #[derive(Clone, Debug)]
 pub struct PolicyTable {
-    rows: FrozenMap<RowKey, Ruling>,
-    /// By direction: bit n is set if a row with port length n is there.
-    lens: [u32; 2],
+    groups: FrozenMap<GroupKey, Ports>,
+    /// By direction and transport: rows about anyone, those of any protocol included.
+    anyone: [[Option<Ports>; TRANSPORTS]; 2],
+    arena: PortArena,
+    len: usize,
     fallback: [Ruling; 2],
 }
 
 impl PolicyTable {
-    /// Builds the table. Of rows with the same key the lowest rule stays.
+    /// Builds the table. Of rows with the same key the lowest rule stays, and of one rule's
+    /// the one that denies.
     #[must_use]
     pub fn build(key: HashKey, rows: &[Row], ingress: Ruling, egress: Ruling) -> Self {
-        let mut lens = [0u32; 2];
-        let mut sorted = rows.to_vec();
-        // The map keeps the last of equal keys: highest rule first leaves the lowest.
-        sorted.sort_by_key(|row| core::cmp::Reverse(row.ruling.rule));
-        let entries: Vec<_> = sorted
+        let mut sorted: Vec<_> = rows
             .iter()
             .map(|row| {
-                lens[row.direction as usize] |= 1 << row.port_len.min(16);
-                let key = RowKey {
-                    peer: row.peer.map_or(ANY_PEER, |p| p.0),
-                    direction: row.direction,
+                let group = GroupKey {
+                    peer: row.peer.map_or(0, |peer| peer.0),
+                    direction: row.direction as u8,
                     transport: row.transport.map_or(ANY_TRANSPORT, |t| t as u8),
-                    port_base: row.port_base,
-                    port_len: row.port_len.min(16),
                 };
-                (key, row.ruling)
+                (row.peer.is_none(), group, block(row))
             })
             .collect();
+        sorted.sort_unstable_by_key(|(anyone, group, b)| (*anyone, *group, b.first, b.last));
+        let len = sorted
+            .chunk_by(|a, b| (a.0, a.1, a.2.first, a.2.last) == (b.0, b.1, b.2.first, b.2.last))
+            .count();
+
+        let mut arena = PortArena::default();
+        let about_peers = sorted.partition_point(|row| !row.0);
+        let (peers, about_anyone) = sorted.split_at(about_peers);
+        let groups: Vec<_> = peers
+            .chunk_by(|a, b| a.1 == b.1)
+            .filter_map(|rows| {
+                let blocks: Vec<_> = rows.iter().map(|row| row.2).collect();
+                Some((rows.first()?.1, arena.add(&blocks)))
+            })
+            .collect();
+        let anyone = [Direction::Ingress, Direction::Egress].map(|direction| {
+            core::array::from_fn(|transport| {
+                let matters = |group: &GroupKey| {
+                    let of = usize::from(group.transport);
+                    group.direction == direction as u8
+                        && (of == transport || group.transport == ANY_TRANSPORT)
+                };
+                let blocks: Vec<_> = about_anyone
+                    .iter()
+                    .filter(|row| matters(&row.1))
+                    .map(|row| row.2)
+                    .collect();
+                (!blocks.is_empty()).then(|| arena.add(&blocks))
+            })
+        });
         Self {
-            rows: FrozenMap::build(key, &entries),
-            lens,
+            groups: FrozenMap::build(key, &groups),
+            anyone,
+            arena,
+            len,
             fallback: [ingress, egress],
         }
     }
@@ -130,48 +174,81 @@ impl PolicyTable {
         transport: Option<Transport>,
         port: u16,
     ) -> Ruling {
-        let mut best: Option<Ruling> = None;
-        let mut consider = |peer: u32, transport: u8, port_len: u8| {
-            let shift = 16 - u32::from(port_len);
-            let port_base = port & u16::MAX.checked_shl(shift).unwrap_or(0);
-            let key = RowKey {
-                peer,
-                direction,
-                transport,
-                port_base,
-                port_len,
-            };
-            if let Some(found) = self.rows.find(key)
-                && best.is_none_or(|held| found.rule < held.rule)
-            {
-                best = Some(found);
-            }
+        self.look_up(direction, peer, transport, port, |_| {})
+    }
+
+    /// As [`Self::judge`], with what it took: for tests and people.
+    #[must_use]
+    pub fn judge_counted(
+        &self,
+        direction: Direction,
+        peer: IdentityId,
+        transport: Option<Transport>,
+        port: u16,
+    ) -> (Ruling, Effort) {
+        let mut effort = Effort::default();
+        let ruling = self.look_up(direction, peer, transport, port, |reads| {
+            effort.keys += 1;
+            effort.reads += reads;
+        });
+        (ruling, effort)
+    }
+
+    /// Asks each group; `asked` is told of it, with the tables it read.
+    #[inline]
+    fn look_up(
+        &self,
+        direction: Direction,
+        peer: IdentityId,
+        transport: Option<Transport>,
+        port: u16,
+        mut asked: impl FnMut(usize),
+    ) -> Ruling {
+        let mut ask = |ports: Option<Ports>| {
+            let (ruling, reads) = ports.map_or((None, 0), |p| self.arena.ruling(p, port));
+            asked(reads);
+            ruling
         };
-        for peer in [peer.0, ANY_PEER] {
-            consider(peer, ANY_TRANSPORT, 0);
-            if let Some(transport) = transport {
-                let mut lens = self.lens[direction as usize];
-                while lens != 0 {
-                    #[allow(clippy::cast_possible_truncation, reason = "at most 16")]
-                    let len = lens.trailing_zeros() as u8;
-                    lens &= lens - 1;
-                    consider(peer, transport as u8, len);
-                }
-            }
+        let group = |transport| GroupKey {
+            peer: peer.0,
+            direction: direction as u8,
+            transport,
+        };
+        // Both are looked for before either is asked: neither waits for the other's line.
+        let of_any = self.groups.find(group(ANY_TRANSPORT));
+        let of_one = transport.map(|transport| self.groups.find(group(transport as u8)));
+        let anyone = self
+            .anyone
+            .get(direction as usize)
+            .and_then(|all| all.get(transport.map_or(0, |t| t as usize)));
+        let mut best = ask(of_any);
+        if let Some(ports) = of_one {
+            best = stronger(best, ask(ports));
         }
+        best = stronger(best, ask(anyone.copied().flatten()));
         best.unwrap_or(self.fallback[direction as usize])
     }
 
     /// How many rows there are.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.rows.len()
+        self.len
     }
 
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len == 0
+    }
+}
+
+/// A row's ports.
+fn block(row: &Row) -> Block {
+    let rest = u16::MAX.checked_shr(u32::from(row.port_len)).unwrap_or(0);
+    Block {
+        first: row.port_base & !rest,
+        last: row.port_base | rest,
+        ruling: row.ruling,
     }
 }
 
@@ -222,7 +299,120 @@ mod tests {
             })
     }
 
+    fn spread(n: u32) -> u16 {
+        u16::try_from(n.wrapping_mul(40_503) & 0xffff).unwrap()
+    }
+
+    /// Rows of every length for one peer, or for as many as there are rows.
+    fn many(count: u32, peers: u32) -> PolicyTable {
+        let rows: Vec<_> = (0..count)
+            .map(|n| {
+                let port_len = u8::try_from(n % 17).unwrap();
+                Row {
+                    direction: Direction::Ingress,
+                    peer: (n % 11 != 0).then_some(IdentityId(1 + n % peers)),
+                    transport: [Transport::Tcp, Transport::Udp]
+                        .get(n as usize % 2)
+                        .copied(),
+                    port_base: spread(n),
+                    port_len,
+                    ruling: Ruling {
+                        allow: n % 3 == 0,
+                        rule: n,
+                    },
+                }
+            })
+            .collect();
+        PolicyTable::build(HashKey([3, 5]), &rows, DENY, DENY)
+    }
+
+    #[test]
+    fn a_verdict_takes_as_many_probes_with_a_hundred_thousand_rows_as_with_ten() {
+        for peers in [1, 65_535] {
+            for table in [10, 1_000, 100_000].map(|count| many(count, peers)) {
+                for n in 0..20_000u32 {
+                    let (peer, port) = (IdentityId(1 + n % 70_000), spread(n));
+                    let (ruling, effort) =
+                        table.judge_counted(Direction::Ingress, peer, Some(Transport::Tcp), port);
+                    assert_eq!(effort.keys, KEYS_MAX);
+                    assert!(effort.reads <= KEYS_MAX * READS_MAX, "{effort:?}");
+                    let judged = table.judge(Direction::Ingress, peer, Some(Transport::Tcp), port);
+                    assert_eq!(judged, ruling);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_protocol_that_no_row_names_is_not_looked_for() {
+        let table = many(100, 1);
+        let (ruling, effort) = table.judge_counted(Direction::Ingress, IdentityId(1), None, 0);
+        assert_eq!((ruling, effort.keys), (DENY, KEYS_MAX - 1));
+    }
+
+    #[test]
+    fn of_one_rules_rows_that_disagree_the_denial_decides() {
+        let row = |port_len, allow| Row {
+            direction: Direction::Egress,
+            peer: Some(IdentityId(1)),
+            transport: Some(Transport::Tcp),
+            port_base: 0,
+            port_len,
+            ruling: Ruling { allow, rule: 3 },
+        };
+        for rows in [[row(0, true), row(8, false)], [row(8, false), row(0, true)]] {
+            let table = PolicyTable::build(HashKey([3, 5]), &rows, DENY, DENY);
+            let may = |port| {
+                let tcp = Some(Transport::Tcp);
+                table
+                    .judge(Direction::Egress, IdentityId(1), tcp, port)
+                    .allow
+            };
+            assert!(!may(255) && may(256));
+            assert_eq!(table.len(), 2);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_peer_of_many_rows_is_as_in_a_linear_scan(
+            rows in prop::collection::vec((any::<u16>(), 6u8..=16, 0u32..500, any::<bool>()), 0..400),
+            narrow in any::<bool>(),
+            probes in prop::collection::vec(any::<u16>(), 100),
+        ) {
+            // Narrow: all of them within one high byte, which then has a page of its own.
+            let high = |port: u16| if narrow { port & 0xff | 0x2a00 } else { port };
+            let rows: Vec<_> = rows
+                .into_iter()
+                .map(|(port, len, rule, allow)| {
+                    let port_len = if narrow { len.max(9) } else { len };
+                    Row {
+                        direction: Direction::Ingress,
+                        peer: Some(IdentityId(7)),
+                        transport: Some(Transport::Tcp),
+                        port_base: high(port) & u16::MAX << (16 - u32::from(port_len)).min(15),
+                        port_len: port_len.max(1),
+                        ruling: Ruling { allow, rule },
+                    }
+                })
+                .collect();
+            let table = PolicyTable::build(HashKey([3, 5]), &rows, DENY, DENY);
+            let edges = rows.iter().flat_map(|row| {
+                let block = block(row);
+                [block.first.wrapping_sub(1), block.first, block.last, block.last.wrapping_add(1)]
+            });
+            for port in edges.chain(probes.iter().copied().map(high)) {
+                let tcp = Some(Transport::Tcp);
+                let want = rows
+                    .iter()
+                    .filter(|row| matches(row, 7, tcp, port))
+                    .map(|row| (row.ruling.rule, row.ruling.allow))
+                    .min();
+                let got = table.judge(Direction::Ingress, IdentityId(7), tcp, port);
+                prop_assert_eq!((got.rule, got.allow), want.unwrap_or((99, false)));
+            }
+        }
+
         #[test]
         fn the_lowest_matching_rule_decides_as_in_a_linear_scan(
             rows in prop::collection::vec(row(), 0..60),
