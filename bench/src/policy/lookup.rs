@@ -11,7 +11,7 @@ use sluice_dataplane_core::table::policy::{Direction, PolicyTable, Transport};
 
 use crate::policy::report::{Case, Place};
 use crate::policy::rules::{FALLBACK, Header, Keys, Rule, RuleSet, address};
-use crate::timing::{Medians, timed};
+use crate::timing::{Pair, timed};
 
 /// Rules and identities that are measured; the first pair is what the others are compared
 /// with.
@@ -51,7 +51,10 @@ pub trait Contender {
 /// The headers of one pass.
 fn some(headers: &[Header], at: usize, count: usize) -> impl Iterator<Item = &Header> {
     let at = at % headers.len();
-    headers[at..].iter().chain(headers.iter().cycle()).take(count)
+    headers[at..]
+        .iter()
+        .chain(headers.iter().cycle())
+        .take(count)
 }
 
 /// Addresses to identities to a verdict, as the walk asks on a flow's first packet.
@@ -190,25 +193,29 @@ fn measure(
     small: (&mut dyn Contender, &[Header]),
     large: (&mut dyn Contender, &[Header]),
 ) -> Case {
-    let mut at = 0;
-    let mut medians = Medians::<2>::new(share);
-    let mut run = |contender: &mut dyn Contender, headers: &[Header], count| {
-        at += count;
-        timed(|| contender.pass(headers, at, count))
-    };
-    // A list's lookup can take a tenth of a millisecond: no more of them than a share has.
+    // A list's lookup can take a tenth of a millisecond: a pass is shorter than a slice of
+    // the scheduler's all the same.
     let count = if case.peer == "linear" && case.rules > 1_000 {
         8
     } else {
         CHUNK
     };
-    while let Some(mut round) = medians.next_round() {
-        round.measure(0, CHUNK, || run(small.0, small.1, CHUNK));
-        round.measure(1, count, || run(large.0, large.1, count));
-    }
-    let [small, large] = medians.ns();
+    let run = |(contender, headers): (&mut dyn Contender, &[Header]), at: &mut usize, count| {
+        *at += count;
+        timed(|| contender.pass(headers, *at, count))
+    };
+    let (mut at_small, mut at_large) = (0, 0);
+    let pair = Pair::measure(
+        share,
+        (CHUNK, || {
+            run((&mut *small.0, small.1), &mut at_small, CHUNK)
+        }),
+        (count, || {
+            run((&mut *large.0, large.1), &mut at_large, count)
+        }),
+    );
     let target = case.peer.starts_with("sluice").then(|| case.keys_target());
-    Case::lookup(case, large).beside(small, target)
+    Case::lookup(case, pair.large).beside(pair, target)
 }
 
 /// All contenders on all sizes.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::policy::rules::Keys;
+use crate::timing::Pair;
 
 /// Which lookup.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,8 @@ pub struct Case {
     pub unit: &'static str,
     /// What `value` is compared with.
     pub baseline: Option<f64>,
-    /// `value` over `baseline`.
+    /// `value` over `baseline`: the median of the rounds' ratios, in each of which both were
+    /// measured; so not exactly the quotient of the two.
     pub ratio: Option<f64>,
     /// What `ratio` may be at most, or `value` where there is no baseline.
     pub target: Option<f64>,
@@ -92,10 +94,10 @@ impl Case {
 
     /// With what it is compared with.
     #[must_use]
-    pub fn beside(self, baseline: f64, target: Option<f64>) -> Self {
+    pub fn beside(self, pair: Pair, target: Option<f64>) -> Self {
         Self {
-            baseline: Some(round(baseline)),
-            ratio: self.value.map(|value| round(value / baseline)),
+            baseline: Some(round(pair.small)),
+            ratio: Some(round(pair.ratio)),
             target,
             ..self
         }

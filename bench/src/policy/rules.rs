@@ -209,7 +209,8 @@ impl RuleSet {
                     let ports = rule.ports();
                     Header {
                         src: address(rule.identity),
-                        port: ports.start() + low16(mix(n) as u32) % (ports.end() - ports.start()).max(1),
+                        port: ports.start()
+                            + low16(mix(n) as u32) % (ports.end() - ports.start()).max(1),
                         protocol: rule.protocol,
                     }
                 })
