@@ -38,9 +38,6 @@ const CHUNK: usize = 256;
 
 /// Something that knows a rule set.
 pub trait Contender {
-    /// Its name in the JSON.
-    fn name(&self) -> &'static str;
-
     /// Whether each of the headers may pass.
     fn verdicts(&mut self, headers: &[Header]) -> Vec<bool>;
 
@@ -69,10 +66,6 @@ impl Ours {
 }
 
 impl Contender for Ours {
-    fn name(&self) -> &'static str {
-        "sluice"
-    }
-
     fn verdicts(&mut self, headers: &[Header]) -> Vec<bool> {
         let may = |header: &Header| judge(&self.0, &header.tuple()).is_ok();
         headers.iter().map(may).collect()
@@ -110,10 +103,6 @@ impl OursTable {
 }
 
 impl Contender for OursTable {
-    fn name(&self) -> &'static str {
-        "sluice-table"
-    }
-
     fn verdicts(&mut self, headers: &[Header]) -> Vec<bool> {
         headers.iter().map(|header| self.may(header)).collect()
     }
@@ -168,10 +157,6 @@ impl Linear {
 }
 
 impl Contender for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
     fn verdicts(&mut self, headers: &[Header]) -> Vec<bool> {
         headers.iter().map(|header| self.may(header)).collect()
     }
@@ -218,7 +203,7 @@ fn measure(
     Case::lookup(case, pair.large).beside(pair, target)
 }
 
-/// All contenders on all sizes.
+/// All contenders on all sizes. One that can't take the rules says why in its case.
 ///
 /// # Errors
 /// Two that disagree about a header.
@@ -240,25 +225,32 @@ pub fn run(
             let headers = set.headers(keys);
             let asked = &headers[..headers.len().min(AGREE)];
             let expected = Linear::new(&set).verdicts(asked);
-            for make in [ours, ours_table, linear] {
-                let mut large = make(&set);
-                let said = large.verdicts(asked);
-                let first = asked.iter().zip(said.iter().zip(&expected));
-                let mut wrong = first.filter(|(_, (said, expected))| said != expected);
-                if let Some((header, _)) = wrong.next() {
-                    ensure!(false, "{} disagrees about {header:?}", large.name());
-                }
+            for (peer, make) in CONTENDERS {
                 let case = Place {
-                    peer: large.name(),
+                    peer,
                     keys,
                     rules,
                     identities,
                 };
-                let mut small = make(&small);
+                let made =
+                    make(&set, &headers).and_then(|l| Ok((l, make(&small, &small_headers)?)));
+                let (mut large, mut smaller) = match made {
+                    Ok(both) => both,
+                    Err(error) => {
+                        all.push(Case::unmeasured_lookup(case, format!("{error:#}")));
+                        continue;
+                    }
+                };
+                let said = large.verdicts(asked);
+                let first = asked.iter().zip(said.iter().zip(&expected));
+                let mut wrong = first.filter(|(_, (said, expected))| said != expected);
+                if let Some((header, _)) = wrong.next() {
+                    ensure!(false, "{peer} disagrees about {header:?}");
+                }
                 all.push(measure(
                     case,
                     share,
-                    (small.as_mut(), &small_headers),
+                    (smaller.as_mut(), &small_headers),
                     (large.as_mut(), &headers),
                 ));
             }
@@ -267,14 +259,14 @@ pub fn run(
     Ok(all)
 }
 
-fn ours(set: &RuleSet) -> Box<dyn Contender> {
-    Box::new(Ours::new(set))
-}
+type Make = fn(&RuleSet, &[Header]) -> anyhow::Result<Box<dyn Contender>>;
 
-fn ours_table(set: &RuleSet) -> Box<dyn Contender> {
-    Box::new(OursTable::new(set))
-}
-
-fn linear(set: &RuleSet) -> Box<dyn Contender> {
-    Box::new(Linear::new(set))
-}
+const CONTENDERS: &[(&str, Make)] = &[
+    ("sluice", |set, _| Ok(Box::new(Ours::new(set)))),
+    ("sluice-table", |set, _| Ok(Box::new(OursTable::new(set)))),
+    ("linear", |set, _| Ok(Box::new(Linear::new(set)))),
+    #[cfg(feature = "dpdk")]
+    ("acl", |set, headers| {
+        Ok(Box::new(crate::policy::acl::Classifier::new(set, headers)?))
+    }),
+];

@@ -1,5 +1,7 @@
 //! What policy costs by the number of rules, beside others on the same rules.
 
+#[cfg(feature = "dpdk")]
+pub mod acl;
 pub mod lookup;
 pub mod report;
 pub mod rules;

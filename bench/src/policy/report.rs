@@ -82,6 +82,15 @@ impl Case {
         Self::new(&name, place.peer, "ns/lookup", Some(ns)).of(place.rules, place.identities)
     }
 
+    /// A lookup that couldn't be measured.
+    #[must_use]
+    pub fn unmeasured_lookup(place: Place, why: String) -> Self {
+        Self {
+            value: None,
+            ..Self::lookup(place, f64::NAN).noting(why)
+        }
+    }
+
     /// With its size.
     #[must_use]
     pub fn of(self, rules: u32, identities: u32) -> Self {

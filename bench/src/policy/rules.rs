@@ -129,7 +129,7 @@ impl RuleSet {
                 let port = place << (16 - share_len.min(16)) | offset & share;
                 Rule {
                     identity,
-                    protocol: [proto::TCP, proto::UDP][nth as usize % 2],
+                    protocol: [proto::TCP, proto::UDP][(nth + identity) as usize % 2],
                     port_base: low16(port) & !block,
                     port_len: u8::try_from(port_len).unwrap_or(16),
                     allow: n % 3 != 0,
