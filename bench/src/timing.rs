@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn a_pair_leaves_out_the_pass_that_was_interrupted() {
         let (mut small, mut large) = (0u64, 0u64);
-        let slow = |n: u64, ns| Duration::from_nanos(if n % 7 == 0 { 900_000 } else { ns });
+        let slow =
+            |n: u64, ns| Duration::from_nanos(if n.is_multiple_of(7) { 900_000 } else { ns });
         let pair = Pair::measure(
             Duration::ZERO,
             (2, || {

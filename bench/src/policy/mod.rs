@@ -2,7 +2,10 @@
 
 #[cfg(feature = "dpdk")]
 pub mod acl;
+pub mod churn;
+pub mod flows;
 pub mod lookup;
+pub mod nft;
 pub mod report;
 pub mod rules;
 
@@ -24,7 +27,15 @@ pub fn run(
     mut progress: impl FnMut(&str),
 ) -> anyhow::Result<Vec<Case>> {
     let sizes = if quick { &QUICK[..] } else { &lookup::SIZES };
+    // First, in a process that has not had and freed memory yet.
+    progress("flows");
+    let flows = flows::run(quick)?;
+    progress("churn");
+    let churn = churn::run(quick)?;
     let mut all = lookup::run(sizes, share, &mut progress)?;
+    all.extend(nft::run(quick, share, &mut progress));
+    all.extend(flows);
+    all.push(churn);
     let machine = machine::describe();
     for case in &mut all {
         case.machine.clone_from(&machine);

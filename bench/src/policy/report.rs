@@ -112,6 +112,15 @@ impl Case {
         }
     }
 
+    /// With what `value` may be at most.
+    #[must_use]
+    pub fn aiming(self, target: f64) -> Self {
+        Self {
+            target: Some(target),
+            ..self
+        }
+    }
+
     /// With something to know.
     #[must_use]
     pub fn noting(self, note: impl Into<String>) -> Self {
@@ -153,7 +162,7 @@ pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
         };
         let count = |value: Option<u32>| value.map_or("-".to_owned(), |n| n.to_string());
         let digits = match one.value {
-            Some(value) if value < 1.0 => 4,
+            Some(value) if value.abs() < 1.0 => 4,
             _ => 1,
         };
         write!(

@@ -123,14 +123,14 @@ impl RuleSet {
                 };
                 let port_len = wanted.clamp(share_len.min(16), 16);
                 // Ports of services are low: a lone rule isn't always about port 0.
-                let offset = mix(u64::from(n)) as u32 & 0x3fff;
+                let offset = low32(mix(u64::from(n))) & 0x3fff;
                 let share = (0x1_0000 >> share_len.min(16)) - 1;
                 let block = u16::MAX.checked_shr(port_len).unwrap_or(0);
                 let port = place << (16 - share_len.min(16)) | offset & share;
                 Rule {
                     identity,
                     protocol: [proto::TCP, proto::UDP][(nth + identity) as usize % 2],
-                    port_base: low16(port) & !block,
+                    port_base: low16(u64::from(port)) & !block,
                     port_len: u8::try_from(port_len).unwrap_or(16),
                     allow: n % 3 != 0,
                 }
@@ -201,60 +201,60 @@ impl RuleSet {
     /// Headers to ask about.
     #[must_use]
     pub fn headers(&self, keys: Keys) -> Vec<Header> {
-        let count = self.rules.len() as u64;
         match keys {
-            Keys::Same256 => (0..256)
-                .map(|n| {
-                    let rule = &self.rules[index(n * count / 256 + mix(n) % 7, count)];
-                    let ports = rule.ports();
-                    Header {
-                        src: address(rule.identity),
-                        port: ports.start()
-                            + low16(mix(n) as u32) % (ports.end() - ports.start()).max(1),
-                        protocol: rule.protocol,
-                    }
-                })
-                .collect(),
-            Keys::Random => (0..RANDOM_HEADERS)
-                .map(|n| {
-                    let random = mix(n);
-                    Header {
-                        src: address(random as u32 % self.identities),
-                        port: low16((random >> 32) as u32),
-                        protocol: [proto::TCP, proto::UDP][(random >> 50) as usize & 1],
-                    }
-                })
-                .collect(),
-            Keys::Hostile => (0..RANDOM_HEADERS)
-                .map(|n| {
-                    // Whoever doesn't know the hash's key can still send addresses and
-                    // ports that differ in high bits only, so that a hash which keeps low
-                    // bits would meet, addresses that nobody has, and the ports beside
-                    // those that rules are about.
-                    let rule = &self.rules[index(mix(n), count)];
-                    let src = match n % 4 {
-                        0 => address(rule.identity),
-                        1 => address((n as u32) << 8 & 0xff00 % self.identities),
-                        2 => [10, 64, (n >> 2) as u8, 1],
-                        _ => address(rule.identity ^ 1),
-                    };
-                    let port = match n % 3 {
-                        0 => *rule.ports().end(),
-                        1 => rule.ports().end().wrapping_add(1),
-                        _ => low16((n as u32) << 8),
-                    };
-                    Header {
-                        src,
-                        port,
-                        protocol: rule.protocol,
-                    }
-                })
-                .collect(),
+            Keys::Same256 => (0..256).map(|n| self.matching(n)).collect(),
+            Keys::Random => (0..HEADERS).map(|n| self.random(n)).collect(),
+            Keys::Hostile => (0..HEADERS).map(|n| self.hostile(n)).collect(),
+        }
+    }
+
+    /// A header that a rule is about; the rules are spread over the list.
+    fn matching(&self, n: u64) -> Header {
+        let count = self.rules.len() as u64;
+        let rule = &self.rules[index(n * count / 256 + mix(n) % 7, count)];
+        let (first, last) = rule.ports().into_inner();
+        Header {
+            src: address(rule.identity),
+            port: first + low16(mix(n)) % (last - first).max(1),
+            protocol: rule.protocol,
+        }
+    }
+
+    fn random(&self, n: u64) -> Header {
+        let random = mix(n);
+        Header {
+            src: address(low32(random) % self.identities),
+            port: low16(random >> 32),
+            protocol: [proto::TCP, proto::UDP][index(random >> 50, 2)],
+        }
+    }
+
+    /// Whoever doesn't know the hash's key can still send addresses and ports that differ
+    /// in high bits only, so that a hash which keeps low bits would meet, addresses that
+    /// nobody has, and the ports beside those that rules are about.
+    fn hostile(&self, n: u64) -> Header {
+        let rule = &self.rules[index(mix(n), self.rules.len() as u64)];
+        let src = match n % 4 {
+            0 => address(rule.identity),
+            1 => address((low32(n << 8) & 0xff00) % self.identities),
+            2 => [10, 64, low16(n >> 2).to_be_bytes()[1], 1],
+            _ => address(rule.identity ^ 1),
+        };
+        let port = match n % 3 {
+            0 => *rule.ports().end(),
+            1 => rule.ports().end().wrapping_add(1),
+            _ => low16(n << 8),
+        };
+        Header {
+            src,
+            port,
+            protocol: rule.protocol,
         }
     }
 }
 
-const RANDOM_HEADERS: u64 = 1 << 16;
+/// Headers of a list that isn't of 256.
+const HEADERS: u64 = 1 << 16;
 
 /// Which headers are asked about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -310,8 +310,13 @@ pub const fn mix(n: u64) -> u64 {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the low 16 bits are meant")]
-const fn low16(n: u32) -> u16 {
+const fn low16(n: u64) -> u16 {
     n as u16
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the low 32 bits are meant")]
+const fn low32(n: u64) -> u32 {
+    n as u32
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "smaller than a length")]
