@@ -1,5 +1,6 @@
 //! The read-only tables of a snapshot.
 
+mod dense;
 pub mod frozen;
 pub mod policy;
 mod ports;

@@ -6,7 +6,7 @@
 
 use crate::hash::HashKey;
 use crate::snapshot::IdentityId;
-use crate::table::frozen::{FrozenKey, FrozenMap};
+use crate::table::dense::{DenseMap, Run};
 use crate::table::ports::{Block, PortArena, Ports, stronger};
 
 /// Seen from the endpoint that the policy is on.
@@ -62,26 +62,18 @@ pub struct Ruling {
 /// Whom a group of rows is about; rows about anyone stand elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct GroupKey {
-    peer: u32,
     direction: u8,
+    peer: u32,
     /// [`ANY_TRANSPORT`] for the rows of any.
     transport: u8,
 }
 
-impl FrozenKey for GroupKey {
-    #[inline]
-    fn hash(self, key: HashKey) -> u64 {
-        let high = u64::from(self.direction) | u64::from(self.transport) << 8;
-        key.hash([u64::from(self.peer) | high << 32])
-    }
-}
-
 const ANY_TRANSPORT: u8 = 0;
 /// [`ANY_TRANSPORT`] and each [`Transport`].
-const TRANSPORTS: usize = 5;
+const TRANSPORTS: usize = Run::MEMBERS as usize;
 
 /// Groups asked for one verdict, at most: the peer's for the protocol, the peer's for any
-/// protocol, and anyone's. The first two are keys of a hash map.
+/// protocol, and anyone's. The first two are found by one key.
 pub const KEYS_MAX: usize = 3;
 
 /// Tables read for one group, at most, beside the one it stands in: where the port's high
@@ -100,7 +92,9 @@ pub struct Effort {
 /// A policy's rows and what holds when none matches.
 #[derive(Clone, Debug)]
 pub struct PolicyTable {
-    groups: FrozenMap<GroupKey, Ports>,
+    /// By direction and peer, which groups there are of [`Self::groups`] and where.
+    peers: [DenseMap<Run>; 2],
+    groups: Box<[Ports]>,
     /// By direction and transport: rows about anyone, those of any protocol included.
     anyone: [[Option<Ports>; TRANSPORTS]; 2],
     arena: PortArena,
@@ -132,13 +126,22 @@ impl PolicyTable {
         let mut arena = PortArena::default();
         let about_peers = sorted.partition_point(|row| !row.0);
         let (peers, about_anyone) = sorted.split_at(about_peers);
-        let groups: Vec<_> = peers
-            .chunk_by(|a, b| a.1 == b.1)
-            .filter_map(|rows| {
+        let mut groups = Vec::new();
+        let mut found = [Vec::new(), Vec::new()];
+        for rows in peers.chunk_by(|a, b| (a.1.direction, a.1.peer) == (b.1.direction, b.1.peer)) {
+            let (at, mut members) = (groups.len(), 0);
+            for rows in rows.chunk_by(|a, b| a.1.transport == b.1.transport) {
                 let blocks: Vec<_> = rows.iter().map(|row| row.2).collect();
-                Some((rows.first()?.1, arena.add(&blocks)))
-            })
-            .collect();
+                groups.push(arena.add(&blocks));
+                members |= rows.first().map_or(0, |row| 1 << row.1.transport);
+            }
+            let whose = rows.first().map(|row| row.1);
+            if let (Some(whose), Some(run)) = (whose, Run::new(at, members))
+                && let Some(found) = found.get_mut(usize::from(whose.direction))
+            {
+                found.push((whose.peer, run));
+            }
+        }
         let anyone = [Direction::Ingress, Direction::Egress].map(|direction| {
             core::array::from_fn(|transport| {
                 let matters = |group: &GroupKey| {
@@ -154,8 +157,10 @@ impl PolicyTable {
                 (!blocks.is_empty()).then(|| arena.add(&blocks))
             })
         });
+        arena.finish();
         Self {
-            groups: FrozenMap::build(key, &groups),
+            peers: found.map(|found| DenseMap::build(key, &found)),
+            groups: groups.into_boxed_slice(),
             anyone,
             arena,
             len,
@@ -209,24 +214,22 @@ impl PolicyTable {
             asked(reads);
             ruling
         };
-        let group = |transport| GroupKey {
-            peer: peer.0,
-            direction: direction as u8,
-            transport,
+        let direction = direction as usize;
+        let run = self.peers.get(direction).and_then(|p| p.find(peer.0));
+        let group = |transport| {
+            let place = run.and_then(|run| run.place(transport));
+            place.and_then(|at| self.groups.get(at).copied())
         };
-        // Both are looked for before either is asked: neither waits for the other's line.
-        let of_any = self.groups.find(group(ANY_TRANSPORT));
-        let of_one = transport.map(|transport| self.groups.find(group(transport as u8)));
         let anyone = self
             .anyone
-            .get(direction as usize)
+            .get(direction)
             .and_then(|all| all.get(transport.map_or(0, |t| t as usize)));
-        let mut best = ask(of_any);
-        if let Some(ports) = of_one {
-            best = stronger(best, ask(ports));
+        let mut best = ask(group(ANY_TRANSPORT));
+        if let Some(transport) = transport {
+            best = stronger(best, ask(group(transport as u8)));
         }
         best = stronger(best, ask(anyone.copied().flatten()));
-        best.unwrap_or(self.fallback[direction as usize])
+        best.unwrap_or(self.fallback[direction])
     }
 
     /// How many rows there are.

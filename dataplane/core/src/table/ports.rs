@@ -9,6 +9,8 @@ use crate::table::policy::Ruling;
 /// are one cache line.
 const LIST_MAX: usize = 32;
 const PAGE: usize = 256;
+/// Starts that are compared at once.
+const LANES: usize = 8;
 
 /// Rows that overlap, cut where any begins or ends: from a port up to the next one's, what
 /// holds. The first starts at 0.
@@ -39,7 +41,7 @@ pub(crate) enum Ports {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct List {
     at: u32,
-    /// How many; [`WHOLE_PAGE`] if every port of a high byte has its own.
+    /// How many; 0 if nothing is said, [`WHOLE_PAGE`] if every port of a high byte has its own.
     count: u8,
 }
 
@@ -77,6 +79,15 @@ impl PortArena {
         }
     }
 
+    /// After the last [`Self::add`].
+    pub(crate) fn finish(&mut self) {
+        // The last list is read to a multiple of LANES.
+        self.starts.extend([0; LANES]);
+        self.starts.shrink_to_fit();
+        self.rulings.shrink_to_fit();
+        self.spans.shrink_to_fit();
+    }
+
     fn spans(&mut self, intervals: &[(u16, Option<Ruling>)]) -> Ports {
         let lists: Vec<_> = (0..=u8::MAX)
             .map(|high| {
@@ -88,10 +99,11 @@ impl PortArena {
                 let to = intervals.partition_point(|i| i.0 <= last);
                 let mut here = intervals[from..to].to_vec();
                 here[0].0 = first;
-                if here.len() <= LIST_MAX {
-                    self.list(&here)
-                } else {
-                    self.page(&here)
+                match here.as_slice() {
+                    // Most ports of most peers: nothing more to read.
+                    [(_, None)] => List { at: 0, count: 0 },
+                    few if few.len() <= LIST_MAX => self.list(few),
+                    many => self.page(many),
                 }
             })
             .collect();
@@ -146,9 +158,18 @@ impl PortArena {
         let nth = if list.count == WHOLE_PAGE {
             usize::from(port & 0xff) + 1
         } else {
-            // All of them, without a branch: which one it is nobody could foretell.
-            let starts = self.starts.get(at..at + usize::from(list.count))?;
-            starts.iter().map(|start| usize::from(*start <= port)).sum()
+            let mut nth = 0;
+            // A few at a time and without a branch on them: which one it is nobody could
+            // foretell. Those behind the list's end are another's and not counted.
+            for done in (0..u16::from(list.count)).step_by(LANES) {
+                let from = at + usize::from(done);
+                let starts: &[u16; LANES] = self.starts.get(from..from + LANES)?.try_into().ok()?;
+                let left = u16::from(list.count) - done;
+                for (lane, start) in (0..).zip(starts) {
+                    nth += u16::from(*start <= port) & u16::from(lane < left);
+                }
+            }
+            usize::from(nth)
         };
         *self.rulings.get(at + nth.checked_sub(1)?)?
     }

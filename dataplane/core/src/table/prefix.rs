@@ -3,6 +3,7 @@
 use crate::addr::Addr;
 use crate::hash::HashKey;
 use crate::snapshot::{IdentityId, Place};
+use crate::table::dense::DenseMap;
 use crate::table::frozen::{FrozenKey, FrozenMap};
 
 /// What an address is.
@@ -14,7 +15,7 @@ pub struct Owner {
     pub place: Place,
 }
 
-/// A prefix of IPv4: half a word, so that a slot of the table is a third of a cache line.
+/// A prefix of IPv4: small, so that more slots of the table share a cache line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct KeyV4 {
     bits: u32,
@@ -73,11 +74,13 @@ impl KeyV6 {
 
 /// Prefixes as a hash table for each family; a lookup tries the lengths in use, longest
 /// first, so the number of probes depends on the lengths and not on the number of prefixes.
+/// IPv4 hosts, of which a cluster has most, stand apart.
 #[derive(Clone, Debug)]
 pub struct PrefixTable {
+    hosts_v4: DenseMap<Owner>,
     v4: FrozenMap<KeyV4, Owner>,
     v6: FrozenMap<KeyV6, Owner>,
-    /// Lengths in use, longest first.
+    /// Lengths in use, longest first; without the hosts' of IPv4.
     lens_v4: Box<[u8]>,
     lens_v6: Box<[u8]>,
 }
@@ -105,8 +108,11 @@ impl PrefixTable {
     #[must_use]
     pub fn build(key: HashKey, prefixes: &[(Addr, u8, Owner)]) -> Self {
         let of = |v4: bool| prefixes.iter().filter(move |p| p.0.is_v4() == v4);
-        let v4: Vec<_> = of(true)
-            .map(|&(addr, len, owner)| (KeyV4::of(addr, len.min(32)), owner))
+        let v4 = of(true).map(|&(addr, len, owner)| (KeyV4::of(addr, len.min(32)), owner));
+        let (hosts, v4): (Vec<_>, Vec<_>) = v4.partition(|(prefix, _)| prefix.len == 32);
+        let hosts: Vec<_> = hosts
+            .into_iter()
+            .map(|(k, owner)| (k.bits, owner))
             .collect();
         let v6: Vec<_> = of(false)
             .map(|&(addr, len, owner)| (KeyV6::of(addr, len.min(128)), owner))
@@ -114,6 +120,7 @@ impl PrefixTable {
         Self {
             lens_v4: longest_first(v4.iter().map(|e| e.0.len)),
             lens_v6: longest_first(v6.iter().map(|e| e.0.len)),
+            hosts_v4: DenseMap::build(key, &hosts),
             v4: FrozenMap::build(key, &v4),
             v6: FrozenMap::build(key, &v6),
         }
@@ -124,8 +131,11 @@ impl PrefixTable {
     #[must_use]
     pub fn find(&self, addr: Addr) -> Option<Owner> {
         if addr.is_v4() {
-            let mut lens = self.lens_v4.iter();
-            lens.find_map(|&len| self.v4.find(KeyV4::of(addr, len)))
+            let host = self.hosts_v4.find(KeyV4::of(addr, 32).bits);
+            host.or_else(|| {
+                let mut lens = self.lens_v4.iter();
+                lens.find_map(|&len| self.v4.find(KeyV4::of(addr, len)))
+            })
         } else {
             let mut lens = self.lens_v6.iter();
             lens.find_map(|&len| self.v6.find(KeyV6::of(addr, len)))
@@ -177,6 +187,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_host_among_many_goes_before_the_prefix_around_it() {
+        let pod = |n: u8| Addr::v4([10, 1, 2, n]);
+        let mut prefixes: Vec<_> = (0..200)
+            .map(|n| (pod(n), 32, owner(u32::from(n) + 1)))
+            .collect();
+        prefixes.push((pod(0), 24, owner(900)));
+        prefixes.push((pod(7), 32, owner(901)));
+        let table = PrefixTable::build(HashKey([7, 9]), &prefixes);
+        assert_eq!(table.find(pod(6)), Some(owner(7)));
+        assert_eq!(
+            table.find(pod(7)),
+            Some(owner(901)),
+            "the last of equal ones"
+        );
+        assert_eq!(table.find(pod(200)), Some(owner(900)));
+        assert_eq!(table.find(Addr::v4([10, 1, 3, 6])), None);
     }
 
     #[test]
