@@ -32,7 +32,7 @@ use crate::timing::{Medians, timed};
 /// Frames in the capture file that repeats itself.
 const FILE_FRAMES: usize = 64;
 /// Mebibytes of ordinary pages.
-const MIB: u32 = 256;
+const MIB: u32 = 512;
 /// Polls that are timed together.
 const POLLS: usize = 32;
 
@@ -67,7 +67,7 @@ pub fn walk(len: usize, share: Duration) -> anyhow::Result<Vec<Measured>> {
 }
 
 /// The EAL and a pool, once a process.
-fn start() -> anyhow::Result<(Eal, Pool)> {
+pub(crate) fn start() -> anyhow::Result<(Eal, Pool)> {
     static UP: OnceLock<(Eal, Pool)> = OnceLock::new();
     if let Some(up) = UP.get() {
         return Ok(*up);

@@ -16,6 +16,7 @@ pub mod devices;
 pub mod frames;
 pub mod machine;
 pub mod memory;
+pub mod policy;
 pub mod report;
 pub mod timing;
 

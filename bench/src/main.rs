@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use sluice_bench::policy::{self, nft};
 use sluice_bench::report::{self, Measured};
 use sluice_bench::timing::FRAME_LENS;
 use sluice_bench::{machine, memory};
@@ -16,6 +17,25 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// The JSON of `policy`, for its help.
+const POLICY_JSON: &str = "\
+JSON: a list of objects, with null where a key has no meaning:
+  case        lookup/same-256, lookup/random, lookup/hostile; nft/same-256, nft/random;
+              flow/memory, flow/new-connections; flood/established, flood/new;
+              churn/flow-hits
+  peer        sluice (addresses to a verdict), sluice-table (the policy's table alone),
+              linear, acl (librte_acl, with DPDK only), nft-map, nft-rules
+  rules       rules of the policy
+  identities  identities in the cluster, each of one address
+  value       what was found; null if it couldn't be measured
+  unit        of value and baseline
+  baseline    the same with 10 rules and 1 identity; for churn, without
+  ratio       value over baseline, the median of the rounds
+  target      what ratio may be at most; without a baseline, value
+  note        why there is no value, or what to know of it
+  machine     CPU and kernel
+nft's value is what a packet takes longer with the rules; it needs root and nft.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -30,6 +50,29 @@ enum Command {
         /// A table for people, or one JSON document
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
+    },
+    /// Verdicts by the number of rules, beside other ways to find them; flows and churn
+    #[command(after_help = POLICY_JSON)]
+    Policy {
+        /// Few sizes, each for a moment: to see that it works
+        #[arg(long)]
+        quick: bool,
+        /// Milliseconds of one of the six rounds of a measurement
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+        round_ms: u64,
+        /// A table for people, or one JSON document
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// What `policy` starts in a network namespace of its own
+    #[command(hide = true)]
+    NftChild {
+        #[arg(long)]
+        rules: u32,
+        #[arg(long)]
+        identities: u32,
+        #[arg(long)]
+        share_ms: u64,
     },
 }
 
@@ -52,18 +95,40 @@ enum Output {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Command::Walk {
-        ports,
-        round_ms,
-        output,
-    } = Cli::parse().command;
+    match Cli::parse().command {
+        Command::Walk {
+            ports,
+            round_ms,
+            output,
+        } => walk(ports, Duration::from_millis(round_ms), output),
+        Command::Policy {
+            quick,
+            round_ms,
+            output,
+        } => verdicts(quick, Duration::from_millis(round_ms), output),
+        Command::NftChild {
+            rules,
+            identities,
+            share_ms,
+        } => {
+            let answers = nft::child(nft::Question {
+                rules,
+                identities,
+                share_ms,
+            })?;
+            let answers = serde_json::to_string(&answers)?;
+            writeln!(io::stdout(), "{answers}").context("writing the result")
+        }
+    }
+}
+
+fn walk(ports: Ports, share: Duration, output: Output) -> anyhow::Result<()> {
     let mut progress = io::stderr().lock();
     writeln!(
         progress,
         "{}; one core, one flow, one SA",
         machine::describe()
     )?;
-    let share = Duration::from_millis(round_ms);
     let mut all = Vec::new();
     for len in FRAME_LENS {
         writeln!(progress, "frames of {len} bytes")?;
@@ -75,6 +140,18 @@ fn main() -> anyhow::Result<()> {
     match output {
         Output::Text => report::write_table(&mut out, &all),
         Output::Json => report::write_json(&mut out, &all),
+    }
+    .context("writing the result")
+}
+
+fn verdicts(quick: bool, share: Duration, output: Output) -> anyhow::Result<()> {
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "{}; one core", machine::describe())?;
+    let all = policy::run(quick, share, |said| drop(writeln!(stderr, "{said}")))?;
+    let mut out = io::stdout().lock();
+    match output {
+        Output::Text => policy::report::write_table(&mut out, &all),
+        Output::Json => policy::report::write_json(&mut out, &all),
     }
     .context("writing the result")
 }

@@ -82,8 +82,7 @@ impl<const N: usize> Medians<N> {
     pub fn ns(&self) -> [f64; N] {
         core::array::from_fn(|thing| {
             let mut all: Vec<f64> = self.rounds.iter().map(|round| round[thing]).collect();
-            all.sort_by(f64::total_cmp);
-            all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+            median(&mut all)
         })
     }
 }
@@ -106,6 +105,70 @@ impl<const N: usize> Round<'_, N> {
     }
 }
 
+/// Two things measured in turn, many times: medians of passes that are shorter than a
+/// scheduler's slice, so that whoever else runs on the machine is left out, and of the
+/// rounds' ratios, so that a slow second of the machine is in both.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Pair {
+    /// Nanoseconds of the first.
+    pub small: f64,
+    /// Nanoseconds of the second.
+    pub large: f64,
+    /// The second over the first.
+    pub ratio: f64,
+}
+
+/// Rounds of a [`Pair`], and how much shorter than a share each is: a round of both is a
+/// tenth of what the six rounds of [`Medians`] take.
+const PAIR_ROUNDS: u32 = 30;
+const PAIR_SHARE: u32 = 5;
+
+impl Pair {
+    /// Each of the two handles so many packets and says how long it took.
+    pub fn measure(
+        share: Duration,
+        (small_packets, mut small): (usize, impl FnMut() -> Duration),
+        (large_packets, mut large): (usize, impl FnMut() -> Duration),
+    ) -> Self {
+        let share = share / PAIR_SHARE;
+        let (mut smalls, mut larges, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..PAIR_ROUNDS {
+            let (a, b) = (
+                typical(share, small_packets, &mut small),
+                typical(share, large_packets, &mut large),
+            );
+            smalls.push(a);
+            larges.push(b);
+            ratios.push(b / a);
+        }
+        Self {
+            small: median(&mut smalls),
+            large: median(&mut larges),
+            ratio: median(&mut ratios),
+        }
+    }
+}
+
+/// The median of passes, in nanoseconds of a packet; of at least one.
+fn typical(share: Duration, packets: usize, once: &mut impl FnMut() -> Duration) -> f64 {
+    let start = Instant::now();
+    let mut passes = Vec::new();
+    loop {
+        #[allow(clippy::cast_precision_loss, reason = "a pass is short")]
+        passes.push(once().as_secs_f64() * 1e9 / packets as f64);
+        if start.elapsed() >= share {
+            return median(&mut passes);
+        }
+    }
+}
+
+/// The median; not a number if there is none.
+#[must_use]
+pub fn median(all: &mut [f64]) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +183,25 @@ mod tests {
         }
         assert!((medians.ns()[0] - 15.0).abs() < 1e-6);
         assert_eq!(spent.next(), None);
+    }
+
+    #[test]
+    fn a_pair_leaves_out_the_pass_that_was_interrupted() {
+        let (mut small, mut large) = (0u64, 0u64);
+        let slow =
+            |n: u64, ns| Duration::from_nanos(if n.is_multiple_of(7) { 900_000 } else { ns });
+        let pair = Pair::measure(
+            Duration::ZERO,
+            (2, || {
+                small += 1;
+                slow(small, 20)
+            }),
+            (4, || {
+                large += 1;
+                slow(large, 80)
+            }),
+        );
+        assert!((pair.small - 10.0).abs() < 1e-6 && (pair.large - 20.0).abs() < 1e-6);
+        assert!((pair.ratio - 2.0).abs() < 1e-6);
     }
 }

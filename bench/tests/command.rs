@@ -85,11 +85,120 @@ fn a_person_gets_a_table_and_the_machine_beside_it() {
     assert!(said.contains("CPUs") && said.contains("Linux"), "{said}");
 }
 
+#[cfg(not(feature = "dpdk"))]
+const CONTENDERS: &[&str] = &["sluice", "sluice-table", "linear"];
+#[cfg(feature = "dpdk")]
+const CONTENDERS: &[&str] = &["sluice", "sluice-table", "linear", "acl"];
+
+/// What `policy --quick` measures: case, peer, rules, identities.
+fn policy_cases() -> Vec<(String, String, Option<u64>, Option<u64>)> {
+    let mut all = Vec::new();
+    for keys in ["same-256", "random", "hostile"] {
+        for (rules, identities) in [(10, 1), (100, 100), (1_000, 65_535)] {
+            for peer in CONTENDERS {
+                let case = format!("lookup/{keys}");
+                all.push((case, (*peer).to_owned(), Some(rules), Some(identities)));
+            }
+        }
+    }
+    for (rules, identities) in [(10, 1), (100, 100)] {
+        for keys in ["same-256", "random"] {
+            for peer in ["nft-map", "nft-rules"] {
+                let case = format!("nft/{keys}");
+                all.push((case, peer.to_owned(), Some(rules), Some(identities)));
+            }
+        }
+    }
+    for case in [
+        "flow/memory",
+        "flow/new-connections",
+        "flood/established",
+        "flood/new",
+        "churn/flow-hits",
+    ] {
+        all.push((case.to_owned(), "sluice".to_owned(), None, None));
+    }
+    all
+}
+
+#[test]
+fn policy_has_every_contender_and_says_why_where_it_has_no_number() {
+    let ran = run(&["policy", "--quick", "--round-ms", "1", "--output", "json"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let all: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
+    let named: Vec<_> = all
+        .iter()
+        .map(|one| {
+            let (rules, identities) = (one["rules"].as_u64(), one["identities"].as_u64());
+            (text(one, "case"), text(one, "peer"), rules, identities)
+        })
+        .collect();
+    assert_eq!(named, policy_cases());
+    for one in &all {
+        let keys: Vec<_> = one.as_object().unwrap().keys().cloned().collect();
+        let mut expected = vec![
+            "case",
+            "peer",
+            "rules",
+            "identities",
+            "value",
+            "unit",
+            "baseline",
+            "ratio",
+            "target",
+            "note",
+            "machine",
+        ];
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+        assert!(text(one, "machine").contains("Linux"));
+        let (case, value) = (text(one, "case"), one["value"].as_f64());
+        match case.split_once('/').unwrap().0 {
+            // Without nft or root there is none. What is added can be less than the noise.
+            "nft" => assert!(value.is_some() || !text(one, "note").is_empty()),
+            "flood" => assert!((0.0..=1.0).contains(&value.unwrap()), "{one}"),
+            "lookup" | "churn" => {
+                for key in ["value", "baseline", "ratio"] {
+                    assert!(one[key].as_f64().unwrap() > 0.0, "{one}");
+                }
+            }
+            "flow" => assert!(value.unwrap() > 0.0, "{one}"),
+            other => panic!("{other}"),
+        }
+        let ours = text(one, "peer").starts_with("sluice") && case != "flow/new-connections";
+        assert_eq!(one["target"].is_f64(), ours, "{one}");
+    }
+}
+
+#[test]
+fn the_help_of_policy_names_every_key_of_its_json() {
+    let ran = run(&["policy", "--help"]);
+    let help = String::from_utf8(ran.stdout).unwrap();
+    for key in [
+        "case",
+        "peer",
+        "rules",
+        "identities",
+        "value",
+        "unit",
+        "baseline",
+        "ratio",
+        "target",
+        "note",
+        "machine",
+    ] {
+        assert!(help.contains(&format!("\n  {key} ")), "{key}: {help}");
+    }
+}
+
 #[test]
 fn what_it_does_not_know_is_bad_input() {
     let args: &[&[&str]] = &[
         &["walk", "--ports", "nic"],
         &["walk", "--round-ms", "0"],
+        &["policy", "--round-ms", "0"],
         &["swim"],
     ];
     for args in args {

@@ -88,13 +88,18 @@ fn bind(cflags: &[String], out: &Path) -> Result<(), String> {
         .allowlist_function("rte_eth_find_next")
         .allowlist_function("rte_eth_promiscuous_(enable|disable)")
         .allowlist_function("rte_eth_(macaddr_get|stats_get|link_get_nowait)")
+        .allowlist_function("rte_acl_(create|free|add_rules|build|classify)")
         .allowlist_type("sluice_mbuf_layout")
         .allowlist_var("RTE_(PKTMBUF_HEADROOM|MAX_ETHPORTS|MAX_LCORE|ETH_NAME_MAX_LEN)")
         .allowlist_var("RTE_(MEMPOOL_CACHE_MAX_SIZE|CACHE_LINE_SIZE)")
+        .allowlist_var("RTE_ACL_(FIELD_TYPE_.*|MAX_PRIORITY|NAMESIZE)")
         .allowlist_var("SLUICE_.*")
         // Behind pointers that we only pass on.
         .opaque_type("rte_mempool")
         .opaque_type("rte_device")
+        // Ends in a flexible array; sluice-dpdk lays out its own.
+        .opaque_type("rte_acl_rule")
+        .allowlist_type("rte_acl_(rule_data|field)")
         // Packed, with bit fields or unions: we pass them by pointer or read no field.
         .opaque_type("rte_(ether|ipv4|ipv6|udp|tcp|arp|vlan|vxlan|gre|esp)_.*hdr")
         .opaque_type("rte_eth_(rss_conf|vmdq.*|dcb.*|fdir.*|txmode|intr_conf)")

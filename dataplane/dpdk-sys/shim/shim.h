@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include <rte_acl.h>
 #include <rte_alarm.h>
 #include <rte_dev.h>
 #include <rte_eal.h>

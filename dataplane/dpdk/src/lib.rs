@@ -3,6 +3,7 @@
 //!
 //! Read [`device`] first; it has the order in which things come up.
 
+pub mod acl;
 pub mod devargs;
 pub mod device;
 mod driver;

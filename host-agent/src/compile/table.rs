@@ -79,11 +79,19 @@ impl<'a> Rules<'a> {
             ..Draft::default()
         };
         let own_node = draft.rule(OWN_NODE.to_owned());
+        // Before everything else, but a tier that has rows is one more to ask.
+        let policies = key.cluster_policies.iter();
+        let mut policies = policies.filter_map(|it| self.cluster.cluster_policies.get(it));
+        let tier = if policies.any(|it| it.tier == Tier::Admin) {
+            Tier::Admin
+        } else {
+            Tier::Namespace
+        };
         for (identity, number) in self.identities {
             if matches!(&identity.subject, Subject::Node { name } if name == self.node) {
                 let own = Write {
                     direction: Direction::Ingress,
-                    tier: Tier::Admin,
+                    tier,
                     action: Action::Allow,
                     rule: own_node,
                 };

@@ -5,20 +5,32 @@ use crate::hash::HashKey;
 /// Slots looked at for one key, at most. A build that can't keep to it grows the table.
 pub const PROBES_MAX: usize = 8;
 
-/// A key as the two words that are hashed and compared.
+/// What a map can be keyed with.
 pub trait FrozenKey: Copy + Eq {
-    /// The key's words; equal keys give equal words.
-    fn words(self) -> [u64; 3];
+    /// Its hash: equal keys give equal ones.
+    fn hash(self, key: HashKey) -> u64;
 }
 
 /// Open addressing with at most [`PROBES_MAX`] consecutive slots a key.
+///
+/// Beside each slot stands a tag, a byte of its key's hash. The tags of all slots that a
+/// key may be in are read as one word, and a slot only if its tag fits: a key that isn't
+/// there costs one read of a table that stays in the cache when the slots no longer do.
 #[derive(Clone, Debug)]
 pub struct FrozenMap<K, V> {
-    slots: Box<[Option<(K, V)>]>,
+    /// By slot, [`EMPTY`] or a tag; the first `PROBES_MAX - 1` again at the end, so that
+    /// no key's word wraps round.
+    tags: Box<[u8]>,
+    /// By slot; where its tag is [`EMPTY`] some other key's.
+    slots: Box<[(K, V)]>,
     mask: usize,
     key: HashKey,
     len: usize,
 }
+
+const EMPTY: u8 = 0;
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 impl<K: FrozenKey, V: Copy> FrozenMap<K, V> {
     /// Builds from entries; of two with the same key the last stays.
@@ -34,42 +46,60 @@ impl<K: FrozenKey, V: Copy> FrozenMap<K, V> {
     }
 
     fn try_build(key: HashKey, entries: &[(K, V)], size: usize) -> Option<Self> {
+        let filler = entries.first().copied();
         let mut map = Self {
-            slots: vec![None; size].into_boxed_slice(),
+            tags: vec![EMPTY; size + PROBES_MAX - 1].into_boxed_slice(),
+            slots: filler.map_or_else(Box::default, |entry| vec![entry; size].into_boxed_slice()),
             mask: size - 1,
             key,
             len: 0,
         };
         for &(k, v) in entries {
-            let home = map.home(k);
+            let (home, tag) = map.home(k);
             let at = (0..PROBES_MAX)
                 .map(|i| (home + i) & map.mask)
-                .find(|&at| map.slots[at].is_none_or(|(held, _)| held == k))?;
-            map.len += usize::from(map.slots[at].is_none());
-            map.slots[at] = Some((k, v));
+                .find(|&at| map.tags[at] == EMPTY || map.slots[at].0 == k)?;
+            map.len += usize::from(map.tags[at] == EMPTY);
+            map.slots[at] = (k, v);
+            map.tags[at] = tag;
+            if let Some(again) = map.tags.get_mut(at + size) {
+                *again = tag;
+            }
         }
         Some(map)
     }
 
+    /// The first slot that a key may be in, and its tag.
     #[inline]
     #[allow(
         clippy::cast_possible_truncation,
-        reason = "masked to the table's size"
+        reason = "masked to the table's size; the top byte of the hash"
     )]
-    fn home(&self, k: K) -> usize {
-        self.key.hash(k.words()) as usize & self.mask
+    fn home(&self, k: K) -> (usize, u8) {
+        let hash = k.hash(self.key);
+        // Never EMPTY.
+        (hash as usize & self.mask, (hash >> 56) as u8 | 1)
     }
 
     /// The value of a key.
     #[inline]
     #[must_use]
     pub fn find(&self, k: K) -> Option<V> {
-        let home = self.home(k);
-        for i in 0..PROBES_MAX {
-            match self.slots.get((home + i) & self.mask) {
-                Some(Some((held, v))) if *held == k => return Some(*v),
-                Some(Some(_)) => {}
-                _ => return None,
+        let (home, tag) = self.home(k);
+        let tags = self.tags.get(home..home + PROBES_MAX)?;
+        let tags = u64::from_le_bytes(tags.try_into().ok()?);
+        // A zero byte where the tags are equal. Its high bit in `fits`, and perhaps that of
+        // the byte above one that is 1: the key is compared all the same.
+        let differ = tags ^ (ONES * u64::from(tag));
+        let mut fits = differ.wrapping_sub(ONES) & !differ & HIGHS;
+        while fits != 0 {
+            let at = (home + fits.trailing_zeros() as usize / 8) & self.mask;
+            match self.slots.get(at) {
+                // An empty slot's tag never fits exactly, but may be such a byte above.
+                Some((held, v)) if *held == k && self.tags.get(at) == Some(&tag) => {
+                    return Some(*v);
+                }
+                _ => fits &= fits - 1,
             }
         }
         None
@@ -85,5 +115,38 @@ impl<K: FrozenKey, V: Copy> FrozenMap<K, V> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A key of which many hash alike.
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+    struct Crowded(u16);
+
+    impl FrozenKey for Crowded {
+        fn hash(self, _: HashKey) -> u64 {
+            // Four have one home, two of them one tag.
+            u64::from(self.0 & 1) << 57 | u64::from(self.0 >> 2) << 3
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_map_equals_a_tree(entries in prop::collection::vec((0u16..600, any::<u8>()), 0..300)) {
+            let entries: Vec<_> = entries.into_iter().map(|(k, v)| (Crowded(k), v)).collect();
+            let map = FrozenMap::build(HashKey([1, 2]), &entries);
+            let model: BTreeMap<_, _> = entries.into_iter().collect();
+            prop_assert_eq!(map.len(), model.len());
+            for k in (0..700).map(Crowded) {
+                prop_assert_eq!(map.find(k), model.get(&k).copied());
+            }
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! One compiled policy: (direction, identity, protocol, port) to a verdict, in up to three
-//! tiers.
+//! tiers. Each is a [`TierTable`]; one without rows is not asked.
 
 use crate::hash::HashKey;
 use crate::snapshot::IdentityId;
-use crate::table::frozen::{FrozenKey, FrozenMap};
+use crate::table::tier::TierTable;
 
 /// Seen from the endpoint that the policy is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,16 +32,17 @@ impl Tier {
     pub const ALL: [Self; 3] = [Self::Admin, Self::Namespace, Self::Baseline];
 }
 
-/// What a row does with the flows that match it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a row does with the flows that match it. Of one rule's rows that disagree, the
+/// first in this order counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Action {
-    /// They may be.
-    Allow,
-    /// They may not.
+    /// They may not be.
     Deny,
     /// The rest of the tier has no say: the next one decides.
     Pass,
+    /// They may be.
+    Allow,
 }
 
 /// The transport as policy sees it: both ICMPs are one.
@@ -88,81 +89,47 @@ pub struct Ruling {
     pub rule: u32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Found {
-    rule: u32,
-    action: Action,
+/// Groups asked in one tier, at most: the peer's for the protocol, the peer's for any
+/// protocol, and anyone's. The first two are found by one key.
+pub const KEYS_PER_TIER_MAX: usize = 3;
+
+/// Tables read for one group, at most, beside the one it stands in: where the port's high
+/// byte leads, and what is said there.
+pub const READS_MAX: usize = 2;
+
+/// What one verdict took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Effort {
+    /// Groups asked, see [`KEYS_PER_TIER_MAX`]; the same for all lookups of a known protocol
+    /// that the same tier decides.
+    pub keys: usize,
+    /// Tables read for them, at most [`READS_MAX`] for each.
+    pub reads: usize,
 }
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct RowKey {
-    peer: u32,
-    direction: Direction,
-    tier: Tier,
-    transport: u8,
-    port_base: u16,
-    port_len: u8,
-}
-
-impl FrozenKey for RowKey {
-    fn words(self) -> [u64; 3] {
-        let low = u64::from(self.direction as u8)
-            | u64::from(self.transport) << 8
-            | u64::from(self.port_len) << 16
-            | u64::from(self.tier as u8) << 24
-            | u64::from(self.port_base) << 32;
-        [u64::from(self.peer), low, 0]
-    }
-}
-
-/// No identity has this number.
-const ANY_PEER: u32 = 0;
-const ANY_TRANSPORT: u8 = 0;
-
-/// Keys tried for one lookup, at most: in each tier 17 port lengths for the protocol and
-/// one key for any protocol, each for the peer's identity and for anyone. A tier without
-/// rows costs none.
-pub const KEYS_MAX: usize = Tier::ALL.len() * 2 * (17 + 1);
 
 /// A policy's rows and what holds when none decides.
 #[derive(Clone, Debug)]
 pub struct PolicyTable {
-    rows: FrozenMap<RowKey, Found>,
-    /// By direction and tier: bit n is set if a row with port length n is there.
-    lens: [[u32; Tier::ALL.len()]; 2],
+    /// By [`Tier`].
+    tiers: [TierTable; Tier::ALL.len()],
+    /// By direction and tier, whether there are rows.
+    has_rows: [[bool; Tier::ALL.len()]; 2],
     fallback: [Ruling; 2],
 }
 
 impl PolicyTable {
-    /// Builds the table. Of rows with the same key the lowest rule stays.
+    /// Builds the table. Of a tier's rows with the same key the lowest rule stays; see
+    /// [`Action`] for those of one rule.
     #[must_use]
     pub fn build(key: HashKey, rows: &[Row], ingress: Ruling, egress: Ruling) -> Self {
-        let mut lens = [[0u32; Tier::ALL.len()]; 2];
-        let mut sorted = rows.to_vec();
-        // The map keeps the last of equal keys: highest rule first leaves the lowest.
-        sorted.sort_by_key(|row| core::cmp::Reverse(row.rule));
-        let entries: Vec<_> = sorted
-            .iter()
-            .map(|row| {
-                lens[row.direction as usize][row.tier as usize] |= 1 << row.port_len.min(16);
-                let key = RowKey {
-                    peer: row.peer.map_or(ANY_PEER, |p| p.0),
-                    direction: row.direction,
-                    tier: row.tier,
-                    transport: row.transport.map_or(ANY_TRANSPORT, |t| t as u8),
-                    port_base: row.port_base,
-                    port_len: row.port_len.min(16),
-                };
-                let found = Found {
-                    rule: row.rule,
-                    action: row.action,
-                };
-                (key, found)
-            })
-            .collect();
+        let mut has_rows = [[false; Tier::ALL.len()]; 2];
+        for row in rows {
+            has_rows[row.direction as usize][row.tier as usize] = true;
+        }
+        let of = |tier| -> Vec<Row> { rows.iter().filter(|it| it.tier == tier).copied().collect() };
         Self {
-            rows: FrozenMap::build(key, &entries),
-            lens,
+            tiers: Tier::ALL.map(|tier| TierTable::build(key, &of(tier))),
+            has_rows,
             fallback: [ingress, egress],
         }
     }
@@ -178,82 +145,63 @@ impl PolicyTable {
         transport: Option<Transport>,
         port: u16,
     ) -> Ruling {
-        for tier in Tier::ALL {
-            let lens = self.lens[direction as usize][tier as usize];
-            // Most policies have rows of one tier.
-            if lens == 0 {
-                continue;
-            }
-            let found = self.best(direction, tier, lens, peer, transport, port);
-            if let Some(Found { rule, action }) = found
-                && action != Action::Pass
-            {
-                let allow = action == Action::Allow;
+        self.look_up(direction, peer, transport, port, &mut |_| {})
+    }
+
+    /// As [`Self::judge`], with what it took: for tests and people.
+    #[must_use]
+    pub fn judge_counted(
+        &self,
+        direction: Direction,
+        peer: IdentityId,
+        transport: Option<Transport>,
+        port: u16,
+    ) -> (Ruling, Effort) {
+        let mut effort = Effort::default();
+        let ruling = self.look_up(direction, peer, transport, port, &mut |reads| {
+            effort.keys += 1;
+            effort.reads += reads;
+        });
+        (ruling, effort)
+    }
+
+    #[inline]
+    fn look_up(
+        &self,
+        direction: Direction,
+        peer: IdentityId,
+        transport: Option<Transport>,
+        port: u16,
+        asked: &mut impl FnMut(usize),
+    ) -> Ruling {
+        let has_rows = self.has_rows[direction as usize];
+        for (tier, _) in self.tiers.iter().zip(has_rows).filter(|it| it.1) {
+            let said = tier.look_up(direction, peer, transport, port, asked);
+            if let Some(said) = said.filter(|it| it.action != Action::Pass) {
+                let (allow, rule) = (said.action == Action::Allow, said.rule);
                 return Ruling { allow, rule };
             }
         }
         self.fallback[direction as usize]
     }
 
-    /// The matching row of a tier with the lowest rule. `port_lens` as in `lens`.
-    fn best(
-        &self,
-        direction: Direction,
-        tier: Tier,
-        port_lens: u32,
-        peer: IdentityId,
-        transport: Option<Transport>,
-        port: u16,
-    ) -> Option<Found> {
-        let mut best: Option<Found> = None;
-        let mut consider = |peer: u32, transport: u8, port_len: u8| {
-            let shift = 16 - u32::from(port_len);
-            let port_base = port & u16::MAX.checked_shl(shift).unwrap_or(0);
-            let key = RowKey {
-                peer,
-                direction,
-                tier,
-                transport,
-                port_base,
-                port_len,
-            };
-            if let Some(found) = self.rows.find(key)
-                && best.is_none_or(|held| found.rule < held.rule)
-            {
-                best = Some(found);
-            }
-        };
-        for peer in [peer.0, ANY_PEER] {
-            consider(peer, ANY_TRANSPORT, 0);
-            if let Some(transport) = transport {
-                let mut lens = port_lens;
-                while lens != 0 {
-                    #[allow(clippy::cast_possible_truncation, reason = "at most 16")]
-                    let len = lens.trailing_zeros() as u8;
-                    lens &= lens - 1;
-                    consider(peer, transport as u8, len);
-                }
-            }
-        }
-        best
-    }
-
     /// How many rows there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.rows.len()
+    pub fn len(&self) -> usize {
+        self.tiers.iter().map(TierTable::len).sum()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::tier::block;
     use proptest::prelude::*;
 
     const DENY: Ruling = Ruling {
@@ -304,7 +252,123 @@ mod tests {
             )
     }
 
+    fn spread(n: u32) -> u16 {
+        u16::try_from(n.wrapping_mul(40_503) & 0xffff).unwrap()
+    }
+
+    /// Rows of every length for one peer, or for as many as there are rows.
+    fn many(count: u32, peers: u32) -> PolicyTable {
+        let rows: Vec<_> = (0..count)
+            .map(|n| {
+                let port_len = u8::try_from(n % 17).unwrap();
+                Row {
+                    direction: Direction::Ingress,
+                    tier: Tier::Namespace,
+                    peer: (n % 11 != 0).then_some(IdentityId(1 + n % peers)),
+                    transport: [Transport::Tcp, Transport::Udp]
+                        .get(n as usize % 2)
+                        .copied(),
+                    port_base: spread(n),
+                    port_len,
+                    action: [Action::Allow, Action::Deny][usize::from(n % 3 != 0)],
+                    rule: n,
+                }
+            })
+            .collect();
+        PolicyTable::build(HashKey([3, 5]), &rows, DENY, DENY)
+    }
+
+    #[test]
+    fn a_verdict_takes_as_many_probes_with_a_hundred_thousand_rows_as_with_ten() {
+        for peers in [1, 65_535] {
+            for table in [10, 1_000, 100_000].map(|count| many(count, peers)) {
+                for n in 0..20_000u32 {
+                    let (peer, port) = (IdentityId(1 + n % 70_000), spread(n));
+                    let (ruling, effort) =
+                        table.judge_counted(Direction::Ingress, peer, Some(Transport::Tcp), port);
+                    assert_eq!(effort.keys, KEYS_PER_TIER_MAX);
+                    assert!(effort.reads <= KEYS_PER_TIER_MAX * READS_MAX, "{effort:?}");
+                    let judged = table.judge(Direction::Ingress, peer, Some(Transport::Tcp), port);
+                    assert_eq!(judged, ruling);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_protocol_that_no_row_names_is_not_looked_for() {
+        let table = many(100, 1);
+        let (ruling, effort) = table.judge_counted(Direction::Ingress, IdentityId(1), None, 0);
+        assert_eq!((ruling, effort.keys), (DENY, KEYS_PER_TIER_MAX - 1));
+    }
+
+    #[test]
+    fn of_one_rules_rows_that_disagree_the_denial_decides() {
+        let row = |port_len, allow| Row {
+            direction: Direction::Egress,
+            tier: Tier::Namespace,
+            peer: Some(IdentityId(1)),
+            transport: Some(Transport::Tcp),
+            port_base: 0,
+            port_len,
+            action: if allow { Action::Allow } else { Action::Deny },
+            rule: 3,
+        };
+        for rows in [[row(0, true), row(8, false)], [row(8, false), row(0, true)]] {
+            let table = PolicyTable::build(HashKey([3, 5]), &rows, DENY, DENY);
+            let may = |port| {
+                let tcp = Some(Transport::Tcp);
+                table
+                    .judge(Direction::Egress, IdentityId(1), tcp, port)
+                    .allow
+            };
+            assert!(!may(255) && may(256));
+            assert_eq!(table.len(), 2);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_peer_of_many_rows_is_as_in_a_linear_scan(
+            rows in prop::collection::vec((any::<u16>(), 6u8..=16, 0u32..500, any::<bool>()), 0..400),
+            narrow in any::<bool>(),
+            probes in prop::collection::vec(any::<u16>(), 100),
+        ) {
+            // Narrow: all of them within one high byte, which then has a page of its own.
+            let high = |port: u16| if narrow { port & 0xff | 0x2a00 } else { port };
+            let rows: Vec<_> = rows
+                .into_iter()
+                .map(|(port, len, rule, allow)| {
+                    let port_len = if narrow { len.max(9) } else { len };
+                    Row {
+                        direction: Direction::Ingress,
+                        tier: Tier::Namespace,
+                        peer: Some(IdentityId(7)),
+                        transport: Some(Transport::Tcp),
+                        port_base: high(port) & u16::MAX << (16 - u32::from(port_len)).min(15),
+                        port_len: port_len.max(1),
+                        action: if allow { Action::Allow } else { Action::Deny },
+                        rule,
+                    }
+                })
+                .collect();
+            let table = PolicyTable::build(HashKey([3, 5]), &rows, DENY, DENY);
+            let edges = rows.iter().flat_map(|row| {
+                let block = block(row);
+                [block.first.wrapping_sub(1), block.first, block.last, block.last.wrapping_add(1)]
+            });
+            for port in edges.chain(probes.iter().copied().map(high)) {
+                let tcp = Some(Transport::Tcp);
+                let want = rows
+                    .iter()
+                    .filter(|row| matches(row, 7, tcp, port))
+                    .map(|row| (row.rule, row.action == Action::Allow))
+                    .min();
+                let got = table.judge(Direction::Ingress, IdentityId(7), tcp, port);
+                prop_assert_eq!((got.rule, got.allow), want.unwrap_or((999, false)));
+            }
+        }
+
         #[test]
         fn tiers_and_rules_decide_as_in_a_linear_scan(
             rows in prop::collection::vec(row(), 0..60),

@@ -3,6 +3,7 @@
 use crate::addr::Addr;
 use crate::hash::HashKey;
 use crate::snapshot::{IdentityId, Place};
+use crate::table::dense::DenseMap;
 use crate::table::frozen::{FrozenKey, FrozenMap};
 
 /// What an address is.
@@ -14,84 +15,114 @@ pub struct Owner {
     pub place: Place,
 }
 
+/// A prefix of IPv4: small, so that more slots of the table share a cache line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct PrefixKey {
-    bits: u128,
+struct KeyV4 {
+    bits: u32,
     len: u8,
 }
 
-impl FrozenKey for PrefixKey {
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "the two halves of the address"
-    )]
-    fn words(self) -> [u64; 3] {
-        [
-            (self.bits >> 64) as u64,
-            self.bits as u64,
-            u64::from(self.len),
-        ]
+impl FrozenKey for KeyV4 {
+    #[inline]
+    fn hash(self, key: HashKey) -> u64 {
+        key.hash([u64::from(self.bits) | u64::from(self.len) << 32])
     }
 }
 
-/// Prefixes as one hash table; a lookup tries the lengths in use, longest first, so the
-/// number of probes depends on the lengths and not on the number of prefixes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct KeyV6 {
+    bits: [u64; 2],
+    len: u8,
+}
+
+impl FrozenKey for KeyV6 {
+    #[inline]
+    fn hash(self, key: HashKey) -> u64 {
+        let [high, low] = self.bits;
+        key.hash([high, low, u64::from(self.len)])
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "an IPv4 address is the low word, and halves of an IPv6 address"
+)]
+impl KeyV4 {
+    #[inline]
+    fn of(addr: Addr, len: u8) -> Self {
+        Self {
+            bits: (addr.0 & mask(len.saturating_add(V4_BASE))) as u32,
+            len,
+        }
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the two halves of the address"
+)]
+impl KeyV6 {
+    #[inline]
+    fn of(addr: Addr, len: u8) -> Self {
+        let bits = addr.0 & mask(len);
+        Self {
+            bits: [(bits >> 64) as u64, bits as u64],
+            len,
+        }
+    }
+}
+
+/// Prefixes as a hash table for each family; a lookup tries the lengths in use, longest
+/// first, so the number of probes depends on the lengths and not on the number of prefixes.
+/// IPv4 hosts, of which a cluster has most, stand apart.
 #[derive(Clone, Debug)]
 pub struct PrefixTable {
-    map: FrozenMap<PrefixKey, Owner>,
-    /// Lengths in use of 128, longest first; IPv4's are 96 and more.
+    hosts_v4: DenseMap<Owner>,
+    v4: FrozenMap<KeyV4, Owner>,
+    v6: FrozenMap<KeyV6, Owner>,
+    /// Lengths in use, longest first; without the hosts' of IPv4.
     lens_v4: Box<[u8]>,
     lens_v6: Box<[u8]>,
 }
 
+/// Bits in front of an IPv4 address in an [`Addr`].
 const V4_BASE: u8 = 96;
 
 const fn mask(len: u8) -> u128 {
     match len {
         0 => 0,
+        128.. => u128::MAX,
         _ => u128::MAX << (128 - len as u32),
     }
+}
+
+fn longest_first(lens: impl Iterator<Item = u8>) -> Box<[u8]> {
+    let mut lens: Vec<u8> = lens.collect();
+    lens.sort_unstable_by(|a, b| b.cmp(a));
+    lens.dedup();
+    lens.into_boxed_slice()
 }
 
 impl PrefixTable {
     /// Builds from (address, length of its own family in bits, owner).
     #[must_use]
     pub fn build(key: HashKey, prefixes: &[(Addr, u8, Owner)]) -> Self {
-        let entries: Vec<_> = prefixes
-            .iter()
-            .map(|&(addr, len, owner)| {
-                let len = if addr.is_v4() {
-                    len.saturating_add(V4_BASE)
-                } else {
-                    len
-                }
-                .min(128);
-                (
-                    PrefixKey {
-                        bits: addr.0 & mask(len),
-                        len,
-                    },
-                    owner,
-                    addr.is_v4(),
-                )
-            })
+        let of = |v4: bool| prefixes.iter().filter(move |p| p.0.is_v4() == v4);
+        let v4 = of(true).map(|&(addr, len, owner)| (KeyV4::of(addr, len.min(32)), owner));
+        let (hosts, v4): (Vec<_>, Vec<_>) = v4.partition(|(prefix, _)| prefix.len == 32);
+        let hosts: Vec<_> = hosts
+            .into_iter()
+            .map(|(k, owner)| (k.bits, owner))
             .collect();
-        let lens = |v4: bool| {
-            let mut lens: Vec<u8> = entries
-                .iter()
-                .filter(|e| e.2 == v4)
-                .map(|e| e.0.len)
-                .collect();
-            lens.sort_unstable_by(|a, b| b.cmp(a));
-            lens.dedup();
-            lens.into_boxed_slice()
-        };
-        let (lens_v4, lens_v6) = (lens(true), lens(false));
-        let entries: Vec<_> = entries.into_iter().map(|(k, o, _)| (k, o)).collect();
+        let v6: Vec<_> = of(false)
+            .map(|&(addr, len, owner)| (KeyV6::of(addr, len.min(128)), owner))
+            .collect();
         Self {
-            map: FrozenMap::build(key, &entries),
-            lens_v4,
-            lens_v6,
+            lens_v4: longest_first(v4.iter().map(|e| e.0.len)),
+            lens_v6: longest_first(v6.iter().map(|e| e.0.len)),
+            hosts_v4: DenseMap::build(key, &hosts),
+            v4: FrozenMap::build(key, &v4),
+            v6: FrozenMap::build(key, &v6),
         }
     }
 
@@ -99,17 +130,16 @@ impl PrefixTable {
     #[inline]
     #[must_use]
     pub fn find(&self, addr: Addr) -> Option<Owner> {
-        let lens = if addr.is_v4() {
-            &self.lens_v4
-        } else {
-            &self.lens_v6
-        };
-        lens.iter().find_map(|&len| {
-            self.map.find(PrefixKey {
-                bits: addr.0 & mask(len),
-                len,
+        if addr.is_v4() {
+            let host = self.hosts_v4.find(KeyV4::of(addr, 32).bits);
+            host.or_else(|| {
+                let mut lens = self.lens_v4.iter();
+                lens.find_map(|&len| self.v4.find(KeyV4::of(addr, len)))
             })
-        })
+        } else {
+            let mut lens = self.lens_v6.iter();
+            lens.find_map(|&len| self.v6.find(KeyV6::of(addr, len)))
+        }
     }
 }
 
@@ -157,6 +187,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_host_among_many_goes_before_the_prefix_around_it() {
+        let pod = |n: u8| Addr::v4([10, 1, 2, n]);
+        let mut prefixes: Vec<_> = (0..200)
+            .map(|n| (pod(n), 32, owner(u32::from(n) + 1)))
+            .collect();
+        prefixes.push((pod(0), 24, owner(900)));
+        prefixes.push((pod(7), 32, owner(901)));
+        let table = PrefixTable::build(HashKey([7, 9]), &prefixes);
+        assert_eq!(table.find(pod(6)), Some(owner(7)));
+        assert_eq!(
+            table.find(pod(7)),
+            Some(owner(901)),
+            "the last of equal ones"
+        );
+        assert_eq!(table.find(pod(200)), Some(owner(900)));
+        assert_eq!(table.find(Addr::v4([10, 1, 3, 6])), None);
     }
 
     #[test]

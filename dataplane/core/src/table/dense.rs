@@ -1,0 +1,145 @@
+//! A map from numbers that often stand close together: addresses of pods, identities.
+
+use core::num::NonZeroU32;
+
+use crate::hash::HashKey;
+use crate::table::frozen::{FrozenKey, FrozenMap};
+
+/// Keys of one page: those that differ in the low byte only.
+const PAGE: usize = 256;
+
+/// Keys that a page must have: what a key takes is bounded by `PAGE / PAGE_KEYS_MIN` values.
+const PAGE_KEYS_MIN: usize = 16;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Word(u32);
+
+impl FrozenKey for Word {
+    #[inline]
+    fn hash(self, key: HashKey) -> u64 {
+        key.hash([u64::from(self.0)])
+    }
+}
+
+/// Built once and then only read. Where keys are dense their values stand side by side, with
+/// no key beside them and no slot empty for the hash's sake: of 65,535 pods' owners a
+/// megabyte in place of five, which is what a lookup that misses the cache waits for.
+#[derive(Clone, Debug)]
+pub(crate) struct DenseMap<V> {
+    /// By the key's upper 24 bits, where its page begins.
+    pages: FrozenMap<Word, u32>,
+    values: Box<[Option<V>]>,
+    /// Keys whose page would be nearly empty.
+    sparse: FrozenMap<Word, V>,
+}
+
+impl<V: Copy> DenseMap<V> {
+    /// Builds from entries; of two with the same key the last stays.
+    pub(crate) fn build(key: HashKey, entries: &[(u32, V)]) -> Self {
+        let mut sorted = entries.to_vec();
+        // Stable: what came last stays last.
+        sorted.sort_by_key(|e| e.0);
+        let (mut pages, mut values, mut sparse) = (Vec::new(), Vec::new(), Vec::new());
+        for page in sorted.chunk_by(|a, b| a.0 >> 8 == b.0 >> 8) {
+            let first = page.first().map_or(0, |e| e.0 >> 8);
+            let at = u32::try_from(values.len());
+            match at {
+                Ok(at) if page.len() >= PAGE_KEYS_MIN => {
+                    let mut whole = [None; PAGE];
+                    for (k, v) in page {
+                        whole[(k & 0xff) as usize] = Some(*v);
+                    }
+                    pages.push((Word(first), at));
+                    values.extend(whole);
+                }
+                _ => sparse.extend(page.iter().map(|&(k, v)| (Word(k), v))),
+            }
+        }
+        Self {
+            pages: FrozenMap::build(key, &pages),
+            values: values.into_boxed_slice(),
+            sparse: FrozenMap::build(key, &sparse),
+        }
+    }
+
+    /// The value of a key.
+    #[inline]
+    pub(crate) fn find(&self, k: u32) -> Option<V> {
+        if !self.values.is_empty()
+            && let Some(at) = self.pages.find(Word(k >> 8))
+        {
+            return *self.values.get(at as usize + (k & 0xff) as usize)?;
+        }
+        self.sparse.find(Word(k))
+    }
+}
+
+/// Members of a set of five, at consecutive places from one on, in a word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Run(NonZeroU32);
+
+impl Run {
+    /// Members, at most.
+    pub(crate) const MEMBERS: u32 = 5;
+
+    /// The members whose bits are set, from the place `at` on. None if there are none, or
+    /// more places than there can be.
+    pub(crate) fn new(at: usize, members: u32) -> Option<Self> {
+        let at = u32::try_from(at).ok().filter(|at| at >> 27 == 0)?;
+        let members = members & 0b1_1111;
+        (members != 0)
+            .then(|| NonZeroU32::new(at << Self::MEMBERS | members))
+            .flatten()
+            .map(Self)
+    }
+
+    /// The place of a member.
+    #[inline]
+    pub(crate) fn place(self, member: u8) -> Option<usize> {
+        let (at, members) = (self.0.get() >> Self::MEMBERS, self.0.get() & 0b1_1111);
+        let below = (members & ((1 << member) - 1)).count_ones();
+        (members >> member & 1 == 1).then_some((at + below) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_map_equals_a_tree(
+            // Close together, and anywhere.
+            dense in prop::collection::vec((0u32..600, any::<u16>()), 0..400),
+            far in prop::collection::vec((any::<u32>(), any::<u16>()), 0..40),
+        ) {
+            let entries: Vec<_> = dense.into_iter().chain(far).collect();
+            let map = DenseMap::build(HashKey([1, 2]), &entries);
+            let model: BTreeMap<_, _> = entries.iter().copied().collect();
+            for k in (0..800).chain(entries.iter().flat_map(|e| [e.0, e.0 ^ 1, e.0 ^ 0x100])) {
+                prop_assert_eq!(map.find(k), model.get(&k).copied());
+            }
+        }
+
+        #[test]
+        fn the_members_of_a_run_stand_in_order(at in 0usize..1 << 27, members in 1u32..32) {
+            let run = Run::new(at, members).unwrap();
+            let mut next = at;
+            for member in 0..5u8 {
+                let there = members >> member & 1 == 1;
+                prop_assert_eq!(run.place(member), there.then_some(next));
+                next += usize::from(there);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_run_can_not_hold_is_none() {
+        assert_eq!(Run::new(0, 0), None);
+        assert_eq!(Run::new(1 << 27, 1), None);
+    }
+}
