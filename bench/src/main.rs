@@ -23,10 +23,11 @@ const POLICY_JSON: &str = "\
 JSON: a list of objects, with null where a key has no meaning:
   case        lookup/same-256, lookup/random, lookup/hostile; nft/same-256, nft/random;
               flow/memory, flow/new-connections; flood/established, flood/new;
-              churn/flow-hits
+              churn/flow-hits; compile/whole, compile/validate, compile/one-pod,
+              compile/memory
   peer        sluice (addresses to a verdict), sluice-table (the policy's table alone),
               linear, acl (librte_acl, with DPDK only), nft-map, nft-rules
-  rules       rules of the policy
+  rules       rules of the policy; for compile, NetworkPolicies of the cluster
   identities  identities in the cluster, each of one address
   value       what was found; null if it couldn't be measured
   unit        of value and baseline
@@ -35,6 +36,7 @@ JSON: a list of objects, with null where a key has no meaning:
   target      what ratio may be at most; without a baseline, value
   note        why there is no value, or what to know of it
   machine     CPU and kernel
+compile is for one node of a cluster with 1,000 nodes, 100,000 pods and 10,000 policies.
 nft's value is what a packet takes longer with the rules; it needs root and nft.";
 
 #[derive(Subcommand, Debug)]

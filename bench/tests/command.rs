@@ -101,6 +101,11 @@ fn policy_cases() -> Vec<(String, String, Option<u64>, Option<u64>)> {
             }
         }
     }
+    for what in ["whole", "validate", "one-pod", "memory"] {
+        let case = format!("compile/{what}");
+        // 20 namespaces with ten policies each.
+        all.push((case, "sluice".to_owned(), Some(200), None));
+    }
     for (rules, identities) in [(10, 1), (100, 100)] {
         for keys in ["same-256", "random"] {
             for peer in ["nft-map", "nft-rules"] {
@@ -164,10 +169,11 @@ fn policy_has_every_contender_and_says_why_where_it_has_no_number() {
                     assert!(one[key].as_f64().unwrap() > 0.0, "{one}");
                 }
             }
-            "flow" => assert!(value.unwrap() > 0.0, "{one}"),
+            "flow" | "compile" => assert!(value.unwrap() > 0.0, "{one}"),
             other => panic!("{other}"),
         }
-        let ours = text(one, "peer").starts_with("sluice") && case != "flow/new-connections";
+        let untargeted = ["flow/new-connections", "compile/validate"];
+        let ours = text(one, "peer").starts_with("sluice") && !untargeted.contains(&case.as_str());
         assert_eq!(one["target"].is_f64(), ours, "{one}");
     }
 }

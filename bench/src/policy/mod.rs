@@ -3,6 +3,7 @@
 #[cfg(feature = "dpdk")]
 pub mod acl;
 pub mod churn;
+pub mod compile;
 pub mod flows;
 pub mod lookup;
 pub mod nft;
@@ -33,6 +34,8 @@ pub fn run(
     progress("churn");
     let churn = churn::run(quick)?;
     let mut all = lookup::run(sizes, share, &mut progress)?;
+    progress("compile");
+    all.extend(compile::run(quick)?);
     all.extend(nft::run(quick, share, &mut progress));
     all.extend(flows);
     all.push(churn);
