@@ -97,6 +97,20 @@ fn the_scenario_reference_lists_every_reason_for_a_drop() {
 }
 
 #[test]
+fn every_scenario_of_the_repository_ends_as_it_says() {
+    let folder = root().join("sim/scenarios");
+    let out = scratch("documents-scenarios");
+    let mut scenarios = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let ran = sluice_sim(&["run", text(&path), "--out", text(&out)]);
+        assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
+        scenarios += 1;
+    }
+    assert!(scenarios >= 2);
+}
+
+#[test]
 fn the_commands_of_the_readme_run() {
     let text_of = document("sim/README.md");
     let out = scratch("documents-readme");
