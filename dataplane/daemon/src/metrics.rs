@@ -193,6 +193,12 @@ impl Page {
         for (outcome, frames) in outcomes.into_iter().zip(numbers.vitals.flow_outcomes) {
             self.sample(name, &[("outcome", outcome)], frames);
         }
+        self.one(
+            "sluice_flows_evicted_total",
+            Kind::Counter,
+            "Half-open flows that made room for new ones.",
+            numbers.counters.flows_evicted.read(),
+        );
         let name = "sluice_verdicts_left_out_total";
         self.family(
             name,

@@ -33,6 +33,31 @@ pub(crate) fn get(to: SocketAddr, path: &str) -> String {
 }
 
 #[test]
+fn what_a_vfs_quota_cost_it_is_there() {
+    let files = Files::new();
+    let ports = PORTS.replace("flows: 1024", "flows: 1024\n  vf_half_open_max: 1");
+    let text = format!("{ports}metrics: 127.0.0.1:0\nlisten:\n  unix: {{path: agent.sock}}\n");
+    let daemon = Running::start(files.config(&text));
+    let to = daemon.metrics.unwrap();
+    run(async {
+        let mut agent = unix(&files.path("agent.sock")).await;
+        program(&mut agent, &sample()).await.unwrap();
+    });
+    for src_port in [1, 2, 3] {
+        daemon.wires.send(VF0, cart_to_db(src_port, 5432));
+        daemon.wires.receive(VF1);
+    }
+    let lines = ["sluice_flows_evicted_total 2", "sluice_flows 1"];
+    let mut page = String::new();
+    let found = try_until(|| {
+        page = get(to, "/metrics");
+        lines.iter().all(|line| page.lines().any(|it| it == *line))
+    });
+    assert!(found, "{page}");
+    daemon.stop();
+}
+
+#[test]
 fn drops_by_port_and_reason_flows_bursts_and_generation_are_there() {
     let files = Files::new();
     let daemon = listening(&files, "");
