@@ -213,7 +213,10 @@ fn a_policy_that_does_not_fit_closes_its_endpoints_and_no_others() {
             Some(80),
         );
         assert_eq!(ruling.verdict, Verdict::Deny);
-        assert_eq!(ruling.rule, "closed: more than the 8 rows that fit");
+        assert_eq!(
+            ruling.rule,
+            "closed: its policies need 17 rows, and 8 fit; 16 of them for shop/in ingress[0]"
+        );
         let ruling = lookup(
             policy("shop/plain"),
             direction,

@@ -101,10 +101,14 @@ impl<'a> Rules<'a> {
         let ingress = self.direction(&mut draft, key, Direction::Ingress);
         let egress = self.direction(&mut draft, key, Direction::Egress);
         if draft.rows.len() > rows_max {
-            return closed(id, rows_max, "rows");
+            return closed(id, &draft.too_many_rows());
         }
         if draft.rules.len() > RULES_PER_POLICY_MAX {
-            return closed(id, RULES_PER_POLICY_MAX, "rules");
+            let count = draft.rules.len();
+            return closed(
+                id,
+                &format!("{count} rules, and {RULES_PER_POLICY_MAX} fit"),
+            );
         }
         draft.finish(id, ingress, egress)
     }
@@ -283,7 +287,7 @@ fn one(port: u16) -> PortBlock {
 
 /// The table of an endpoint that can't have its own: nothing passes, and the rule's name
 /// says why. Its other policies would be no substitute, and neither would the old table.
-fn closed(id: PolicyId, max: usize, what: &str) -> Policy {
+fn closed(id: PolicyId, why: &str) -> Policy {
     let fallback = Fallback {
         verdict: Verdict::Deny,
         rule: RuleIndex(0),
@@ -292,7 +296,7 @@ fn closed(id: PolicyId, max: usize, what: &str) -> Policy {
         id,
         ingress: fallback,
         egress: fallback,
-        rules: vec![format!("closed: more than the {max} {what} that fit")],
+        rules: vec![printable(&format!("closed: {why}"), RULE_NAME_LEN_MAX)],
         rows: Vec::new(),
     }
 }
@@ -312,9 +316,24 @@ struct Draft {
     rules: Vec<String>,
     rows: BTreeMap<RowKey, (Action, RuleIndex)>,
     rows_max: usize,
+    /// What each rule asked for, rows that others had before it and those that didn't fit
+    /// too.
+    wanted: BTreeMap<RuleIndex, usize>,
 }
 
 impl Draft {
+    /// Which rule needs how much.
+    fn too_many_rows(&self) -> String {
+        let total: usize = self.wanted.values().sum();
+        let most = self.wanted.iter().max_by_key(|(_, count)| **count);
+        let of = most.and_then(|(rule, count)| {
+            let name = self.rules.get(usize::try_from(rule.0).ok()?)?;
+            Some(format!("; {count} of them for {name}"))
+        });
+        let (max, of) = (self.rows_max, of.unwrap_or_default());
+        format!("its policies need {total} rows, and {max} fit{of}")
+    }
+
     /// Numbers a rule; later ones give way to earlier ones.
     fn rule(&mut self, name: String) -> RuleIndex {
         // There are never so many; were there, the table is closed for its rules.
@@ -332,6 +351,7 @@ impl Draft {
         protocol: Option<Protocol>,
         blocks: &[PortBlock],
     ) {
+        *self.wanted.entry(write.rule).or_default() += peers.len() * blocks.len();
         for &peer in peers {
             for &ports in blocks {
                 // One too many is enough to know.
