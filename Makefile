@@ -7,7 +7,7 @@ OUT ?= out
 # Of deploy/lab/lab.py: --hold, --keep DIR.
 LAB_ARGS ?=
 
-.PHONY: help sim test lint bench deps check scapy lab lab-check clean
+.PHONY: help sim test soak lint bench deps check scapy lab lab-check clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,10 @@ lab: ## Both nodes on DPDK ports, real kernels as pods, real CNI (root, after ma
 lab-check:
 	$(CARGO) build --locked -p sluice-dataplane -p sluice-host-agent --features sluice-dataplane/dpdk
 	python3 deploy/lab/lab.py --bin target/debug
+
+soak: ## The long runs of which make test has a share: hours
+	SLUICE_FRAMES=1000000000 SLUICE_SEEDS=100000 $(CARGO) test --release --locked -p sluice-dataplane-core --test walk -- --nocapture mutated_frames an_honest_connection
+	SLUICE_CASES=100000 $(CARGO) test --release --locked -p sluice-host-agent --no-default-features --test compiled_equals_naive
 
 bench: ## Criterion benches of the packet walk
 	$(CARGO) bench --locked -p sluice-bench

@@ -177,8 +177,16 @@ impl Fault {
     }
 }
 
+/// How many random clusters: a share, or what `make soak` asks for.
+fn cases(share: u32) -> u32 {
+    match std::env::var("SLUICE_CASES") {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => share,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(cases(2048)))]
 
     #[test]
     fn compiled_tables_say_what_the_evaluator_says(world in world()) {
@@ -187,7 +195,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(cases(512)))]
 
     #[test]
     fn validation_agrees_with_what_was_compiled(

@@ -11,9 +11,11 @@ use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec, piece};
 
 use crate::rig::*;
+use crate::soak;
 
 /// Frames of the long run; about a second.
-const FRAMES: usize = 300_000;
+/// Mutated frames, unless `SLUICE_FRAMES` says otherwise (`make soak`).
+const FRAMES: u64 = 1_000_000;
 const BURST: usize = 32;
 
 /// What the host and outside say in place of the marker.
@@ -187,7 +189,9 @@ fn mutated_frames_on_every_port_are_counted_and_keep_to_their_ways() {
     let (corpus, mut random) = (corpus(), Seeded(0x510_1ce));
     let mut forger = Forger::new(Side::B, Protection::default(), 1);
     let (mut delivered, mut sealed, mut opened_ports) = (received(&rig.a), 0, 0);
-    for round in 0..FRAMES / BURST {
+    let rounds = soak::amount("SLUICE_FRAMES", FRAMES) / BURST as u64;
+    for round in 0..rounds {
+        soak::tell(round, rounds, "bursts of mutated frames");
         for _ in 0..BURST {
             let (mut port, mut frame) = corpus[random.below(corpus.len())].clone();
             let inner = Side::B.pod_sends(

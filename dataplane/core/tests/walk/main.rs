@@ -26,6 +26,7 @@ mod quota;
 mod rig;
 mod sctp;
 mod size;
+mod soak;
 mod tcp;
 mod tcp_model;
 mod track;

@@ -12,7 +12,9 @@ use sluice_dataplane_core::flow::tcp::{Phase, Taken, Tcp};
 use sluice_dataplane_core::wire::segment::Segment;
 
 use crate::rig::*;
+use crate::soak;
 
+/// Connections, unless `SLUICE_SEEDS` says otherwise (`make soak`).
 const SEEDS: u64 = 1_500;
 const STEPS: usize = 600;
 const MSS: u64 = 1460;
@@ -457,7 +459,9 @@ impl World {
 #[test]
 fn an_honest_connection_loses_nothing_and_forgeries_neither_end_nor_enter_it() {
     let (mut opened, mut at_once) = (0, 0);
-    for seed in 0..SEEDS {
+    let seeds = soak::amount("SLUICE_SEEDS", SEEDS);
+    for seed in 0..seeds {
+        soak::tell(seed, seeds, "connections");
         let seen = std::panic::catch_unwind(|| live(seed));
         match seen {
             Ok((was_open, simultaneous)) => {
@@ -469,7 +473,7 @@ fn an_honest_connection_loses_nothing_and_forgeries_neither_end_nor_enter_it() {
     }
     assert!(
         opened > 1_000 && at_once > 50,
-        "{opened} of {SEEDS}, {at_once}"
+        "{opened} of {seeds}, {at_once}"
     );
 }
 
