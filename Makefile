@@ -2,7 +2,9 @@
 # `make test` runs on Debian 12 as root: it installs what it needs and skips nothing.
 
 CARGO ?= cargo
-SIM := target/release/sluice-sim
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SIM := $(TARGET)/release/sluice-sim
 OUT ?= out
 # Of deploy/lab/lab.py: --hold, --keep DIR.
 LAB_ARGS ?=
@@ -41,11 +43,11 @@ scapy: $(SIM) ## ESP between us and scapy, which no one here wrote, both ways
 
 lab: ## Both nodes on DPDK ports, real kernels as pods, real CNI (root, after make deps)
 	$(CARGO) build --release --locked -p sluice-dataplane -p sluice-host-agent --features sluice-dataplane/dpdk
-	python3 deploy/lab/lab.py --bin target/release $(LAB_ARGS)
+	python3 deploy/lab/lab.py --bin $(TARGET)/release $(LAB_ARGS)
 
 lab-check:
 	$(CARGO) build --locked -p sluice-dataplane -p sluice-host-agent --features sluice-dataplane/dpdk
-	python3 deploy/lab/lab.py --bin target/debug
+	python3 deploy/lab/lab.py --bin $(TARGET)/debug
 
 soak: ## The long runs of which make test has a share: hours
 	SLUICE_FRAMES=1000000000 SLUICE_SEEDS=100000 $(CARGO) test --release --locked -p sluice-dataplane-core --test walk -- --nocapture mutated_frames an_honest_connection
