@@ -380,3 +380,67 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_misspelt_policy_is_an_error_and_not_ignored() {
+    let table = [
+        (
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolciy\nmetadata: {name: x}\n",
+            "net.yaml:2:7: networking.k8s.io/v1 has no kind `NetworkPolciy`; is it a policy, \
+             misspelt?",
+        ),
+        (
+            "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolices\n",
+            "net.yaml:2:7: policy.networking.k8s.io/v1alpha2 has no kind \
+             `ClusterNetworkPolices`; is it a policy, misspelt?",
+        ),
+        (
+            "apiVersion: network.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: x}\n",
+            "net.yaml:1:13: NetworkPolicy has apiVersion `network.k8s.io/v1`; write \
+             networking.k8s.io/v1",
+        ),
+        (
+            "apiVersion: networking.k8s.io\nkind: NetworkPolicy\nmetadata: {name: x}\n",
+            "net.yaml:1:13: NetworkPolicy has apiVersion `networking.k8s.io`; write \
+             networking.k8s.io/v1",
+        ),
+        (
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+             metadata: {name: x, namespce: shop}\nspec: {podSelector: {}}\n",
+            "net.yaml:3:21: unknown field `namespce`; allowed here: name, namespace, uid, \
+             labels, annotations, generateName, selfLink, resourceVersion, generation, \
+             creationTimestamp, deletionTimestamp, deletionGracePeriodSeconds, \
+             ownerReferences, finalizers, managedFields",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(error(text).to_string(), expected);
+    }
+    // Others' policies, and what else there is in these groups.
+    let others = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: x}\n\
+                  ---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: y}\n";
+    assert_eq!(parse("net.yaml", others).unwrap().1.len(), 2);
+}
+
+#[test]
+fn what_is_not_read_and_for_whom_there_is_nobody_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "a.yaml",
+        &policy("  podSelector: {}").replace("name: web", "name: web, namespace: shpo"),
+    );
+    write("b.YAML", "");
+    write("notes.txt", "");
+    std::fs::create_dir(folder.path().join("more")).unwrap();
+    std::fs::create_dir(folder.path().join("..data")).unwrap();
+    let notes = load_dir(folder.path()).unwrap().notes;
+    let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
+    let expected = [
+        "b.YAML:1: the file is not read; its name must end in .yaml, .yml or .json",
+        "more:1: the folder is not entered; what is in it is not read",
+        "a.yaml:3: NetworkPolicy shpo/web is for nobody: namespace shpo has no manifest and no \
+         pod",
+    ];
+    assert_eq!(notes, expected);
+}

@@ -245,6 +245,10 @@ fn unaccounted(world: &World) -> u64 {
 
 /// Takes an object out; what it was.
 fn take_away(cluster: &mut Cluster, delete: &Delete, place: &Place) -> Result<String, InputError> {
+    let mut delete = delete.clone();
+    if delete.namespace.is_empty() && delete.kind != DeleteKind::ClusterNetworkPolicy {
+        "default".clone_into(&mut delete.namespace);
+    }
     let (kind, found) = match delete.kind {
         DeleteKind::NetworkPolicy => (
             "NetworkPolicy",
@@ -325,6 +329,10 @@ fn pairs(
             probe,
             place: place.clone(),
         });
+    }
+    if probes.is_empty() {
+        let text = "the matrix asks nothing: no two pods have this family, and a port of this name";
+        return Err(place.fault(text.to_owned()));
     }
     Ok(probes)
 }

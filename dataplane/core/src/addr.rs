@@ -35,6 +35,21 @@ impl Addr {
         self.0 >> 32 == V4_MAPPED >> 32
     }
 
+    /// Whether no packet on a wire may have it as its source: unspecified, loopback, the
+    /// limited broadcast. A multicast source is malformed already.
+    //= RFC 1122 section 3.2.1.3: "a host MUST silently discard an incoming datagram" with such
+    //= a source; RFC 4291 section 2.5.2 and 2.5.3 for IPv6
+    #[must_use]
+    pub const fn is_martian(self) -> bool {
+        if self.is_v4() {
+            let [a, b, c, d] = self.to_v4();
+            // 240.0.0.0/4 but for the broadcast is reserved, and in use here and there.
+            a == 0 || a == 127 || a & b & c & d == 255
+        } else {
+            self.0 <= 1
+        }
+    }
+
     /// The IPv4 bytes, network order; meaningful only if [`Self::is_v4`].
     #[must_use]
     pub const fn to_v4(self) -> [u8; 4] {

@@ -54,7 +54,11 @@ pub enum StaticError {
 /// # Errors
 /// [`StaticError`].
 pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
-    let mut cluster = load_dir(&config.manifests)?.cluster;
+    let loaded = load_dir(&config.manifests)?;
+    for note in &loaded.notes {
+        tracing::warn!("{note}");
+    }
+    let mut cluster = loaded.cluster;
     for (node, tunnel_ips) in &config.peers {
         cluster
             .nodes

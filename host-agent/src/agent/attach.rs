@@ -231,7 +231,6 @@ impl Agent {
             .position(|it| it.is_of(container, ifname))?;
         let gone = self.attachments.remove(index);
         self.vfs.release(&gone.uid);
-        self.closed.remove(&gone.uid);
         self.recompile();
         Some(gone)
     }
@@ -252,7 +251,6 @@ impl Agent {
         for it in &gone {
             self.attachments.retain(|other| other != it);
             self.vfs.release(&it.uid);
-            self.closed.remove(&it.uid);
         }
         if !gone.is_empty() {
             self.recompile();

@@ -23,7 +23,7 @@ pub use trace::{Disposition, Trace, TraceEnd, TraceError, TraceRequest, TraceSid
 
 use std::collections::BTreeMap;
 
-use sluice_offload_api::model::{Generation, PodUid, PortName};
+use sluice_offload_api::model::{Generation, IpPrefix, Place, PodUid, PortName};
 use sluice_offload_api::{Answer, Refused, State, Transaction};
 
 use crate::cluster::Cluster;
@@ -205,8 +205,25 @@ impl Agent {
                 self.closed.insert(endpoint.pod_uid.clone(), found.clone());
             }
         }
-        self.recompile();
+        self.quarantine();
         Some(found)
+    }
+
+    /// Takes the endpoints of closed pods out of what was sent, as if they had no VF. Not by
+    /// compiling anew: were another table wrong as well, that would be refused.
+    fn quarantine(&mut self) {
+        let mut state = self.validated.clone();
+        let is_closed = |uid: &PodUid| self.closed.contains_key(uid);
+        for endpoint in state.endpoints.values().filter(|it| is_closed(&it.pod_uid)) {
+            for ip in &endpoint.ips {
+                if let Some(prefix) = state.prefixes.get_mut(&IpPrefix::host(*ip)) {
+                    prefix.place = Place::LocalNode;
+                }
+            }
+        }
+        state.endpoints.retain(|uid, _| !is_closed(uid));
+        self.validated = state.clone();
+        self.reconciler.on_desired(state);
     }
 
     fn recompile(&mut self) {

@@ -132,6 +132,7 @@ pub fn compile_within(
     for (key, id) in identities.policies() {
         state.policies.insert(id, rules.table(key, id, limits));
     }
+    table::close_the_largest(&mut state.policies, limits.rows);
     for (name, (pod, slot)) in bound {
         let primary = pod
             .ips

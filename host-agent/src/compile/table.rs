@@ -285,6 +285,24 @@ fn one(port: u16) -> PortBlock {
     PortBlock::masked(port, 16)
 }
 
+/// Closes the largest tables until all fit together: whoever needs the most must not keep
+/// everybody else's changes from the dataplane.
+pub(super) fn close_the_largest(policies: &mut BTreeMap<PolicyId, Policy>, rows_max: usize) {
+    loop {
+        let total: usize = policies.values().map(|it| it.rows.len()).sum();
+        let largest = policies.values_mut().max_by_key(|it| it.rows.len());
+        let Some(largest) = largest.filter(|_| total > rows_max) else {
+            return;
+        };
+        let own = largest.rows.len();
+        let why = format!(
+            "all tables of the node need {total} rows, and {rows_max} fit; this one, the \
+             largest, needs {own}"
+        );
+        *largest = closed(largest.id, &why);
+    }
+}
+
 /// The table of an endpoint that can't have its own: nothing passes, and the rule's name
 /// says why. Its other policies would be no substitute, and neither would the old table.
 fn closed(id: PolicyId, why: &str) -> Policy {

@@ -105,6 +105,14 @@ pub enum ManifestFault {
         /// The version.
         got: String,
     },
+    /// A kind that a group with policies doesn't have.
+    #[error("{version} has no kind `{kind}`; is it a policy, misspelt?")]
+    Kind {
+        /// As written.
+        kind: String,
+        /// The group and version.
+        version: String,
+    },
     /// A name that Kubernetes wouldn't take.
     #[error("`{name}` is no name; use up to 253 letters, digits, `-` and `.`")]
     Name {

@@ -135,8 +135,8 @@ fn kind(
         ("Service", "v1" | "") => Reader::Service,
         ("NetworkPolicy", NETWORK_POLICY) => Reader::Policy,
         ("ClusterNetworkPolicy", CLUSTER_NETWORK_POLICY) => Reader::ClusterPolicy,
-        // Kubernetes' own, of a time before these versions or after them.
-        ("NetworkPolicy" | "ClusterNetworkPolicy", other) if is_kubernetes(&kind, other) => {
+        // Kubernetes' own, of a time before these versions or after them, or misspelt.
+        ("NetworkPolicy" | "ClusterNetworkPolicy", other) if is_kubernetes(other) => {
             let spot = api_version
                 .as_ref()
                 .map_or(spot, |it| at.spot(it.referenced));
@@ -146,6 +146,10 @@ fn kind(
             };
             let got = other.to_owned();
             return Err(at.fault(spot, ManifestFault::ApiVersion { kind, got, read }));
+        }
+        (_, version) if is_unknown(&kind, version) => {
+            let version = version.to_owned();
+            return Err(at.fault(spot, ManifestFault::Kind { kind, version }));
         }
         _ => Reader::Ignore,
     };
@@ -170,12 +174,36 @@ fn kind(
 
 /// Whether a policy of this group is Kubernetes' own; Calico and Antrea have kinds of the
 /// same names.
-fn is_kubernetes(kind: &str, version: &str) -> bool {
-    let groups: &[&str] = match kind {
-        "NetworkPolicy" => &["networking.k8s.io/", "extensions/"],
-        _ => &["policy.networking.k8s.io/"],
+fn is_kubernetes(version: &str) -> bool {
+    let group = version.split('/').next().unwrap_or_default();
+    group.is_empty() || group == "extensions" || group.ends_with("k8s.io")
+}
+
+/// Whether a kind is of a group that has policies and isn't one that the group has: it may
+/// be a policy, misspelt.
+fn is_unknown(kind: &str, version: &str) -> bool {
+    let known: &[&str] = match version.split('/').next() {
+        Some("networking.k8s.io") => &[
+            "NetworkPolicy",
+            "Ingress",
+            "IngressList",
+            "IngressClass",
+            "IngressClassList",
+            "IPAddress",
+            "IPAddressList",
+            "ServiceCIDR",
+            "ServiceCIDRList",
+        ],
+        Some("policy.networking.k8s.io") => &[
+            "ClusterNetworkPolicy",
+            "AdminNetworkPolicy",
+            "AdminNetworkPolicyList",
+            "BaselineAdminNetworkPolicy",
+            "BaselineAdminNetworkPolicyList",
+        ],
+        _ => return false,
     };
-    version.is_empty() || groups.iter().any(|it| version.starts_with(it))
+    !known.contains(&kind)
 }
 
 impl<'de> DeserializeSeed<'de> for Reader {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::assemble::assemble;
 use super::error::{LoadError, ManifestError};
-use super::read::{Note, parse};
-use crate::cluster::Cluster;
+use super::read::{ManifestObject, Note, Object, parse};
+use crate::cluster::{Cluster, NamespacedName};
 
 /// What a folder holds.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
         let path = path.to_owned();
         |source| LoadError::Io { path, source }
     };
-    let mut files = Vec::new();
+    let (mut files, mut notes) = (Vec::new(), Vec::new());
     if path.is_file() {
         files.push(path.to_owned());
     } else {
@@ -36,6 +36,13 @@ pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
             let extension = file.extension().and_then(|it| it.to_str());
             if matches!(extension, Some("yaml" | "yml" | "json")) && file.is_file() {
                 files.push(file);
+            } else if let Some(text) = why_not(&file) {
+                let file = name_of(&file);
+                notes.push(Note {
+                    file,
+                    line: 1,
+                    text,
+                });
             }
         }
     }
@@ -47,16 +54,46 @@ pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
     }
     let mut texts = Vec::new();
     for file in files {
-        let name = file
-            .file_name()
-            .map_or_else(String::new, |it| it.to_string_lossy().into_owned());
+        let name = name_of(&file);
         texts.push((name, fs::read_to_string(&file).map_err(io(&file))?));
     }
     let texts: Vec<_> = texts
         .iter()
         .map(|(name, text)| (name.as_str(), text.as_str()))
         .collect();
-    Ok(load_texts(&texts)?)
+    let mut loaded = load_texts(&texts)?;
+    notes.sort_by(|a, b| a.file.cmp(&b.file));
+    loaded.notes.splice(0..0, notes);
+    Ok(loaded)
+}
+
+fn name_of(file: &Path) -> String {
+    file.file_name()
+        .map_or_else(String::new, |it| it.to_string_lossy().into_owned())
+}
+
+fn policy_place(object: &ManifestObject) -> Option<(String, u32, NamespacedName)> {
+    match &object.object {
+        Object::Policy(name, _) => Some((object.file().to_owned(), object.spot.line, name.clone())),
+        _ => None,
+    }
+}
+
+/// What there is to say of an entry that isn't read and that a person may think is. Those
+/// with a dot are the kubelet's and editors' own.
+fn why_not(path: &Path) -> Option<String> {
+    let extension = path
+        .extension()
+        .map(|it| it.to_string_lossy().to_lowercase());
+    if name_of(path).starts_with('.') {
+        None
+    } else if path.is_dir() {
+        Some("the folder is not entered; what is in it is not read".to_owned())
+    } else if matches!(extension.as_deref(), Some("yaml" | "yml" | "json")) {
+        Some("the file is not read; its name must end in .yaml, .yml or .json".to_owned())
+    } else {
+        None
+    }
 }
 
 /// The same for files that were read: pairs of name and text.
@@ -70,8 +107,19 @@ pub fn load_texts(files: &[(&str, &str)]) -> Result<Loaded, ManifestError> {
         objects.extend(its_objects);
         notes.extend(its_notes);
     }
-    Ok(Loaded {
-        cluster: assemble(objects)?,
-        notes,
-    })
+    let places: Vec<_> = objects.iter().filter_map(policy_place).collect();
+    let cluster = assemble(objects)?;
+    for (file, line, name) in places {
+        let namespace = &name.namespace;
+        let has_pods = cluster.pods.keys().any(|it| it.namespace == *namespace);
+        // Everybody has the default namespace.
+        if !has_pods && !cluster.namespaces.contains_key(namespace) && namespace != "default" {
+            let text = format!(
+                "NetworkPolicy {name} is for nobody: namespace {namespace} has no manifest and \
+                 no pod"
+            );
+            notes.push(Note { file, line, text });
+        }
+    }
+    Ok(Loaded { cluster, notes })
 }

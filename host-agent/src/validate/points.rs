@@ -9,10 +9,13 @@ use sluice_offload_api::model::{
 };
 
 use super::who::{End, Peer, Who};
-use super::{Counterexample, Table, tables};
+use super::{Counterexample, OF_EACH_FAMILY, Table, tables};
 
 /// Rows that are sampled of a table that didn't change, at most.
 const SAMPLES: usize = 16;
+/// Addresses that came or changed hands, at most: of more, evenly spaced ones. With the
+/// tables of a node they bound what a change costs before its points are counted.
+const MOVED_MAX: usize = 256;
 /// Peers that stand for "anyone" in a row, at most.
 const ANYONE_MAX: usize = 64;
 
@@ -54,16 +57,29 @@ pub(super) fn of_change(
         }
     }
     // Addresses that came, or are somebody else's now.
-    let moved: Vec<Peer> = after
-        .prefixes
-        .values()
-        .filter(|it| before.prefixes.get(&it.prefix) != Some(it))
-        .filter_map(|it| who.of_prefix(after, it))
-        .collect();
     // After nothing, the tables were compared with everyone above.
     if before.prefixes.is_empty() {
         return Ok(());
     }
+    let mut moves = BTreeMap::<_, usize>::new();
+    let mut moved = Vec::new();
+    for prefix in after.prefixes.values() {
+        let was = before.prefixes.get(&prefix.prefix);
+        if was == Some(prefix) {
+            continue;
+        }
+        // A new block in some policy renumbers all whom it holds: a few stand for all who
+        // were one thing and are another.
+        let was = was.map(|it| (it.identity, it.place.clone()));
+        let kind = (was, prefix.identity, prefix.prefix.addr().is_ipv4());
+        let seen = moves.entry(kind).or_default();
+        if *seen < OF_EACH_FAMILY {
+            *seen += 1;
+            moved.extend(who.of_prefix(after, prefix));
+        }
+    }
+    let stride = moved.len().div_ceil(MOVED_MAX).max(1);
+    let moved: Vec<Peer> = moved.into_iter().step_by(stride).collect();
     for table in tables(after).values() {
         let ends = ends(table.policy);
         for peer in &moved {

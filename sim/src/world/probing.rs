@@ -63,7 +63,8 @@ impl World {
         }
         let source_port = FIRST_SOURCE_PORT + self.probes % SOURCE_PORTS;
         self.probes = self.probes.wrapping_add(1);
-        let spec = packet(probe, &question, source_port);
+        let mut spec = packet(&question, source_port);
+        spec.payload = self.payload(probe).to_vec();
         self.drain_verdicts();
 
         let wire_before = self.net.wire.len();
@@ -114,6 +115,27 @@ impl World {
             to_ip: question.dst,
         };
         Ok(evaluate(&self.cluster, &query))
+    }
+
+    /// The marker, if it may be nowhere on the wire: not between nodes, whose hostNetwork
+    /// pods are they themselves, nor with the outside.
+    fn payload(&self, probe: &Probe) -> &'static [u8] {
+        let is_node = |party: &Party| match party {
+            Party::Node(_) => true,
+            Party::Outside(_) => false,
+            Party::Pod { namespace, name } => {
+                let (namespace, name) = (namespace.clone(), name.clone());
+                let pod = self.cluster.pods.get(&PodRef { namespace, name });
+                pod.is_some_and(|it| it.host_network)
+            }
+        };
+        let outside = |party: &Party| matches!(party, Party::Outside(_));
+        if outside(&probe.from) || outside(&probe.to) || is_node(&probe.from) && is_node(&probe.to)
+        {
+            PLAIN
+        } else {
+            MARKER
+        }
     }
 
     fn question(&self, probe: &Probe) -> Result<Question, ProbeError> {
@@ -297,7 +319,7 @@ impl World {
 }
 
 /// The first packet of a probe.
-fn packet(probe: &Probe, question: &Question, source_port: u16) -> FrameSpec {
+fn packet(question: &Question, source_port: u16) -> FrameSpec {
     let dst_port = question.port.unwrap_or(0);
     let src_port = source_port;
     let body = match question.protocol {
@@ -321,13 +343,7 @@ fn packet(probe: &Probe, question: &Question, source_port: u16) -> FrameSpec {
             reply: false,
         },
     };
-    let mut spec = FrameSpec::new(question.src, question.dst, body);
-    let protected = !matches!(
-        (&probe.from, &probe.to),
-        (Party::Outside(_), _) | (_, Party::Outside(_)) | (Party::Node(_), Party::Node(_))
-    );
-    spec.payload = if protected { MARKER } else { PLAIN }.to_vec();
-    spec
+    FrameSpec::new(question.src, question.dst, body)
 }
 
 fn tuple_of(spec: &FrameSpec) -> Tuple {

@@ -61,6 +61,23 @@ fn this_nodes_own_addresses_do_not_come_from_the_wire() {
 }
 
 #[test]
+fn a_source_that_no_wire_carries_does_not_reach_a_pod() {
+    let mut rig = Rig::new();
+    let v4 = [
+        [0, 0, 0, 0],
+        [0, 0, 0, 9],
+        [127, 0, 0, 1],
+        [255, 255, 255, 255],
+    ];
+    let v6 = [0, 1].map(Addr);
+    for src in v4.map(Addr::v4).into_iter().chain(v6) {
+        let pod = Side::A.pod(0, src.is_v4());
+        let frame = Side::A.wire_sends(src, pod, udp(1, 2));
+        rig.a.drops(UPLINK, &frame.build(), "spoofed-ip");
+    }
+}
+
+#[test]
 fn outside_reaches_a_pod_where_policy_lets_it() {
     for v4 in [V4, V6] {
         let mut rig = Rig::new();

@@ -138,7 +138,11 @@ fn pod(at: &At<'_>, wire: wire::Pod) -> Result<(Pod, Addresses), ManifestError> 
         .map(|it| it.as_str().into());
     pod.host_network = spec.host_network.unwrap_or(false);
     pod.completed = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let ports = spec.containers.unwrap_or_default().into_iter();
+    // An init container that is restarted is a sidecar: it runs and listens beside the rest.
+    let is_sidecar = |it: &wire::Container| it.restart_policy.as_deref() == Some("Always");
+    let inits = spec.init_containers.unwrap_or_default().into_iter();
+    let containers = spec.containers.unwrap_or_default().into_iter();
+    let ports = containers.chain(inits.filter(is_sidecar));
     for port in ports.flat_map(|it| it.ports.unwrap_or_default()) {
         pod.ports.push(container_port(at, port)?);
     }

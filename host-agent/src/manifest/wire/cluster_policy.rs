@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use super::{Metadata, NumberOrName, Selector};
+use super::{NumberOrName, PolicyMetadata, Selector};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -16,7 +16,7 @@ pub(in crate::manifest) struct ClusterNetworkPolicy {
     _api_version: Option<IgnoredAny>,
     #[serde(rename = "kind")]
     _kind: Option<IgnoredAny>,
-    pub(in crate::manifest) metadata: Metadata,
+    pub(in crate::manifest) metadata: PolicyMetadata,
     pub(in crate::manifest) spec: Spec,
     #[serde(rename = "status")]
     _status: Option<IgnoredAny>,

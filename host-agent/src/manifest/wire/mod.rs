@@ -78,10 +78,13 @@ pub(in crate::manifest) struct PodSpec {
     pub(in crate::manifest) node_name: Option<String>,
     pub(in crate::manifest) host_network: Option<bool>,
     pub(in crate::manifest) containers: Option<Vec<Container>>,
+    pub(in crate::manifest) init_containers: Option<Vec<Container>>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(in crate::manifest) struct Container {
+    pub(in crate::manifest) restart_policy: Option<String>,
     pub(in crate::manifest) ports: Option<Vec<ContainerPort>>,
 }
 
@@ -131,10 +134,45 @@ pub(in crate::manifest) struct NetworkPolicy {
     _api_version: Option<IgnoredAny>,
     #[serde(rename = "kind")]
     _kind: Option<IgnoredAny>,
-    pub(in crate::manifest) metadata: Metadata,
+    pub(in crate::manifest) metadata: PolicyMetadata,
     pub(in crate::manifest) spec: PolicySpec,
     #[serde(rename = "status")]
     _status: Option<IgnoredAny>,
+}
+
+/// A policy's metadata: all that `metav1.ObjectMeta` has, since a misspelt `namespace` is
+/// another namespace.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in crate::manifest) struct PolicyMetadata {
+    pub(in crate::manifest) name: Spanned<String>,
+    pub(in crate::manifest) namespace: Option<Spanned<String>>,
+    #[serde(rename = "uid")]
+    _uid: Option<IgnoredAny>,
+    #[serde(rename = "labels")]
+    _labels: Option<IgnoredAny>,
+    #[serde(rename = "annotations")]
+    _annotations: Option<IgnoredAny>,
+    #[serde(rename = "generateName")]
+    _generate_name: Option<IgnoredAny>,
+    #[serde(rename = "selfLink")]
+    _self_link: Option<IgnoredAny>,
+    #[serde(rename = "resourceVersion")]
+    _resource_version: Option<IgnoredAny>,
+    #[serde(rename = "generation")]
+    _generation: Option<IgnoredAny>,
+    #[serde(rename = "creationTimestamp")]
+    _creation_timestamp: Option<IgnoredAny>,
+    #[serde(rename = "deletionTimestamp")]
+    _deletion_timestamp: Option<IgnoredAny>,
+    #[serde(rename = "deletionGracePeriodSeconds")]
+    _deletion_grace_period_seconds: Option<IgnoredAny>,
+    #[serde(rename = "ownerReferences")]
+    _owner_references: Option<IgnoredAny>,
+    #[serde(rename = "finalizers")]
+    _finalizers: Option<IgnoredAny>,
+    #[serde(rename = "managedFields")]
+    _managed_fields: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

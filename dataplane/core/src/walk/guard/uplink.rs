@@ -30,6 +30,9 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
     if meta.kind != FrameKind::Ip {
         return unchanged;
     }
+    if meta.src.is_martian() && is_local_pod(snapshot, meta.dst) {
+        return Guarded::Drop(DropReason::SpoofedIp);
+    }
     // Before anything that passes unjudged: router messages and multicast name a pod too.
     if is_ours(snapshot, meta.src) {
         return Guarded::Drop(DropReason::SpoofedIp);
