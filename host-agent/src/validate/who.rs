@@ -153,6 +153,13 @@ fn holders(cluster: &Cluster) -> BTreeMap<IpAddr, Holder> {
     for (name, node) in &cluster.nodes {
         holders.extend(node.ips.iter().map(|ip| (*ip, Holder::Node(name.clone()))));
     }
+    // A hostNetwork pod may have an address of its node's that the node doesn't list.
+    for pod in cluster.pods.values() {
+        let Some(name) = pod.host_node() else {
+            continue;
+        };
+        holders.extend(pod.ips.iter().map(|ip| (*ip, Holder::Node(name.clone()))));
+    }
     holders
 }
 
