@@ -192,6 +192,32 @@ fn the_table_of_numbers_survives_its_journal() {
 }
 
 #[test]
+fn tables_that_do_not_fit_together_close_the_largest_and_no_others() {
+    let limits = Limits {
+        rows: 8,
+        ..Limits::MAX
+    };
+    let vfs = vfs(&["web-1", "plain"]);
+    let identities = &mut IdentityTable::default();
+    let state = compile_within(&cluster(), &setup(), &vfs, identities, &limits).unwrap();
+    let policy = |uid: &str| &state.policies[&state.endpoints[&uid.into()].policy];
+    let closed = policy("shop/web-1");
+    assert_eq!((closed.rows.len(), closed.rules.len()), (0, 1));
+    assert_eq!(
+        (closed.ingress.verdict, closed.egress.verdict),
+        (Verdict::Deny, Verdict::Deny)
+    );
+    let why = &closed.rules[0];
+    assert!(
+        why.starts_with("closed: all tables of the node need 1"),
+        "{why}"
+    );
+    assert!(!policy("shop/plain").rows.is_empty());
+    let total: usize = state.policies.values().map(|it| it.rows.len()).sum();
+    assert!(total <= limits.rows);
+}
+
+#[test]
 fn a_policy_that_does_not_fit_closes_its_endpoints_and_no_others() {
     let limits = Limits {
         rows_per_policy: 8,

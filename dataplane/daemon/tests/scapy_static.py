@@ -61,12 +61,13 @@ def association(case, spi, keymat, source, destination):
 
 
 def from_web():
-    """What the pod sends: allowed SYN and data in both families, and what policy denies."""
+    """What the pod sends: allowed SYNs in both families, one with data (RFC 7413) as nobody
+    answers here, and what policy denies."""
     allowed, denied = [], []
     for family, (web, cart) in POD.items():
         head = ip(family, web, cart)
         allowed.append(head / TCP(sport=40000, dport=8080, flags="S"))
-        allowed.append(head / TCP(sport=40000, dport=8080, flags="A", seq=1) / Raw(MARKER))
+        allowed.append(head / TCP(sport=40001, dport=8080, flags="S") / Raw(MARKER))
         denied.append(head / TCP(sport=40000, dport=22, flags="S"))
     return [type(it)(bytes(it)) for it in allowed], denied
 
@@ -77,7 +78,7 @@ def to_web():
     for family, (web, cart) in POD.items():
         head = ip(family, cart, web)
         packets.append(head / TCP(sport=50000, dport=8080, flags="S"))
-        packets.append(head / TCP(sport=50000, dport=8080, flags="A", seq=1) / Raw(MARKER))
+        packets.append(head / TCP(sport=50001, dport=8080, flags="S") / Raw(MARKER))
     return [type(it)(bytes(it)) for it in packets]
 
 
