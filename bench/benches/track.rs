@@ -36,7 +36,10 @@ fn flow(tuple: Tuple) -> NewFlow {
         generations: [1, 0],
         rule: RuleRef::default(),
         payer: 0,
-        track: Track::Plain { answered: false },
+        track: Track::Plain {
+            answered: false,
+            lasting: false,
+        },
     }
 }
 

@@ -37,9 +37,9 @@ pub struct Timeouts {
     pub tcp_closing_ns: u64,
     /// TCP after both FINs are acknowledged, or a RST.
     pub tcp_closed_ns: u64,
-    /// Anything else before the answer.
+    /// Anything else before the answer, and UDP and ICMP after one question and its answer.
     pub other_opening_ns: u64,
-    /// UDP and ICMP once answered.
+    /// UDP and ICMP once the initiator has spoken again after an answer.
     pub udp_established_ns: u64,
     /// SCTP in its life.
     pub sctp_established_ns: u64,
@@ -136,6 +136,9 @@ pub enum Track {
     Plain {
         /// Whether the responder has spoken.
         answered: bool,
+        /// Whether the initiator has spoken again after that: more than a question and its
+        /// answer, of which a resolver has thousands a second.
+        lasting: bool,
     },
     /// TCP.
     Tcp(Tcp),
@@ -153,7 +156,10 @@ impl Track {
             Says::Tcp(s) => Self::Tcp(Tcp::begun(s)),
             Says::Sctp(p) if packet.is_midstream() => Self::Sctp(Sctp::picked_up(p, from)),
             Says::Sctp(p) => Self::Sctp(Sctp::begun(p)),
-            Says::Nothing => Self::Plain { answered: false },
+            Says::Nothing => Self::Plain {
+                answered: false,
+                lasting: false,
+            },
         }
     }
 
@@ -167,7 +173,8 @@ impl Track {
             (Self::Tcp(tcp), Says::Tcp(segment)) => tcp.take(segment, from),
             (Self::Sctp(sctp), Says::Sctp(chunks)) => sctp.take(chunks, from),
             (Self::Tcp(_) | Self::Sctp(_), _) => Ok(Taken::Unmoved),
-            (Self::Plain { answered }, _) => {
+            (Self::Plain { answered, lasting }, _) => {
+                *lasting |= *answered && from == INITIATOR;
                 *answered |= from == RESPONDER;
                 Ok(Taken::Alive)
             }
@@ -200,7 +207,7 @@ impl Track {
     #[must_use]
     pub fn is_half_open(&self) -> bool {
         match self {
-            Self::Plain { answered } => !answered,
+            Self::Plain { answered, .. } => !answered,
             Self::Tcp(tcp) => !tcp.is_open() && !tcp.is_over(),
             Self::Sctp(sctp) => sctp.phase() == sctp::Phase::Opening,
         }
@@ -210,8 +217,10 @@ impl Track {
     #[must_use]
     pub fn state(&self) -> FlowState {
         match self {
-            Self::Plain { answered: false } => FlowState::Opening,
-            Self::Plain { answered: true } => FlowState::Established,
+            Self::Plain {
+                answered: false, ..
+            } => FlowState::Opening,
+            Self::Plain { answered: true, .. } => FlowState::Established,
             Self::Tcp(tcp) => match tcp.phase() {
                 Phase::SynSent | Phase::SimultaneousOpen | Phase::SynReceived => FlowState::Opening,
                 Phase::Established => FlowState::Established,
@@ -245,7 +254,7 @@ impl Track {
                 sctp::Phase::Closing(_) => t.sctp_closing_ns,
                 sctp::Phase::Closed => t.sctp_closed_ns,
             },
-            Self::Plain { answered: false } => t.other_opening_ns,
+            Self::Plain { lasting: false, .. } => t.other_opening_ns,
             Self::Plain { .. } => t.udp_established_ns,
         }
     }

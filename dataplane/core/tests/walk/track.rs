@@ -428,6 +428,9 @@ fn a_silent_flow_ends_and_its_answers_are_then_judged_as_questions() {
     rig.settle();
     rig.b.deliver(VF0, &b_to_a(V4, udp(53, 1000)));
     rig.settle();
+    // More than one question and its answer, so it may be silent for longer.
+    rig.a.deliver(VF0, &a_to_b(V4, udp(1000, 53)));
+    rig.settle();
     rig.a.rebase();
     rig.a.take(VF0);
     rig.advance(119 * Tick::SECOND);

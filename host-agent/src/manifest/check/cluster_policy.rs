@@ -43,61 +43,15 @@ pub(super) fn policy(
     })?;
     let (namespaces, pods) = subject(at, spec.subject)?;
     let mut notes = Vec::new();
-    let mut rules = |direction, list: Vec<(Head, _)>| -> Result<Vec<ClusterRule>, ManifestError> {
-        let list = list.into_iter().enumerate();
-        list.map(|(index, (head, body))| {
-            let (rule, note) = rule(at, direction, head, body)?;
-            let word = if direction == Direction::Ingress {
-                "ingress"
-            } else {
-                "egress"
-            };
-            notes.extend(note.map(|note| format!("{word}[{index}] {note}")));
-            Ok(rule)
-        })
-        .collect()
-    };
-    let ingress = match spec.ingress {
-        Some(list) => {
-            items(at, list.referenced, "rules", list.value.len(), 0)?;
-            let list = list.value.into_iter();
-            list.map(|it| {
-                (
-                    Head {
-                        name: it.name,
-                        action: it.action,
-                    },
-                    (it.from, it.protocols),
-                )
-            })
-            .collect()
-        }
-        None => Vec::new(),
-    };
-    let egress = match spec.egress {
-        Some(list) => {
-            items(at, list.referenced, "rules", list.value.len(), 0)?;
-            let list = list.value.into_iter();
-            list.map(|it| {
-                (
-                    Head {
-                        name: it.name,
-                        action: it.action,
-                    },
-                    (it.to, it.protocols),
-                )
-            })
-            .collect()
-        }
-        None => Vec::new(),
-    };
+    let ingress = rules(at, Direction::Ingress, spec.ingress, &mut notes)?;
+    let egress = rules(at, Direction::Egress, spec.egress, &mut notes)?;
     let policy = ClusterPolicy {
         tier,
         priority,
         namespaces,
         pods,
-        ingress: rules(Direction::Ingress, ingress)?,
-        egress: rules(Direction::Egress, egress)?,
+        ingress,
+        egress,
     };
     Ok((policy, notes))
 }
@@ -124,33 +78,53 @@ fn namespaced_pod(
     Ok((namespaces, selector(at, wire.pod_selector)?))
 }
 
-/// What rules of both directions begin with.
-struct Head {
-    name: Option<Spanned<String>>,
-    action: Spanned<String>,
+/// The rules of a direction, and what their author should know of them.
+fn rules<R: Into<fields::Rule>>(
+    at: &At<'_>,
+    direction: Direction,
+    list: Option<Spanned<Vec<R>>>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<ClusterRule>, ManifestError> {
+    let Some(list) = list else {
+        return Ok(Vec::new());
+    };
+    items(at, list.referenced, "rules", list.value.len(), 0)?;
+    let word = match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    };
+    let mut rules = Vec::new();
+    for (index, wire) in list.value.into_iter().enumerate() {
+        let (rule, note) = rule(at, direction, wire.into())?;
+        notes.extend(note.map(|note| format!("{word}[{index}] {note}")));
+        rules.push(rule);
+    }
+    Ok(rules)
 }
-
-type Peers = Spanned<Vec<Spanned<fields::Peer>>>;
-type Protocols = Option<Spanned<Vec<Spanned<fields::Protocol>>>>;
 
 /// A rule, and what its author should know of it.
 fn rule(
     at: &At<'_>,
     direction: Direction,
-    head: Head,
-    (peers, protocols): (Peers, Protocols),
+    wire: fields::Rule,
 ) -> Result<(ClusterRule, Option<String>), ManifestError> {
-    let action = match head.action.value.as_str() {
+    let fields::Rule {
+        name,
+        action,
+        peers,
+        protocols,
+    } = wire;
+    let action = match action.value.as_str() {
         "Accept" => RuleAction::Accept,
         "Deny" => RuleAction::Deny,
         "Pass" => RuleAction::Pass,
         _ => {
-            let spot = at.spot(head.action.referenced);
-            let text = head.action.value;
+            let spot = at.spot(action.referenced);
+            let text = action.value;
             return Err(at.fault(spot, ManifestFault::Action { text }));
         }
     };
-    if let Some(name) = &head.name {
+    if let Some(name) = &name {
         let (count, max) = (name.value.chars().count(), RULE_NAME_CHARS_MAX);
         if count > max {
             let fault = ManifestFault::RuleName { count, max };
@@ -187,7 +161,7 @@ fn rule(
             }
         }
     }
-    let name = head.name.map(|it| it.value).filter(|it| !it.is_empty());
+    let name = name.map(|it| it.value).filter(|it| !it.is_empty());
     if unknown.is_empty() {
         let flows = Some(rule);
         return Ok((

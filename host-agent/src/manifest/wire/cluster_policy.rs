@@ -49,19 +49,51 @@ pub(in crate::manifest) struct NamespacedPod {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::manifest) struct IngressRule {
-    pub(in crate::manifest) name: Option<Spanned<String>>,
-    pub(in crate::manifest) action: Spanned<String>,
-    pub(in crate::manifest) from: Spanned<Vec<Spanned<Peer>>>,
-    pub(in crate::manifest) protocols: Option<Spanned<Vec<Spanned<Protocol>>>>,
+    name: Option<Spanned<String>>,
+    action: Spanned<String>,
+    from: Spanned<Vec<Spanned<Peer>>>,
+    protocols: Option<Spanned<Vec<Spanned<Protocol>>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::manifest) struct EgressRule {
+    name: Option<Spanned<String>>,
+    action: Spanned<String>,
+    to: Spanned<Vec<Spanned<Peer>>>,
+    protocols: Option<Spanned<Vec<Spanned<Protocol>>>>,
+}
+
+/// A rule of either direction.
+pub(in crate::manifest) struct Rule {
     pub(in crate::manifest) name: Option<Spanned<String>>,
     pub(in crate::manifest) action: Spanned<String>,
-    pub(in crate::manifest) to: Spanned<Vec<Spanned<Peer>>>,
+    pub(in crate::manifest) peers: Spanned<Vec<Spanned<Peer>>>,
     pub(in crate::manifest) protocols: Option<Spanned<Vec<Spanned<Protocol>>>>,
+}
+
+impl From<IngressRule> for Rule {
+    fn from(rule: IngressRule) -> Self {
+        let (name, action, peers, protocols) = (rule.name, rule.action, rule.from, rule.protocols);
+        Self {
+            name,
+            action,
+            peers,
+            protocols,
+        }
+    }
+}
+
+impl From<EgressRule> for Rule {
+    fn from(rule: EgressRule) -> Self {
+        let (name, action, peers, protocols) = (rule.name, rule.action, rule.to, rule.protocols);
+        Self {
+            name,
+            action,
+            peers,
+            protocols,
+        }
+    }
 }
 
 #[derive(Deserialize)]

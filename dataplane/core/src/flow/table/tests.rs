@@ -26,7 +26,10 @@ fn answered(n: u16) -> NewFlow {
         generations: [u32::from(n) + 1, 0],
         rule: RuleRef::default(),
         payer: INITIATOR,
-        track: Track::Plain { answered: true },
+        track: Track::Plain {
+            answered: true,
+            lasting: true,
+        },
     }
 }
 
@@ -35,7 +38,10 @@ fn asked(vf: usize, n: u16) -> NewFlow {
     let ports = if vf == A { [0, 1] } else { [1, 0] };
     NewFlow {
         ends: ports.map(|port| Attach::Port(PortIndex(port))),
-        track: Track::Plain { answered: false },
+        track: Track::Plain {
+            answered: false,
+            lasting: false,
+        },
         ..answered(n)
     }
 }
@@ -272,6 +278,24 @@ fn a_chain_that_is_too_long_refuses_and_keeps_what_it_has() {
     }
 }
 
+#[test]
+fn a_question_and_its_answer_hold_a_place_for_as_long_as_a_question() {
+    let t = Timeouts::default();
+    let mut table = limited(64, 64, 64);
+    table.insert(asked(A, 1), Tick(0)).unwrap();
+    spoke(&mut table, 1, INITIATOR, Tick(0));
+    spoke(&mut table, 1, RESPONDER, Tick(0));
+    assert!(has(&mut table, 1, Tick(t.other_opening_ns - 1)));
+    assert!(!has(&mut table, 1, Tick(t.other_opening_ns)));
+    // Who goes on talking is no resolver's client.
+    table.insert(asked(A, 2), Tick(0)).unwrap();
+    for end in [INITIATOR, RESPONDER, INITIATOR] {
+        spoke(&mut table, 2, end, Tick(0));
+    }
+    assert!(has(&mut table, 2, Tick(t.udp_established_ns - 1)));
+    assert!(!has(&mut table, 2, Tick(t.udp_established_ns)));
+}
+
 proptest! {
     #[test]
     fn the_table_equals_a_map(ops in prop::collection::vec((0u8..3, 0u16..40), 0..400)) {
@@ -310,12 +334,13 @@ proptest! {
         let t = Timeouts::default();
         let mut table = limited(64, 64, 64);
         let mut now = Tick(start_s * Tick::SECOND);
-        // When each flow ends at the earliest and at the latest, and whether it is answered.
-        let mut model: BTreeMap<u16, (Tick, Tick, bool)> = BTreeMap::new();
+        // When each flow ends at the earliest and at the latest, whether it is answered, and
+        // whether its initiator spoke after that.
+        let mut model: BTreeMap<u16, (Tick, Tick, bool, bool)> = BTreeMap::new();
         for (n, end, pause_ms) in ops {
             now = now + pause_ms * Tick::MS;
             for _ in 0..4 { table.expire(now); }
-            model.retain(|_, (_, latest, _)| *latest + 2 * Tick::SECOND > now);
+            model.retain(|_, (_, latest, ..)| *latest + 2 * Tick::SECOND > now);
             let alive = model.get(&n).filter(|m| m.1 > now);
             let end = match (table.find(tuple(n), now), alive) {
                 (Some(_), Some(_)) => end,
@@ -333,10 +358,12 @@ proptest! {
             spoke(&mut table, n, end, now);
             let was_answered = model.get(&n).is_some_and(|m| m.2);
             let is_answered = was_answered || end == RESPONDER;
+            let was_lasting = model.get(&n).is_some_and(|m| m.3);
+            let is_lasting = was_lasting || was_answered && end == INITIATOR;
             // The end of a half-open flow is put off by whole seconds only.
-            let ns = if is_answered { t.udp_established_ns } else { t.other_opening_ns };
+            let ns = if is_lasting { t.udp_established_ns } else { t.other_opening_ns };
             let slack = if is_answered { Tick::MS } else { Tick::SECOND };
-            model.insert(n, (now + ns - slack, now + ns, is_answered));
+            model.insert(n, (now + ns - slack, now + ns, is_answered, is_lasting));
             let in_time = model.values().filter(|m| m.0 > now).count();
             prop_assert!((in_time..=model.len()).contains(&table.len()));
             let account = table.accounts.at(AccountIndex(0));
