@@ -1,6 +1,15 @@
 """What the lab checks, one file a subject. Each check is one line of the summary."""
 
-from checks import cni_add, denied, policy_file, reach, rekey, restart, wire_clean
+from checks import (
+    cni_add,
+    denied,
+    live_changes,
+    policy_file,
+    reach,
+    rekey,
+    restart,
+    wire_clean,
+)
 from daemons import wait_for
 from wire import Capture
 
@@ -30,6 +39,7 @@ def run_all(lab, report):
     lab.capture = Capture(lab.nodes, lab.folder, "second")
     cni_add.run(lab, report)
     policy_file.run(lab, report)
+    live_changes.run(lab, report)
     rekey.run(lab, report)
     restart.agent(lab, report)
     restart.dataplane(lab, report)
