@@ -90,6 +90,21 @@ const CONTENDERS: &[&str] = &["sluice", "sluice-table", "linear"];
 #[cfg(feature = "dpdk")]
 const CONTENDERS: &[&str] = &["sluice", "sluice-table", "linear", "acl"];
 
+/// The keys of each object of its JSON.
+const POLICY_KEYS: [&str; 11] = [
+    "case",
+    "peer",
+    "rules",
+    "identities",
+    "value",
+    "unit",
+    "baseline",
+    "ratio",
+    "target",
+    "note",
+    "machine",
+];
+
 /// What `policy --quick` measures: case, peer, rules, identities.
 fn policy_cases() -> Vec<(String, String, Option<u64>, Option<u64>)> {
     let mut all = Vec::new();
@@ -143,19 +158,7 @@ fn policy_has_every_contender_and_says_why_where_it_has_no_number() {
     assert_eq!(named, policy_cases());
     for one in &all {
         let keys: Vec<_> = one.as_object().unwrap().keys().cloned().collect();
-        let mut expected = vec![
-            "case",
-            "peer",
-            "rules",
-            "identities",
-            "value",
-            "unit",
-            "baseline",
-            "ratio",
-            "target",
-            "note",
-            "machine",
-        ];
+        let mut expected = POLICY_KEYS.to_vec();
         expected.sort_unstable();
         assert_eq!(keys, expected);
         assert!(text(one, "machine").contains("Linux"));
@@ -182,19 +185,7 @@ fn policy_has_every_contender_and_says_why_where_it_has_no_number() {
 fn the_help_of_policy_names_every_key_of_its_json() {
     let ran = run(&["policy", "--help"]);
     let help = String::from_utf8(ran.stdout).unwrap();
-    for key in [
-        "case",
-        "peer",
-        "rules",
-        "identities",
-        "value",
-        "unit",
-        "baseline",
-        "ratio",
-        "target",
-        "note",
-        "machine",
-    ] {
+    for key in POLICY_KEYS {
         assert!(help.contains(&format!("\n  {key} ")), "{key}: {help}");
     }
 }

@@ -65,8 +65,6 @@ pub struct Agent {
     subjects: Subjects,
     source_fault: Option<String>,
     compile_fault: Option<StateFault>,
-    /// What was validated last, and so may be sent.
-    validated: State,
     validations: usize,
     sweep: Sweep,
     /// Pods whose table was found to differ from their policies after it was sent: they stay
@@ -94,7 +92,6 @@ impl Agent {
             subjects: Subjects::default(),
             source_fault: None,
             compile_fault: None,
-            validated: State::default(),
             validations: 0,
             sweep: Sweep::default(),
             closed: BTreeMap::new(),
@@ -191,28 +188,24 @@ impl Agent {
     /// Holds some more of what was sent against the policies, `rows_max` rows at most. A pod
     /// whose table differs is closed at once; the flow that shows it, for the log.
     pub fn sweep(&mut self, rows_max: usize) -> Option<Counterexample> {
-        let (cluster, state) = (&self.subjects.cluster, &self.validated);
+        let (cluster, state) = (&self.subjects.cluster, self.reconciler.desired()?);
         let found = *self.sweep.step(cluster, state, rows_max).found?;
-        let sharing = self
-            .validated
-            .endpoints
-            .values()
-            .find(|it| it.pod == found.pod);
+        let sharing = state.endpoints.values().find(|it| it.pod == found.pod);
         let policy = sharing.map(|it| it.policy);
-        for endpoint in self.validated.endpoints.values() {
+        for endpoint in state.endpoints.values() {
             // All who share the table have its fault.
             if Some(endpoint.policy) == policy {
                 self.closed.insert(endpoint.pod_uid.clone(), found.clone());
             }
         }
-        self.quarantine();
+        let state = state.clone();
+        self.quarantine(state);
         Some(found)
     }
 
     /// Takes the endpoints of closed pods out of what was sent, as if they had no VF. Not by
     /// compiling anew: were another table wrong as well, that would be refused.
-    fn quarantine(&mut self) {
-        let mut state = self.validated.clone();
+    fn quarantine(&mut self, mut state: State) {
         let is_closed = |uid: &PodUid| self.closed.contains_key(uid);
         for endpoint in state.endpoints.values().filter(|it| is_closed(&it.pod_uid)) {
             for ip in &endpoint.ips {
@@ -222,7 +215,6 @@ impl Agent {
             }
         }
         state.endpoints.retain(|uid, _| !is_closed(uid));
-        self.validated = state.clone();
         self.reconciler.on_desired(state);
     }
 
@@ -247,10 +239,10 @@ impl Agent {
     /// Lets a compiled state be sent, if it says what the policies say.
     fn take(&mut self, subjects: Subjects, state: State) -> Result<(), StateFault> {
         self.validations = self.validations.wrapping_add(1);
-        let (before, turn) = (&self.validated, self.validations);
+        let (nothing, turn) = (State::default(), self.validations);
+        let before = self.reconciler.desired().unwrap_or(&nothing);
         validate(&subjects.cluster, before, &state, turn, POINTS_MAX)?;
         self.subjects = subjects;
-        self.validated = state.clone();
         self.reconciler.on_desired(state);
         Ok(())
     }

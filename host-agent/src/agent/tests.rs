@@ -468,7 +468,8 @@ fn open_a_table(state: &mut State) {
 #[test]
 fn a_state_that_says_otherwise_than_the_policies_is_not_sent() {
     let (mut agent, dataplane) = attached();
-    let (subjects, mut wrong) = (agent.subjects.clone(), agent.validated.clone());
+    let subjects = agent.subjects.clone();
+    let mut wrong = agent.reconciler.desired().unwrap().clone();
     open_a_table(&mut wrong);
     let refused = agent.take(subjects, wrong).unwrap_err().to_string();
     let expected = "TCP from 10.1.1.2 to 10.1.0.2 port 0: the compiled table of pod shop/cart says \
@@ -482,7 +483,9 @@ fn a_state_that_says_otherwise_than_the_policies_is_not_sent() {
 #[test]
 fn a_table_in_force_that_says_otherwise_closes_its_pods_and_raises_an_alarm() {
     let (mut agent, mut dataplane) = attached();
-    open_a_table(&mut agent.validated);
+    let mut wrong = agent.reconciler.desired().unwrap().clone();
+    open_a_table(&mut wrong);
+    agent.reconciler.on_desired(wrong);
     let found = agent.sweep(1_000).unwrap();
     assert_eq!(found.pod.to_string(), "shop/cart");
     settle(&mut agent, &mut dataplane);

@@ -1,5 +1,6 @@
 //! Manifests from a folder: all the I/O there is in this crate's core.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -109,11 +110,13 @@ pub fn load_texts(files: &[(&str, &str)]) -> Result<Loaded, ManifestError> {
     }
     let places: Vec<_> = objects.iter().filter_map(policy_place).collect();
     let cluster = assemble(objects)?;
+    // Everybody has the default namespace.
+    let mut namespaces = BTreeSet::from(["default"]);
+    namespaces.extend(cluster.namespaces.keys().map(String::as_str));
+    namespaces.extend(cluster.pods.keys().map(|it| it.namespace.as_str()));
     for (file, line, name) in places {
         let namespace = &name.namespace;
-        let has_pods = cluster.pods.keys().any(|it| it.namespace == *namespace);
-        // Everybody has the default namespace.
-        if !has_pods && !cluster.namespaces.contains_key(namespace) && namespace != "default" {
+        if !namespaces.contains(namespace.as_str()) {
             let text = format!(
                 "NetworkPolicy {name} is for nobody: namespace {namespace} has no manifest and \
                  no pod"

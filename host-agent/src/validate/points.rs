@@ -8,7 +8,7 @@ use sluice_offload_api::model::{
     Direction, Endpoint, Policy, PolicyRow, PortBlock, Protocol, RowKey,
 };
 
-use super::who::{End, Peer, Who};
+use super::who::{End, Peer, Who, around, without_ports};
 use super::{Counterexample, OF_EACH_FAMILY, Table, tables};
 
 /// Rows that are sampled of a table that didn't change, at most.
@@ -48,19 +48,19 @@ pub(super) fn of_change(
     turn: usize,
     visit: &mut Visit<'_>,
 ) -> Result<(), Box<Counterexample>> {
-    let old = tables(before);
-    for (id, table) in tables(after) {
-        match old.get(&id).map(|it| it.policy) {
-            Some(was) if was == table.policy => sample(&table, who, turn, visit)?,
-            Some(was) => changed_table(&table, was, who, visit)?,
-            None => whole_table(&table, who, visit)?,
+    let (old, new) = (tables(before), tables(after));
+    for (id, table) in &new {
+        match old.get(id).map(|it| it.policy) {
+            Some(was) if was == table.policy => sample(table, who, turn, visit)?,
+            Some(was) => changed_table(table, was, who, visit)?,
+            None => whole_table(table, who, visit)?,
         }
     }
-    // Addresses that came, or are somebody else's now.
     // After nothing, the tables were compared with everyone above.
     if before.prefixes.is_empty() {
         return Ok(());
     }
+    // Addresses that came, or are somebody else's now.
     let mut moves = BTreeMap::<_, usize>::new();
     let mut moved = Vec::new();
     for prefix in after.prefixes.values() {
@@ -80,7 +80,7 @@ pub(super) fn of_change(
     }
     let stride = moved.len().div_ceil(MOVED_MAX).max(1);
     let moved: Vec<Peer> = moved.into_iter().step_by(stride).collect();
-    for table in tables(after).values() {
+    for table in new.values() {
         let ends = ends(table.policy);
         for peer in &moved {
             for &end in &ends {
@@ -226,11 +226,7 @@ fn some<'w>(who: &'w Who<'_>) -> Vec<&'w Peer> {
 
 /// Everything that a table's rows tell apart.
 fn ends(policy: &Policy) -> BTreeSet<End> {
-    let both = [Direction::Ingress, Direction::Egress];
-    let mut ends: BTreeSet<_> = both
-        .into_iter()
-        .flat_map(|it| [(it, Protocol::Icmp, None), (it, Protocol::Tcp, Some(0))])
-        .collect();
+    let mut ends = without_ports();
     for row in &policy.rows {
         let its = block_ends(row.protocol, row.ports).into_iter();
         ends.extend(its.map(|(protocol, port)| (row.direction, protocol, port)));
@@ -253,16 +249,7 @@ fn block_ends(protocol: Option<Protocol>, ports: PortBlock) -> Vec<(Protocol, Op
     }
     let first = ports.base();
     let last = first | u16::MAX.checked_shr(ports.len().into()).unwrap_or(0);
-    let mut ends: Vec<_> = [
-        Some(first),
-        Some(last),
-        first.checked_sub(1),
-        last.checked_add(1),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|port| (protocol, Some(port)))
-    .collect();
-    ends.dedup();
-    ends
+    around(first, last)
+        .map(|port| (protocol, Some(port)))
+        .collect()
 }

@@ -13,6 +13,22 @@ use crate::evaluate::Party;
 /// What a rule can tell apart: direction, protocol and port.
 pub(super) type End = (Direction, Protocol, Option<u16>);
 
+/// What only rules without ports match, and port rules never.
+pub(super) fn without_ports() -> BTreeSet<End> {
+    [Direction::Ingress, Direction::Egress]
+        .into_iter()
+        .flat_map(|it| [(it, Protocol::Icmp, None), (it, Protocol::Tcp, Some(0))])
+        .collect()
+}
+
+/// Both ends of a range of ports, and the ports just outside.
+pub(super) fn around(first: u16, last: u16) -> impl Iterator<Item = u16> {
+    let outside = [first.checked_sub(1), last.checked_add(1)];
+    [first, last]
+        .into_iter()
+        .chain(outside.into_iter().flatten())
+}
+
 /// An address and who has it.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -70,15 +86,11 @@ impl<'a> Who<'a> {
     /// The ends of all port rules of a pod's policies, its own named ports, and what only
     /// rules without ports match.
     pub(super) fn ends_of_rules(&self, pod: &PodRef) -> BTreeSet<End> {
-        let both = [Direction::Ingress, Direction::Egress];
-        let mut ends: BTreeSet<End> = both
-            .into_iter()
-            .flat_map(|it| [(it, Protocol::Icmp, None), (it, Protocol::Tcp, Some(0))])
-            .collect();
+        let mut ends = without_ports();
         let Some(pod) = self.cluster.pods.get(pod) else {
             return ends;
         };
-        for direction in both {
+        for direction in [Direction::Ingress, Direction::Egress] {
             let own = self.cluster.policies_of(pod);
             let own = own.filter_map(|(_, it)| it.rules(direction)).flatten();
             let cluster = self.cluster.cluster_policies_of(pod).into_iter();
@@ -88,9 +100,7 @@ impl<'a> Who<'a> {
                 match ports {
                     PortSpec::Any => drop(ends.insert((direction, *protocol, Some(1)))),
                     PortSpec::Range { first, last } => {
-                        let outside = [first.checked_sub(1), last.checked_add(1)];
-                        let ports = outside.into_iter().chain([Some(*first), Some(*last)]);
-                        let ports = ports.flatten();
+                        let ports = around(*first, *last);
                         ends.extend(ports.map(|it| (direction, *protocol, Some(it))));
                     }
                     PortSpec::Named(name) if direction == Direction::Ingress => {

@@ -182,7 +182,6 @@ fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Ju
         },
     );
     assert_eq!(sides.judgement(), judgement, "{flow}");
-    // What `own node` and `none` are in frames has no policy to name.
     let seen = world.probe(&probe).unwrap();
     assert_eq!(
         (seen.verdict, seen.at, &seen.rule),
