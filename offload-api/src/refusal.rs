@@ -282,6 +282,9 @@ pub enum RefusalReason {
         /// The length in bits.
         len: u8,
     },
+    /// A UID at a prefix that isn't a remote pod's one address.
+    #[error("only one address of a pod of another node has a pod UID; leave it out")]
+    PodUidNotThere,
     /// Rows out of order.
     #[error(
         "the row sorts before the one above it; sort by direction, tier, peer, protocol, ports"
@@ -458,6 +461,7 @@ impl RefusalReason {
             | Self::SecondOfFamily { .. }
             | Self::NoIps
             | Self::NotHost { .. }
+            | Self::PodUidNotThere
             | Self::RowsUnsorted
             | Self::RowTwice
             | Self::NoRule { .. }

@@ -4,8 +4,8 @@ use sluice_host_agent::cluster::Cluster;
 use sluice_offload_api::model::Verdict;
 
 use crate::input::{
-    Action, Delete, DeleteKind, Expect, ExpectDrops, InputError, Matrix, PROBES_MAX, Place,
-    PlacedProbe, Scenario, Step,
+    Action, Breakage, Delete, DeleteKind, Expect, ExpectDrops, InputError, Matrix, PROBES_MAX,
+    Place, PlacedProbe, Scenario, Step,
 };
 use crate::output::Progress;
 use crate::probe::{Family, Party, Probe, ProbePort};
@@ -123,6 +123,19 @@ impl Player<'_> {
             Action::Rekey => {
                 self.world.rekey().map_err(|error| place.fault(error))?;
                 Ok(("rekey", "all nodes, fresh keys".to_owned()))
+            }
+            Action::Fault(Breakage::StaleWatch(node)) => {
+                if !self.world.stale_watch(&node.as_str().into()) {
+                    return Err(place.fault(format!("there is no node {node}")));
+                }
+                Ok(("fault", format!("stale-watch {node}")))
+            }
+            Action::Heal(Breakage::StaleWatch(node)) => {
+                let healed = self.world.heal_watch(&node.as_str().into());
+                if !healed.map_err(|error| place.fault(error))? {
+                    return Err(place.fault(format!("the watch of {node} is not stale")));
+                }
+                Ok(("heal", format!("stale-watch {node}")))
             }
             Action::Expect(expect) => {
                 self.expect(expect, place);

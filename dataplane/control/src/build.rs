@@ -16,6 +16,7 @@ use sluice_offload_api::model;
 use sluice_offload_api::refusal::{Refusal, RefusalReason};
 use sluice_offload_api::state::State;
 
+use crate::bindings::Bindings;
 use crate::indices::{EndpointGenerations, PeerNumbers, PortNames};
 
 /// What a state is compiled with.
@@ -23,6 +24,7 @@ pub(crate) struct Build<'a> {
     pub(crate) ports: &'a PortNames,
     pub(crate) peers: &'a PeerNumbers,
     pub(crate) generations: &'a EndpointGenerations,
+    pub(crate) bindings: &'a Bindings,
     pub(crate) hash_key: HashKey,
 }
 
@@ -188,6 +190,7 @@ impl Build<'_> {
         owners: &BTreeMap<IpAddr, EndpointIndex>,
     ) -> Option<Place> {
         Some(match &prefix.place {
+            _ if self.bindings.revoke(prefix) => Place::Revoked,
             model::Place::LocalPod => Place::LocalPod(*owners.get(&prefix.prefix.addr())?),
             model::Place::LocalNode => Place::LocalNode,
             model::Place::RemotePod(node) => Place::RemotePod(self.peers.index(node)?),

@@ -13,12 +13,14 @@ use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
 use sluice_dataplane_core::worker::WorkerHandle;
 use sluice_offload_api::model::{
-    FlowRecord, Generation, Lease, NodeName, PortCounters, PortName, PortStatus, SaRecord, Status,
+    FlowRecord, Generation, IpPrefix, Lease, NodeName, PodUid, PortCounters, PortName, PortStatus,
+    SaRecord, Status,
 };
 use sluice_offload_api::refusal::Refusal;
 use sluice_offload_api::state::State;
 use sluice_offload_api::transaction::Transaction;
 
+use crate::bindings::Bindings;
 use crate::build::Build;
 use crate::events::{Event, SaConfig, SaError};
 use crate::indices::{EndpointGenerations, PeerNumbers, PortNames};
@@ -66,6 +68,15 @@ pub enum ProgramError {
     Worker(#[from] PublishError),
 }
 
+/// A snapshot that is on its way to the worker.
+#[derive(Debug)]
+enum UnderWay {
+    /// A generation.
+    Generation(Pending),
+    /// The one in force again, by what other nodes have announced since.
+    Bindings,
+}
+
 #[derive(Debug)]
 struct Pending {
     state: State,
@@ -81,9 +92,12 @@ pub struct Control {
     instance: u64,
     worker: WorkerHandle,
     state: State,
-    pending: Option<Pending>,
+    under_way: Option<UnderWay>,
     peers: PeerNumbers,
     generations: EndpointGenerations,
+    bindings: Bindings,
+    /// Whether `bindings` say otherwise than when the newest snapshot was built.
+    bindings_changed: bool,
     snapshot: Arc<Snapshot>,
     inbound: BTreeMap<Spi, NodeName>,
     /// The sending SA that was sent to the worker last, by peer.
@@ -106,9 +120,11 @@ impl Control {
             instance: config.instance,
             worker,
             state: State::default(),
-            pending: None,
+            under_way: None,
             peers: PeerNumbers::default(),
             generations: EndpointGenerations::default(),
+            bindings: Bindings::default(),
+            bindings_changed: false,
             inbound: BTreeMap::new(),
             outbound: BTreeMap::new(),
             events: VecDeque::new(),
@@ -130,24 +146,24 @@ impl Control {
     /// # Errors
     /// [`ProgramError`]; what was in force stays.
     pub fn program(&mut self, tx: &Transaction) -> Result<(), ProgramError> {
-        if let Some(pending) = &self.pending {
-            return Err(ProgramError::Pending {
-                pending: pending.state.generation,
-            });
+        if let Some(under_way) = &self.under_way {
+            let pending = match under_way {
+                UnderWay::Generation(pending) => pending.state.generation,
+                UnderWay::Bindings => self.state.generation,
+            };
+            return Err(ProgramError::Pending { pending });
         }
         let next = self.state.apply(tx)?;
         let mut peers = self.peers.clone();
         let removed = peers.renew(&next);
         let mut generations = self.generations.clone();
         generations.renew(&self.state, &next);
-        let build = Build {
-            ports: &self.ports,
-            peers: &peers,
-            generations: &generations,
-            hash_key: self.hash_key,
-        };
-        let snapshot = Arc::new(build.snapshot(&next)?);
+        if self.bindings_changed {
+            generations.renew_all();
+        }
+        let snapshot = Arc::new(self.build(&peers, &generations).snapshot(&next)?);
         self.worker.snapshots.publish(Arc::clone(&snapshot))?;
+        self.bindings_changed = false;
 
         let moved = |node: &NodeName| {
             let tunnel = |s: &Snapshot, p: &PeerNumbers| s.peer(p.index(node)?);
@@ -162,20 +178,79 @@ impl Control {
         self.peers = peers;
         self.generations = generations;
         self.snapshot = snapshot;
-        self.pending = Some(Pending {
+        self.under_way = Some(UnderWay::Generation(Pending {
             state: next,
             added,
             removed,
-        });
+        }));
         Ok(())
+    }
+
+    const fn build<'a>(
+        &'a self,
+        peers: &'a PeerNumbers,
+        generations: &'a EndpointGenerations,
+    ) -> Build<'a> {
+        Build {
+            ports: &self.ports,
+            peers,
+            generations,
+            bindings: &self.bindings,
+            hash_key: self.hash_key,
+        }
+    }
+
+    /// Another node announces that an address is this pod's. Where the agent says otherwise,
+    /// the address is nobody's from one of the next [`Self::poll`]s on, until they agree.
+    pub fn announce_binding(&mut self, node: &NodeName, addr: IpAddr, pod: PodUid) {
+        self.change_bindings(addr, |bindings| bindings.announce(node, addr, pod));
+    }
+
+    /// Another node takes back that an address is this pod's: it is nobody's while the agent
+    /// still says so.
+    pub fn withdraw_binding(&mut self, node: &NodeName, addr: IpAddr, pod: &PodUid) {
+        self.change_bindings(addr, |bindings| bindings.withdraw(node, addr, pod));
+    }
+
+    fn change_bindings(&mut self, addr: IpAddr, change: impl FnOnce(&mut Bindings)) {
+        let state = match &self.under_way {
+            Some(UnderWay::Generation(pending)) => &pending.state,
+            Some(UnderWay::Bindings) | None => &self.state,
+        };
+        let prefix = state.prefixes.get(&IpPrefix::host(addr));
+        let revoked = |bindings: &Bindings| prefix.is_some_and(|it| bindings.revoke(it));
+        let before = revoked(&self.bindings);
+        change(&mut self.bindings);
+        self.bindings_changed |= before != revoked(&self.bindings);
+    }
+
+    /// Sends the state in force once more, as the bindings have it now.
+    fn publish_bindings(&mut self) {
+        let mut generations = self.generations.clone();
+        generations.renew_all();
+        // Neither fails: the same state was built before, and nothing else is under way. If
+        // one did, `bindings_changed` stays and it is tried again.
+        let Ok(snapshot) = self.build(&self.peers, &generations).snapshot(&self.state) else {
+            return;
+        };
+        let snapshot = Arc::new(snapshot);
+        if self.worker.snapshots.publish(Arc::clone(&snapshot)).is_ok() {
+            self.generations = generations;
+            self.snapshot = snapshot;
+            self.bindings_changed = false;
+            self.under_way = Some(UnderWay::Bindings);
+        }
     }
 
     /// Looks at what the worker has done since.
     pub fn poll(&mut self) {
         if self.worker.snapshots.reclaim()
-            && let Some(pending) = self.pending.take()
+            && let Some(UnderWay::Generation(pending)) = self.under_way.take()
         {
             self.adopt(pending);
+        }
+        if self.bindings_changed && self.under_way.is_none() {
+            self.publish_bindings();
         }
         while let Some(reply) = self.worker.commands.next_reply() {
             self.note(reply);
@@ -189,6 +264,7 @@ impl Control {
 
     fn adopt(&mut self, pending: Pending) {
         self.state = pending.state;
+        self.bindings.keep_peers(&self.state);
         for (node, index) in pending.removed {
             let spis: Vec<_> = self
                 .inbound
@@ -407,7 +483,10 @@ impl Control {
                 .zip(link_up)
                 .map(|(name, link_up)| PortStatus { name, link_up })
                 .collect(),
-            pending: self.pending.as_ref().map(|p| p.state.generation),
+            pending: match &self.under_way {
+                Some(UnderWay::Generation(pending)) => Some(pending.state.generation),
+                Some(UnderWay::Bindings) | None => None,
+            },
             flows: self.worker.counters.flows.read(),
         }
     }

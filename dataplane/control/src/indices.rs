@@ -144,6 +144,14 @@ impl EndpointGenerations {
         self.current = next;
     }
 
+    /// Moves every endpoint: something changed that all flows read.
+    pub(crate) fn renew_all(&mut self) {
+        for generations in self.current.values_mut() {
+            self.last = self.last.wrapping_add(1).max(1);
+            generations.current = self.last;
+        }
+    }
+
     pub(crate) fn of(&self, uid: &PodUid) -> Generations {
         self.current.get(uid).copied().unwrap_or_default()
     }

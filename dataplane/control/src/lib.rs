@@ -8,6 +8,7 @@
 //!
 //! No sockets, threads or clock: the daemon and the simulator drive the same [`Control`].
 
+mod bindings;
 mod build;
 mod control;
 mod events;

@@ -2,6 +2,7 @@
 //! what the worker then does with frames.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "helpers of tests are no #[test]s themselves"
 )]
 
@@ -19,7 +20,8 @@ use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::worker::{Worker, WorkerConfig};
 use sluice_offload_api::model::{
-    Action, Generation, Lease, NodeName, PolicyId, PortCounters, PortName, SaDirection,
+    Action, Generation, IpPrefix, Lease, NodeName, PolicyId, PortCounters, PortName, SaDirection,
+    Verdict,
 };
 use sluice_offload_api::testing::sample;
 use sluice_offload_api::transaction::{Mode, Object, Op, Transaction};
@@ -426,4 +428,110 @@ fn the_status_says_how_full_it_is_and_what_is_on_its_way() {
     );
     let up: Vec<_> = status.ports.iter().map(|p| p.link_up).collect();
     assert_eq!(up, [true, false, false, false]);
+}
+
+/// `shop/cart` opens a connection to a pod of node b, which nothing protects: what policy
+/// allows gets as far as the missing SA.
+fn syn_to_web(src_port: u16) -> FrameSpec {
+    let mut spec = syn(src_port, 5432);
+    spec.dst = ip("10.0.1.1");
+    spec
+}
+
+fn what_web_gets(rig: &mut Rig, src_port: u16) -> &'static str {
+    let counts = |rig: &Rig| ["no-sa", "identity-unknown"].map(|it| rig.dropped(VF0, it));
+    let before = counts(rig);
+    rig.send(VF0, &syn_to_web(src_port));
+    let after = counts(rig);
+    match [after[0] - before[0], after[1] - before[1]] {
+        [1, 0] => "allowed",
+        [0, 1] => "revoked",
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Opens the sample for `cart` to `web`, whose UID the agent has as `u-web`.
+fn rig_with_web() -> Rig {
+    let mut rig = Rig::programmed();
+    rig.change(|next| {
+        let cart = next.policies.get_mut(&PolicyId(1)).unwrap();
+        cart.rows.clear();
+        cart.egress.verdict = Verdict::Allow;
+    })
+    .unwrap();
+    rig
+}
+
+#[test]
+fn an_address_that_its_node_gives_to_another_pod_is_nobodys_until_the_agent_knows() {
+    let (mut rig, b) = (rig_with_web(), NodeName::from("b"));
+    assert_eq!(what_web_gets(&mut rig, 1), "allowed", "b has said nothing");
+    rig.control
+        .announce_binding(&b, ip("10.0.1.1"), "u-web".into());
+    assert_eq!(rig.step(), []);
+    assert_eq!(what_web_gets(&mut rig, 1), "allowed");
+    let stale = rig.control.flow_counters()[2];
+
+    // The agent's watch is late: it still says u-web.
+    rig.control
+        .announce_binding(&b, ip("10.0.1.1"), "u-new".into());
+    rig.step();
+    assert_eq!(what_web_gets(&mut rig, 1), "revoked", "the flow ends");
+    assert_eq!(rig.control.flow_counters()[2], stale + 1);
+    assert_eq!(what_web_gets(&mut rig, 2), "revoked", "and no other begins");
+
+    let prefix = IpPrefix::host(ip("10.0.1.1"));
+    rig.change(|next| next.prefixes.get_mut(&prefix).unwrap().pod_uid = Some("u-new".into()))
+        .unwrap();
+    assert_eq!(what_web_gets(&mut rig, 2), "allowed");
+}
+
+#[test]
+fn an_address_that_its_node_takes_back_is_nobodys() {
+    let (mut rig, b) = (rig_with_web(), NodeName::from("b"));
+    let web = ip("10.0.1.1");
+    rig.control.announce_binding(&b, web, "u-web".into());
+    rig.control.withdraw_binding(&b, web, &"u-web".into());
+    // A generation that comes in the same turn, before the worker has polled.
+    let events = rig.change(|next| next.policies.get_mut(&PolicyId(2)).unwrap().rows.clear());
+    assert!(matches!(events.unwrap()[..], [Event::Applied(_)]));
+    assert_eq!(what_web_gets(&mut rig, 1), "revoked");
+    rig.control.announce_binding(&b, web, "u-web".into());
+    rig.step();
+    assert_eq!(
+        what_web_gets(&mut rig, 1),
+        "allowed",
+        "its session came back"
+    );
+}
+
+#[test]
+fn bindings_wait_for_the_generation_before_them_and_hold_up_the_one_after() {
+    let (mut rig, b) = (rig_with_web(), NodeName::from("b"));
+    let mut next = rig.control.state().clone();
+    next.generation.0 += 1;
+    let tx = rig.control.state().delta_to(&next);
+    rig.control.program(&tx).unwrap();
+    rig.control
+        .announce_binding(&b, ip("10.0.1.1"), "u-new".into());
+    rig.control.poll();
+    assert_eq!(rig.control.next_event(), None, "the worker has not polled");
+    rig.worker.poll(NOW);
+    rig.control.poll();
+    assert_eq!(
+        rig.control.next_event(),
+        Some(Event::Applied(next.generation))
+    );
+    // The bindings are on their way now.
+    let mut after = next.clone();
+    after.generation.0 += 1;
+    let tx = next.delta_to(&after);
+    let refused = rig.control.program(&tx);
+    assert!(
+        matches!(refused, Err(ProgramError::Pending { pending }) if pending == next.generation)
+    );
+    rig.step();
+    rig.control.program(&tx).unwrap();
+    assert_eq!(rig.step(), [Event::Applied(after.generation)]);
+    assert_eq!(what_web_gets(&mut rig, 1), "revoked");
 }

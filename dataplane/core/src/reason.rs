@@ -74,7 +74,8 @@ reasons! {
     EspTrailer = "esp-trailer",
     /// A dummy packet (next header 59): dropped by design.
     EspDummy = "esp-dummy",
-    /// The decrypted source isn't the SA's node's.
+    /// The decrypted source isn't the SA's node's, or an address is no longer the pod's that the
+    /// agent takes it for.
     IdentityUnknown = "identity-unknown",
     /// The inside of an ESP packet that doesn't parse.
     InnerMalformed = "inner-malformed",

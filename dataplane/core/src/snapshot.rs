@@ -102,6 +102,9 @@ pub enum Place {
     LocalNode,
     /// A pod of another node.
     RemotePod(PeerIndex),
+    /// A pod's that is gone, and maybe another's by now: nobody may be spoken to there, and
+    /// nobody may speak as it.
+    Revoked,
     /// Another node.
     RemoteNode(PeerIndex),
     /// Outside the cluster, behind the uplink.

@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use sluice_crypto::lifecycle::Install;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::SaConfig;
-use sluice_node_channel::{Binding, Command, Event, Handle};
+use sluice_node_channel::{Binding, BindingChange, Command, Event, Handle};
 use sluice_offload_api::model::{NodeName, PodUid, SaDirection};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -137,10 +137,12 @@ fn to_command(event: Event, udp_encap: bool) -> Option<SaCommand> {
             tracing::info!(%node, epoch, "keys are in use both ways");
             None
         }
-        // The walk goes by the SA's node and the index; it doesn't ask for bindings yet.
-        Event::Binding { node, .. } => {
-            tracing::debug!(%node, "a binding was announced");
-            None
+        Event::Binding { node, change } => {
+            let (it, is_its) = match change {
+                BindingChange::Announced(it) => (it, true),
+                BindingChange::Withdrawn(it) => (it, false),
+            };
+            Some(SaCommand::Bind(node, it.addr, it.pod, is_its))
         }
         Event::CommandRefused { node, why } => {
             tracing::error!(%node, why, "the node channel refused a command");
@@ -308,6 +310,27 @@ mod tests {
         assert_eq!(told(&[(one, "x"), (two, "y")]), [""; 0]);
         assert_eq!(told(&[(one, "z")]), ["not 10.0.0.2, 2", "10.0.0.1 is z, 3"]);
         assert_eq!(told(&[(one, "z"), (two, "y")]), ["10.0.0.2 is y, 4"]);
+    }
+
+    #[test]
+    fn what_a_peer_announces_and_takes_back_is_passed_on_with_its_node() {
+        let it = Binding {
+            addr: IpAddr::from([10, 0, 0, 1]),
+            pod: PodUid::from("x"),
+            number: 3,
+        };
+        let passed = |change| {
+            let node = NodeName::from("b");
+            match to_command(Event::Binding { node, change }, false) {
+                Some(SaCommand::Bind(node, addr, pod, is_its)) => (node.0, addr, pod.0, is_its),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (b, x) = ("b".to_owned(), "x".to_owned());
+        let told = passed(BindingChange::Announced(it.clone()));
+        assert_eq!(told, (b.clone(), it.addr, x.clone(), true));
+        let told = passed(BindingChange::Withdrawn(it.clone()));
+        assert_eq!(told, (b, it.addr, x, false));
     }
 
     #[tokio::test]

@@ -110,6 +110,8 @@ pub enum SaCommand {
     InstallOutbound(NodeName, SaConfig, u64),
     /// Take one out.
     Retire(Retirement),
+    /// A node says that an address is a pod's, or with `false` that it is no longer.
+    Bind(NodeName, IpAddr, PodUid, bool),
 }
 
 /// The way back to the control thread; cheap to clone.

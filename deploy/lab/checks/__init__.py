@@ -8,6 +8,7 @@ from checks import (
     reach,
     rekey,
     restart,
+    stale_watch,
     wire_clean,
 )
 from daemons import wait_for
@@ -40,6 +41,7 @@ def run_all(lab, report):
     cni_add.run(lab, report)
     policy_file.run(lab, report)
     live_changes.run(lab, report)
+    stale_watch.run(lab, report)
     rekey.run(lab, report)
     restart.agent(lab, report)
     restart.dataplane(lab, report)

@@ -64,6 +64,11 @@ pub struct Pod {
     pub completed: bool,
 }
 
+/// The UID of a pod whose manifest gives none: no UID has a slash.
+fn unnamed_uid(namespace: &str, name: &str) -> PodUid {
+    PodUid(format!("{namespace}/{name}"))
+}
+
 impl Pod {
     /// An unscheduled pod without labels, ports or addresses.
     #[must_use]
@@ -73,7 +78,7 @@ impl Pod {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
             },
-            uid: PodUid(format!("{namespace}/{name}")),
+            uid: unnamed_uid(namespace, name),
             labels: Labels::new(),
             node: None,
             host_network: false,
@@ -81,6 +86,13 @@ impl Pod {
             ips: Vec::new(),
             completed: false,
         }
+    }
+
+    /// Its UID, if the manifest has one.
+    #[must_use]
+    pub fn given_uid(&self) -> Option<&PodUid> {
+        let PodRef { namespace, name } = &self.pod;
+        Some(&self.uid).filter(|it| **it != unnamed_uid(namespace, name))
     }
 
     /// Whether its addresses are its own: it runs, on some node, and not in that node's

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_offload_api::model::{Direction, IpPrefix, NodeName, Place};
+use sluice_offload_api::model::{Direction, IpPrefix, NodeName, Place, PodUid};
 
 use super::{Bound, NodeSetup};
 use crate::cluster::{AddressIndex, Cluster, Holder, Peer, Pod, PortRule, PortSpec};
@@ -13,6 +13,8 @@ use crate::identity::{IdentityKey, NamedPorts, Subject};
 pub(super) struct Owner {
     pub(super) key: IdentityKey,
     pub(super) place: Place,
+    /// Of another node's pod, if the API says it.
+    pub(super) pod_uid: Option<PodUid>,
 }
 
 /// The node whose tunnel leads to a place, if one does.
@@ -53,17 +55,22 @@ pub(super) fn owners(
             Owner {
                 key,
                 place: Place::Outside,
+                pod_uid: None,
             },
         );
     }
     for (ip, holder) in index.iter() {
+        let mut pod_uid = None;
         let (subject, place) = match holder {
             Holder::Pod(name) => {
                 let Some(pod) = cluster.pods.get(name) else {
                     continue;
                 };
                 let place = match pod.node.as_ref() {
-                    Some(node) if *node != setup.node => Place::RemotePod(node.clone()),
+                    Some(node) if *node != setup.node => {
+                        pod_uid = pod.given_uid().cloned();
+                        Place::RemotePod(node.clone())
+                    }
                     _ if bound.contains_key(name) => Place::LocalPod,
                     _ => Place::LocalNode,
                 };
@@ -84,7 +91,12 @@ pub(super) fn owners(
             .filter(|it| it.contains(ip))
             .collect();
         let key = IdentityKey { subject, blocks };
-        owners.insert(IpPrefix::host(ip), Owner { key, place });
+        let owner = Owner {
+            key,
+            place,
+            pod_uid,
+        };
+        owners.insert(IpPrefix::host(ip), owner);
     }
     owners
 }

@@ -123,6 +123,7 @@ pub fn compile_within(
                     prefix,
                     identity,
                     place: owner.place,
+                    pod_uid: owner.pod_uid,
                 },
             );
         }

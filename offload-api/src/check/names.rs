@@ -19,6 +19,12 @@ impl Check<'_> {
             self.text(key, field, &it.pod.namespace, NAME_LEN_MAX)?;
             self.text(key, || "pod.name".to_owned(), &it.pod.name, NAME_LEN_MAX)?;
         }
+        for it in self.state.prefixes.values() {
+            if let Some(uid) = &it.pod_uid {
+                let key = || Key::Prefix(it.prefix);
+                self.text(key, || "pod_uid".to_owned(), &uid.0, NAME_LEN_MAX)?;
+            }
+        }
         for it in self.state.identities.values() {
             let key = || Key::Identity(it.id);
             if it.id == IdentityId(0) {

@@ -16,6 +16,11 @@ impl Check<'_> {
                 let key = Key::Prefix(it.prefix);
                 return self.dangling(key, "identity", Key::Identity(it.identity));
             }
+            let remote_pod = matches!(it.place, Place::RemotePod(_)) && it.prefix == host(it);
+            if it.pod_uid.is_some() && !remote_pod {
+                let why = RefusalReason::PodUidNotThere;
+                return self.fault(&Key::Prefix(it.prefix), "pod_uid", why);
+            }
             match &it.place {
                 Place::RemotePod(node) | Place::RemoteNode(node) => {
                     if !self.state.peers.contains_key(node) {

@@ -165,6 +165,7 @@ impl TryFrom<proto::Prefix> for Prefix {
             prefix: message("prefix", wire.prefix)?,
             identity: IdentityId(wire.identity),
             place,
+            pod_uid: Some(PodUid(wire.pod_uid)).filter(|it| !it.0.is_empty()),
         })
     }
 }
@@ -184,6 +185,7 @@ impl From<Prefix> for proto::Prefix {
             prefix: Some(prefix.prefix.into()),
             identity: prefix.identity.0,
             place: Some(place),
+            pod_uid: prefix.pod_uid.map_or_else(String::new, |it| it.0),
         }
     }
 }

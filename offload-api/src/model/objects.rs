@@ -102,6 +102,10 @@ pub struct Prefix {
     pub identity: IdentityId,
     /// Where they are.
     pub place: Place,
+    /// The pod of another node, if its UID is known: frames of and to its address pass only as
+    /// long as that node doesn't announce the address as another pod's, or takes its
+    /// announcement back. Only of one address at [`Place::RemotePod`].
+    pub pod_uid: Option<PodUid>,
 }
 
 /// Another node's dataplane.

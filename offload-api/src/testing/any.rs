@@ -111,10 +111,14 @@ pub fn place() -> impl Strategy<Value = Place> {
 
 /// Any prefix and whose it is.
 pub fn prefix() -> impl Strategy<Value = Prefix> {
-    (ip_prefix(), any::<u32>(), place()).prop_map(|(prefix, identity, place)| Prefix {
-        prefix,
-        identity: IdentityId(identity),
-        place,
+    let uid = prop::option::of("[a-z0-9-]{1,36}".prop_map(PodUid));
+    (ip_prefix(), any::<u32>(), place(), uid).prop_map(|(prefix, identity, place, pod_uid)| {
+        Prefix {
+            prefix,
+            identity: IdentityId(identity),
+            place,
+            pod_uid,
+        }
     })
 }
 

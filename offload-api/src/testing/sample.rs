@@ -98,10 +98,12 @@ fn identities() -> Vec<Object> {
 
 fn prefixes() -> Vec<Object> {
     let prefix = |prefix, id, place| {
+        let remote = matches!(place, Place::RemotePod(_));
         Object::Prefix(Prefix {
             prefix,
             identity: IdentityId(id),
             place,
+            pod_uid: remote.then(|| "u-web".into()),
         })
     };
     let host = IpPrefix::host;

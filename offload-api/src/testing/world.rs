@@ -74,10 +74,15 @@ fn pod() -> impl Strategy<Value = (u8, u32, u32, bool)> {
 }
 
 fn put_prefix(state: &mut State, prefix: IpPrefix, id: u32, place: Place) {
+    let pod_uid = match &place {
+        Place::RemotePod(node) => Some(format!("uid-{node}-{id}").as_str().into()),
+        _ => None,
+    };
     state.put(Object::Prefix(Prefix {
         prefix,
         identity: IdentityId(id),
         place,
+        pod_uid,
     }));
 }
 

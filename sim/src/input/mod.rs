@@ -19,7 +19,7 @@ pub use manifests::{Manifests, load_manifests};
 pub use party::{PartyError, parse_party};
 pub use probes::{PROBES_MAX, PlacedProbe, load_probes};
 pub use scenario::{
-    Action, Delete, DeleteKind, Expect, ExpectDrops, Matrix, STEPS_MAX, Scenario, Step,
+    Action, Breakage, Delete, DeleteKind, Expect, ExpectDrops, Matrix, STEPS_MAX, Scenario, Step,
     WAIT_MS_MAX, load_scenario,
 };
 

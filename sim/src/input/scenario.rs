@@ -79,8 +79,20 @@ pub enum Action {
     },
     /// All nodes get fresh keys.
     Rekey,
+    /// Something breaks.
+    Fault(Breakage),
+    /// It is whole again.
+    Heal(Breakage),
     /// What must be true of the run so far.
     Expect(Expect),
+}
+
+/// What breaks, and where.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Breakage {
+    /// A node's agent sees nothing of what changes in the cluster. CNI goes on there.
+    StaleWatch(String),
 }
 
 /// Which object goes.
@@ -201,6 +213,8 @@ enum StepEntry {
     Matrix(MatrixEntry),
     Wait(String),
     Rekey(Nothing),
+    Fault(Breakage),
+    Heal(Breakage),
     Expect(ExpectEntry),
 }
 
@@ -347,6 +361,8 @@ impl StepEntry {
                 ns: duration_ns(&text, place)?,
             },
             Self::Rekey(Nothing {}) => Action::Rekey,
+            Self::Fault(fault) => Action::Fault(fault),
+            Self::Heal(fault) => Action::Heal(fault),
             Self::Expect(entry) => Action::Expect(entry.check(place)?),
         })
     }
@@ -445,7 +461,7 @@ mod tests {
     #[test]
     fn an_unknown_verb_is_refused_with_the_known_ones() {
         let error = step("frobnicate: {}").unwrap_err();
-        let verbs = "apply, delete, probe, probes, matrix, wait, rekey, expect";
+        let verbs = "apply, delete, probe, probes, matrix, wait, rekey, fault, heal, expect";
         assert!(error.starts_with("s.yaml:1:1: "), "{error}");
         assert!(
             error.contains("`frobnicate`") && error.contains(verbs),

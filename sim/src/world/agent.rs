@@ -109,27 +109,25 @@ impl Agent {
     }
 
     /// Looks at the cluster: gives VFs to this node's new pods, takes them from those that
-    /// are gone, and compiles.
-    pub(crate) fn observe(&mut self, cluster: &Cluster) -> Result<(), AgentError> {
+    /// are gone, and compiles. `seen` is what the watch says, `now` what is there: CNI takes
+    /// a VF back whatever the watch says, and a pod that only one of them has gets none.
+    pub(crate) fn observe(&mut self, seen: &Cluster, now: &Cluster) -> Result<(), AgentError> {
         let node = self.setup.node.clone();
-        let here = || {
-            cluster
-                .pods
-                .values()
-                .filter(|p| p.owns_addresses() && p.node.as_ref() == Some(&self.setup.node))
-        };
+        let is_now = |p: &Pod| now.pods.get(&p.pod).is_some_and(|it| it.uid == p.uid);
+        let is_here = |p: &&Pod| p.owns_addresses() && p.node.as_ref() == Some(&node) && is_now(p);
+        let here: Vec<&Pod> = seen.pods.values().filter(is_here).collect();
         let gone: Vec<_> = self
             .vfs
             .iter()
             .map(|b| b.uid.clone())
-            .filter(|uid| !here().any(|p| p.uid == *uid))
+            .filter(|uid| !here.iter().any(|p| p.uid == *uid))
             .collect();
         for uid in gone {
             self.vfs.release(&uid);
         }
         // Those with a choice first, so that no other has taken it.
         let choice = |pod: &Pod| self.chosen.get(&pod.pod).copied();
-        let (with, without): (Vec<_>, Vec<_>) = here().partition(|p| choice(p).is_some());
+        let (with, without): (Vec<_>, Vec<_>) = here.into_iter().partition(|p| choice(p).is_some());
         for pod in with.into_iter().chain(without) {
             let slots = &self.setup.vfs;
             let bound = match choice(pod) {
@@ -144,7 +142,7 @@ impl Agent {
                 error,
             })?;
         }
-        let state = compile(cluster, &self.setup, &self.vfs, &mut self.identities)
+        let state = compile(seen, &self.setup, &self.vfs, &mut self.identities)
             .map_err(|error| AgentError::Compile { node, error })?;
         self.reconciler.on_desired(state);
         Ok(())

@@ -2,11 +2,13 @@
 //! one clock, one seed.
 
 mod agent;
+mod bindings;
 mod keying;
 mod net;
 mod node;
 mod plan;
 mod probing;
+mod stale;
 mod station;
 mod wire_check;
 
@@ -16,10 +18,11 @@ mod tests;
 use std::collections::BTreeMap;
 
 use sluice_crypto::key::Algorithm;
+use sluice_dataplane_control::Event;
 use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::tick::Tick;
 use sluice_host_agent::cluster::Cluster;
-use sluice_offload_api::model::PodRef;
+use sluice_offload_api::model::{NodeName, PodRef};
 
 pub use agent::AgentError;
 pub use keying::KeyingError;
@@ -28,10 +31,12 @@ pub use plan::{NODES_MAX, PODS_PER_NODE_MAX, PlanError};
 pub use wire_check::MARKER;
 
 use self::agent::Agent;
+use self::bindings::Announcements;
 use self::keying::Keying;
 use self::net::{Arrival, At, Net};
 use self::node::SimNode;
 use self::plan::{MacOf, NodeNumber};
+use self::stale::Stale;
 use self::station::Station;
 use crate::keys::SeedKeys;
 use crate::probe::Family;
@@ -111,6 +116,8 @@ pub struct World {
     outside: Station,
     net: Net,
     keying: Keying,
+    announcements: Announcements,
+    stale: Stale,
     probes: u16,
 }
 
@@ -155,6 +162,8 @@ impl World {
             outside,
             net,
             keying,
+            announcements: Announcements::default(),
+            stale: Stale::default(),
             probes: 0,
         };
         world.converge(cluster)?;
@@ -204,7 +213,10 @@ impl World {
 
     fn converge(&mut self, cluster: Cluster) -> Result<(), WorldError> {
         for node in &mut self.nodes {
-            node.agent.observe(&cluster).map_err(NodeError::from)?;
+            let seen = self.stale.view(&node.name, &cluster);
+            node.agent
+                .observe(seen, &cluster)
+                .map_err(NodeError::from)?;
         }
         self.cluster = cluster;
         self.bring_in_step()?;
@@ -226,6 +238,9 @@ impl World {
             }
             for (at, event) in &events {
                 self.keying.on_event(&mut self.nodes, *at, event)?;
+                if matches!(event, Event::Applied(_)) {
+                    self.announcements.on_applied(&mut self.nodes, *at);
+                }
             }
             let switched = self.keying.switch_senders(&mut self.nodes)?;
             if events.is_empty() && !switched {
@@ -233,6 +248,28 @@ impl World {
             }
         }
         Err(WorldError::Restless)
+    }
+
+    /// A node's watch falls behind: what changes from now on it doesn't see, until
+    /// [`Self::heal_watch`]. CNI goes on there. Whether there is such a node.
+    pub fn stale_watch(&mut self, node: &NodeName) -> bool {
+        let known = self.cluster.nodes.contains_key(node);
+        if known {
+            self.stale.begin(node, &self.cluster);
+        }
+        known
+    }
+
+    /// A node's watch catches up. Whether it was behind.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn heal_watch(&mut self, node: &NodeName) -> Result<bool, WorldError> {
+        let was = self.stale.end(node);
+        if was {
+            self.converge(self.cluster.clone())?;
+        }
+        Ok(was)
     }
 
     /// Fresh keys between all nodes, make before break.

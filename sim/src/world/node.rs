@@ -96,7 +96,14 @@ impl SimNode {
     pub(crate) fn reconcile(&mut self, now: Tick) -> Result<Vec<Event>, NodeError> {
         let mut events = Vec::new();
         while let Some(tx) = self.agent.next_transaction()? {
-            match self.control.program(&tx) {
+            let mut programmed = self.control.program(&tx);
+            if let Err(ProgramError::Pending { .. }) = programmed {
+                // What peers announced is still on its way to the worker.
+                self.worker.poll(now);
+                events.extend(self.events());
+                programmed = self.control.program(&tx);
+            }
+            match programmed {
                 Ok(()) => {}
                 Err(ProgramError::Refused(refusal)) => {
                     self.agent.on_refused(&refusal);

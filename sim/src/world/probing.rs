@@ -7,7 +7,7 @@ use sluice_dataplane_core::flow::key::Tuple;
 use sluice_dataplane_core::meta::tcp_flag;
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
-use sluice_host_agent::evaluate::{self, Judgement, Query, evaluate};
+use sluice_host_agent::evaluate::{self, Judgement, Query};
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Verdict};
 
 use super::net::At;
@@ -74,6 +74,7 @@ impl World {
         }
         let verdicts = self.drain_verdicts();
         let (at, rule) = decision(&verdicts, &tuple_of(&spec));
+        let was_denied = verdicts.iter().any(|it| it.denied.is_some());
         Ok(Observation {
             verdict: if answered {
                 Verdict::Allow
@@ -81,7 +82,8 @@ impl World {
                 Verdict::Deny
             },
             at: at.filter(|_| !answered),
-            rule,
+            // What a rule at the source allowed and no rule denied was lost to something else.
+            rule: rule.filter(|_| answered || was_denied),
             encrypted: self.was_encrypted(wire_before, &question),
             port: question.port,
             family: question.family,
@@ -114,7 +116,7 @@ impl World {
             from_ip: question.src,
             to_ip: question.dst,
         };
-        Ok(evaluate(&self.cluster, &query))
+        Ok(self.stale.judge(&self.cluster, &query))
     }
 
     /// The marker, if it may be nowhere on the wire: not between nodes, whose hostNetwork

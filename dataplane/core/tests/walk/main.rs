@@ -23,6 +23,7 @@ mod policy;
 mod protect;
 mod publish;
 mod quota;
+mod revoked;
 mod rig;
 mod sctp;
 mod size;

@@ -187,6 +187,14 @@ impl<L: Links> ControlLoop<L> {
                 let done = self.control.install_outbound_within(&node, sa, max);
                 (node, spi, done)
             }
+            SaCommand::Bind(node, addr, pod, true) => {
+                self.control.announce_binding(&node, addr, pod);
+                return Ok(());
+            }
+            SaCommand::Bind(node, addr, pod, false) => {
+                self.control.withdraw_binding(&node, addr, &pod);
+                return Ok(());
+            }
             SaCommand::Retire(retirement) => {
                 let done = match &retirement {
                     Retirement::Inbound(spi) => self.control.retire_inbound(*spi),

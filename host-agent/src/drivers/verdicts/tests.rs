@@ -35,6 +35,7 @@ fn state() -> State {
             prefix,
             identity,
             place,
+            pod_uid: None,
         };
         state.prefixes.insert(prefix, it);
     }

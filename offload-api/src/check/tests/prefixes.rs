@@ -72,3 +72,24 @@ fn a_prefix_that_leaves_its_endpoint_is_at_fault() {
         format!("ops[0].add.prefix.place{alone}")
     );
 }
+
+#[test]
+fn only_one_address_of_a_pod_of_another_node_has_a_pod_uid() {
+    let with_uid = |uid: &str, text: &str, place| {
+        refuse_ops(vec![prefix("10.0.1.1/32", |it| {
+            it.prefix = net(text);
+            it.place = place;
+            it.pod_uid = Some(uid.into());
+        })])
+    };
+    let b = || Place::RemotePod("b".into());
+    let no = "ops[0].add.prefix.pod_uid: only one address of a pod of another node has a pod \
+              UID; leave it out";
+    assert_eq!(with_uid("u", "10.9.0.0/24", b()), no);
+    assert_eq!(with_uid("u", "10.9.0.1/32", Place::Outside), no);
+    let control = with_uid("u\u{7}", "10.9.0.1/32", b());
+    assert!(
+        control.starts_with("ops[0].add.prefix.pod_uid: "),
+        "{control}"
+    );
+}

@@ -39,6 +39,8 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
     match snapshot.owner(meta.dst).map(|o| o.place) {
         Some(Place::LocalPod(_)) => Guarded::Track,
         Some(Place::RemotePod(peer)) => Guarded::Route(Attach::Peer(peer)),
+        // In clear it may not go either.
+        Some(Place::Revoked) => Guarded::Drop(DropReason::IdentityUnknown),
         _ => unchanged,
     }
 }
@@ -81,6 +83,6 @@ fn guard_neighbor(arrival: &Arrival<'_>, message: Neighbor, unchanged: Guarded) 
 fn is_pod(snapshot: &Snapshot, addr: crate::addr::Addr) -> bool {
     matches!(
         snapshot.owner(addr).map(|o| o.place),
-        Some(Place::LocalPod(_) | Place::RemotePod(_))
+        Some(Place::LocalPod(_) | Place::RemotePod(_) | Place::Revoked)
     )
 }

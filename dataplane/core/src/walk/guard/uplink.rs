@@ -74,11 +74,13 @@ fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
         // (RFC 4301 section 5.2: inbound that bypassed where it should not have).
         (
             Some(Place::LocalPod(_)),
-            Some(Place::RemotePod(_) | Place::RemoteNode(_) | Place::LocalNode),
+            Some(Place::RemotePod(_) | Place::Revoked | Place::RemoteNode(_) | Place::LocalNode),
         )
-        | (_, Some(Place::RemotePod(_))) => Guarded::Drop(DropReason::Plaintext),
+        | (_, Some(Place::RemotePod(_) | Place::Revoked)) => Guarded::Drop(DropReason::Plaintext),
         (Some(Place::LocalPod(_)), _) if meta.eth_dst == port.mac => Guarded::Track,
-        (Some(Place::LocalPod(_) | Place::RemotePod(_)), _) => Guarded::Drop(DropReason::NotForUs),
+        (Some(Place::LocalPod(_) | Place::RemotePod(_) | Place::Revoked), _) => {
+            Guarded::Drop(DropReason::NotForUs)
+        }
         _ => unchanged,
     }
 }

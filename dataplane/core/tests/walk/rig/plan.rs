@@ -98,6 +98,8 @@ pub(crate) struct Plan {
     pub(crate) vf_mtu: u16,
     /// The family that peers' tunnels are in.
     pub(crate) outer_v4: bool,
+    /// Pods of the other side whose addresses are nobody's: by [`Side::pod`].
+    pub(crate) revoked: Vec<usize>,
     last_endpoint_generation: u32,
 }
 
@@ -119,6 +121,7 @@ impl Plan {
             uplink_mtu: 1500,
             vf_mtu: 1500,
             outer_v4: true,
+            revoked: Vec::new(),
             last_endpoint_generation: VFS as u32,
         }
     }
@@ -225,7 +228,12 @@ impl Plan {
             let ordinary = side.ordinary_pod(v4);
             prefixes.push(host(ordinary, pod_id(side as u8, 9), Place::LocalNode));
             for vf in 0..VFS {
-                let (identity, place) = (pod_id(other as u8, vf), Place::RemotePod(OTHER));
+                let identity = pod_id(other as u8, vf);
+                let place = if self.revoked.contains(&vf) {
+                    Place::Revoked
+                } else {
+                    Place::RemotePod(OTHER)
+                };
                 prefixes.push(host(other.pod(vf, v4), identity, place));
             }
             prefixes.push(host(c_pod(v4), pod_id(3, 0), Place::RemotePod(PEER_C)));

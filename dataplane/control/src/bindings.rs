@@ -1,0 +1,155 @@
+//! Whose the other nodes say that their addresses are.
+//!
+//! The agent's view of the cluster comes by a watch, which may be a minute late; the node
+//! that has a pod knows first. What it announces over the node channel is held against what
+//! the agent says, and where they differ the address is nobody's until they agree again. So
+//! an address that a new pod got never has what the old one was allowed.
+//!
+//! An address that its node never spoke of is taken as the agent has it: a pod without a VF,
+//! which no dataplane makes known.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use sluice_offload_api::model::{NodeName, Place, PodUid, Prefix};
+use sluice_offload_api::state::State;
+
+/// Bindings of one node that are known to be over, at most; the oldest is forgotten first.
+/// A watch that is a minute late would have to miss more pods of one node than that.
+const GONE_MAX: usize = 4096;
+
+/// One node's.
+#[derive(Clone, Debug, Default)]
+struct OfNode {
+    now: BTreeMap<IpAddr, PodUid>,
+    gone: BTreeSet<(IpAddr, PodUid)>,
+    /// Of `gone`, oldest first.
+    order: VecDeque<(IpAddr, PodUid)>,
+}
+
+impl OfNode {
+    fn end(&mut self, addr: IpAddr, pod: PodUid) {
+        if self.gone.insert((addr, pod.clone())) {
+            self.order.push_back((addr, pod));
+        }
+        if self.order.len() > GONE_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+    }
+
+    fn begin(&mut self, addr: IpAddr, pod: PodUid) {
+        let again = (addr, pod);
+        if self.gone.remove(&again) {
+            self.order.retain(|it| *it != again);
+        }
+        let (addr, pod) = again;
+        match self.now.insert(addr, pod.clone()) {
+            Some(before) if before != pod => self.end(addr, before),
+            _ => {}
+        }
+    }
+
+    fn revokes(&self, addr: IpAddr, pod: &PodUid) -> bool {
+        match self.now.get(&addr) {
+            Some(now) => now != pod,
+            None => self.gone.contains(&(addr, pod.clone())),
+        }
+    }
+}
+
+/// All nodes'.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bindings(BTreeMap<NodeName, OfNode>);
+
+impl Bindings {
+    /// A node says that an address is this pod's.
+    pub(crate) fn announce(&mut self, node: &NodeName, addr: IpAddr, pod: PodUid) {
+        self.0.entry(node.clone()).or_default().begin(addr, pod);
+    }
+
+    /// A node says that an address is this pod's no longer.
+    pub(crate) fn withdraw(&mut self, node: &NodeName, addr: IpAddr, pod: &PodUid) {
+        let of_node = self.0.entry(node.clone()).or_default();
+        if of_node.now.get(&addr) == Some(pod) {
+            of_node.now.remove(&addr);
+        }
+        of_node.end(addr, pod.clone());
+    }
+
+    /// Forgets the nodes that are no peers.
+    pub(crate) fn keep_peers(&mut self, state: &State) {
+        self.0.retain(|node, _| state.peers.contains_key(node));
+    }
+
+    /// Whether what a node says forbids what the agent says of a prefix.
+    pub(crate) fn revoke(&self, prefix: &Prefix) -> bool {
+        let Place::RemotePod(node) = &prefix.place else {
+            return false;
+        };
+        let said = self.0.get(node).zip(prefix.pod_uid.as_ref());
+        said.is_some_and(|(of_node, pod)| of_node.revokes(prefix.prefix.addr(), pod))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
+mod tests {
+    use super::*;
+    use sluice_offload_api::model::{IdentityId, IpPrefix};
+
+    fn revoked(bindings: &Bindings, node: &str, pod: &str) -> bool {
+        bindings.revoke(&Prefix {
+            prefix: IpPrefix::host(addr()),
+            identity: IdentityId(1),
+            place: Place::RemotePod(node.into()),
+            pod_uid: Some(pod.into()),
+        })
+    }
+
+    fn addr() -> IpAddr {
+        "10.0.1.1".parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_is_whom_its_node_says_or_nobodys() {
+        let (mut bindings, b) = (Bindings::default(), NodeName::from("b"));
+        assert!(!revoked(&bindings, "b", "old"), "a pod without a VF");
+        bindings.announce(&b, addr(), "old".into());
+        assert!(!revoked(&bindings, "b", "old"));
+        assert!(revoked(&bindings, "b", "new"), "the agent is ahead");
+        bindings.withdraw(&b, addr(), &"old".into());
+        assert!(revoked(&bindings, "b", "old"));
+        assert!(!revoked(&bindings, "b", "new"), "a new pod without a VF");
+        bindings.announce(&b, addr(), "new".into());
+        assert!(revoked(&bindings, "b", "old") && !revoked(&bindings, "b", "new"));
+        assert!(!revoked(&bindings, "c", "old"), "b doesn't speak for c");
+        bindings.withdraw(&b, addr(), &"new".into());
+        let both = ["old", "new"].map(|pod| revoked(&bindings, "b", pod));
+        assert_eq!(both, [true; 2], "a watch may be two pods behind");
+        bindings.announce(&b, addr(), "old".into());
+        assert!(!revoked(&bindings, "b", "old"), "its session came back");
+    }
+
+    #[test]
+    fn a_late_withdrawal_leaves_the_pod_that_is_there_now() {
+        let (mut bindings, b) = (Bindings::default(), NodeName::from("b"));
+        bindings.announce(&b, addr(), "new".into());
+        bindings.withdraw(&b, addr(), &"old".into());
+        assert!(revoked(&bindings, "b", "old") && !revoked(&bindings, "b", "new"));
+    }
+
+    #[test]
+    fn what_is_known_of_a_node_is_bounded_and_goes_with_it() {
+        let (mut bindings, b) = (Bindings::default(), NodeName::from("b"));
+        for n in 0..3 * GONE_MAX {
+            bindings.withdraw(&b, addr(), &PodUid(format!("u-{n}")));
+        }
+        let of_b = &bindings.0[&b];
+        assert_eq!((of_b.gone.len(), of_b.order.len()), (GONE_MAX, GONE_MAX));
+        assert!(revoked(&bindings, "b", &format!("u-{}", 3 * GONE_MAX - 1)));
+        bindings.keep_peers(&State::default());
+        assert!(bindings.0.is_empty());
+    }
+}
