@@ -53,7 +53,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// An hour between rekeys, one lane, AES-256 before AES-128.
+    /// An hour between rekeys, one lane, AES-256 before AES-128 before ChaCha20.
     #[must_use]
     pub fn new(
         node: NodeName,
@@ -67,7 +67,11 @@ impl Config {
             listen,
             files,
             lanes: 1,
-            algorithms: vec![Algorithm::Aes256Gcm16, Algorithm::Aes128Gcm16],
+            algorithms: vec![
+                Algorithm::Aes256Gcm16,
+                Algorithm::Aes128Gcm16,
+                Algorithm::ChaCha20Poly1305,
+            ],
             limits: Limits::default(),
             timing: Timing::default(),
             handshake_ms_max: 5_000,
