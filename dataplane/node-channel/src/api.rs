@@ -229,6 +229,8 @@ pub struct Status {
 pub struct PeerStatus {
     /// Whether a session is in use.
     pub connected: bool,
+    /// Whether that session's keys come of a post-quantum exchange, too.
+    pub post_quantum: bool,
     /// Epoch that we send by.
     pub sending: Option<u64>,
     /// Epochs that we receive by.
