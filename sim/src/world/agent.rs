@@ -5,9 +5,9 @@ use sluice_host_agent::cluster::{Cluster, Pod};
 use sluice_host_agent::compile::{CompileError, HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::reconcile::Reconciler;
-use sluice_host_agent::vf::{VfError, VfSlot, VfTable};
+use sluice_host_agent::vf::{VfBinding, VfError, VfSlot, VfTable};
 use sluice_offload_api::convert::{Assembler, to_requests};
-use sluice_offload_api::model::{Generation, MacAddr, NodeName, PodRef};
+use sluice_offload_api::model::{EndpointKey, Generation, MacAddr, NodeName, PodRef};
 use sluice_offload_api::proto::ProgramRequest;
 use sluice_offload_api::{Limits, Refusal, Transaction};
 
@@ -118,14 +118,14 @@ impl Agent {
                 .values()
                 .filter(|p| p.owns_addresses() && p.node.as_ref() == Some(&self.setup.node))
         };
-        let gone: Vec<_> = self
-            .vfs
-            .iter()
-            .map(|b| b.uid.clone())
-            .filter(|uid| !here().any(|p| p.uid == *uid))
-            .collect();
-        for uid in gone {
-            self.vfs.release(&uid);
+        let is_here = |b: &VfBinding| {
+            let has = |p: &Pod| b.interface.is_empty() || p.interface(&b.interface).is_some();
+            here().any(|p| p.uid == b.uid && has(p))
+        };
+        let gone = self.vfs.iter().filter(|b| !is_here(b));
+        let gone: Vec<_> = gone.map(VfBinding::key).collect();
+        for key in gone {
+            self.vfs.release_interface(&key);
         }
         // Those with a choice first, so that no other has taken it.
         let choice = |pod: &Pod| self.chosen.get(&pod.pod).copied();
@@ -139,6 +139,18 @@ impl Agent {
                 }
                 None => self.vfs.assign(&pod.uid, &pod.pod, &pod.ips, slots),
             };
+            bound.map_err(|error| AgentError::Vf {
+                node: node.clone(),
+                error,
+            })?;
+        }
+        for (pod, it) in here().flat_map(|p| p.interfaces.iter().map(move |it| (p, it))) {
+            let key = EndpointKey {
+                pod_uid: pod.uid.clone(),
+                interface: it.name.clone(),
+            };
+            let slots = &self.setup.vfs;
+            let bound = self.vfs.assign_interface(&key, &pod.pod, &it.ips, slots);
             bound.map_err(|error| AgentError::Vf {
                 node: node.clone(),
                 error,
