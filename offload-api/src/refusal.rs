@@ -361,9 +361,9 @@ pub enum RefusalReason {
     #[error("{from} needs {to}, which there is not; have both in force, or neither")]
     Dangling {
         /// The object that refers.
-        from: Key,
+        from: Box<Key>,
         /// What it refers to.
-        to: Key,
+        to: Box<Key>,
     },
     /// An endpoint on a port that isn't a VF.
     #[error("pod {pod} is on port {port}, which is not a VF; pods have VFs")]

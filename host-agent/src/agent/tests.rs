@@ -1,3 +1,5 @@
+mod secondary;
+
 use super::*;
 use crate::compile::{HostSetup, UplinkSetup};
 use crate::manifest::load_texts;

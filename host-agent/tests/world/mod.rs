@@ -351,7 +351,13 @@ fn secondaries() -> impl Strategy<Value = Vec<Secondary>> {
         [false, true],
     ]);
     let on_vf = proptest::bool::weighted(0.85);
-    vec((0..NETWORKS.len(), on_vf, families), 0..3)
+    // Each pair of addresses is a flow to ask for: few pods have several.
+    let secondary = (0..NETWORKS.len(), on_vf, families);
+    prop_oneof![
+        2 => Just(Vec::new()),
+        3 => vec(secondary.clone(), 1),
+        1 => vec(secondary, 2),
+    ]
 }
 
 /// Gives pod number `n` its secondary interfaces, with addresses in some of the blocks.
