@@ -210,16 +210,16 @@ fn networks_are_read_in_both_forms() {
 }
 
 #[test]
-fn the_status_has_the_last_word() {
+fn the_status_has_addresses_and_more_interfaces() {
     let status = r#"[{"name": "cbr0", "interface": "eth0", "ips": ["10.0.0.1"], "default": true},
-        {"name": "ops/fast", "interface": "net1", "ips": ["10.20.0.1", "fd20::1"]},
+        {"name": "fast", "interface": "net1", "ips": ["10.20.0.1", "fd20::1"]},
         {"name": "late", "interface": "net7", "ips": ["10.30.0.1"]}]"#;
     let status = status.replace('\n', " ");
     assert_eq!(
         interfaces(&[("networks", "fast,slow"), ("network-status", &status)]),
         [
+            one("net1", "shop/fast", &["10.20.0.1", "fd20::1"]),
             one("net2", "shop/slow", &[]),
-            one("net1", "ops/fast", &["10.20.0.1", "fd20::1"]),
             one("net7", "shop/late", &["10.30.0.1"]),
         ]
     );
@@ -229,6 +229,26 @@ fn the_status_has_the_last_word() {
         interfaces(&[("network-status", old)]),
         [one("net1", "shop/fast", &[])]
     );
+}
+
+#[test]
+fn a_status_that_contradicts_what_was_asked_for_gives_no_address() {
+    let status = r#"[{"name": "ops/fast", "interface": "net1", "ips": ["10.20.0.1"]}]"#;
+    let annotations = [("networks", "fast"), ("network-status", status)];
+    assert_eq!(interfaces(&annotations), [one("net1", "shop/fast", &[])]);
+    let (objects, _) = parse("net.yaml", &pod(&annotations)).unwrap();
+    let Object::Pod(pod) = &objects[0].object else {
+        panic!("{objects:?}");
+    };
+    let reported = pod.interfaces[0].reported.as_ref().map(ToString::to_string);
+    assert_eq!(reported.as_deref(), Some("ops/fast"));
+}
+
+#[test]
+fn no_annotation_makes_the_primary_interface_a_secondary_one() {
+    let status = r#"[{"name": "fast", "interface": "eth0", "ips": ["10.20.0.1"]}]"#;
+    assert!(interfaces(&[("networks", "fast@eth0")]).is_empty());
+    assert!(interfaces(&[("network-status", status)]).is_empty());
 }
 
 #[test]

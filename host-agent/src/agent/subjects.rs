@@ -44,6 +44,13 @@ pub enum Standing {
     Completed,
     /// Neither has an address for it.
     NoAddress,
+    /// The pod's annotations contradict each other on the interface's network.
+    OtherNetwork {
+        /// What was asked for.
+        asked: String,
+        /// What the runtime is said to report.
+        reported: String,
+    },
     /// No annotation names the interface, so it would be the pod's primary one, and so would
     /// another; the manifest's addresses don't say that it is this one.
     SecondPrimary {
@@ -70,13 +77,17 @@ impl fmt::Display for Standing {
                 )
             }
             Self::OtherIps { manifest } => {
-                let ips: Vec<_> = manifest.iter().map(ToString::to_string).collect();
-                let ips = ips.join(", ");
+                let ips = super::attach::Ips(manifest.clone());
                 write!(f, "its manifest has {ips}: everything is dropped")
             }
             Self::HostNetwork => f.write_str("its manifest has hostNetwork: everything is dropped"),
             Self::Completed => f.write_str("its manifest says it is over: everything is dropped"),
             Self::NoAddress => f.write_str("it has no address: everything is dropped"),
+            Self::OtherNetwork { asked, reported } => write!(
+                f,
+                "its annotations ask for network {asked} and report {reported}: everything is \
+                 dropped"
+            ),
             Self::SecondPrimary { other } => write!(
                 f,
                 "neither it nor {other} is a network of the pod's annotations, and one is \
@@ -173,6 +184,17 @@ fn unite(pod: &mut Pod, node: &NodeName, it: &Attachment) -> Standing {
     }
     // What an annotation names is secondary, all else the primary one.
     let interface = pod.interfaces.iter_mut().find(|own| own.name == it.ifname);
+    if let Some(own) = &interface {
+        if let Some(reported) = &own.reported {
+            let (asked, reported) = (own.network.to_string(), reported.to_string());
+            return Standing::OtherNetwork { asked, reported };
+        }
+        // It would be judged as secondary with the primary one's address.
+        if it.ips.iter().any(|ip| pod.ips.contains(ip)) {
+            let manifest = own.ips.clone();
+            return Standing::OtherIps { manifest };
+        }
+    }
     let ips = interface.map_or(&mut pod.ips, |it| &mut it.ips);
     if ips.is_empty() {
         ips.clone_from(&it.ips);

@@ -153,6 +153,7 @@ mod tests {
                     namespace: "shop".to_owned(),
                     name: "fast".to_owned(),
                 },
+                reported: None,
                 ips: vec![ip.parse().unwrap()],
             });
             pod

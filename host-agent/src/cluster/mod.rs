@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 pub use addresses::{AddressIndex, AddressTaken, Holder};
 pub use cluster_policy::{ClusterPolicy, ClusterRule, RuleAction};
 pub use multi_policy::MultiPolicy;
-pub use objects::{ContainerPort, Interface, Namespace, NamespacedName, Node, Pod, Service};
+pub use objects::{
+    ContainerPort, Interface, Namespace, NamespacedName, Node, PRIMARY_INTERFACE, Pod, Service,
+};
 pub use policy::{NetworkPolicy, Peer, PortRule, PortSpec, Rule};
 pub use selector::{LabelSelector, Labels, Operator, Requirement};
 use sluice_offload_api::model::{Direction, NodeName, PodRef};

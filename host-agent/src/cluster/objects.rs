@@ -74,6 +74,9 @@ pub struct Interface {
     pub name: String,
     /// Its network: the NetworkAttachmentDefinition that it was made by.
     pub network: NamespacedName,
+    /// Another network, if the runtime reports that one in place of what was asked for. The
+    /// interface stays closed then, and no address counts as its.
+    pub reported: Option<NamespacedName>,
     /// Its addresses; none until they are known.
     pub ips: Vec<IpAddr>,
 }
@@ -143,6 +146,10 @@ impl Pod {
         self.ports.iter().filter(same).map(|port| port.number)
     }
 }
+
+/// The primary interface's name inside a pod, whatever annotations say of it: container
+/// runtimes have no other.
+pub const PRIMARY_INTERFACE: &str = "eth0";
 
 /// A port that a container says it listens on.
 #[derive(Clone, PartialEq, Eq, Debug)]

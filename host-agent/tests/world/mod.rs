@@ -378,6 +378,7 @@ fn put_secondaries(world: &mut World, pod: &PodRef, n: u8, secondaries: &[Second
         known.interfaces.push(PodInterface {
             name: name.clone(),
             network: network(*number),
+            reported: None,
             ips: had.map(|it| *it.0).collect(),
         });
         if *on_vf {

@@ -206,3 +206,26 @@ fn views_name_the_interface_and_its_network() {
     assert!(policies[0].table.rows.is_empty());
     assert_eq!(agent.status().policies, 1);
 }
+
+#[test]
+fn annotations_open_no_way_around_the_primary_interfaces_policies() {
+    let lies = TWO_NETWORKS.replace(
+        "networks: fast, ops/slow",
+        "networks: fast@eth0,ops/slow@net1",
+    );
+    let (mut agent, mut dataplane) = (agent(&[NODES, &lies]), State::default());
+    // eth0 is what it is; net1 is two networks at once.
+    let first = agent.attach(&on("eth0", "pf0vf0", "10.1.0.2")).unwrap();
+    assert_eq!(first.standing, Standing::Known);
+    let second = agent.attach(&on("net1", "pf0vf1", "10.20.0.2")).unwrap();
+    let (asked, reported) = ("ops/slow".to_owned(), "shop/fast".to_owned());
+    assert_eq!(second.standing, Standing::OtherNetwork { asked, reported });
+    settle(&mut agent, &mut dataplane);
+    assert_eq!(dataplane.endpoints.len(), 1);
+    assert!(dataplane.endpoints.contains_key(&key("")));
+
+    // Nor may a secondary interface have the primary one's address.
+    let mut agent = super::agent(&[NODES, TWO_NETWORKS]);
+    let same = agent.attach(&on("net2", "pf0vf0", "10.1.0.2")).unwrap();
+    assert_eq!(same.standing, Standing::OtherIps { manifest: vec![] });
+}

@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 use sluice_offload_api::limits::IPS_PER_ENDPOINT_MAX;
 
 use super::{Addresses, addresses, is_name};
-use crate::cluster::{Interface, NamespacedName};
+use crate::cluster::{Interface, NamespacedName, PRIMARY_INTERFACE};
 use crate::manifest::error::{ManifestError, ManifestFault};
 use crate::manifest::read::At;
 use crate::manifest::wire::Annotations;
@@ -56,8 +56,9 @@ pub(super) fn policy_for(
 /// A pod's secondary interfaces, with the addresses that the runtime reports, and where
 /// those are.
 ///
-/// The names follow from what was asked for, as the runtime gives them; where the status
-/// says otherwise, it holds. `primary` are the pod's own addresses.
+/// The names follow from what was asked for, as the runtime gives them. Where the status says
+/// otherwise, neither is believed: a person can have written it before the runtime did.
+/// `primary` are the pod's own addresses.
 pub(super) fn interfaces(
     at: &At<'_>,
     namespace: &str,
@@ -152,8 +153,16 @@ fn asked(
         if interfaces.iter().any(|other| other.name == name) {
             return Err(at.fault(spot, ManifestFault::InterfaceTwice { name }));
         }
-        let ips = Vec::new();
-        interfaces.push(Interface { name, network, ips });
+        // Who may write annotations must not get at the pod's own network by them.
+        if name == PRIMARY_INTERFACE {
+            continue;
+        }
+        interfaces.push(Interface {
+            name,
+            network,
+            reported: None,
+            ips: Vec::new(),
+        });
     }
     Ok(())
 }
@@ -221,8 +230,23 @@ fn reported(
             return Err(at.fault(spot, ManifestFault::InterfaceTwice { name }));
         }
         seen.push(name.clone());
-        interfaces.retain(|other| other.name != name);
-        interfaces.push(Interface { name, network, ips });
+        if name == PRIMARY_INTERFACE {
+            continue;
+        }
+        let Some(known) = interfaces.iter_mut().find(|it| it.name == name) else {
+            interfaces.push(Interface {
+                name,
+                network,
+                reported: None,
+                ips,
+            });
+            continue;
+        };
+        if known.network == network {
+            known.ips = ips;
+        } else {
+            known.reported = Some(network);
+        }
     }
     Ok(())
 }
