@@ -27,7 +27,9 @@ fn parties(cluster: &Cluster) -> Vec<(Party, IpAddr)> {
             name,
         } = pod.pod.clone();
         let party = Party::Pod { ns, name };
-        parties.extend(pod.ips.iter().map(|&ip| (party.clone(), ip)));
+        let more = pod.interfaces.iter().flat_map(|it| &it.ips);
+        let ips = pod.ips.iter().chain(more);
+        parties.extend(ips.map(|&ip| (party.clone(), ip)));
     }
     for (name, node) in &cluster.nodes {
         parties.extend(node.ips.iter().map(|&ip| (Party::Node(name.clone()), ip)));
@@ -60,15 +62,18 @@ fn ports(cluster: &Cluster) -> Vec<Option<u16>> {
 
 /// What the evaluator says, at those ends where policy is Sluice's.
 fn expected(world: &World, query: &Query) -> Judgement {
-    let ours = |party: &Party| match party {
-        Party::Pod { ns, name } => world.is_on_vf(&PodRef {
-            namespace: ns.clone(),
-            name: name.clone(),
-        }),
+    let ours = |party: &Party, ip| match party {
+        Party::Pod { ns, name } => {
+            let pod = PodRef {
+                namespace: ns.clone(),
+                name: name.clone(),
+            };
+            world.is_on_vf(&pod, ip)
+        }
         _ => false,
     };
-    let egress = egress(&world.cluster, query).filter(|_| ours(&query.from));
-    let ingress = ingress(&world.cluster, query).filter(|_| ours(&query.to));
+    let egress = egress(&world.cluster, query).filter(|_| ours(&query.from, query.from_ip));
+    let ingress = ingress(&world.cluster, query).filter(|_| ours(&query.to, query.to_ip));
     Judgement::of(egress, ingress)
 }
 

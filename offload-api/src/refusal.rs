@@ -82,6 +82,8 @@ pub struct Pod {
     pub pod: PodRef,
     /// Its UID.
     pub uid: PodUid,
+    /// Which of its interfaces; empty is the primary one.
+    pub interface: String,
 }
 
 impl From<&Endpoint> for Box<Pod> {
@@ -89,13 +91,18 @@ impl From<&Endpoint> for Box<Pod> {
         Self::new(Pod {
             pod: endpoint.pod.clone(),
             uid: endpoint.pod_uid.clone(),
+            interface: endpoint.interface.clone(),
         })
     }
 }
 
 impl fmt::Display for Pod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pod {} (uid {})", self.pod, self.uid)
+        if self.interface.is_empty() {
+            return write!(f, "pod {} (uid {})", self.pod, self.uid);
+        }
+        let (pod, interface, uid) = (&self.pod, &self.interface, &self.uid);
+        write!(f, "interface {interface} of pod {pod} (uid {uid})")
     }
 }
 
@@ -357,9 +364,9 @@ pub enum RefusalReason {
     #[error("{from} needs {to}, which there is not; have both in force, or neither")]
     Dangling {
         /// The object that refers.
-        from: Key,
+        from: Box<Key>,
         /// What it refers to.
-        to: Key,
+        to: Box<Key>,
     },
     /// An endpoint on a port that isn't a VF.
     #[error("pod {pod} is on port {port}, which is not a VF; pods have VFs")]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::check::{self, Blame};
 use crate::limits::Limits;
 use crate::model::{
-    Endpoint, Generation, Identity, IdentityId, IpPrefix, NodeName, Peer, PodUid, Policy, PolicyId,
-    Port, PortName, Prefix,
+    Endpoint, EndpointKey, Generation, Identity, IdentityId, IpPrefix, NodeName, Peer, Policy,
+    PolicyId, Port, PortName, Prefix,
 };
 use crate::refusal::{Refusal, RefusalReason};
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
@@ -22,8 +22,8 @@ pub struct State {
     pub generation: Generation,
     /// Ports by name.
     pub ports: BTreeMap<PortName, Port>,
-    /// Endpoints by pod UID.
-    pub endpoints: BTreeMap<PodUid, Endpoint>,
+    /// Endpoints by pod and interface.
+    pub endpoints: BTreeMap<EndpointKey, Endpoint>,
     /// Identities by number.
     pub identities: BTreeMap<IdentityId, Identity>,
     /// Prefixes by themselves.
@@ -206,7 +206,7 @@ impl State {
     pub(crate) fn put(&mut self, object: Object) {
         match object {
             Object::Port(it) => drop(self.ports.insert(it.name.clone(), it)),
-            Object::Endpoint(it) => drop(self.endpoints.insert(it.pod_uid.clone(), it)),
+            Object::Endpoint(it) => drop(self.endpoints.insert(it.key(), it)),
             Object::Identity(it) => drop(self.identities.insert(it.id, it)),
             Object::Prefix(it) => drop(self.prefixes.insert(it.prefix, it)),
             Object::Policy(it) => drop(self.policies.insert(it.id, it)),

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::model::{
-    Endpoint, Generation, Identity, IdentityId, IpPrefix, NodeName, Peer, PodUid, Policy, PolicyId,
-    Port, PortName, Prefix,
+    Endpoint, EndpointKey, Generation, Identity, IdentityId, IpPrefix, NodeName, Peer, Policy,
+    PolicyId, Port, PortName, Prefix,
 };
 
 /// Operations under one generation. [`State::apply`](crate::state::State::apply) gives
@@ -90,7 +90,7 @@ impl Object {
     pub fn key(&self) -> Key {
         match self {
             Self::Port(port) => Key::Port(port.name.clone()),
-            Self::Endpoint(endpoint) => Key::Endpoint(endpoint.pod_uid.clone()),
+            Self::Endpoint(endpoint) => Key::Endpoint(endpoint.key()),
             Self::Identity(identity) => Key::Identity(identity.id),
             Self::Prefix(prefix) => Key::Prefix(prefix.prefix),
             Self::Policy(policy) => Key::Policy(policy.id),
@@ -116,8 +116,8 @@ object_from!(Port, Endpoint, Identity, Prefix, Policy, Peer);
 pub enum Key {
     /// A port by its name.
     Port(PortName),
-    /// A pod by its UID.
-    Endpoint(PodUid),
+    /// A pod's interface by the pod's UID and its own name.
+    Endpoint(EndpointKey),
     /// An identity by its number.
     Identity(IdentityId),
     /// A prefix by itself.

@@ -271,6 +271,10 @@ fn take_away(cluster: &mut Cluster, delete: &Delete, place: &Place) -> Result<St
             "ClusterNetworkPolicy",
             cluster.cluster_policies.remove(&delete.name).is_some(),
         ),
+        DeleteKind::MultiNetworkPolicy => (
+            "MultiNetworkPolicy",
+            cluster.multi_policies.remove(&delete.policy()).is_some(),
+        ),
         DeleteKind::Pod => ("Pod", cluster.pods.remove(&delete.pod()).is_some()),
     };
     let about = if delete.namespace.is_empty() {
@@ -333,6 +337,8 @@ fn pairs(
         let probe = Probe {
             from: party(&from.pod),
             to: party(&to.pod),
+            from_network: None,
+            to_network: None,
             protocol: matrix.protocol,
             port: matrix.port.clone(),
             family: matrix.family,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use sluice_host_agent::cluster::NamespacedName;
 use sluice_offload_api::model::{Direction, Protocol, Verdict};
 
 /// An address family.
@@ -72,6 +73,11 @@ pub struct Probe {
     pub from: Party,
     /// The responder.
     pub to: Party,
+    /// The network on which the initiator is meant, if it is a pod; `None` is its primary
+    /// interface.
+    pub from_network: Option<NamespacedName>,
+    /// The same of the responder.
+    pub to_network: Option<NamespacedName>,
     /// The protocol.
     pub protocol: Protocol,
     /// The destination port; none for ICMP.
@@ -117,6 +123,17 @@ pub enum ProbeError {
     NoNode {
         /// Name.
         name: String,
+    },
+    /// A pod that isn't on the network.
+    #[error(
+        "{party} has no interface on network {network}; see the annotation \
+         k8s.v1.cni.cncf.io/networks of its manifest"
+    )]
+    NoNetwork {
+        /// The end as written.
+        party: String,
+        /// The network.
+        network: NamespacedName,
     },
     /// An end without an address of the family.
     #[error("{party} has no {family} address; ask over a family that both ends have")]

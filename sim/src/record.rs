@@ -136,9 +136,11 @@ impl ClusterRecord {
         };
         let own = world.cluster().policies.keys().map(ToString::to_string);
         let cluster = world.cluster().cluster_policies.keys().cloned();
+        let multi = world.cluster().multi_policies.keys();
+        let multi = multi.map(|name| format!("Multi:{name}"));
         Self {
             pods: world.bindings().into_iter().map(pod).collect(),
-            policies: own.chain(cluster).collect(),
+            policies: own.chain(cluster).chain(multi).collect(),
         }
     }
 }

@@ -10,7 +10,7 @@ use sluice_dataplane_core::tick::Tick;
 pub struct Binding {
     /// The node.
     pub node: String,
-    /// `namespace/name`.
+    /// `namespace/name`, of a secondary interface `namespace/name@net1`.
     pub pod: String,
     /// The VF's port, `pf0vf3`.
     pub vf: String,
@@ -20,7 +20,7 @@ pub struct Binding {
     pub identity: u32,
     /// What the identity stands for.
     pub label: String,
-    /// NetworkPolicies that select the pod, as `namespace/name`.
+    /// Policies that are for it: NetworkPolicies as `namespace/name`.
     pub policies: Vec<String>,
 }
 

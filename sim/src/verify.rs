@@ -21,6 +21,9 @@ pub struct ProbeOutcome {
     pub from: String,
     /// The responder as written.
     pub to: String,
+    /// The network whose addresses were meant, if not the pods' primary ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// The protocol.
     pub protocol: Protocol,
     /// The port as asked for; none for ICMP.
@@ -145,6 +148,7 @@ pub fn ask(world: &mut World, asked: &PlacedProbe) -> Result<ProbeOutcome, Input
     Ok(ProbeOutcome {
         from: probe.from.to_string(),
         to: probe.to.to_string(),
+        network: probe.from_network.as_ref().map(ToString::to_string),
         protocol: probe.protocol,
         port: probe.port.clone(),
         family: observation.family,
@@ -248,6 +252,7 @@ mod tests {
         ProbeOutcome {
             from: "a/x".to_owned(),
             to: "b/y".to_owned(),
+            network: None,
             protocol: Protocol::Tcp,
             port,
             family: Family::Ipv6,
@@ -290,6 +295,8 @@ mod tests {
         Probe {
             from: crate::input::parse_party(from).unwrap(),
             to: crate::input::parse_party(to).unwrap(),
+            from_network: None,
+            to_network: None,
             protocol: Protocol::Icmp,
             port: None,
             family: None,

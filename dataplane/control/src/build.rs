@@ -59,7 +59,7 @@ impl Build<'_> {
             if let Some(port) = next.ports.get_mut(usize::from(port.0)) {
                 port.endpoint = Some(index);
             }
-            let generations = self.generations.of(&endpoint.pod_uid);
+            let generations = self.generations.of(&endpoint.key());
             next.endpoints.push(snapshot::Endpoint {
                 port,
                 addrs: endpoint.ips.iter().copied().map(Addr::from).collect(),

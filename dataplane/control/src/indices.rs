@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex};
-use sluice_offload_api::model::{Endpoint, NodeName, PodUid, PortName};
+use sluice_offload_api::model::{Endpoint, EndpointKey, NodeName, PortName};
 use sluice_offload_api::state::State;
 
 /// Names of the ports that this dataplane has, in the workers' order.
@@ -98,7 +98,7 @@ impl PeerNumbers {
 /// judged by has changed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EndpointGenerations {
-    current: BTreeMap<PodUid, Generations>,
+    current: BTreeMap<EndpointKey, Generations>,
     last: u32,
 }
 
@@ -122,12 +122,12 @@ impl EndpointGenerations {
             && before.ports == after.ports;
         let same = |endpoint: &Endpoint| {
             shared_same
-                && before.endpoints.get(&endpoint.pod_uid) == Some(endpoint)
+                && before.endpoints.get(&endpoint.key()) == Some(endpoint)
                 && before.policies.get(&endpoint.policy) == after.policies.get(&endpoint.policy)
         };
         let mut next = BTreeMap::new();
-        for (uid, endpoint) in &after.endpoints {
-            let held = self.current.get(uid);
+        for (key, endpoint) in &after.endpoints {
+            let held = self.current.get(key);
             let generations = match held {
                 Some(&held) if same(endpoint) => held,
                 _ => {
@@ -139,7 +139,7 @@ impl EndpointGenerations {
                     }
                 }
             };
-            next.insert(uid.clone(), generations);
+            next.insert(key.clone(), generations);
         }
         self.current = next;
     }
@@ -152,7 +152,7 @@ impl EndpointGenerations {
         }
     }
 
-    pub(crate) fn of(&self, uid: &PodUid) -> Generations {
-        self.current.get(uid).copied().unwrap_or_default()
+    pub(crate) fn of(&self, key: &EndpointKey) -> Generations {
+        self.current.get(key).copied().unwrap_or_default()
     }
 }

@@ -217,7 +217,7 @@ fn line<'a>(verdict: &'a VerdictLine, state: &State, suppressed_before: u64) -> 
 /// A pod of this node by its name, anyone else by the label of the identity.
 fn who(state: &State, ip: core::net::IpAddr) -> String {
     if let Some(endpoint) = state.endpoints.values().find(|it| it.ips.contains(&ip)) {
-        return endpoint.pod.to_string();
+        return endpoint.name();
     }
     // The longest first; the prefixes are a map, not a trie, and this is not the fast path.
     let bits = if ip.is_ipv4() { 32 } else { 128 };

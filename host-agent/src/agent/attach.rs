@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use sluice_offload_api::limits::IPS_PER_ENDPOINT_MAX;
-use sluice_offload_api::model::{MacAddr, PodRef, PodUid, PortName};
+use sluice_offload_api::model::{EndpointKey, MacAddr, PodRef, PodUid, PortName};
 
 use super::subjects::unnamed_uid;
 use super::{Agent, Attachment, Standing, StateFault};
@@ -194,10 +194,14 @@ impl Agent {
             return Err(AttachError::TooManyIps { pod, count });
         }
         let before = (self.vfs.clone(), self.attachments.clone());
+        let key = EndpointKey {
+            pod_uid: uid.clone(),
+            interface: request.ifname.clone(),
+        };
         self.vfs
-            .bind(&uid, &request.pod, &request.ips, &port, &self.setup.vfs)?;
-        let fresh = !self.attachments.iter().any(|it| it.uid == uid);
-        self.attachments.retain(|it| it.uid != uid);
+            .bind_interface(&key, &request.pod, &request.ips, &port, &self.setup.vfs)?;
+        let fresh = !self.attachments.iter().any(|it| it.key() == key);
+        self.attachments.retain(|it| it.key() != key);
         self.attachments.push(Attachment {
             container: request.container.clone(),
             ifname: request.ifname.clone(),
@@ -213,7 +217,7 @@ impl Agent {
             self.recompile();
             return Err(error.into());
         }
-        let standing = self.subjects.standings.get(&uid).cloned();
+        let standing = self.subjects.standings.get(&key).cloned();
         let standing = standing.unwrap_or(Standing::NoManifest);
         Ok(Attached {
             uid,
@@ -230,7 +234,7 @@ impl Agent {
             .iter()
             .position(|it| it.is_of(container, ifname))?;
         let gone = self.attachments.remove(index);
-        self.vfs.release(&gone.uid);
+        self.vfs.release_interface(&gone.key());
         self.recompile();
         Some(gone)
     }
@@ -250,7 +254,7 @@ impl Agent {
             .collect();
         for it in &gone {
             self.attachments.retain(|other| other != it);
-            self.vfs.release(&it.uid);
+            self.vfs.release_interface(&it.key());
         }
         if !gone.is_empty() {
             self.recompile();

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use sluice_offload_api::model::{PodRef, PodUid, PortName};
+use sluice_offload_api::model::{EndpointKey, PodRef, PodUid, PortName};
 
 use crate::identity::IdentityTable;
 
@@ -29,6 +29,16 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// What names it among the node's: the pod's UID and the interface's name, the primary
+    /// one's too.
+    #[must_use]
+    pub fn key(&self) -> EndpointKey {
+        EndpointKey {
+            pod_uid: self.uid.clone(),
+            interface: self.ifname.clone(),
+        }
+    }
+
     /// Whether it was made for this container and interface.
     #[must_use]
     pub fn is_of(&self, container: &str, ifname: &str) -> bool {

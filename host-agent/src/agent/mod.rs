@@ -23,7 +23,7 @@ pub use trace::{Disposition, Trace, TraceEnd, TraceError, TraceRequest, TraceSid
 
 use std::collections::BTreeMap;
 
-use sluice_offload_api::model::{Generation, IpPrefix, Place, PodUid, PortName};
+use sluice_offload_api::model::{EndpointKey, Generation, IpPrefix, Place, PortName};
 use sluice_offload_api::{Answer, Refused, State, Transaction};
 
 use crate::cluster::Cluster;
@@ -69,7 +69,7 @@ pub struct Agent {
     sweep: Sweep,
     /// Pods whose table was found to differ from their policies after it was sent: they stay
     /// closed until the agent starts again.
-    closed: BTreeMap<PodUid, Counterexample>,
+    closed: BTreeMap<EndpointKey, Counterexample>,
     reconciler: Reconciler,
 }
 
@@ -100,7 +100,10 @@ impl Agent {
         let mut left_out = Vec::new();
         for it in journal.attachments {
             let slots = &agent.setup.vfs;
-            match agent.vfs.bind(&it.uid, &it.pod, &it.ips, &it.port, slots) {
+            match agent
+                .vfs
+                .bind_interface(&it.key(), &it.pod, &it.ips, &it.port, slots)
+            {
                 Ok(_) => agent.attachments.push(it),
                 Err(_) => left_out.push(it),
             }
@@ -180,8 +183,8 @@ impl Agent {
         self.compile_fault.as_ref()
     }
 
-    /// Where each attached pod stands.
-    pub fn standings(&self) -> impl Iterator<Item = (&PodUid, &Standing)> {
+    /// Where each attached interface stands, by [`Attachment::key`].
+    pub fn standings(&self) -> impl Iterator<Item = (&EndpointKey, &Standing)> {
         self.subjects.standings.iter()
     }
 
@@ -190,12 +193,15 @@ impl Agent {
     pub fn sweep(&mut self, rows_max: usize) -> Option<Counterexample> {
         let (cluster, state) = (&self.subjects.cluster, self.reconciler.desired()?);
         let found = *self.sweep.step(cluster, state, rows_max).found?;
-        let sharing = state.endpoints.values().find(|it| it.pod == found.pod);
+        let sharing = state
+            .endpoints
+            .values()
+            .find(|it| it.pod == found.pod && it.ips.contains(&found.own));
         let policy = sharing.map(|it| it.policy);
         for endpoint in state.endpoints.values() {
             // All who share the table have its fault.
             if Some(endpoint.policy) == policy {
-                self.closed.insert(endpoint.pod_uid.clone(), found.clone());
+                self.closed.insert(endpoint.key(), found.clone());
             }
         }
         let state = state.clone();
@@ -206,23 +212,23 @@ impl Agent {
     /// Takes the endpoints of closed pods out of what was sent, as if they had no VF. Not by
     /// compiling anew: were another table wrong as well, that would be refused.
     fn quarantine(&mut self, mut state: State) {
-        let is_closed = |uid: &PodUid| self.closed.contains_key(uid);
-        for endpoint in state.endpoints.values().filter(|it| is_closed(&it.pod_uid)) {
+        let is_closed = |key: &EndpointKey| self.closed.contains_key(key);
+        for endpoint in state.endpoints.values().filter(|it| is_closed(&it.key())) {
             for ip in &endpoint.ips {
                 if let Some(prefix) = state.prefixes.get_mut(&IpPrefix::host(*ip)) {
                     prefix.place = Place::LocalNode;
                 }
             }
         }
-        state.endpoints.retain(|uid, _| !is_closed(uid));
+        state.endpoints.retain(|key, _| !is_closed(key));
         self.reconciler.on_desired(state);
     }
 
     fn recompile(&mut self) {
         let Some(cluster) = &self.cluster else { return };
         let mut subjects = merge(cluster, &self.setup, &self.attachments);
-        for uid in self.closed.keys() {
-            subjects.vfs.release(uid);
+        for key in self.closed.keys() {
+            subjects.vfs.release_interface(key);
         }
         let compiled = compile(
             &subjects.cluster,

@@ -8,6 +8,7 @@ use sluice_offload_api::model::{
 };
 
 use super::Agent;
+use crate::cluster::NamespacedName;
 
 /// How the agent is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -69,6 +70,10 @@ pub struct VfBindingView {
     pub uid: String,
     /// The sandbox.
     pub container: String,
+    /// The interface's name in it.
+    pub ifname: String,
+    /// The network that it is on, if it is a secondary interface.
+    pub network: Option<String>,
     /// Its addresses as they are guarded, or as given if it is closed.
     pub ips: Vec<IpAddr>,
     /// Whether the dataplane holds an endpoint for it: otherwise everything is dropped.
@@ -82,6 +87,8 @@ pub struct VfBindingView {
 pub struct PolicyView {
     /// The pod.
     pub pod: String,
+    /// Which of its interfaces; empty is the primary one.
+    pub interface: String,
     /// Its port.
     pub port: PortName,
     /// Its identity.
@@ -128,11 +135,13 @@ impl Agent {
     /// How it is.
     #[must_use]
     pub fn status(&self) -> AgentStatus {
-        let closed = |uid| self.subjects.standings.get(uid) != Some(&super::Standing::Known);
-        let (pods, policies) = self
-            .cluster
-            .as_ref()
-            .map_or((0, 0), |it| (it.pods.len(), it.policies.len()));
+        let closed = |it: &super::Attachment| {
+            self.subjects.standings.get(&it.key()) != Some(&super::Standing::Known)
+        };
+        let (pods, policies) = self.cluster.as_ref().map_or((0, 0), |it| {
+            let policies = it.policies.len() + it.multi_policies.len();
+            (it.pods.len(), policies)
+        });
         AgentStatus {
             node: self.setup.node.clone(),
             connected: self.is_connected(),
@@ -143,7 +152,7 @@ impl Agent {
             policies,
             vfs: self.setup.vfs.len(),
             attached: self.attachments.len(),
-            closed: self.attachments.iter().filter(|it| closed(&it.uid)).count(),
+            closed: self.attachments.iter().filter(|it| closed(it)).count(),
             problems: self.problems(),
         }
     }
@@ -186,12 +195,12 @@ impl Agent {
                 "its last generation stays in force; ADD waits",
             );
         }
-        for (uid, found) in &self.closed {
+        for (key, found) in &self.closed {
             let meanwhile = "its port is closed until the agent starts again";
-            add("validation", format!("pod {uid}: {found}"), meanwhile);
+            add("validation", format!("pod {key}: {found}"), meanwhile);
         }
         for it in &self.attachments {
-            match self.subjects.standings.get(&it.uid) {
+            match self.subjects.standings.get(&it.key()) {
                 Some(super::Standing::Known) | None => {}
                 Some(standing) => {
                     let text = format!("pod {} on {}: {standing}", it.pod, it.port);
@@ -200,6 +209,12 @@ impl Agent {
             }
         }
         problems
+    }
+
+    /// The network of a secondary interface.
+    fn network(&self, it: &super::Attachment) -> Option<&NamespacedName> {
+        let pod = self.subjects.cluster.pods.get(&it.pod)?;
+        Some(&pod.interface(&it.ifname)?.network)
     }
 
     /// The node's VFs.
@@ -220,11 +235,13 @@ impl Agent {
                             .values()
                             .find(|e| e.port == it.port && e.pod == it.pod)
                     });
-                    let standing = self.subjects.standings.get(&it.uid);
+                    let standing = self.subjects.standings.get(&it.key());
                     VfBindingView {
                         pod: it.pod.to_string(),
                         uid: it.uid.to_string(),
                         container: it.container.clone(),
+                        ifname: it.ifname.clone(),
+                        network: self.network(it).map(|it| it.to_string()),
                         ips: endpoint.map_or_else(|| it.ips.clone(), |e| e.ips.clone()),
                         open: endpoint.is_some(),
                         standing: standing
@@ -256,6 +273,7 @@ impl Agent {
                 let policy = state.policies.get(&endpoint.policy)?;
                 Some(PolicyView {
                     pod: endpoint.pod.to_string(),
+                    interface: endpoint.interface.clone(),
                     port: endpoint.port.clone(),
                     identity: endpoint.identity.0,
                     label: label(endpoint.identity),
@@ -263,7 +281,7 @@ impl Agent {
                 })
             })
             .collect();
-        views.sort_by(|a, b| a.pod.cmp(&b.pod));
+        views.sort_by(|a, b| (&a.pod, &a.interface).cmp(&(&b.pod, &b.interface)));
         views
     }
 }

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use sluice_offload_api::model::{NodeName, PodRef, PodUid};
+use sluice_offload_api::model::{EndpointKey, NodeName, PodRef, PodUid};
 
 use super::Attachment;
 use crate::cluster::{Cluster, Pod};
@@ -44,6 +44,19 @@ pub enum Standing {
     Completed,
     /// Neither has an address for it.
     NoAddress,
+    /// The pod's annotations contradict each other on the interface's network.
+    OtherNetwork {
+        /// What was asked for.
+        asked: String,
+        /// What the runtime is said to report.
+        reported: String,
+    },
+    /// No annotation names the interface, so it would be the pod's primary one, and so would
+    /// another; the manifest's addresses don't say that it is this one.
+    SecondPrimary {
+        /// The other's name.
+        other: String,
+    },
 }
 
 impl fmt::Display for Standing {
@@ -64,13 +77,22 @@ impl fmt::Display for Standing {
                 )
             }
             Self::OtherIps { manifest } => {
-                let ips: Vec<_> = manifest.iter().map(ToString::to_string).collect();
-                let ips = ips.join(", ");
+                let ips = super::attach::Ips(manifest.clone());
                 write!(f, "its manifest has {ips}: everything is dropped")
             }
             Self::HostNetwork => f.write_str("its manifest has hostNetwork: everything is dropped"),
             Self::Completed => f.write_str("its manifest says it is over: everything is dropped"),
             Self::NoAddress => f.write_str("it has no address: everything is dropped"),
+            Self::OtherNetwork { asked, reported } => write!(
+                f,
+                "its annotations ask for network {asked} and report {reported}: everything is \
+                 dropped"
+            ),
+            Self::SecondPrimary { other } => write!(
+                f,
+                "neither it nor {other} is a network of the pod's annotations, and one is \
+                 primary: everything is dropped"
+            ),
         }
     }
 }
@@ -81,7 +103,7 @@ pub(super) struct Subjects {
     pub(super) cluster: Cluster,
     /// The bindings of those that are known.
     pub(super) vfs: VfTable,
-    pub(super) standings: BTreeMap<PodUid, Standing>,
+    pub(super) standings: BTreeMap<EndpointKey, Standing>,
 }
 
 pub(super) fn merge(cluster: &Cluster, setup: &NodeSetup, attachments: &[Attachment]) -> Subjects {
@@ -90,29 +112,63 @@ pub(super) fn merge(cluster: &Cluster, setup: &NodeSetup, attachments: &[Attachm
         ..Subjects::default()
     };
     for it in attachments {
-        let standing = match subjects.cluster.pods.get_mut(&it.pod) {
-            None => Standing::NoManifest,
-            Some(pod) => unite(pod, &setup.node, it),
+        let other = second_primary(cluster, attachments, it);
+        let standing = match (subjects.cluster.pods.get_mut(&it.pod), other) {
+            (None, _) => Standing::NoManifest,
+            (Some(pod), None) => unite(pod, &setup.node, it),
+            (Some(_), Some(other)) => Standing::SecondPrimary { other },
         };
         if standing == Standing::Known
             && let Some(pod) = subjects.cluster.pods.get(&it.pod)
         {
+            let interface = pod.interface(&it.ifname);
+            let ips = interface.map_or(&pod.ips, |it| &it.ips).clone();
+            let key = EndpointKey {
+                pod_uid: pod.uid.clone(),
+                interface: interface.map_or_else(String::new, |it| it.name.clone()),
+            };
             // Can't fail: the agent's own table took the same.
             drop(
                 subjects
                     .vfs
-                    .bind(&pod.uid, &it.pod, &pod.ips, &it.port, &setup.vfs),
+                    .bind_interface(&key, &it.pod, &ips, &it.port, &setup.vfs),
             );
         }
-        subjects.standings.insert(it.uid.clone(), standing);
+        subjects.standings.insert(it.key(), standing);
     }
     subjects
 }
 
+fn set(ips: &[IpAddr]) -> BTreeSet<IpAddr> {
+    ips.iter().copied().collect()
+}
+
+/// Another attachment of the pod that would be its primary interface just as this one would,
+/// unless the manifest's addresses say that it is this one.
+fn second_primary(
+    cluster: &Cluster,
+    attachments: &[Attachment],
+    it: &Attachment,
+) -> Option<String> {
+    let pod = cluster.pods.get(&it.pod)?;
+    let is_primary = |it: &Attachment| pod.interface(&it.ifname).is_none() && is_of(pod, it);
+    if !is_primary(it) || !pod.ips.is_empty() && set(&pod.ips) == set(&it.ips) {
+        return None;
+    }
+    let mut others = attachments.iter().filter(|other| other.pod == it.pod);
+    let other = others.find(|other| other.ifname != it.ifname && is_primary(other))?;
+    Some(other.ifname.clone())
+}
+
+/// Whether a manifest may be of an attachment's pod.
+fn is_of(pod: &Pod, it: &Attachment) -> bool {
+    let unnamed = unnamed_uid(&it.pod);
+    pod.uid == it.uid || pod.uid == unnamed || it.uid == unnamed
+}
+
 /// Completes a manifest's pod by what CNI said of it, if they agree.
 fn unite(pod: &mut Pod, node: &NodeName, it: &Attachment) -> Standing {
-    let unnamed = unnamed_uid(&it.pod);
-    if pod.uid != it.uid && pod.uid != unnamed && it.uid != unnamed {
+    if !is_of(pod, it) {
         let manifest = pod.uid.clone();
         return Standing::OtherUid { manifest };
     }
@@ -126,18 +182,31 @@ fn unite(pod: &mut Pod, node: &NodeName, it: &Attachment) -> Standing {
         let manifest = other.clone();
         return Standing::OtherNode { manifest };
     }
-    let set = |ips: &[IpAddr]| ips.iter().copied().collect::<BTreeSet<_>>();
-    if pod.ips.is_empty() {
-        pod.ips.clone_from(&it.ips);
-    } else if !it.ips.is_empty() && set(&pod.ips) != set(&it.ips) {
-        let manifest = pod.ips.clone();
+    // What an annotation names is secondary, all else the primary one.
+    let interface = pod.interfaces.iter_mut().find(|own| own.name == it.ifname);
+    if let Some(own) = &interface {
+        if let Some(reported) = &own.reported {
+            let (asked, reported) = (own.network.to_string(), reported.to_string());
+            return Standing::OtherNetwork { asked, reported };
+        }
+        // It would be judged as secondary with the primary one's address.
+        if it.ips.iter().any(|ip| pod.ips.contains(ip)) {
+            let manifest = own.ips.clone();
+            return Standing::OtherIps { manifest };
+        }
+    }
+    let ips = interface.map_or(&mut pod.ips, |it| &mut it.ips);
+    if ips.is_empty() {
+        ips.clone_from(&it.ips);
+    } else if !it.ips.is_empty() && set(ips) != set(&it.ips) {
+        let manifest = ips.clone();
         return Standing::OtherIps { manifest };
     }
-    if pod.ips.is_empty() {
+    if ips.is_empty() {
         return Standing::NoAddress;
     }
     pod.node = Some(node.clone());
-    if pod.uid == unnamed {
+    if pod.uid == unnamed_uid(&it.pod) {
         pod.uid = it.uid.clone();
     }
     Standing::Known

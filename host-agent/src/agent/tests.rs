@@ -1,3 +1,5 @@
+mod secondary;
+
 use super::*;
 use crate::compile::{HostSetup, UplinkSetup};
 use crate::manifest::load_texts;
@@ -97,7 +99,7 @@ fn request(container: &str, name: &str, uid: Option<&str>, port: &str, ip: &str)
             namespace: "shop".to_owned(),
             name: name.to_owned(),
         },
-        uid: uid.map(PodUid::from),
+        uid: uid.map(Into::into),
         network: Some("pods".to_owned()),
         vf: VfHint {
             port: Some(port.into()),
@@ -124,10 +126,7 @@ fn a_pod_is_an_endpoint_from_add_to_del() {
     assert_eq!((attached.standing, attached.fresh), (Standing::Known, true));
     assert!(!agent.is_settled());
     settle(&mut agent, &mut dataplane);
-    assert_eq!(
-        dataplane.endpoints[&PodUid::from("u-1")].port,
-        "pf0vf0".into()
-    );
+    assert_eq!(dataplane.endpoints[&"u-1".into()].port, "pf0vf0".into());
     agent.check("c1", "eth0", &cart().ips).unwrap();
 
     let again = agent.attach(&cart()).unwrap();
@@ -199,7 +198,7 @@ metadata: {namespace: shop, name: cart}
     let (mut agent, mut dataplane) = (agent(&[NODES, manifest]), State::default());
     assert_eq!(agent.attach(&cart()).unwrap().standing, Standing::Known);
     settle(&mut agent, &mut dataplane);
-    let endpoint = &dataplane.endpoints[&PodUid::from("u-1")];
+    let endpoint = &dataplane.endpoints[&"u-1".into()];
     assert_eq!(endpoint.ips, cart().ips);
 }
 
@@ -209,7 +208,7 @@ fn a_runtime_without_uids_names_the_pod() {
     let request = request("c1", "cart", None, "pf0vf0", "10.1.0.2");
     assert_eq!(agent.attach(&request).unwrap().standing, Standing::Known);
     settle(&mut agent, &mut dataplane);
-    assert!(dataplane.endpoints.contains_key(&PodUid::from("u-1")));
+    assert!(dataplane.endpoints.contains_key(&"u-1".into()));
 }
 
 #[test]
@@ -352,6 +351,7 @@ fn traced(agent: &Agent, from: &str, to: &str, port: Option<&str>) -> Trace {
             protocol,
             port,
             ipv6: None,
+            network: None,
         })
         .unwrap()
 }
@@ -395,6 +395,7 @@ fn a_trace_that_makes_no_sense_is_refused() {
                 protocol,
                 port,
                 ipv6: None,
+                network: None,
             })
             .unwrap_err()
     };

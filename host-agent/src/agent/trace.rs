@@ -30,6 +30,10 @@ pub struct TraceRequest {
     /// Of this family; otherwise of the first that both ends have.
     #[serde(default)]
     pub ipv6: Option<bool>,
+    /// The network on which both ends' pods are meant, as `namespace/name`; otherwise their
+    /// primary interfaces are.
+    #[serde(default)]
+    pub network: Option<String>,
 }
 
 /// What would happen.
@@ -122,6 +126,14 @@ pub enum TraceError {
     /// Not an end.
     #[error("`{0}` is not namespace/pod, node:NAME or an address")]
     Syntax(String),
+    /// Not on the network.
+    #[error("pod {pod} has no interface on network {network}, written namespace/name")]
+    NoNetwork {
+        /// The pod.
+        pod: String,
+        /// The network.
+        network: String,
+    },
     /// No address in common.
     #[error("{from} and {to} have no address of one family")]
     NoFamily {
@@ -152,9 +164,9 @@ impl Agent {
     /// # Errors
     /// [`TraceError`].
     pub fn trace(&self, request: &TraceRequest) -> Result<Trace, TraceError> {
-        let cluster = &self.subjects.cluster;
-        let (from, from_ips) = party(cluster, &request.from)?;
-        let (to, to_ips) = party(cluster, &request.to)?;
+        let (cluster, network) = (&self.subjects.cluster, request.network.as_deref());
+        let (from, from_ips) = party(cluster, &request.from, network)?;
+        let (to, to_ips) = party(cluster, &request.to, network)?;
         let (from_ip, to_ip) = family(&from_ips, &to_ips, request.ipv6).ok_or_else(|| {
             let (from, to) = (request.from.clone(), request.to.clone());
             TraceError::NoFamily { from, to }
@@ -222,8 +234,8 @@ impl Agent {
 
     /// What this dataplane does, by what it holds.
     fn disposition(&self, state: &State, query: &Query, sides: Sides) -> Disposition {
-        for party in [&query.from, &query.to] {
-            if let Some(why) = self.closed(party) {
+        for (party, ip) in [(&query.from, query.from_ip), (&query.to, query.to_ip)] {
+            if let Some(why) = self.closed(party, ip) {
                 return Disposition::Discard { why };
             }
         }
@@ -258,8 +270,17 @@ impl Agent {
         }
     }
 
+    /// What CNI made of the pod's interface that has the address.
+    fn attachment(&self, pod: &PodRef, ip: IpAddr) -> Option<&super::Attachment> {
+        let known = self.subjects.cluster.pods.get(pod);
+        let secondary = |name: &str| known.and_then(|it| it.interface(name));
+        let own = known.and_then(|it| it.interface_at(ip));
+        let is_it = |it: &&super::Attachment| it.pod == *pod && secondary(&it.ifname) == own;
+        self.attachments.iter().find(is_it)
+    }
+
     /// Why an attached pod is closed.
-    fn closed(&self, party: &Party) -> Option<String> {
+    fn closed(&self, party: &Party, ip: IpAddr) -> Option<String> {
         let Party::Pod { ns, name } = party else {
             return None;
         };
@@ -267,8 +288,8 @@ impl Agent {
             namespace: ns.clone(),
             name: name.clone(),
         };
-        let attachment = self.attachments.iter().find(|it| it.pod == pod)?;
-        let standing = self.subjects.standings.get(&attachment.uid)?;
+        let attachment = self.attachment(&pod, ip)?;
+        let standing = self.subjects.standings.get(&attachment.key())?;
         (*standing != super::Standing::Known).then(|| format!("pod {pod}: {standing}"))
     }
 
@@ -285,7 +306,7 @@ impl Agent {
                 "the manifests are at fault, these are the last good ones: {fault}"
             ));
         }
-        for party in [&query.from, &query.to] {
+        for (party, ip) in [(&query.from, query.from_ip), (&query.to, query.to_ip)] {
             let Party::Pod { ns, name } = party else {
                 continue;
             };
@@ -299,9 +320,7 @@ impl Agent {
                 .pods
                 .get(&pod)
                 .filter(|it| it.owns_addresses() && it.node.as_ref() == Some(&self.setup.node));
-            if here.is_some_and(|it| self.vfs.binding(&it.uid).is_none())
-                && !self.attachments.iter().any(|it| it.pod == pod)
-            {
+            if here.is_some() && self.attachment(&pod, ip).is_none() {
                 notes.push(format!(
                     "pod {pod} has no VF: an ordinary pod behind the host port"
                 ));
@@ -311,7 +330,11 @@ impl Agent {
     }
 }
 
-fn party(cluster: &Cluster, text: &str) -> Result<(Party, Vec<IpAddr>), TraceError> {
+fn party(
+    cluster: &Cluster,
+    text: &str,
+    network: Option<&str>,
+) -> Result<(Party, Vec<IpAddr>), TraceError> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         let party = match cluster.pod_at(ip) {
             Some(pod) => pod_party(pod),
@@ -341,7 +364,17 @@ fn party(cluster: &Cluster, text: &str) -> Result<(Party, Vec<IpAddr>), TraceErr
         .pods
         .get(&pod)
         .ok_or_else(|| TraceError::NoPod(text.to_owned()))?;
-    Ok((pod_party(pod), pod.ips.clone()))
+    let Some(network) = network else {
+        return Ok((pod_party(pod), pod.ips.clone()));
+    };
+    let on = pod.interfaces.iter();
+    let on: Vec<_> = on.filter(|it| it.network.to_string() == network).collect();
+    if on.is_empty() {
+        let (pod, network) = (text.to_owned(), network.to_owned());
+        return Err(TraceError::NoNetwork { pod, network });
+    }
+    let ips = on.iter().flat_map(|it| &it.ips).copied().collect();
+    Ok((pod_party(pod), ips))
 }
 
 fn pod_party(pod: &Pod) -> Party {

@@ -13,6 +13,8 @@ use super::{Cluster, NamespacedName};
 pub enum Holder {
     /// A pod, as its own.
     Pod(PodRef),
+    /// A pod, as its secondary interface's of this name.
+    Interface(PodRef, String),
     /// A node, and its hostNetwork pods.
     Node(NodeName),
     /// A service.
@@ -23,6 +25,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pod(pod) => write!(f, "pod {pod}"),
+            Self::Interface(pod, name) => write!(f, "interface {name} of pod {pod}"),
             Self::Node(node) => write!(f, "node {node}"),
             Self::Service(name) => write!(f, "service {name}"),
         }
@@ -67,6 +70,12 @@ impl AddressIndex {
             for &ip in &pod.ips {
                 index.claim(ip, holder.clone())?;
             }
+            for interface in pod.interfaces.iter().filter(|_| pod.owns_addresses()) {
+                let holder = Holder::Interface(name.clone(), interface.name.clone());
+                for &ip in &interface.ips {
+                    index.claim(ip, holder.clone())?;
+                }
+            }
         }
         for (name, service) in &cluster.services {
             for &ip in &service.vips {
@@ -104,7 +113,7 @@ impl AddressIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Node, Pod, Service};
+    use crate::cluster::{Interface, Node, Pod, Service};
 
     fn pod(name: &str, ip: &str) -> Pod {
         let mut pod = Pod::new("shop", name);
@@ -132,6 +141,30 @@ mod tests {
         let message = taken.unwrap_err().to_string();
         let expected = "10.1.0.1 belongs to pod shop/x and to pod shop/y; give each its own";
         assert_eq!(message, expected);
+    }
+
+    #[test]
+    fn an_address_is_of_one_interface_of_one_pod() {
+        let on = |name: &str, ip: &str| {
+            let mut pod = pod(name, "10.1.0.1");
+            pod.interfaces.push(Interface {
+                name: "net1".to_owned(),
+                network: NamespacedName {
+                    namespace: "shop".to_owned(),
+                    name: "fast".to_owned(),
+                },
+                reported: None,
+                ips: vec![ip.parse().unwrap()],
+            });
+            pod
+        };
+        let taken = AddressIndex::build(&cluster(vec![on("x", "10.1.0.1")]));
+        let expected = "10.1.0.1 belongs to pod shop/x and to interface net1 of pod shop/x; give \
+                        each its own";
+        assert_eq!(taken.unwrap_err().to_string(), expected);
+        let index = AddressIndex::build(&cluster(vec![on("x", "10.1.0.2")])).unwrap();
+        let holder = index.holder("10.1.0.2".parse().unwrap()).unwrap();
+        assert_eq!(holder.to_string(), "interface net1 of pod shop/x");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod cluster_policy;
+mod multi_policy;
 mod objects;
 mod policy;
 mod selector;
@@ -14,7 +15,10 @@ use std::collections::BTreeMap;
 
 pub use addresses::{AddressIndex, AddressTaken, Holder};
 pub use cluster_policy::{ClusterPolicy, ClusterRule, RuleAction};
-pub use objects::{ContainerPort, Namespace, NamespacedName, Node, Pod, Service};
+pub use multi_policy::MultiPolicy;
+pub use objects::{
+    ContainerPort, Interface, Namespace, NamespacedName, Node, PRIMARY_INTERFACE, Pod, Service,
+};
 pub use policy::{NetworkPolicy, Peer, PortRule, PortSpec, Rule};
 pub use selector::{LabelSelector, Labels, Operator, Requirement};
 use sluice_offload_api::model::{Direction, NodeName, PodRef};
@@ -36,6 +40,8 @@ pub struct Cluster {
     pub policies: BTreeMap<NamespacedName, NetworkPolicy>,
     /// ClusterNetworkPolicies by name.
     pub cluster_policies: BTreeMap<String, ClusterPolicy>,
+    /// MultiNetworkPolicies, in the order in which their rules are tried and named.
+    pub multi_policies: BTreeMap<NamespacedName, MultiPolicy>,
     /// Services, for their addresses.
     pub services: BTreeMap<NamespacedName, Service>,
 }
@@ -77,7 +83,10 @@ impl Cluster {
             .cluster_policies
             .values()
             .flat_map(move |it| it.rules(direction));
+        let multi = self.multi_policies.values();
+        let multi = multi.filter_map(move |it| it.policy.rules(direction));
         own.chain(cluster.filter_map(|it| it.flows.as_ref()))
+            .chain(multi.flatten())
     }
 
     /// Whether the address is a service's.
@@ -86,11 +95,12 @@ impl Cluster {
         self.services.values().any(|it| it.vips.contains(&ip))
     }
 
-    /// The pod that has the address as its own. Linear; [`AddressIndex`] is not.
+    /// The pod that has the address as its own, on any interface. Linear; [`AddressIndex`]
+    /// is not.
     #[must_use]
     pub fn pod_at(&self, ip: IpAddr) -> Option<&Pod> {
-        self.pods
-            .values()
-            .find(|pod| pod.owns_addresses() && pod.ips.contains(&ip))
+        let has = |pod: &&Pod| pod.ips.contains(&ip) || pod.interface_at(ip).is_some();
+        let mut pods = self.pods.values().filter(|pod| pod.owns_addresses());
+        pods.find(has)
     }
 }

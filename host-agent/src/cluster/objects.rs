@@ -60,6 +60,8 @@ pub struct Pod {
     pub ports: Vec<ContainerPort>,
     /// Its addresses, the primary one first; none until they are assigned.
     pub ips: Vec<IpAddr>,
+    /// Its secondary interfaces, by the order in which it was given them.
+    pub interfaces: Vec<Interface>,
     /// It is over (phase Succeeded or Failed); its addresses may be another's.
     pub completed: bool,
 }
@@ -67,6 +69,21 @@ pub struct Pod {
 /// The UID of a pod whose manifest gives none: no UID has a slash.
 fn unnamed_uid(namespace: &str, name: &str) -> PodUid {
     PodUid(format!("{namespace}/{name}"))
+}
+
+/// A pod's secondary interface: it is on a network of its own, and MultiNetworkPolicies are
+/// for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// Its name inside the pod: `net1`.
+    pub name: String,
+    /// Its network: the NetworkAttachmentDefinition that it was made by.
+    pub network: NamespacedName,
+    /// Another network, if the runtime reports that one in place of what was asked for. The
+    /// interface stays closed then, and no address counts as its.
+    pub reported: Option<NamespacedName>,
+    /// Its addresses; none until they are known.
+    pub ips: Vec<IpAddr>,
 }
 
 impl Pod {
@@ -84,6 +101,7 @@ impl Pod {
             host_network: false,
             ports: Vec::new(),
             ips: Vec::new(),
+            interfaces: Vec::new(),
             completed: false,
         }
     }
@@ -100,6 +118,24 @@ impl Pod {
     #[must_use]
     pub fn owns_addresses(&self) -> bool {
         !self.completed && !self.host_network && self.node.is_some()
+    }
+
+    /// The secondary interface of this name.
+    #[must_use]
+    pub fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|it| it.name == name)
+    }
+
+    /// The secondary interface that has an address; `None` if it is the primary one's.
+    #[must_use]
+    pub fn interface_at(&self, ip: IpAddr) -> Option<&Interface> {
+        self.interfaces.iter().find(|it| it.ips.contains(&ip))
+    }
+
+    /// The network that an address is on; `None` if it is the primary interface's.
+    #[must_use]
+    pub fn network_at(&self, ip: IpAddr) -> Option<&NamespacedName> {
+        self.interface_at(ip).map(|it| &it.network)
     }
 
     /// The node whose addresses it uses, if it runs in its node's network.
@@ -122,6 +158,10 @@ impl Pod {
         self.ports.iter().filter(same).map(|port| port.number)
     }
 }
+
+/// The primary interface's name inside a pod, whatever annotations say of it: container
+/// runtimes have no other.
+pub const PRIMARY_INTERFACE: &str = "eth0";
 
 /// A port that a container says it listens on.
 #[derive(Clone, PartialEq, Eq, Debug)]

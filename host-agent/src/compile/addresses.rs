@@ -62,19 +62,23 @@ pub(super) fn owners(
     for (ip, holder) in index.iter() {
         let mut pod_uid = None;
         let (subject, place) = match holder {
-            Holder::Pod(name) => {
+            Holder::Pod(name) | Holder::Interface(name, _) => {
                 let Some(pod) = cluster.pods.get(name) else {
                     continue;
+                };
+                let inside = match holder {
+                    Holder::Interface(_, inside) => inside.as_str(),
+                    _ => "",
                 };
                 let place = match pod.node.as_ref() {
                     Some(node) if *node != setup.node => {
                         pod_uid = pod.given_uid().cloned();
                         Place::RemotePod(node.clone())
                     }
-                    _ if bound.contains_key(name) => Place::LocalPod,
+                    _ if bound.contains_key(&(name, inside)) => Place::LocalPod,
                     _ => Place::LocalNode,
                 };
-                (pod_subject(pod, &names), place)
+                (pod_subject(pod, inside, &names), place)
             }
             Holder::Node(name) if *name == setup.node => {
                 (Subject::Node { name: name.clone() }, Place::LocalNode)
@@ -133,9 +137,10 @@ fn egress_port_names<'a>(cluster: &'a Cluster) -> BTreeSet<&'a str> {
     ports.filter_map(name).collect()
 }
 
-fn pod_subject(pod: &Pod, names: &BTreeSet<&str>) -> Subject {
+fn pod_subject(pod: &Pod, interface: &str, names: &BTreeSet<&str>) -> Subject {
     Subject::Pod {
         namespace: pod.pod.namespace.clone(),
+        network: pod.interface(interface).map(|it| it.network.clone()),
         labels: pod.labels.clone(),
         ports: named_ports(pod, names),
     }

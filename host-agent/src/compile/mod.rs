@@ -9,16 +9,17 @@ mod lookup;
 mod node;
 mod table;
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 pub use lookup::{Sides, judge, longest_prefix, lookup};
 pub use node::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_offload_api::model::{
-    Endpoint, Identity, IpPrefix, NodeName, Peer, PodRef, PortName, Prefix,
+    Endpoint, EndpointKey, Identity, IpPrefix, NodeName, Peer, PodRef, PortName, Prefix,
 };
 use sluice_offload_api::{Limits, State};
 
-use crate::cluster::{AddressIndex, AddressTaken, Cluster, Pod};
+use crate::cluster::{AddressIndex, AddressTaken, Cluster, Interface, Pod};
 use crate::identity::{Full, IdentityKey, IdentityTable, PolicyKey};
 use crate::vf::{VfSlot, VfTable};
 
@@ -83,9 +84,9 @@ pub fn compile_within(
     let index = AddressIndex::build(cluster)?;
     let bound = bound_pods(cluster, setup, vfs)?;
     let owners = addresses::owners(cluster, &index, setup, &bound);
-    let keys: BTreeMap<&PodRef, PolicyKey> = bound
+    let keys: BTreeMap<_, PolicyKey> = bound
         .iter()
-        .map(|(name, (pod, _))| (*name, table::policy_key(cluster, pod)))
+        .map(|(at, it)| (*at, table::policy_key(cluster, it.pod, it.interface)))
         .collect();
     identities.renumber(
         owners.values().map(|owner| owner.key.clone()).collect(),
@@ -134,31 +135,48 @@ pub fn compile_within(
         state.policies.insert(id, rules.table(key, id, limits));
     }
     table::close_the_largest(&mut state.policies, limits.rows);
-    for (name, (pod, slot)) in bound {
-        let primary = pod
-            .ips
+    for (at, it) in bound {
+        let (ips, slot) = (it.ips(), it.slot);
+        let first = ips
             .first()
             .and_then(|&ip| state.prefixes.get(&IpPrefix::host(ip)));
-        let policy = keys.get(name).and_then(|key| identities.policy(key));
+        let policy = keys.get(&at).and_then(|key| identities.policy(key));
         // Both are always there: `bound` has only pods with an address and a key.
-        if let (Some(prefix), Some(policy)) = (primary, policy) {
+        if let (Some(prefix), Some(policy)) = (first, policy) {
+            let (name, interface) = at;
             let endpoint = Endpoint {
-                pod_uid: pod.uid.clone(),
+                pod_uid: it.pod.uid.clone(),
+                interface: interface.to_owned(),
                 pod: name.clone(),
                 port: slot.name.clone(),
                 identity: prefix.identity,
                 policy,
                 mac: slot.mac,
-                ips: pod.ips.clone(),
+                ips: ips.to_vec(),
             };
-            state.endpoints.insert(pod.uid.clone(), endpoint);
+            state.endpoints.insert(endpoint.key(), endpoint);
         }
     }
     Ok(state)
 }
 
-/// This node's pods that are to be endpoints: alive, with an address and a VF.
-type Bound<'a> = BTreeMap<&'a PodRef, (&'a Pod, &'a VfSlot)>;
+/// This node's pods' interfaces that are to be endpoints: alive, with an address and a VF.
+/// By pod and interface; empty is the primary one.
+type Bound<'a> = BTreeMap<(&'a PodRef, &'a str), BoundInterface<'a>>;
+
+/// One of them.
+struct BoundInterface<'a> {
+    pod: &'a Pod,
+    /// `None` is the primary one.
+    interface: Option<&'a Interface>,
+    slot: &'a VfSlot,
+}
+
+impl<'a> BoundInterface<'a> {
+    fn ips(&self) -> &'a [IpAddr] {
+        self.interface.map_or(&self.pod.ips, |it| &it.ips)
+    }
+}
 
 fn bound_pods<'a>(
     cluster: &'a Cluster,
@@ -167,21 +185,33 @@ fn bound_pods<'a>(
 ) -> Result<Bound<'a>, CompileError> {
     let mut bound = Bound::new();
     for (name, pod) in &cluster.pods {
-        let here = pod.owns_addresses() && pod.node.as_ref() == Some(&setup.node);
-        let Some(binding) = vfs
-            .binding(&pod.uid)
-            .filter(|_| here && !pod.ips.is_empty())
-        else {
+        if !pod.owns_addresses() || pod.node.as_ref() != Some(&setup.node) {
             continue;
-        };
-        let Some(slot) = setup.vfs.iter().find(|slot| slot.name == binding.port) else {
-            let port = binding.port.clone();
-            return Err(CompileError::UnknownVf {
-                pod: name.clone(),
-                port,
-            });
-        };
-        bound.insert(name, (pod, slot));
+        }
+        for interface in core::iter::once(None).chain(pod.interfaces.iter().map(Some)) {
+            let ips = interface.map_or(&pod.ips, |it| &it.ips);
+            let inside = interface.map_or("", |it| it.name.as_str());
+            let key = EndpointKey {
+                pod_uid: pod.uid.clone(),
+                interface: inside.to_owned(),
+            };
+            let Some(binding) = vfs.binding_of(&key).filter(|_| !ips.is_empty()) else {
+                continue;
+            };
+            let Some(slot) = setup.vfs.iter().find(|slot| slot.name == binding.port) else {
+                let port = binding.port.clone();
+                return Err(CompileError::UnknownVf {
+                    pod: name.clone(),
+                    port,
+                });
+            };
+            let it = BoundInterface {
+                pod,
+                interface,
+                slot,
+            };
+            bound.insert((name, inside), it);
+        }
     }
     Ok(bound)
 }

@@ -11,13 +11,20 @@ use sluice_offload_api::model::{
 
 use super::addresses::named_ports;
 use crate::cluster::{
-    Cluster, Labels, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule, RuleAction,
+    Cluster, Interface, Labels, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule, RuleAction,
 };
-use crate::evaluate::{NO_POLICY, OWN_NODE, cluster_rule_name, isolation_name, rule_name};
-use crate::identity::{IdentityKey, PolicyKey, Subject, printable};
+use crate::evaluate::{
+    NO_POLICY, OWN_NODE, cluster_rule_name, isolation_name, multi_isolation_name, multi_rule_name,
+    rule_name,
+};
+use crate::identity::{IdentityKey, NamedPorts, PolicyKey, Subject, printable};
 
-/// What decides a pod's table: two pods with the same key share it.
-pub(super) fn policy_key(cluster: &Cluster, pod: &Pod) -> PolicyKey {
+/// What decides an interface's table: two with the same key share it. `interface` is a
+/// secondary one.
+pub(super) fn policy_key(cluster: &Cluster, pod: &Pod, interface: Option<&Interface>) -> PolicyKey {
+    if let Some(interface) = interface {
+        return multi_policy_key(cluster, pod, interface);
+    }
     let (mut policies, mut rules) = (Vec::new(), Vec::new());
     for (name, policy) in cluster.policies_of(pod) {
         policies.push(name.clone());
@@ -29,17 +36,46 @@ pub(super) fn policy_key(cluster: &Cluster, pod: &Pod) -> PolicyKey {
         let flows = policy.rules(Direction::Ingress).iter();
         rules.extend(flows.filter_map(|it| it.flows.as_ref()));
     }
+    PolicyKey {
+        policies,
+        cluster_policies,
+        multi_policies: None,
+        ports: ports_of(pod, rules),
+    }
+}
+
+/// The key of a secondary interface: nothing but MultiNetworkPolicies is for it.
+fn multi_policy_key(cluster: &Cluster, pod: &Pod, interface: &Interface) -> PolicyKey {
+    let (mut policies, mut rules) = (Vec::new(), Vec::new());
+    for (name, multi) in cluster.multi_policies_of(pod, interface) {
+        policies.push(name.clone());
+        rules.extend(multi.policy.rules(Direction::Ingress).into_iter().flatten());
+    }
+    PolicyKey {
+        multi_policies: Some(policies),
+        ports: ports_of(pod, rules),
+        ..PolicyKey::default()
+    }
+}
+
+/// A pod's own ports by the names that rules use.
+fn ports_of(pod: &Pod, rules: Vec<&Rule>) -> NamedPorts {
     let mut names = BTreeSet::new();
     for port in rules.into_iter().flat_map(|it| &it.ports) {
         if let PortSpec::Named(name) = &port.ports {
             names.insert(name.as_str());
         }
     }
-    PolicyKey {
-        policies,
-        cluster_policies,
-        ports: named_ports(pod, &names),
-    }
+    named_ports(pod, &names)
+}
+
+/// Where a rule's selectors look for pods.
+#[derive(Clone, Copy, Default)]
+struct Scope<'a> {
+    /// The policy's own namespace, if it has one.
+    namespace: Option<&'a str>,
+    /// A MultiNetworkPolicy's networks; `None` is pods' primary interfaces.
+    networks: Option<&'a BTreeSet<NamespacedName>>,
 }
 
 /// Writes rules out over the cluster's identities.
@@ -78,7 +114,12 @@ impl<'a> Rules<'a> {
             rows_max,
             ..Draft::default()
         };
-        let own_node = draft.rule(OWN_NODE.to_owned());
+        // A node has no business of its own on secondary networks.
+        let own_node = if key.multi_policies.is_none() {
+            Some(draft.rule(OWN_NODE.to_owned()))
+        } else {
+            None
+        };
         // Before everything else, but a tier that has rows is one more to ask.
         let policies = key.cluster_policies.iter();
         let mut policies = policies.filter_map(|it| self.cluster.cluster_policies.get(it));
@@ -88,12 +129,14 @@ impl<'a> Rules<'a> {
             Tier::Namespace
         };
         for (identity, number) in self.identities {
-            if matches!(&identity.subject, Subject::Node { name } if name == self.node) {
+            if let Some(rule) = own_node
+                && matches!(&identity.subject, Subject::Node { name } if name == self.node)
+            {
                 let own = Write {
                     direction: Direction::Ingress,
                     tier,
                     action: Action::Allow,
-                    rule: own_node,
+                    rule,
                 };
                 draft.write(own, &[Some(*number)], None, &[PortBlock::ANY]);
             }
@@ -115,6 +158,14 @@ impl<'a> Rules<'a> {
 
     /// Adds a direction's rules, in the order of precedence, and says what else holds.
     fn direction(&self, draft: &mut Draft, key: &PolicyKey, direction: Direction) -> Fallback {
+        if let Some(policies) = &key.multi_policies {
+            let (verdict, rule) = match self.multi_policies(draft, key, policies, direction) {
+                Some(name) => (Verdict::Deny, multi_isolation_name(name, direction)),
+                None => (Verdict::Allow, NO_POLICY.to_owned()),
+            };
+            let rule = draft.rule(rule);
+            return Fallback { verdict, rule };
+        }
         self.cluster_policies(draft, key, direction, Tier::Admin);
         if let Some(name) = self.network_policies(draft, key, direction) {
             // NetworkPolicies have the last word on whom they isolate: no Baseline.
@@ -151,7 +202,45 @@ impl<'a> Rules<'a> {
                     action: Action::Allow,
                     rule: draft.rule(rule_name(name, direction, index)),
                 };
-                self.rule(draft, key, Some(&name.namespace), rule, write);
+                let scope = Scope {
+                    namespace: Some(&name.namespace),
+                    networks: None,
+                };
+                self.rule(draft, key, scope, rule, write);
+            }
+        }
+        isolated_by
+    }
+
+    /// Adds the rows of MultiNetworkPolicies; the first that isolates.
+    fn multi_policies<'k>(
+        &self,
+        draft: &mut Draft,
+        key: &PolicyKey,
+        policies: &'k [NamespacedName],
+        direction: Direction,
+    ) -> Option<&'k NamespacedName> {
+        let mut isolated_by = None;
+        for name in policies {
+            let Some(multi) = self.cluster.multi_policies.get(name) else {
+                continue;
+            };
+            let Some(rules) = multi.policy.rules(direction) else {
+                continue;
+            };
+            isolated_by = isolated_by.or(Some(name));
+            let scope = Scope {
+                namespace: Some(&name.namespace),
+                networks: Some(&multi.networks),
+            };
+            for (index, rule) in rules.iter().enumerate() {
+                let write = Write {
+                    direction,
+                    tier: Tier::Namespace,
+                    action: Action::Allow,
+                    rule: draft.rule(multi_rule_name(name, direction, index)),
+                };
+                self.rule(draft, key, scope, rule, write);
             }
         }
         isolated_by
@@ -184,7 +273,7 @@ impl<'a> Rules<'a> {
                     rule: number,
                 };
                 if let Some(flows) = &rule.flows {
-                    self.rule(draft, key, None, flows, write);
+                    self.rule(draft, key, Scope::default(), flows, write);
                 }
             }
         }
@@ -195,7 +284,7 @@ impl<'a> Rules<'a> {
         &self,
         draft: &mut Draft,
         key: &PolicyKey,
-        namespace: Option<&str>,
+        scope: Scope<'_>,
         rule: &Rule,
         write: Write,
     ) {
@@ -205,7 +294,7 @@ impl<'a> Rules<'a> {
                 || rule
                     .peers
                     .iter()
-                    .any(|it| self.matches(namespace, it, identity))
+                    .any(|it| self.matches(scope, it, identity))
         };
         let peers: Vec<&(&IdentityKey, IdentityId)> = self
             .identities
@@ -244,8 +333,8 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Whether a peer is this identity. `policy_namespace` is a NetworkPolicy's own.
-    fn matches(&self, policy_namespace: Option<&str>, peer: &Peer, identity: &IdentityKey) -> bool {
+    /// Whether a peer is this identity.
+    fn matches(&self, scope: Scope<'_>, peer: &Peer, identity: &IdentityKey) -> bool {
         match peer {
             Peer::Nodes(selector) => {
                 let Subject::Node { name } = &identity.subject else {
@@ -260,19 +349,28 @@ impl<'a> Rules<'a> {
             }
             Peer::Pods { namespaces, pods } => {
                 let Subject::Pod {
-                    namespace, labels, ..
+                    namespace,
+                    network,
+                    labels,
+                    ..
                 } = &identity.subject
                 else {
                     return false;
+                };
+                let on_network = match (scope.networks, network) {
+                    (None, on) => on.is_none(),
+                    (Some(networks), Some(on)) => networks.contains(on),
+                    (Some(_), None) => false,
                 };
                 let in_namespace = match namespaces {
                     Some(selector) => self
                         .namespaces
                         .get(namespace.as_str())
                         .is_some_and(|labels| selector.matches(labels)),
-                    None => policy_namespace == Some(namespace.as_str()),
+                    None => scope.namespace == Some(namespace.as_str()),
                 };
-                in_namespace
+                on_network
+                    && in_namespace
                     && pods
                         .as_ref()
                         .is_none_or(|selector| selector.matches(labels))

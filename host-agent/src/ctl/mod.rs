@@ -121,6 +121,10 @@ struct TraceArgs {
     /// Of this family; otherwise of the first that both ends have.
     #[arg(long, value_enum)]
     family: Option<Family>,
+    /// The network on which both ends' pods are meant: namespace/name of a
+    /// NetworkAttachmentDefinition. Otherwise their primary interfaces are.
+    #[arg(long)]
+    network: Option<String>,
     /// What it should be.
     #[arg(long, value_enum)]
     expect: Option<Expect>,
@@ -240,6 +244,7 @@ fn trace_request(args: TraceArgs) -> TraceRequest {
         },
         port: args.port,
         ipv6: args.family.map(|it| it == Family::Ipv6),
+        network: args.network,
     }
 }
 

@@ -99,8 +99,10 @@ pub(super) fn vfs(list: &[VfView]) -> String {
             Some(pod) => {
                 let ips: Vec<_> = pod.ips.iter().map(ToString::to_string).collect();
                 let open = if pod.open { "open" } else { "closed" };
+                let on = pod.network.as_ref();
+                let on = on.map_or_else(String::new, |it| format!("@{} ({it})", pod.ifname));
                 row.extend([
-                    pod.pod.clone(),
+                    format!("{}{on}", pod.pod),
                     ips.join(","),
                     open.to_owned(),
                     pod.standing.clone(),
@@ -121,8 +123,17 @@ pub(super) fn policies(list: &[PolicyView]) -> String {
     for it in list {
         let _ = writeln!(
             out,
-            "{} on {}, identity {} {}, table {}",
-            it.pod, it.port, it.identity, it.label, it.table.id
+            "{}{} on {}, identity {} {}, table {}",
+            it.pod,
+            if it.interface.is_empty() {
+                String::new()
+            } else {
+                format!("@{}", it.interface)
+            },
+            it.port,
+            it.identity,
+            it.label,
+            it.table.id
         );
         let row = |it: &crate::agent::RowView| {
             vec![

@@ -11,7 +11,7 @@ use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Tier, Ver
 
 use crate::cluster::{Cluster, ClusterPolicy, NamespacedName, Pod};
 
-/// The name of the rule that lets a pod's own node reach it.
+/// The name of the rule that lets a pod's own node reach its primary interface.
 pub const OWN_NODE: &str = "own node";
 /// The name of what holds where no policy decides.
 pub const NO_POLICY: &str = "no policy";
@@ -46,6 +46,19 @@ pub fn cluster_rule_name(
     }
 }
 
+/// The name of a MultiNetworkPolicy's rule: `Multi:shop/fast ingress[0]`.
+#[must_use]
+pub fn multi_rule_name(policy: &NamespacedName, direction: Direction, index: usize) -> String {
+    format!("Multi:{}", rule_name(policy, direction, index))
+}
+
+/// The name of the denial of a secondary interface's first isolating policy:
+/// `Multi:shop/fast isolates ingress`.
+#[must_use]
+pub fn multi_isolation_name(policy: &NamespacedName, direction: Direction) -> String {
+    format!("Multi:{}", isolation_name(policy, direction))
+}
+
 /// The name of the denial of a pod's first isolating policy: `shop/default isolates ingress`.
 #[must_use]
 pub fn isolation_name(policy: &NamespacedName, direction: Direction) -> String {
@@ -62,8 +75,8 @@ const fn word(direction: Direction) -> &'static str {
 /// An end of a flow.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Party {
-    /// A pod. One in its node's network is that node; one that is not there or is over is
-    /// outside, as its address is.
+    /// A pod; the flow's address says on which of its interfaces. One in its node's network
+    /// is that node; one that is not there or is over is outside, as its address is.
     Pod {
         /// Namespace.
         ns: String,
@@ -190,7 +203,8 @@ pub fn egress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
 pub fn ingress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
     let destination = pod(cluster, &query.to)?;
     let from_node = node(cluster, &query.from);
-    if from_node.is_some() && from_node == destination.node.as_ref() {
+    let primary = destination.interface_at(query.to_ip).is_none();
+    if primary && from_node.is_some() && from_node == destination.node.as_ref() {
         return Some(Ruling::allow(OWN_NODE));
     }
     Some(rules::judge(

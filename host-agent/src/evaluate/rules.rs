@@ -1,11 +1,17 @@
 //! One pod, one direction: the tiers in their order, and in each the first rule that decides.
 
 use core::net::IpAddr;
+use std::collections::BTreeSet;
 
 use sluice_offload_api::model::{Direction, NodeName, Tier};
 
-use super::{NO_POLICY, Query, Ruling, cluster_rule_name, isolation_name, node, pod, rule_name};
-use crate::cluster::{Cluster, Peer, Pod, PortRule, PortSpec, Rule, RuleAction};
+use super::{
+    NO_POLICY, Query, Ruling, cluster_rule_name, isolation_name, multi_isolation_name,
+    multi_rule_name, node, pod, rule_name,
+};
+use crate::cluster::{
+    Cluster, Interface, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule, RuleAction,
+};
 
 /// Judges a flow at its end `subject`: "Admin tier, NetworkPolicy tier, Baseline tier"
 /// (ClusterNetworkPolicySpec); what none of them decides may be.
@@ -15,6 +21,14 @@ pub(super) fn judge(
     subject: &Pod,
     direction: Direction,
 ) -> Ruling {
+    let own = match direction {
+        Direction::Ingress => query.to_ip,
+        Direction::Egress => query.from_ip,
+    };
+    if let Some(interface) = subject.interface_at(own) {
+        return multi_policies(cluster, query, (subject, interface), direction)
+            .unwrap_or_else(|| Ruling::allow(NO_POLICY));
+    }
     cluster_policies(cluster, query, subject, direction, Tier::Admin)
         .or_else(|| network_policies(cluster, query, subject, direction))
         .or_else(|| cluster_policies(cluster, query, subject, direction, Tier::Baseline))
@@ -37,12 +51,58 @@ fn network_policies(
         };
         isolated_by = isolated_by.or(Some(name));
         for (index, rule) in rules.iter().enumerate() {
-            if rule_matches(cluster, query, direction, Some(&name.namespace), rule) {
+            let scope = Scope::of(name);
+            if rule_matches(cluster, query, direction, scope, rule) {
                 return Some(Ruling::allow(rule_name(name, direction, index)));
             }
         }
     }
     isolated_by.map(|name| Ruling::deny(isolation_name(name, direction)))
+}
+
+/// Nothing else is for a secondary interface. "MultiNetworkPolicy is identical to Kubernetes
+/// NetworkPolicy" (its CRD), so isolation and union are too.
+fn multi_policies(
+    cluster: &Cluster,
+    query: &Query,
+    (pod, interface): (&Pod, &Interface),
+    direction: Direction,
+) -> Option<Ruling> {
+    let mut isolated_by = None;
+    for (name, multi) in cluster.multi_policies_of(pod, interface) {
+        let Some(rules) = multi.policy.rules(direction) else {
+            continue;
+        };
+        isolated_by = isolated_by.or(Some(name));
+        for (index, rule) in rules.iter().enumerate() {
+            let scope = Scope {
+                networks: Some(&multi.networks),
+                ..Scope::of(name)
+            };
+            if rule_matches(cluster, query, direction, scope, rule) {
+                return Some(Ruling::allow(multi_rule_name(name, direction, index)));
+            }
+        }
+    }
+    isolated_by.map(|name| Ruling::deny(multi_isolation_name(name, direction)))
+}
+
+/// Where a rule's selectors look for pods.
+#[derive(Clone, Copy, Default)]
+struct Scope<'a> {
+    /// The policy's own namespace, if it has one.
+    namespace: Option<&'a str>,
+    /// The networks of a MultiNetworkPolicy; `None` is pods' primary interfaces.
+    networks: Option<&'a BTreeSet<NamespacedName>>,
+}
+
+impl<'a> Scope<'a> {
+    fn of(policy: &'a NamespacedName) -> Self {
+        Self {
+            namespace: Some(&policy.namespace),
+            networks: None,
+        }
+    }
 }
 
 /// The first matching rule of the policy with the lowest priority number decides; Pass
@@ -60,7 +120,7 @@ fn cluster_policies(
             let Some(flows) = &rule.flows else {
                 continue;
             };
-            if rule_matches(cluster, query, direction, None, flows) {
+            if rule_matches(cluster, query, direction, Scope::default(), flows) {
                 let rule_name = cluster_rule_name(name, policy, direction, index);
                 return match rule.action {
                     RuleAction::Accept => Some(Ruling::allow(rule_name)),
@@ -79,7 +139,7 @@ fn rule_matches(
     cluster: &Cluster,
     query: &Query,
     direction: Direction,
-    namespace: Option<&str>,
+    scope: Scope<'_>,
     rule: &Rule,
 ) -> bool {
     let (party, ip) = match direction {
@@ -95,7 +155,7 @@ fn rule_matches(
         || rule
             .peers
             .iter()
-            .any(|it| peer_matches(cluster, namespace, it, &other));
+            .any(|it| peer_matches(cluster, scope, it, &other));
     let destination = pod(cluster, &query.to);
     let port = rule.ports.is_empty()
         || rule
@@ -115,13 +175,8 @@ struct Other<'a> {
 }
 
 /// Selectors match pods only, and both of a peer's must match; blocks match addresses,
-/// whoever has them. `policy_namespace` is a NetworkPolicy's own.
-fn peer_matches(
-    cluster: &Cluster,
-    policy_namespace: Option<&str>,
-    peer: &Peer,
-    other: &Other<'_>,
-) -> bool {
+/// whoever has them. A pod counts on the interfaces that the policy is for, and no others.
+fn peer_matches(cluster: &Cluster, scope: Scope<'_>, peer: &Peer, other: &Other<'_>) -> bool {
     match peer {
         Peer::Block { cidr, except } => {
             cidr.contains(other.ip) && !except.iter().any(|it| it.contains(other.ip))
@@ -131,15 +186,22 @@ fn peer_matches(
             node.is_some_and(|node| selector.matches(&node.labels))
         }
         Peer::Pods { namespaces, pods } => {
+            let ip = other.ip;
             let Some(other) = other.pod else {
                 return false;
+            };
+            let on_network = match (scope.networks, other.network_at(ip)) {
+                (None, on) => on.is_none(),
+                (Some(networks), Some(on)) => networks.contains(on),
+                (Some(_), None) => false,
             };
             let namespace = &other.pod.namespace;
             let in_namespace = match namespaces {
                 Some(selector) => selector.matches(&cluster.namespace_labels(namespace)),
-                None => policy_namespace == Some(namespace.as_str()),
+                None => scope.namespace == Some(namespace.as_str()),
             };
-            in_namespace
+            on_network
+                && in_namespace
                 && pods
                     .as_ref()
                     .is_none_or(|selector| selector.matches(&other.labels))

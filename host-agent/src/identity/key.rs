@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sluice_offload_api::limits::LABEL_LEN_MAX;
 use sluice_offload_api::model::{IpPrefix, NodeName, Protocol};
 
-use crate::cluster::Labels;
+use crate::cluster::{Labels, NamespacedName};
 
 /// Port numbers by the name and protocol that a pod gave them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub enum Subject {
     Pod {
         /// Their namespace.
         namespace: String,
+        /// The network that the address is on, if it is a secondary interface's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<NamespacedName>,
         /// Their labels.
         labels: Labels,
         /// Their ports by those names that any egress rule uses: such a rule means other
@@ -89,18 +92,23 @@ pub struct IdentityKey {
 }
 
 impl IdentityKey {
-    /// How people see it: `shop{app=cart}`, `node/a`, `10.0.0.0/8`, `world`.
+    /// How people see it: `shop{app=cart}`, `shop{app=cart} on shop/fast`, `node/a`, `10.0.0.0/8`, `world`.
     #[must_use]
     pub fn label(&self) -> String {
         let mut label = match &self.subject {
             Subject::Pod {
-                namespace, labels, ..
+                namespace,
+                network,
+                labels,
+                ..
             } => {
                 let pairs: Vec<_> = labels
                     .iter()
                     .map(|(key, value)| format!("{key}={value}"))
                     .collect();
-                format!("{namespace}{{{}}}", pairs.join(","))
+                let network = network.as_ref();
+                let on = network.map_or_else(String::new, |it| format!(" on {it}"));
+                format!("{namespace}{{{}}}{on}", pairs.join(","))
             }
             Subject::Node { name } => format!("node/{name}"),
             Subject::Outside => {
@@ -165,6 +173,7 @@ mod tests {
         let labels = Labels::from([("k\n".to_owned(), "ü".repeat(LABEL_LEN_MAX))]);
         let subject = Subject::Pod {
             namespace: "shop".to_owned(),
+            network: None,
             labels,
             ports: NamedPorts::default(),
         };

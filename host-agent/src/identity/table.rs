@@ -18,6 +18,10 @@ pub struct PolicyKey {
     /// The ClusterNetworkPolicies, in the order in which they are asked.
     #[serde(default)]
     pub cluster_policies: Vec<String>,
+    /// Of a secondary interface the MultiNetworkPolicies, in order, and it has none of the
+    /// others; `None` is a primary one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_policies: Option<Vec<NamespacedName>>,
     /// The named ports.
     pub ports: NamedPorts,
 }

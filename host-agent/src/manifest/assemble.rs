@@ -46,10 +46,10 @@ pub fn assemble(objects: Vec<ManifestObject>) -> Result<Cluster, ManifestError> 
             };
             return Err(ManifestError::new(&it.source, it.spot, fault));
         }
-        let Some(holder) = holder(&it.object) else {
-            continue;
-        };
         for &(ip, here) in &it.addresses {
+            let Some(holder) = holder(&it.object, ip) else {
+                continue;
+            };
             match ips.get(&ip) {
                 Some((other, by, there)) if *other != holder => {
                     let (file, spot, other) = (at(*by), *there, other.clone());
@@ -73,15 +73,21 @@ pub fn assemble(objects: Vec<ManifestObject>) -> Result<Cluster, ManifestError> 
     Ok(cluster)
 }
 
-/// Who has an object's addresses. An unscheduled pod counts: it will be scheduled.
-fn holder(object: &Object) -> Option<Holder> {
+/// Who has one of an object's addresses. An unscheduled pod counts: it will be scheduled.
+fn holder(object: &Object, ip: IpAddr) -> Option<Holder> {
     match object {
         Object::Node(name, _) => Some(Holder::Node(name.clone())),
         Object::Service(name, _) => Some(Holder::Service(name.clone())),
         Object::Pod(pod) if pod.completed => None,
         Object::Pod(pod) if pod.host_network => pod.node.clone().map(Holder::Node),
-        Object::Pod(pod) => Some(Holder::Pod(pod.pod.clone())),
-        Object::Namespace(..) | Object::Policy(..) | Object::ClusterPolicy(..) => None,
+        Object::Pod(pod) => Some(match pod.interface_at(ip) {
+            Some(it) => Holder::Interface(pod.pod.clone(), it.name.clone()),
+            None => Holder::Pod(pod.pod.clone()),
+        }),
+        Object::Namespace(..)
+        | Object::Policy(..)
+        | Object::ClusterPolicy(..)
+        | Object::MultiPolicy(..) => None,
     }
 }
 
@@ -92,6 +98,7 @@ fn insert(cluster: &mut Cluster, object: Object) {
         Object::Pod(it) => drop(cluster.pods.insert(it.pod.clone(), it)),
         Object::Policy(name, it) => drop(cluster.policies.insert(name, it)),
         Object::ClusterPolicy(name, it) => drop(cluster.cluster_policies.insert(name, it)),
+        Object::MultiPolicy(name, it) => drop(cluster.multi_policies.insert(name, it)),
         Object::Service(name, it) => drop(cluster.services.insert(name, it)),
     }
 }

@@ -298,6 +298,48 @@ pub enum ManifestFault {
     /// A peer that is a block and pods.
     #[error("the peer has ipBlock and a selector; make two peers of it")]
     BlockAndSelector,
+    /// An annotation that isn't what it should be.
+    #[error("annotation {annotation} is not the list that it should be: {why}")]
+    Annotation {
+        /// The annotation.
+        annotation: &'static str,
+        /// What the parser says.
+        why: String,
+    },
+    /// Not a network's name.
+    #[error("`{text}` is no network; write a NetworkAttachmentDefinition's name or namespace/name")]
+    Network {
+        /// The namespace and name, as far as they are there.
+        text: String,
+    },
+    /// Not an interface's name.
+    #[error("`{name}` is no interface name; use up to 15 bytes without spaces, `/` and `:`")]
+    InterfaceName {
+        /// As written.
+        name: String,
+    },
+    /// Two interfaces of one name.
+    #[error("interface {name} is there twice; give each its own name")]
+    InterfaceTwice {
+        /// The name.
+        name: String,
+    },
+    /// A network's addresses without an interface that has them.
+    #[error("network {network} has addresses and no interface; say which has them")]
+    NoInterface {
+        /// The network.
+        network: String,
+    },
+    /// An address of two interfaces of one pod.
+    #[error("{ip} is on interface {second} and on {first} of the pod; give each its own")]
+    IpTwice {
+        /// The address.
+        ip: IpAddr,
+        /// Who has it first: an interface, or `primary`.
+        first: String,
+        /// Who has it too.
+        second: String,
+    },
     /// An object that was there before.
     #[error("{object} was defined before at {file}:{spot}; keep one")]
     Duplicate {

@@ -18,6 +18,7 @@ pub(super) enum Wire {
     Pod(wire::Pod),
     Policy(wire::NetworkPolicy),
     ClusterPolicy(Box<wire::cluster_policy::ClusterNetworkPolicy>),
+    MultiPolicy(wire::NetworkPolicy),
     Service(wire::Service),
     Ignored,
 }
@@ -30,12 +31,17 @@ pub(super) enum Reader {
     Pod,
     Policy,
     ClusterPolicy,
+    MultiPolicy,
     Service,
     Ignore,
 }
 
 const NETWORK_POLICY: &str = "networking.k8s.io/v1";
 const CLUSTER_NETWORK_POLICY: &str = "policy.networking.k8s.io/v1alpha2";
+
+/// Both versions have the same fields.
+const MULTI_NETWORK_POLICY: &str = "k8s.cni.cncf.io/v1beta1";
+const MULTI_NETWORK_POLICY_NEXT: &str = "k8s.cni.cncf.io/v1beta2";
 
 /// What an object says it is.
 pub(super) struct Kind {
@@ -83,6 +89,7 @@ pub(super) fn kinds(at: &At<'_>) -> Result<Kinds, ManifestError> {
         Some("ServiceList") => "Service",
         Some("NetworkPolicyList") => "NetworkPolicy",
         Some("ClusterNetworkPolicyList") => "ClusterNetworkPolicy",
+        Some("MultiNetworkPolicyList") => "MultiNetworkPolicy",
         _ => return Ok(Kinds::One(kind(at, header, None)?)),
     };
     let version = header.api_version;
@@ -135,13 +142,19 @@ fn kind(
         ("Service", "v1" | "") => Reader::Service,
         ("NetworkPolicy", NETWORK_POLICY) => Reader::Policy,
         ("ClusterNetworkPolicy", CLUSTER_NETWORK_POLICY) => Reader::ClusterPolicy,
+        ("MultiNetworkPolicy", MULTI_NETWORK_POLICY | MULTI_NETWORK_POLICY_NEXT) => {
+            Reader::MultiPolicy
+        }
         // Kubernetes' own, of a time before these versions or after them, or misspelt.
-        ("NetworkPolicy" | "ClusterNetworkPolicy", other) if is_kubernetes(other) => {
+        ("NetworkPolicy" | "ClusterNetworkPolicy" | "MultiNetworkPolicy", other)
+            if is_kubernetes(other) =>
+        {
             let spot = api_version
                 .as_ref()
                 .map_or(spot, |it| at.spot(it.referenced));
             let read = match kind.as_str() {
                 "NetworkPolicy" => NETWORK_POLICY,
+                "MultiNetworkPolicy" => MULTI_NETWORK_POLICY,
                 _ => CLUSTER_NETWORK_POLICY,
             };
             let got = other.to_owned();
@@ -176,7 +189,10 @@ fn kind(
 /// same names.
 fn is_kubernetes(version: &str) -> bool {
     let group = version.split('/').next().unwrap_or_default();
-    group.is_empty() || group == "extensions" || group.ends_with("k8s.io")
+    group.is_empty()
+        || group == "extensions"
+        || group == "k8s.cni.cncf.io"
+        || group.ends_with("k8s.io")
 }
 
 /// Whether a kind is of a group that has policies and isn't one that the group has: it may
@@ -201,6 +217,13 @@ fn is_unknown(kind: &str, version: &str) -> bool {
             "BaselineAdminNetworkPolicy",
             "BaselineAdminNetworkPolicyList",
         ],
+        Some("k8s.cni.cncf.io") => &[
+            "MultiNetworkPolicy",
+            "NetworkAttachmentDefinition",
+            "NetworkAttachmentDefinitionList",
+            "IPAMClaim",
+            "IPAMClaimList",
+        ],
         _ => return false,
     };
     !known.contains(&kind)
@@ -216,6 +239,7 @@ impl<'de> DeserializeSeed<'de> for Reader {
             Self::Pod => Deserialize::deserialize(deserializer).map(Wire::Pod),
             Self::Policy => Deserialize::deserialize(deserializer).map(Wire::Policy),
             Self::ClusterPolicy => Deserialize::deserialize(deserializer).map(Wire::ClusterPolicy),
+            Self::MultiPolicy => Deserialize::deserialize(deserializer).map(Wire::MultiPolicy),
             Self::Service => Deserialize::deserialize(deserializer).map(Wire::Service),
             Self::Ignore => IgnoredAny::deserialize(deserializer).map(|_| Wire::Ignored),
         }

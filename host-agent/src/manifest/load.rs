@@ -73,11 +73,31 @@ fn name_of(file: &Path) -> String {
         .map_or_else(String::new, |it| it.to_string_lossy().into_owned())
 }
 
-fn policy_place(object: &ManifestObject) -> Option<(String, u32, NamespacedName)> {
-    match &object.object {
-        Object::Policy(name, _) => Some((object.file().to_owned(), object.spot.line, name.clone())),
-        _ => None,
-    }
+/// A namespace's policy: where, what, and of which name.
+type PolicyPlace = (String, u32, &'static str, NamespacedName);
+
+fn policy_place(object: &ManifestObject) -> Option<PolicyPlace> {
+    let (kind, name) = match &object.object {
+        Object::Policy(name, _) => ("NetworkPolicy", name),
+        Object::MultiPolicy(name, _) => ("MultiNetworkPolicy", name),
+        _ => return None,
+    };
+    let file = object.file().to_owned();
+    Some((file, object.spot.line, kind, name.clone()))
+}
+
+/// What there is to say of a MultiNetworkPolicy's networks that nobody is on.
+fn unknown_networks(cluster: &Cluster, (file, line, kind, name): &PolicyPlace) -> Vec<Note> {
+    let multi = cluster.multi_policies.get(name);
+    let multi = multi.filter(|_| *kind == "MultiNetworkPolicy");
+    let networks = multi.into_iter().flat_map(|it| &it.networks);
+    let unknown = networks.filter(|it| !cluster.has_network(it));
+    let note = |network: &NamespacedName| Note {
+        file: file.clone(),
+        line: *line,
+        text: format!("{kind} {name}: no pod is on network {network}"),
+    };
+    unknown.map(note).collect()
 }
 
 /// What there is to say of an entry that isn't read and that a person may think is. Those
@@ -114,11 +134,13 @@ pub fn load_texts(files: &[(&str, &str)]) -> Result<Loaded, ManifestError> {
     let mut namespaces = BTreeSet::from(["default"]);
     namespaces.extend(cluster.namespaces.keys().map(String::as_str));
     namespaces.extend(cluster.pods.keys().map(|it| it.namespace.as_str()));
-    for (file, line, name) in places {
+    for place in places {
+        notes.extend(unknown_networks(&cluster, &place));
+        let (file, line, kind, name) = place;
         let namespace = &name.namespace;
         if !namespaces.contains(namespace.as_str()) {
             let text = format!(
-                "NetworkPolicy {name} is for nobody: namespace {namespace} has no manifest and \
+                "{kind} {name} is for nobody: namespace {namespace} has no manifest and \
                  no pod"
             );
             notes.push(Note { file, line, text });

@@ -13,7 +13,9 @@ use super::check;
 use super::documents::{Document, documents};
 use super::error::{ManifestError, ManifestFault};
 use super::kinds::{Kinds, List, Reader, Wire, kinds};
-use crate::cluster::{ClusterPolicy, Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service};
+use crate::cluster::{
+    ClusterPolicy, MultiPolicy, Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service,
+};
 use crate::text::Spot;
 
 /// An object, and where it was written.
@@ -49,6 +51,8 @@ pub enum Object {
     Policy(NamespacedName, NetworkPolicy),
     /// A ClusterNetworkPolicy.
     ClusterPolicy(String, ClusterPolicy),
+    /// A MultiNetworkPolicy.
+    MultiPolicy(NamespacedName, MultiPolicy),
     /// A service.
     Service(NamespacedName, Service),
 }
@@ -61,6 +65,7 @@ impl fmt::Display for Object {
             Self::Pod(pod) => write!(f, "Pod {}", pod.pod),
             Self::Policy(name, _) => write!(f, "NetworkPolicy {name}"),
             Self::ClusterPolicy(name, _) => write!(f, "ClusterNetworkPolicy {name}"),
+            Self::MultiPolicy(name, _) => write!(f, "MultiNetworkPolicy {name}"),
             Self::Service(name, _) => write!(f, "Service {name}"),
         }
     }
@@ -142,6 +147,11 @@ impl At<'_> {
             line: spot.line,
             text,
         }
+    }
+
+    /// What the parser says of a text within the document.
+    pub(super) fn message(&self, error: &serde_saphyr::Error) -> String {
+        message(error)
     }
 
     pub(super) fn text(&self) -> &str {

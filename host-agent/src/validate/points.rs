@@ -205,7 +205,7 @@ pub(super) fn everyone<'w>(
     let Some(endpoint) = table.endpoints.first() else {
         return Ok(());
     };
-    let ends = who.ends_of_rules(&endpoint.pod);
+    let ends = who.ends_of_rules(endpoint);
     for peer in peers {
         let named = who.named_ports(peer);
         let named = named.map(|(protocol, port)| (Direction::Egress, protocol, Some(port)));

@@ -4,7 +4,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_offload_api::State;
-use sluice_offload_api::model::{Direction, IdentityId, IpPrefix, PodRef, Prefix, Protocol};
+use sluice_offload_api::model::{
+    Direction, Endpoint, IdentityId, IpPrefix, PodRef, Prefix, Protocol,
+};
 
 use super::OF_EACH_FAMILY;
 use crate::cluster::{Cluster, Holder, PortRule, PortSpec};
@@ -83,19 +85,25 @@ impl<'a> Who<'a> {
         self.by_identity.values().flatten()
     }
 
-    /// The ends of all port rules of a pod's policies, its own named ports, and what only
+    /// The ends of all port rules of an endpoint's policies, and of its pod's others, its own named ports, and what only
     /// rules without ports match.
-    pub(super) fn ends_of_rules(&self, pod: &PodRef) -> BTreeSet<End> {
+    pub(super) fn ends_of_rules(&self, endpoint: &Endpoint) -> BTreeSet<End> {
         let mut ends = without_ports();
-        let Some(pod) = self.cluster.pods.get(pod) else {
+        let Some(pod) = self.cluster.pods.get(&endpoint.pod) else {
             return ends;
         };
+        let interface = pod.interface(&endpoint.interface);
         for direction in [Direction::Ingress, Direction::Egress] {
             let own = self.cluster.policies_of(pod);
             let own = own.filter_map(|(_, it)| it.rules(direction)).flatten();
             let cluster = self.cluster.cluster_policies_of(pod).into_iter();
             let cluster = cluster.flat_map(|(_, it)| it.rules(direction));
-            let rules = own.chain(cluster.filter_map(|it| it.flows.as_ref()));
+            let multi = interface.map(|it| self.cluster.multi_policies_of(pod, it));
+            let multi = multi.into_iter().flatten();
+            let multi = multi.filter_map(|(_, it)| it.policy.rules(direction));
+            let rules = own
+                .chain(cluster.filter_map(|it| it.flows.as_ref()))
+                .chain(multi.flatten());
             for PortRule { protocol, ports } in rules.flat_map(|it| &it.ports) {
                 match ports {
                     PortSpec::Any => drop(ends.insert((direction, *protocol, Some(1)))),
@@ -138,7 +146,7 @@ impl<'a> Who<'a> {
         Some(Peer {
             ip,
             party: match self.holders.get(&ip) {
-                Some(Holder::Pod(pod)) => Party::Pod {
+                Some(Holder::Pod(pod) | Holder::Interface(pod, _)) => Party::Pod {
                     ns: pod.namespace.clone(),
                     name: pod.name.clone(),
                 },
@@ -159,6 +167,10 @@ fn holders(cluster: &Cluster) -> BTreeMap<IpAddr, Holder> {
     }
     for (name, pod) in cluster.pods.iter().filter(|(_, it)| it.owns_addresses()) {
         holders.extend(pod.ips.iter().map(|ip| (*ip, Holder::Pod(name.clone()))));
+        for it in &pod.interfaces {
+            let holder = Holder::Interface(name.clone(), it.name.clone());
+            holders.extend(it.ips.iter().map(|ip| (*ip, holder.clone())));
+        }
     }
     for (name, node) in &cluster.nodes {
         holders.extend(node.ips.iter().map(|ip| (*ip, Holder::Node(name.clone()))));

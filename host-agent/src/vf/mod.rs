@@ -1,13 +1,13 @@
 //! Which pod has which VF.
 //!
 //! CNI ADD and DEL come more than once and late; both are idempotent here. A binding is by
-//! pod UID, so a pod that was deleted and made again under its name is another one.
+//! pod UID and interface, so a pod that was deleted and made again under its name is another one.
 
 use core::fmt;
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
-use sluice_offload_api::model::{MacAddr, PodRef, PodUid, PortName};
+use sluice_offload_api::model::{EndpointKey, MacAddr, PodRef, PodUid, PortName};
 
 /// A VF of the node and its representor.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,11 +24,13 @@ pub struct VfSlot {
     pub vlan: Option<u16>,
 }
 
-/// A pod on its VF.
+/// A pod's interface on its VF.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VfBinding {
     /// The pod's UID.
     pub uid: PodUid,
+    /// Which of its interfaces, by the name inside; empty is the primary one.
+    pub interface: String,
     /// Its name.
     pub pod: PodRef,
     /// The VF's port.
@@ -73,7 +75,7 @@ pub enum VfError {
         /// The pod that has it.
         holder: Box<VfHolder>,
     },
-    /// The pod has another VF already.
+    /// The pod's interface has another VF already.
     #[error("pod {pod} has VF {has} already and can't have {port} too; send DEL first")]
     HasAnother {
         /// The pod.
@@ -106,28 +108,45 @@ pub enum VfError {
 /// The bindings of a node.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct VfTable {
-    by_uid: BTreeMap<PodUid, VfBinding>,
+    by_interface: BTreeMap<EndpointKey, VfBinding>,
+}
+
+impl VfBinding {
+    /// What names it.
+    #[must_use]
+    pub fn key(&self) -> EndpointKey {
+        EndpointKey {
+            pod_uid: self.uid.clone(),
+            interface: self.interface.clone(),
+        }
+    }
 }
 
 impl VfTable {
-    /// A pod's binding.
+    /// A pod's primary interface's binding.
     #[must_use]
     pub fn binding(&self, uid: &PodUid) -> Option<&VfBinding> {
-        self.by_uid.get(uid)
+        self.binding_of(&uid.clone().into())
     }
 
-    /// All bindings by pod UID.
+    /// An interface's binding.
+    #[must_use]
+    pub fn binding_of(&self, key: &EndpointKey) -> Option<&VfBinding> {
+        self.by_interface.get(key)
+    }
+
+    /// All bindings by pod UID and interface.
     pub fn iter(&self) -> impl Iterator<Item = &VfBinding> {
-        self.by_uid.values()
+        self.by_interface.values()
     }
 
     /// Who has a VF.
     #[must_use]
     pub fn holder(&self, port: &PortName) -> Option<&VfBinding> {
-        self.by_uid.values().find(|it| it.port == *port)
+        self.by_interface.values().find(|it| it.port == *port)
     }
 
-    /// Gives a pod the first free of `slots`, or the one it has.
+    /// Gives a pod's primary interface the first free of `slots`, or the one it has.
     ///
     /// # Errors
     /// [`VfError::NoneFree`] and [`VfError::IpTaken`]; nothing has changed then.
@@ -138,7 +157,21 @@ impl VfTable {
         ips: &[IpAddr],
         slots: &[VfSlot],
     ) -> Result<&VfBinding, VfError> {
-        let has = self.by_uid.get(uid).map(|it| it.port.clone());
+        self.assign_interface(&uid.clone().into(), pod, ips, slots)
+    }
+
+    /// Gives any interface of a pod the first free of `slots`, or the one it has.
+    ///
+    /// # Errors
+    /// Those of [`Self::assign`].
+    pub fn assign_interface(
+        &mut self,
+        key: &EndpointKey,
+        pod: &PodRef,
+        ips: &[IpAddr],
+        slots: &[VfSlot],
+    ) -> Result<&VfBinding, VfError> {
+        let has = self.by_interface.get(key).map(|it| it.port.clone());
         let port = match has {
             Some(port) => port,
             None => {
@@ -150,10 +183,11 @@ impl VfTable {
                 free.ok_or_else(none)?.name.clone()
             }
         };
-        self.bind(uid, pod, ips, &port, slots)
+        self.bind_interface(key, pod, ips, &port, slots)
     }
 
-    /// Gives a pod the VF that was chosen for it, by a device plugin for example.
+    /// Gives a pod's primary interface the VF that was chosen for it, by a device plugin for
+    /// example.
     ///
     /// # Errors
     /// Any but [`VfError::NoneFree`]; nothing has changed then.
@@ -165,18 +199,33 @@ impl VfTable {
         port: &PortName,
         slots: &[VfSlot],
     ) -> Result<&VfBinding, VfError> {
+        self.bind_interface(&uid.clone().into(), pod, ips, port, slots)
+    }
+
+    /// Gives any interface of a pod the VF that was chosen for it.
+    ///
+    /// # Errors
+    /// Those of [`Self::bind`].
+    pub fn bind_interface(
+        &mut self,
+        key: &EndpointKey,
+        pod: &PodRef,
+        ips: &[IpAddr],
+        port: &PortName,
+        slots: &[VfSlot],
+    ) -> Result<&VfBinding, VfError> {
         let (pod, port) = (pod.clone(), port.clone());
         if !slots.iter().any(|slot| slot.name == port) {
             return Err(VfError::Unknown { port, pod });
         }
-        for other in self.by_uid.values() {
+        for other in self.by_interface.values() {
             let holder = || {
                 Box::new(VfHolder {
                     pod: other.pod.clone(),
                     uid: other.uid.clone(),
                 })
             };
-            if other.uid == *uid {
+            if other.key() == *key {
                 if other.port != port {
                     return Err(VfError::HasAnother {
                         pod,
@@ -199,22 +248,28 @@ impl VfTable {
             }
         }
         let binding = VfBinding {
-            uid: uid.clone(),
+            uid: key.pod_uid.clone(),
+            interface: key.interface.clone(),
             pod,
             port,
             ips: ips.to_vec(),
         };
         let entry = self
-            .by_uid
-            .entry(uid.clone())
+            .by_interface
+            .entry(key.clone())
             .or_insert_with(|| binding.clone());
         *entry = binding;
         Ok(entry)
     }
 
-    /// Takes a pod's VF back; `None` if it had none, which is no fault.
+    /// Takes a pod's primary interface's VF back; `None` if it had none, which is no fault.
     pub fn release(&mut self, uid: &PodUid) -> Option<VfBinding> {
-        self.by_uid.remove(uid)
+        self.release_interface(&uid.clone().into())
+    }
+
+    /// Takes any interface's VF back; `None` if it had none, which is no fault.
+    pub fn release_interface(&mut self, key: &EndpointKey) -> Option<VfBinding> {
+        self.by_interface.remove(key)
     }
 }
 
@@ -307,6 +362,27 @@ mod tests {
             .bind(&a.0, &a.1, &[], &"pf0vf1".into(), &slots)
             .unwrap_err();
         assert!(matches!(second, VfError::HasAnother { .. }));
+    }
+
+    #[test]
+    fn each_interface_of_a_pod_has_a_vf_and_addresses_of_its_own() {
+        let (mut table, slots) = (VfTable::default(), slots(3));
+        let (uid, name) = pod("a");
+        let net1 = EndpointKey {
+            pod_uid: uid.clone(),
+            interface: "net1".to_owned(),
+        };
+        table.assign(&uid, &name, &ip("10.1.0.1"), &slots).unwrap();
+        let before = table.clone();
+        let same = table.assign_interface(&net1, &name, &ip("10.1.0.1"), &slots);
+        assert!(matches!(same, Err(VfError::IpTaken { .. })));
+        let same = table.bind_interface(&net1, &name, &[], &"pf0vf0".into(), &slots);
+        assert!(matches!(same, Err(VfError::Taken { .. })));
+        assert_eq!(table, before);
+        let second = table.assign_interface(&net1, &name, &ip("10.2.0.1"), &slots);
+        assert_eq!(second.unwrap().port.0, "pf0vf1");
+        assert!(table.release(&uid).is_some());
+        assert!(table.binding(&uid).is_none() && table.binding_of(&net1).is_some());
     }
 
     #[test]

@@ -11,16 +11,16 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use sluice_host_agent::cluster::{
-    Cluster, ClusterPolicy, ClusterRule, ContainerPort, LabelSelector, Labels, Namespace,
-    NamespacedName, NetworkPolicy, Node, Operator, Peer, Pod, PortRule, PortSpec, Requirement,
-    Rule, RuleAction, Service,
+    Cluster, ClusterPolicy, ClusterRule, ContainerPort, Interface as PodInterface, LabelSelector,
+    Labels, MultiPolicy, Namespace, NamespacedName, NetworkPolicy, Node, Operator, Peer, Pod,
+    PortRule, PortSpec, Requirement, Rule, RuleAction, Service,
 };
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::vf::{VfSlot, VfTable};
 use sluice_offload_api::State;
 use sluice_offload_api::model::{
-    Interface, IpPrefix, MacAddr, NodeName, PodRef, PortName, Protocol, Tier,
+    EndpointKey, Interface, IpPrefix, MacAddr, NodeName, PodRef, PortName, Protocol, Tier,
 };
 
 pub(crate) const NODES: [&str; 3] = ["n0", "n1", "n2"];
@@ -61,6 +61,8 @@ pub(crate) const OUTSIDE: [&str; 7] = [
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) on_vf: Vec<PodRef>,
+    /// Secondary interfaces on VFs, by pod and name.
+    pub(crate) secondary_on_vf: Vec<(PodRef, String)>,
 }
 
 impl World {
@@ -92,7 +94,7 @@ impl World {
                 mac: MacAddr([2, n, 0, 0, 0, 2]),
                 mtu: 1500,
             },
-            vfs: (0..10).map(vf).collect(),
+            vfs: (0..30).map(vf).collect(),
         }
     }
 
@@ -102,6 +104,17 @@ impl World {
             let pod = &self.cluster.pods[name];
             if pod.node.as_ref().is_some_and(|it| it.0 == node) {
                 table.assign(&pod.uid, name, &[], &setup.vfs).unwrap();
+            }
+        }
+        for (name, interface) in &self.secondary_on_vf {
+            let pod = &self.cluster.pods[name];
+            if pod.node.as_ref().is_some_and(|it| it.0 == node) {
+                let key = EndpointKey {
+                    pod_uid: pod.uid.clone(),
+                    interface: interface.clone(),
+                };
+                let slots = &setup.vfs;
+                table.assign_interface(&key, name, &[], slots).unwrap();
             }
         }
         table
@@ -117,9 +130,16 @@ impl World {
         .unwrap()
     }
 
-    /// Whether policy for the pod is Sluice's.
-    pub(crate) fn is_on_vf(&self, pod: &PodRef) -> bool {
-        self.on_vf.contains(pod)
+    /// Whether policy for the pod's interface with this address is Sluice's.
+    pub(crate) fn is_on_vf(&self, pod: &PodRef, ip: IpAddr) -> bool {
+        let known = self.cluster.pods.get(pod);
+        match known.and_then(|it| it.interface_at(ip)) {
+            None => self.on_vf.contains(pod),
+            Some(it) => {
+                let mut on_vf = self.secondary_on_vf.iter();
+                on_vf.any(|(name, interface)| name == pod && *interface == it.name)
+            }
+        }
     }
 }
 
@@ -309,6 +329,75 @@ fn pod() -> impl Strategy<Value = (Pod, bool, [bool; 2])> {
         })
 }
 
+/// A secondary interface: its network's number, whether it is on a VF, and its families.
+type Secondary = (usize, bool, [bool; 2]);
+
+/// The networks: two in one namespace, and one of the same name in another.
+const NETWORKS: [(&str, &str); 3] = [("a", "fast"), ("a", "slow"), ("b", "fast")];
+
+fn network(number: usize) -> NamespacedName {
+    let (namespace, name) = NETWORKS[number];
+    NamespacedName {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn secondaries() -> impl Strategy<Value = Vec<Secondary>> {
+    let families = select(vec![
+        [true, true],
+        [true, true],
+        [true, false],
+        [false, true],
+    ]);
+    let on_vf = proptest::bool::weighted(0.85);
+    // Each pair of addresses is a flow to ask for: few pods have several.
+    let secondary = (0..NETWORKS.len(), on_vf, families);
+    prop_oneof![
+        2 => Just(Vec::new()),
+        3 => vec(secondary.clone(), 1),
+        1 => vec(secondary, 2),
+    ]
+}
+
+/// Gives pod number `n` its secondary interfaces, with addresses in some of the blocks.
+fn put_secondaries(world: &mut World, pod: &PodRef, n: u8, secondaries: &[Secondary]) {
+    let Some(known) = world.cluster.pods.get_mut(pod) else {
+        return;
+    };
+    if known.host_network {
+        return;
+    }
+    for ((number, on_vf, families), index) in secondaries.iter().zip(1u8..) {
+        let name = format!("net{index}");
+        let ips = [
+            IpAddr::from([10, 0, index, n]),
+            format!("fd00::{index}:{n}").parse().unwrap(),
+        ];
+        let had = ips.iter().zip(families).filter(|it| *it.1);
+        known.interfaces.push(PodInterface {
+            name: name.clone(),
+            network: network(*number),
+            reported: None,
+            ips: had.map(|it| *it.0).collect(),
+        });
+        if *on_vf {
+            world.secondary_on_vf.push((pod.clone(), name));
+        }
+    }
+}
+
+fn multi_policy() -> impl Strategy<Value = MultiPolicy> {
+    (
+        subsequence((0..NETWORKS.len()).collect::<Vec<_>>(), 0..3),
+        policy(),
+    )
+        .prop_map(|(networks, policy)| MultiPolicy {
+            networks: networks.into_iter().map(network).collect(),
+            policy,
+        })
+}
+
 fn nodes() -> BTreeMap<NodeName, Node> {
     let node = |n: u8| Node {
         labels: Labels::new(),
@@ -331,10 +420,18 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         vec(pod(), 1..7),
         btree_map((select(NAMESPACES.to_vec()), "p[0-3]"), policy(), 0..6),
         btree_map("c[0-4]", cluster_policy(), 0..4),
+        (
+            btree_map(
+                (select(NAMESPACES.to_vec()), "m[0-3]"),
+                multi_policy(),
+                0..6,
+            ),
+            vec(secondaries(), 7),
+        ),
         vec(labels(), NODES.len()),
     )
         .prop_map(
-            |(namespaces, pods, policies, cluster_policies, node_labels)| {
+            |(namespaces, pods, policies, cluster_policies, (multi, secondaries), node_labels)| {
                 let mut nodes = nodes();
                 for (node, labels) in nodes.values_mut().zip(node_labels) {
                     node.labels = labels;
@@ -384,7 +481,23 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 };
                 let vips = vec!["10.96.0.1".parse().unwrap()];
                 cluster.services.insert(name, Service { vips });
-                World { cluster, on_vf }
+                for ((namespace, name), policy) in multi {
+                    let name = NamespacedName {
+                        namespace: namespace.to_owned(),
+                        name,
+                    };
+                    cluster.multi_policies.insert(name, policy);
+                }
+                let mut world = World {
+                    cluster,
+                    on_vf,
+                    secondary_on_vf: Vec::new(),
+                };
+                let pods: Vec<_> = world.cluster.pods.keys().cloned().collect();
+                for ((pod, its), n) in pods.iter().zip(&secondaries).zip(1u8..) {
+                    put_secondaries(&mut world, pod, n, its);
+                }
+                world
             },
         )
 }

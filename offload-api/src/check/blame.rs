@@ -103,7 +103,7 @@ impl<'a> Blame<'a> {
     pub(crate) fn endpoint_before(&self, ip: IpAddr) -> Option<Key> {
         let endpoints = &self.before?.endpoints;
         let mut had = endpoints.values().filter(|it| it.ips.contains(&ip));
-        had.next().map(|it| Key::Endpoint(it.pod_uid.clone()))
+        had.next().map(|it| Key::Endpoint(it.key()))
     }
 
     fn is_added(&self, key: &Key) -> bool {

@@ -15,7 +15,7 @@ impl Check<'_> {
         for it in self.state.endpoints.values() {
             self.endpoint_port(it)?;
             let claim = Claim {
-                key: Key::Endpoint(it.pod_uid.clone()),
+                key: Key::Endpoint(it.key()),
                 field: "port".to_owned(),
                 holder: it,
             };
@@ -31,7 +31,7 @@ impl Check<'_> {
     }
 
     fn endpoint_port(&self, it: &Endpoint) -> Result<(), Refusal> {
-        let key = Key::Endpoint(it.pod_uid.clone());
+        let key = Key::Endpoint(it.key());
         let port_key = Key::Port(it.port.clone());
         let Some(port) = self.state.ports.get(&it.port) else {
             return self.dangling(key, "port", port_key);
@@ -62,7 +62,7 @@ impl Check<'_> {
     }
 
     fn endpoint_policy(&self, it: &Endpoint) -> Result<(), Refusal> {
-        let key = || Key::Endpoint(it.pod_uid.clone());
+        let key = || Key::Endpoint(it.key());
         if !self.state.identities.contains_key(&it.identity) {
             return self.dangling(key(), "identity", Key::Identity(it.identity));
         }
@@ -73,7 +73,7 @@ impl Check<'_> {
     }
 
     fn endpoint_addresses(&self, it: &Endpoint) -> Result<(), Refusal> {
-        let key = Key::Endpoint(it.pod_uid.clone());
+        let key = Key::Endpoint(it.key());
         let (what, count, max) = ("addresses", it.ips.len(), IPS_PER_ENDPOINT_MAX);
         if count == 0 {
             return self.fault(&key, "ips", RefusalReason::NoIps);
@@ -132,7 +132,7 @@ impl Check<'_> {
         self.state.endpoints.values().flat_map(|it| {
             it.ips.iter().enumerate().map(|(index, &ip)| {
                 let claim = Claim {
-                    key: Key::Endpoint(it.pod_uid.clone()),
+                    key: Key::Endpoint(it.key()),
                     field: format!("ips[{index}]"),
                     holder: Station::Pod(it),
                 };

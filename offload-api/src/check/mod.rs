@@ -94,6 +94,7 @@ impl Check<'_> {
     /// A reference from a field of `from` to `to`, which isn't there.
     fn dangling<T>(&self, from: Key, field: &str, to: Key) -> Result<T, Refusal> {
         let path = self.blame.reference((&from, field), Some((&to, "")));
+        let (from, to) = (Box::new(from), Box::new(to));
         Err(Refusal::new(path, RefusalReason::Dangling { from, to }))
     }
 

@@ -13,8 +13,13 @@ impl Check<'_> {
             self.text(key, || "name".to_owned(), &name.0, NAME_LEN_MAX)?;
         }
         for it in self.state.endpoints.values() {
-            let key = || Key::Endpoint(it.pod_uid.clone());
+            let key = || Key::Endpoint(it.key());
             self.text(key, || "pod_uid".to_owned(), &it.pod_uid.0, NAME_LEN_MAX)?;
+            // Empty is the primary one.
+            if !it.interface.is_empty() {
+                let field = || "interface".to_owned();
+                self.text(key, field, &it.interface, NAME_LEN_MAX)?;
+            }
             let field = || "pod.namespace".to_owned();
             self.text(key, field, &it.pod.namespace, NAME_LEN_MAX)?;
             self.text(key, || "pod.name".to_owned(), &it.pod.name, NAME_LEN_MAX)?;

@@ -3,8 +3,8 @@
 use super::field::{ip, ip_bytes, ips, mac, message, messages, octet, required, short};
 use super::{ConvertError, ConvertReason};
 use crate::model::{
-    Endpoint, Identity, IdentityId, Interface, IpPrefix, NodeName, Peer, Place, PodRef, PodUid,
-    PolicyId, Port, PortKind, PortName, Prefix,
+    Endpoint, EndpointKey, Identity, IdentityId, Interface, IpPrefix, NodeName, Peer, Place,
+    PodRef, PodUid, PolicyId, Port, PortKind, PortName, Prefix,
 };
 use crate::proto;
 
@@ -84,6 +84,7 @@ impl TryFrom<proto::Endpoint> for Endpoint {
         let proto::PodRef { namespace, name } = required("pod", wire.pod)?;
         Ok(Self {
             pod_uid: PodUid(wire.pod_uid),
+            interface: wire.interface,
             pod: PodRef { namespace, name },
             port: PortName(wire.port),
             identity: IdentityId(wire.identity),
@@ -99,12 +100,31 @@ impl From<Endpoint> for proto::Endpoint {
         let PodRef { namespace, name } = endpoint.pod;
         Self {
             pod_uid: endpoint.pod_uid.0,
+            interface: endpoint.interface,
             pod: Some(proto::PodRef { namespace, name }),
             port: endpoint.port.0,
             identity: endpoint.identity.0,
             policy: endpoint.policy.0,
             mac: endpoint.mac.0.to_vec(),
             ips: endpoint.ips.into_iter().map(ip_bytes).collect(),
+        }
+    }
+}
+
+impl From<proto::EndpointName> for EndpointKey {
+    fn from(wire: proto::EndpointName) -> Self {
+        Self {
+            pod_uid: PodUid(wire.pod_uid),
+            interface: wire.interface,
+        }
+    }
+}
+
+impl From<EndpointKey> for proto::EndpointName {
+    fn from(key: EndpointKey) -> Self {
+        Self {
+            pod_uid: key.pod_uid.0,
+            interface: key.interface,
         }
     }
 }

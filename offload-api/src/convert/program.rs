@@ -3,7 +3,7 @@
 use super::ConvertError;
 use super::field::{enumerate, enumeration, message, required};
 use crate::answer::{Answer, Refused};
-use crate::model::{Generation, IdentityId, NodeName, PodUid, PolicyId, PortName};
+use crate::model::{Generation, IdentityId, NodeName, PolicyId, PortName};
 use crate::proto;
 use crate::refusal::RefusalCode;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
@@ -90,7 +90,7 @@ macro_rules! key {
                 use proto::$module::Object as Wire;
                 Ok(match required("object", wire.object)? {
                     Wire::Port(name) => Self::Port(PortName(name)),
-                    Wire::Endpoint(uid) => Self::Endpoint(PodUid(uid)),
+                    Wire::Endpoint(it) => Self::Endpoint(it.into()),
                     Wire::Identity(id) => Self::Identity(IdentityId(id)),
                     Wire::Prefix(it) => Self::Prefix(message("prefix", Some(it))?),
                     Wire::Policy(id) => Self::Policy(PolicyId(id)),
@@ -104,7 +104,7 @@ macro_rules! key {
                 use proto::$module::Object as Wire;
                 let object = match key {
                     Key::Port(name) => Wire::Port(name.0),
-                    Key::Endpoint(uid) => Wire::Endpoint(uid.0),
+                    Key::Endpoint(it) => Wire::Endpoint(it.into()),
                     Key::Identity(id) => Wire::Identity(id.0),
                     Key::Prefix(it) => Wire::Prefix(it.into()),
                     Key::Policy(id) => Wire::Policy(id.0),

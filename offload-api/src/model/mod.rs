@@ -7,7 +7,9 @@ mod prefix;
 mod read;
 
 pub use names::{Generation, IdentityId, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName};
-pub use objects::{Endpoint, Identity, Interface, Peer, Place, Port, PortKind, Prefix};
+pub use objects::{
+    Endpoint, EndpointKey, Identity, Interface, Peer, Place, Port, PortKind, Prefix,
+};
 pub use policy::{
     Action, Direction, Fallback, Policy, PolicyRow, PortBlock, Protocol, RowKey, RuleIndex, Tier,
     Verdict,

@@ -1,5 +1,6 @@
 //! The objects a transaction adds and deletes, apart from policies.
 
+use core::fmt;
 use core::net::IpAddr;
 
 use super::{IdentityId, IpPrefix, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName};
@@ -51,8 +52,10 @@ pub struct Port {
 /// A pod behind a VF.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoint {
-    /// The pod's UID: the endpoint's key.
+    /// The pod's UID: with `interface` the endpoint's key.
     pub pod_uid: PodUid,
+    /// Which of the pod's interfaces: its name inside, `net1`; empty is the primary one.
+    pub interface: String,
     /// Its name, for people.
     pub pod: PodRef,
     /// The VF port; one endpoint a port.
@@ -65,6 +68,62 @@ pub struct Endpoint {
     pub mac: MacAddr,
     /// The IPs it may use; no two endpoints share one. At least one, at most 8.
     pub ips: Vec<IpAddr>,
+}
+
+/// What names an endpoint: a pod has one for each interface on a VF.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct EndpointKey {
+    /// The pod's UID.
+    pub pod_uid: PodUid,
+    /// The interface's name inside the pod; empty is the primary one.
+    pub interface: String,
+}
+
+impl Endpoint {
+    /// What names it.
+    #[must_use]
+    pub fn key(&self) -> EndpointKey {
+        EndpointKey {
+            pod_uid: self.pod_uid.clone(),
+            interface: self.interface.clone(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Its name for people: `shop/cart`, of a secondary interface `shop/cart@net1`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.interface.is_empty() {
+            return self.pod.to_string();
+        }
+        format!("{}@{}", self.pod, self.interface)
+    }
+}
+
+impl From<PodUid> for EndpointKey {
+    /// The pod's primary interface.
+    fn from(pod_uid: PodUid) -> Self {
+        let interface = String::new();
+        Self { pod_uid, interface }
+    }
+}
+
+impl From<&str> for EndpointKey {
+    /// The primary interface of the pod with this UID.
+    fn from(pod_uid: &str) -> Self {
+        PodUid::from(pod_uid).into()
+    }
+}
+
+impl fmt::Display for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pod_uid.fmt(f)?;
+        if self.interface.is_empty() {
+            return Ok(());
+        }
+        write!(f, "@{}", self.interface)
+    }
 }
 
 /// A numeric identity.

@@ -73,12 +73,14 @@ pub fn port() -> impl Strategy<Value = Port> {
 
 /// Any endpoint.
 pub fn endpoint() -> impl Strategy<Value = Endpoint> {
-    let names = (any::<String>(), any::<String>(), any::<String>());
+    let interface = any::<String>();
+    let names = (any::<String>(), interface, any::<String>(), any::<String>());
     let numbers = (any::<u32>(), any::<u32>(), mac());
     let ips = vec(any::<IpAddr>(), 0..10);
     (names, any::<String>(), numbers, ips).prop_map(
-        |((uid, namespace, name), port, (identity, policy, mac), ips)| Endpoint {
+        |((uid, interface, namespace, name), port, (identity, policy, mac), ips)| Endpoint {
             pod_uid: PodUid(uid),
+            interface,
             pod: PodRef { namespace, name },
             port: PortName(port),
             identity: IdentityId(identity),

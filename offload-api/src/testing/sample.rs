@@ -161,6 +161,7 @@ fn endpoints() -> Vec<Object> {
     let endpoint = |name: &str, port: &str, id, ips: &[IpAddr]| {
         Object::Endpoint(Endpoint {
             pod_uid: format!("u-{name}").as_str().into(),
+            interface: String::new(),
             pod: PodRef {
                 namespace: "shop".to_owned(),
                 name: name.to_owned(),

@@ -111,6 +111,7 @@ fn put_vf(state: &mut State, index: u8, jumbo: bool, pod: Option<(u8, u32, u32, 
     }
     state.put(Object::Endpoint(Endpoint {
         pod_uid: format!("uid-{index}-{number}").as_str().into(),
+        interface: String::new(),
         pod: PodRef {
             namespace: "shop".to_owned(),
             name: format!("pod-{index}"),

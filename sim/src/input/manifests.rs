@@ -39,6 +39,7 @@ impl Manifests {
         cluster.pods.extend(mine.pods);
         cluster.policies.extend(mine.policies);
         cluster.cluster_policies.extend(mine.cluster_policies);
+        cluster.multi_policies.extend(mine.multi_policies);
         cluster.services.extend(mine.services);
     }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_saphyr::Spanned;
+use sluice_host_agent::cluster::NamespacedName;
 use sluice_offload_api::model::{Protocol, Verdict};
 
 use super::{InputError, Place, Source, Spot, parse_party};
-use crate::probe::{Family, Probe, ProbePort};
+use crate::probe::{Family, Party, Probe, ProbePort};
 
 /// Probes of a file, at most.
 pub const PROBES_MAX: usize = 10_000;
@@ -65,6 +66,7 @@ pub(super) struct ProbeEntry {
     protocol: Protocol,
     port: Option<PortEntry>,
     family: Option<Family>,
+    network: Option<String>,
     expect: Option<Verdict>,
 }
 
@@ -73,14 +75,27 @@ impl ProbeEntry {
     pub(super) fn check(self, place: &Place) -> Result<Probe, InputError> {
         check_port(self.protocol, self.port.as_ref(), place)?;
         let party = |text: &str| parse_party(text).map_err(|error| place.fault(error));
+        let network = self.network.map(|text| network(&text, place)).transpose()?;
         Ok(Probe {
             from: party(&self.from)?,
             to: party(&self.to)?,
+            from_network: network.clone(),
+            to_network: network,
             protocol: self.protocol,
             port: self.port.map(|port| port.0),
             family: self.family,
             expect: self.expect,
         })
+    }
+}
+
+/// A network: `namespace/name`.
+fn network(text: &str, place: &Place) -> Result<NamespacedName, InputError> {
+    match parse_party(text) {
+        Ok(Party::Pod { namespace, name }) => Ok(NamespacedName { namespace, name }),
+        _ => Err(place.fault(format!(
+            "network `{text}` is not namespace/name of a NetworkAttachmentDefinition"
+        ))),
     }
 }
 
@@ -185,6 +200,21 @@ mod tests {
         let error = one("{from: a/b, to: c/d, protocol: UDP}").unwrap_err();
         assert!(error.contains("port is missing"), "{error}");
         assert!(one("{from: a/b, to: c/d, protocol: ICMP}").is_ok());
+    }
+
+    #[test]
+    fn a_network_has_a_namespace_and_a_name() {
+        let network = |text: &str| {
+            one(&format!(
+                "{{from: a/b, to: c/d, protocol: ICMP, network: {text}}}"
+            ))
+            .map(|it| it.to_network.unwrap().to_string())
+        };
+        assert_eq!(network("shop/fast"), Ok("shop/fast".to_owned()));
+        for wrong in ["fast", "a/b/c", "node:a", "''"] {
+            let error = network(wrong).unwrap_err();
+            assert!(error.contains("is not namespace/name"), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -115,6 +115,8 @@ pub enum DeleteKind {
     NetworkPolicy,
     /// A policy of the cluster.
     ClusterNetworkPolicy,
+    /// A policy of secondary networks.
+    MultiNetworkPolicy,
     /// A pod.
     Pod,
 }

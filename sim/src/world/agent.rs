@@ -5,9 +5,9 @@ use sluice_host_agent::cluster::{Cluster, Pod};
 use sluice_host_agent::compile::{CompileError, HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::reconcile::Reconciler;
-use sluice_host_agent::vf::{VfError, VfSlot, VfTable};
+use sluice_host_agent::vf::{VfBinding, VfError, VfSlot, VfTable};
 use sluice_offload_api::convert::{Assembler, to_requests};
-use sluice_offload_api::model::{Generation, MacAddr, NodeName, PodRef};
+use sluice_offload_api::model::{EndpointKey, Generation, MacAddr, NodeName, PodRef};
 use sluice_offload_api::proto::ProgramRequest;
 use sluice_offload_api::{Limits, Refusal, Transaction};
 
@@ -116,18 +116,18 @@ impl Agent {
         let is_now = |p: &Pod| now.pods.get(&p.pod).is_some_and(|it| it.uid == p.uid);
         let is_here = |p: &&Pod| p.owns_addresses() && p.node.as_ref() == Some(&node) && is_now(p);
         let here: Vec<&Pod> = seen.pods.values().filter(is_here).collect();
-        let gone: Vec<_> = self
-            .vfs
-            .iter()
-            .map(|b| b.uid.clone())
-            .filter(|uid| !here.iter().any(|p| p.uid == *uid))
-            .collect();
-        for uid in gone {
-            self.vfs.release(&uid);
+        let stays = |b: &VfBinding| {
+            let has = |p: &Pod| b.interface.is_empty() || p.interface(&b.interface).is_some();
+            here.iter().any(|p| p.uid == b.uid && has(p))
+        };
+        let gone = self.vfs.iter().filter(|b| !stays(b));
+        let gone: Vec<_> = gone.map(VfBinding::key).collect();
+        for key in gone {
+            self.vfs.release_interface(&key);
         }
         // Those with a choice first, so that no other has taken it.
         let choice = |pod: &Pod| self.chosen.get(&pod.pod).copied();
-        let (with, without): (Vec<_>, Vec<_>) = here.into_iter().partition(|p| choice(p).is_some());
+        let (with, without): (Vec<_>, Vec<_>) = here.iter().partition(|p| choice(p).is_some());
         for pod in with.into_iter().chain(without) {
             let slots = &self.setup.vfs;
             let bound = match choice(pod) {
@@ -137,6 +137,21 @@ impl Agent {
                 }
                 None => self.vfs.assign(&pod.uid, &pod.pod, &pod.ips, slots),
             };
+            bound.map_err(|error| AgentError::Vf {
+                node: node.clone(),
+                error,
+            })?;
+        }
+        for (pod, it) in here
+            .iter()
+            .flat_map(|p| p.interfaces.iter().map(move |it| (p, it)))
+        {
+            let key = EndpointKey {
+                pod_uid: pod.uid.clone(),
+                interface: it.name.clone(),
+            };
+            let slots = &self.setup.vfs;
+            let bound = self.vfs.assign_interface(&key, &pod.pod, &it.ips, slots);
             bound.map_err(|error| AgentError::Vf {
                 node: node.clone(),
                 error,

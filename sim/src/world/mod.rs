@@ -139,7 +139,8 @@ impl World {
                 .pods
                 .values()
                 .filter(|p| p.node.as_ref() == Some(name))
-                .count();
+                .map(|p| 1 + p.interfaces.len())
+                .sum::<usize>();
             let vfs = u16::try_from(pods)
                 .unwrap_or(u16::MAX)
                 .saturating_add(SPARE_VFS);
@@ -196,6 +197,11 @@ impl World {
                 pod.node = pod.node.take().or_else(|| known.node.clone());
                 if pod.ips.is_empty() {
                     pod.ips.clone_from(&known.ips);
+                }
+                for it in pod.interfaces.iter_mut().filter(|it| it.ips.is_empty()) {
+                    let known = known.interface(&it.name);
+                    let known = known.filter(|known| known.network == it.network);
+                    it.ips = known.map(|it| it.ips.clone()).unwrap_or_default();
                 }
             }
         }
@@ -363,9 +369,14 @@ impl World {
         let mut bindings = Vec::new();
         for node in &self.nodes {
             let state = node.control.state();
-            let by_pod: BTreeMap<_, _> = state.endpoints.values().map(|e| (&e.pod, e)).collect();
-            for (pod, endpoint) in by_pod {
+            let endpoints = state.endpoints.values();
+            let by_pod: BTreeMap<_, _> = endpoints.map(|e| ((&e.pod, &e.interface), e)).collect();
+            for ((pod, interface), endpoint) in by_pod {
                 let policies = self.cluster.pods.get(pod).map(|p| {
+                    if let Some(it) = p.interface(interface) {
+                        let multi = self.cluster.multi_policies_of(p, it);
+                        return multi.map(|(name, _)| format!("Multi:{name}")).collect();
+                    }
                     let own = self.cluster.policies_of(p);
                     let own = own.map(|(name, _)| name.to_string());
                     let cluster = self.cluster.cluster_policies_of(p).into_iter();
@@ -374,7 +385,7 @@ impl World {
                 let identity = state.identities.get(&endpoint.identity);
                 bindings.push(Binding {
                     node: node.name.to_string(),
-                    pod: pod.to_string(),
+                    pod: endpoint.name(),
                     vf: endpoint.port.to_string(),
                     ips: endpoint.ips.clone(),
                     identity: endpoint.identity.0,

@@ -47,8 +47,8 @@ pub(crate) struct SimNode {
     ports: u16,
     /// Who is behind a port: the host, and the pods whose VFs are attached.
     behind: BTreeMap<u16, Station>,
-    /// The port of each pod whose VF is attached.
-    pub(crate) attached: BTreeMap<PodRef, u16>,
+    /// The port of each pod's interface whose VF is attached; the primary one has no name.
+    pub(crate) attached: BTreeMap<(PodRef, String), u16>,
 }
 
 impl SimNode {
@@ -142,20 +142,26 @@ impl SimNode {
     /// when it returns, and takes down those that are gone.
     pub(crate) fn attach(&mut self, cluster: &Cluster) {
         let endpoints = &self.control.state().endpoints;
-        let wanted: BTreeMap<PodRef, u16> = endpoints
+        let wanted: BTreeMap<(PodRef, String), u16> = endpoints
             .values()
-            .filter_map(|e| Some((e.pod.clone(), self.port_index(&e.port)?)))
+            .filter_map(|e| {
+                Some((
+                    (e.pod.clone(), e.interface.clone()),
+                    self.port_index(&e.port)?,
+                ))
+            })
             .collect();
         self.behind
             .retain(|port, _| *port == HOST || wanted.values().any(|p| p == port));
-        for (pod, port) in &wanted {
+        for (at, port) in &wanted {
+            let (pod, interface) = at;
             let ips = cluster
                 .pods
                 .get(pod)
-                .map(|p| p.ips.clone())
+                .map(|p| p.interface(interface).map_or(&p.ips, |it| &it.ips).clone())
                 .unwrap_or_default();
             let mac = plan::mac(MacOf::Vf(self.number, port - FIRST_VF));
-            let fresh = self.attached.get(pod) != Some(port);
+            let fresh = self.attached.get(at) != Some(port);
             if fresh || self.behind.get(port).is_none_or(|s| s.ips != ips) {
                 self.behind
                     .insert(*port, Station::new(mac, ips, &self.pool));

@@ -12,7 +12,7 @@ use crate::probe::Family;
 
 /// Nodes of a world, at most.
 pub const NODES_MAX: usize = 200;
-/// Pods behind VFs of one node, at most.
+/// Pods' interfaces behind VFs of one node, at most.
 pub const PODS_PER_NODE_MAX: usize = 200;
 
 /// The underlay's networks: benchmarking space (RFC 2544) and a unique local one, so that
@@ -21,6 +21,9 @@ const UNDERLAY_V4: [u8; 2] = [198, 18];
 const UNDERLAY_V6: u16 = 0xfd5c;
 const UNDERLAY_V4_LEN: u8 = 15;
 const UNDERLAY_V6_LEN: u8 = 64;
+
+/// The number of the first secondary network that addresses are made up for.
+const SECONDARY: u16 = 512;
 
 /// A node's number in the order of names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -157,7 +160,7 @@ fn schedule(cluster: &mut Cluster, names: &[NodeName]) -> Result<(), PlanError> 
                 node: node.clone(),
             });
         };
-        *count += 1;
+        *count += 1 + pod.interfaces.len();
     }
     for pod in cluster
         .pods
@@ -168,7 +171,7 @@ fn schedule(cluster: &mut Cluster, names: &[NodeName]) -> Result<(), PlanError> 
         else {
             continue;
         };
-        *count += 1;
+        *count += 1 + pod.interfaces.len();
         pod.node = Some(node.clone());
     }
     match load
@@ -206,6 +209,12 @@ fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
         .values()
         .flat_map(|n| n.ips.iter().chain(&n.tunnel_ips))
         .chain(cluster.pods.values().flat_map(|p| &p.ips))
+        .chain(
+            cluster
+                .pods
+                .values()
+                .flat_map(|p| p.interfaces.iter().flat_map(|it| &it.ips)),
+        )
         .chain(cluster.services.values().flat_map(|s| &s.vips))
         .copied()
         .collect();
@@ -220,12 +229,16 @@ fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
             continue;
         };
         if node.ips.is_empty() {
-            // Networks 0 and 256 and up are the nodes' own; pods have 1 to NODES_MAX.
+            // Network 0 is the nodes' own; pods have 1 to NODES_MAX, and secondary networks
+            // those from SECONDARY on.
             node.ips = free(0);
         }
         // Whatever a manifest says is of the real network; this one has its own.
         node.tunnel_ips = tunnel_ips(NodeNumber(number), underlay);
     }
+    let interfaces = cluster.pods.values().flat_map(|p| &p.interfaces);
+    let networks: BTreeSet<_> = interfaces.map(|it| it.network.clone()).collect();
+    let networks: BTreeMap<_, _> = networks.into_iter().zip(SECONDARY..).collect();
     let numbers: BTreeMap<_, _> = names.iter().zip(1u16..).collect();
     let nodes = &cluster.nodes;
     for pod in cluster.pods.values_mut() {
@@ -236,6 +249,15 @@ fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
             pod.ips = nodes.get(node).map(|n| n.ips.clone()).unwrap_or_default();
         } else if pod.ips.is_empty() && !pod.completed {
             pod.ips = free(numbers.get(node).copied().unwrap_or(0));
+        }
+        if !pod.owns_addresses() {
+            continue;
+        }
+        for it in pod.interfaces.iter_mut().filter(|it| it.ips.is_empty()) {
+            it.ips = networks
+                .get(&it.network)
+                .copied()
+                .map_or(Vec::new(), &mut free);
         }
     }
 }

@@ -7,6 +7,7 @@ use sluice_dataplane_core::flow::key::Tuple;
 use sluice_dataplane_core::meta::tcp_flag;
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
+use sluice_host_agent::cluster::NamespacedName;
 use sluice_host_agent::evaluate::{self, Judgement, Query};
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Verdict};
 
@@ -141,7 +142,8 @@ impl World {
     }
 
     fn question(&self, probe: &Probe) -> Result<Question, ProbeError> {
-        let (from, to) = (self.addresses(&probe.from)?, self.addresses(&probe.to)?);
+        let from = self.addresses(&probe.from, probe.from_network.as_ref())?;
+        let to = self.addresses(&probe.to, probe.to_network.as_ref())?;
         let outside = |party: &Party| matches!(party, Party::Outside(_));
         if outside(&probe.from) && outside(&probe.to) {
             return Err(ProbeError::BothOutside);
@@ -170,18 +172,33 @@ impl World {
         })
     }
 
-    fn addresses(&self, party: &Party) -> Result<Vec<IpAddr>, ProbeError> {
+    /// A pod's addresses on a network, or else its own; only pods are on networks.
+    fn addresses(
+        &self,
+        party: &Party,
+        network: Option<&NamespacedName>,
+    ) -> Result<Vec<IpAddr>, ProbeError> {
         match party {
             Party::Pod { namespace, name } => {
                 let pod = PodRef {
                     namespace: namespace.clone(),
                     name: name.clone(),
                 };
-                let found = self.cluster.pods.get(&pod).map(|p| p.ips.clone());
-                found.ok_or_else(|| ProbeError::NoPod {
+                let found = self.cluster.pods.get(&pod);
+                let pod = found.ok_or_else(|| ProbeError::NoPod {
                     namespace: namespace.clone(),
                     name: name.clone(),
-                })
+                })?;
+                let Some(network) = network else {
+                    return Ok(pod.ips.clone());
+                };
+                let on = pod.interfaces.iter().filter(|it| it.network == *network);
+                let on: Vec<_> = on.collect();
+                if on.is_empty() {
+                    let (party, network) = (party.to_string(), network.clone());
+                    return Err(ProbeError::NoNetwork { party, network });
+                }
+                Ok(on.iter().flat_map(|it| &it.ips).copied().collect())
             }
             Party::Node(name) => {
                 let found = self.cluster.nodes.get(&NodeName(name.clone()));
@@ -218,7 +235,7 @@ impl World {
 
     /// Asks once and lets everything come to rest: whether the answer came.
     fn ask(&mut self, probe: &Probe, question: &Question, spec: &FrameSpec) -> bool {
-        let Some(at) = self.place(&probe.from) else {
+        let Some(at) = self.place(&probe.from, question.src) else {
             return false;
         };
         let next_hop = self.next_hop(at, question);
@@ -251,8 +268,8 @@ impl World {
         }
     }
 
-    /// Where a party's frames enter.
-    fn place(&self, party: &Party) -> Option<At> {
+    /// Where a party's frames from an address enter.
+    fn place(&self, party: &Party, src: IpAddr) -> Option<At> {
         match party {
             Party::Outside(_) => Some(At::Outside),
             Party::Node(name) => self.host(&NodeName(name.clone())),
@@ -261,9 +278,12 @@ impl World {
                     namespace: namespace.clone(),
                     name: name.clone(),
                 };
-                let node = self.cluster.pods.get(&pod)?.node.clone()?;
+                let known = self.cluster.pods.get(&pod)?;
+                let interface = known.interface_at(src);
+                let interface = interface.map_or_else(String::new, |it| it.name.clone());
+                let node = known.node.clone()?;
                 let index = self.nodes.iter().position(|n| n.name == node)?;
-                match self.nodes.get(index)?.attached.get(&pod) {
+                match self.nodes.get(index)?.attached.get(&(pod, interface)) {
                     Some(port) => Some(At::Behind(index, *port)),
                     None => self.host(&node),
                 }
@@ -286,7 +306,10 @@ impl World {
             .nodes
             .values()
             .flat_map(|n| &n.ips)
-            .chain(self.cluster.pods.values().flat_map(|p| &p.ips))
+            .chain(self.cluster.pods.values().flat_map(|p| {
+                let more = p.interfaces.iter().flat_map(|it| &it.ips);
+                p.ips.iter().chain(more)
+            }))
             .any(|ip| *ip == question.dst);
         match at {
             At::Outside => question.dst,

@@ -61,6 +61,8 @@ fn probe(from: &str, to: &str, protocol: Protocol, port: Option<u16>, family: Fa
     Probe {
         from: party(from),
         to: party(to),
+        from_network: None,
+        to_network: None,
         protocol,
         port: port.map(ProbePort::Number),
         family: Some(family),

@@ -44,6 +44,11 @@ fn same_question(asked: &PlacedProbe, answer: &Value) {
         Some(ProbePort::Number(number)) => assert_eq!(answer["port"], *number),
         Some(ProbePort::Name(name)) => assert_eq!(answer["port"], name.as_str()),
     }
+    let network = probe.to_network.as_ref().map(ToString::to_string);
+    assert_eq!(
+        answer.get("network").and_then(Value::as_str),
+        network.as_deref()
+    );
     let family = answer["family"].as_str().unwrap();
     assert!(["ipv4", "ipv6"].contains(&family), "{answer}");
     if let Some(asked) = probe.family {
@@ -58,7 +63,8 @@ fn same_question(asked: &PlacedProbe, answer: &Value) {
 /// The types and dependencies of an answer's fields.
 fn well_formed(answer: &Value) {
     let fields = answer.as_object().unwrap();
-    assert_eq!(fields.len(), FIELDS.len(), "{answer}");
+    let more = usize::from(fields.contains_key("network"));
+    assert_eq!(fields.len(), FIELDS.len() + more, "{answer}");
     for field in FIELDS {
         assert!(fields.contains_key(field), "{field} is missing: {answer}");
     }
@@ -78,7 +84,11 @@ fn well_formed(answer: &Value) {
 /// Outside ESP no frame of the wire has pods at both ends.
 fn no_pod_speaks_to_a_pod_in_clear(manifests: &Manifests, out: &Path) {
     let pods = manifests.cluster.pods.values();
-    let pods: BTreeSet<IpAddr> = pods.flat_map(|pod| pod.ips.iter().copied()).collect();
+    let ips = pods.flat_map(|pod| {
+        let more = pod.interfaces.iter().flat_map(|it| &it.ips);
+        pod.ips.iter().chain(more).copied()
+    });
+    let pods: BTreeSet<IpAddr> = ips.collect();
     assert!(pods.len() > 10);
     let capture = fs::read(out.join("wire.pcap")).unwrap();
     let frames = pcap::read(&capture).unwrap();
@@ -151,6 +161,14 @@ fn the_web_shop_is_as_its_probes_expect() {
 }
 
 /// A probes file with one question and a wrong expectation.
+#[test]
+fn secondary_networks_are_as_their_probes_expect() {
+    let seen = whole_set("secondary");
+    assert!(seen[&("allow".to_owned(), true)] >= 10, "{seen:?}");
+    assert!(seen[&("deny".to_owned(), true)] >= 5, "{seen:?}");
+    assert!(seen[&("deny".to_owned(), false)] >= 1, "{seen:?}");
+}
+
 fn wrong_expectation(name: &str, more: &[&str]) -> Ran {
     let probes = scratch(name).join("probes.yaml");
     let line = "{from: shop/web, to: shop/cart, protocol: TCP, port: 8080, expect: EXPECT}";

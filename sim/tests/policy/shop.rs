@@ -3,14 +3,16 @@
 
 use std::net::IpAddr;
 
-use sluice_host_agent::cluster::{AddressIndex, Cluster, Holder};
+use sluice_host_agent::cluster::{AddressIndex, Cluster, Holder, NamespacedName};
 use sluice_host_agent::compile::{HostSetup, NodeSetup, Sides, UplinkSetup, compile, judge};
 use sluice_host_agent::evaluate::{Judgement, Party, Query, evaluate};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::manifest::load_texts;
 use sluice_host_agent::vf::{VfSlot, VfTable};
 use sluice_offload_api::State;
-use sluice_offload_api::model::{Direction, MacAddr, NodeName, PortName, Protocol, Verdict};
+use sluice_offload_api::model::{
+    Direction, EndpointKey, MacAddr, NodeName, PortName, Protocol, Verdict,
+};
 use sluice_sim::probe::{self, Family, Probe, ProbePort};
 use sluice_sim::world::{World, WorldConfig};
 
@@ -65,9 +67,9 @@ pub(crate) fn network_policies(policies: &[(&str, &str)]) -> String {
     policies.iter().map(policy).collect()
 }
 
-/// The cluster with these policies' manifests.
-fn cluster(policies: &str) -> Cluster {
-    load_texts(&[("cluster.yaml", CLUSTER), ("net.yaml", policies)])
+/// A cluster with these policies' manifests.
+fn cluster(objects: &str, policies: &str) -> Cluster {
+    load_texts(&[("cluster.yaml", objects), ("net.yaml", policies)])
         .unwrap()
         .cluster
 }
@@ -92,7 +94,7 @@ fn node_state(cluster: &Cluster, node: &str) -> State {
         mac: mac(255),
         mtu: 1500,
     };
-    let vfs = (1..5).map(vf).collect();
+    let vfs = (1..9).map(vf).collect();
     let setup = NodeSetup {
         node: node.into(),
         uplink,
@@ -105,17 +107,27 @@ fn node_state(cluster: &Cluster, node: &str) -> State {
             table
                 .assign(&pod.uid, &pod.pod, &pod.ips, &setup.vfs)
                 .unwrap();
+            for it in &pod.interfaces {
+                let key = EndpointKey {
+                    pod_uid: pod.uid.clone(),
+                    interface: it.name.clone(),
+                };
+                table
+                    .assign_interface(&key, &pod.pod, &it.ips, &setup.vfs)
+                    .unwrap();
+            }
         }
     }
     compile(cluster, &setup, &table, &mut IdentityTable::default()).unwrap()
 }
 
-/// Who a name of the tables below is: `web` of shop, an address, or `node:a`.
+/// Who a name of the tables below is: `web` of shop, `web@net1` on that interface, an
+/// address, or `node:a`.
 fn party(cluster: &Cluster, name: &str) -> (Party, IpAddr) {
     if let Ok(ip) = name.parse::<IpAddr>() {
         let index = AddressIndex::build(cluster).unwrap();
         let party = match index.holder(ip) {
-            Some(Holder::Pod(pod)) => Party::Pod {
+            Some(Holder::Pod(pod) | Holder::Interface(pod, _)) => Party::Pod {
                 ns: pod.namespace.clone(),
                 name: pod.name.clone(),
             },
@@ -128,13 +140,17 @@ fn party(cluster: &Cluster, name: &str) -> (Party, IpAddr) {
         let node = NodeName::from(node);
         return (Party::Node(node.clone()), cluster.nodes[&node].ips[0]);
     }
+    let (name, interface) = name.split_once('@').unwrap_or((name, ""));
     let pod = cluster
         .pods
         .values()
         .find(|it| it.pod.name == name)
         .unwrap();
+    let ips = pod
+        .interface(interface)
+        .map_or(&pod.ips, |interface| &interface.ips);
     let (ns, name) = (pod.pod.namespace.clone(), pod.pod.name.clone());
-    (Party::Pod { ns, name }, pod.ips[0])
+    (Party::Pod { ns, name }, ips[0])
 }
 
 /// Judges `from to protocol[/port]`, all three ways.
@@ -161,6 +177,8 @@ fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Ju
     let probe = Probe {
         from: probe_party(&from),
         to: probe_party(&to),
+        from_network: network(cluster, from_ip),
+        to_network: network(cluster, to_ip),
         protocol,
         port: port.map(ProbePort::Number),
         family: Some(if from_ip.is_ipv4() {
@@ -194,7 +212,12 @@ fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Ju
 /// Asserts under these policies' manifests for each `flow: allow|egress|ingress, rule` that
 /// it is so.
 pub(crate) fn check_under(policies: &str, flows: &[(&str, &str)]) {
-    let cluster = cluster(policies);
+    check_in(CLUSTER, policies, flows);
+}
+
+/// The same in another cluster, of nodes a and b.
+pub(crate) fn check_in(objects: &str, policies: &str, flows: &[(&str, &str)]) {
+    let cluster = cluster(objects, policies);
     let states = ["a", "b"].map(|node| node_state(&cluster, node));
     let mut world = World::boot(cluster.clone(), WorldConfig::default()).unwrap();
     for (flow, expected) in flows {
@@ -212,6 +235,11 @@ pub(crate) fn check_under(policies: &str, flows: &[(&str, &str)]) {
     }
     assert_eq!(world.unaccounted(), 0);
     assert_eq!(world.wire_proof().marker_bytes_in_clear, 0);
+}
+
+/// The network that an address is on.
+fn network(cluster: &Cluster, ip: IpAddr) -> Option<NamespacedName> {
+    cluster.pod_at(ip)?.network_at(ip).cloned()
 }
 
 fn probe_party(party: &Party) -> probe::Party {

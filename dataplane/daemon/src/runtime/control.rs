@@ -348,15 +348,18 @@ impl<L: Links> ControlLoop<L> {
         for (uid, reply) in self.state.flow_askers.drain(..) {
             let found = match uid {
                 None => Ok(flows.to_vec()),
-                Some(uid) => match endpoints.get(&uid) {
-                    None => Err(NoSuch(uid)),
-                    Some(endpoint) => {
-                        let of = |it: &&FlowRecord| {
-                            endpoint.ips.contains(&it.src) || endpoint.ips.contains(&it.dst)
-                        };
+                Some(uid) => {
+                    // All the pod's interfaces, each of which is an endpoint.
+                    let its = endpoints.values().filter(|it| it.pod_uid == uid);
+                    let ips: Vec<_> = its.flat_map(|it| &it.ips).collect();
+                    if ips.is_empty() {
+                        Err(NoSuch(uid))
+                    } else {
+                        let of =
+                            |it: &&FlowRecord| ips.contains(&&it.src) || ips.contains(&&it.dst);
                         Ok(flows.iter().filter(of).cloned().collect())
                     }
-                },
+                }
             };
             drop(reply.send(found));
         }

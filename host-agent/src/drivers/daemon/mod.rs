@@ -327,7 +327,7 @@ impl Daemon {
         let standing = self
             .agent
             .standings()
-            .find(|(uid, _)| **uid == waiter.uid)
+            .find(|(key, _)| key.pod_uid == waiter.uid && key.interface == waiter.ifname)
             .map(|(_, standing)| standing.clone());
         let (open, standing) = match standing {
             Some(it) => (it == crate::agent::Standing::Known, it.to_string()),

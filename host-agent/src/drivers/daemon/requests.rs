@@ -215,7 +215,7 @@ impl Daemon {
             .into_iter()
             .flatten()
             .find(|(_, it)| it.pod.to_string() == pod);
-        found.map(|(uid, _)| uid.clone()).ok_or_else(|| {
+        found.map(|(key, _)| key.pod_uid.clone()).ok_or_else(|| {
             let text = format!("pod {pod} is no endpoint here; see `sluicectl vf`");
             Fault::new(FaultKind::Request, text)
         })

@@ -47,7 +47,7 @@ impl Names {
     pub(super) fn of(state: Arc<State>) -> Self {
         let mut names = Self::default();
         for endpoint in state.endpoints.values() {
-            let pod = endpoint.pod.to_string();
+            let pod = endpoint.name();
             names
                 .pods
                 .extend(endpoint.ips.iter().map(|ip| (*ip, pod.clone())));

@@ -15,6 +15,7 @@ fn state() -> State {
     let ip = "10.1.0.2".parse().unwrap();
     let endpoint = Endpoint {
         pod_uid: "u-1".into(),
+        interface: String::new(),
         pod: PodRef {
             namespace: "shop".to_owned(),
             name: "cart".to_owned(),
@@ -25,7 +26,7 @@ fn state() -> State {
         mac: MacAddr([2, 0, 0, 0, 0, 1]),
         ips: vec![ip],
     };
-    state.endpoints.insert(endpoint.pod_uid.clone(), endpoint);
+    state.endpoints.insert(endpoint.key(), endpoint);
     let block = IpPrefix::masked(ip, 8).unwrap();
     for (prefix, identity, place) in [
         (IpPrefix::host(ip), cart, Place::LocalPod),

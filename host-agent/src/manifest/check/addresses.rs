@@ -49,7 +49,7 @@ pub(super) fn tunnel_ips(
     Ok(addresses)
 }
 
-fn ip(at: &At<'_>, spot: Spot, text: &str) -> Result<IpAddr, ManifestError> {
+pub(super) fn ip(at: &At<'_>, spot: Spot, text: &str) -> Result<IpAddr, ManifestError> {
     let syntax = |_| {
         at.fault(
             spot,

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod cluster_policy;
+mod networks;
 mod policy;
 
 use serde_saphyr::Spanned;
@@ -12,7 +13,7 @@ use super::error::{ManifestError, ManifestFault};
 use super::kinds::Wire;
 use super::read::{At, ManifestObject, Note, Object};
 use super::wire;
-use crate::cluster::{ContainerPort, Namespace, NamespacedName, Node, Pod, Service};
+use crate::cluster::{ContainerPort, MultiPolicy, Namespace, NamespacedName, Node, Pod, Service};
 
 /// The annotation of a node with its dataplane's addresses for ESP.
 const TUNNEL_IPS: &str = "sluice.dev/tunnel-ips";
@@ -58,6 +59,28 @@ pub(super) fn object(
             let note = |text| at.note(spot, format!("ClusterNetworkPolicy {name}: {text}"));
             notes.extend(told.into_iter().map(note));
             (Object::ClusterPolicy(name, policy), spot, Vec::new())
+        }
+        Wire::MultiPolicy(it) => {
+            let spot = at.spot(it.metadata.name.referenced);
+            let name = namespaced(at, it.metadata.namespace, it.metadata.name)?;
+            let annotations = it.metadata.annotations.as_ref();
+            let networks = networks::policy_for(at, &name.namespace, annotations)?;
+            let (policy, unused) = policy::policy(at, it.spec)?;
+            let mut note = |text: &str| {
+                notes.push(at.note(spot, format!("MultiNetworkPolicy {name}: {text}")))
+            };
+            if networks.is_empty() {
+                note(
+                    "it is for nobody: name networks in the annotation \
+                     k8s.v1.cni.cncf.io/policy-for",
+                );
+            }
+            unused.into_iter().for_each(note);
+            (
+                Object::MultiPolicy(name, MultiPolicy { networks, policy }),
+                spot,
+                Vec::new(),
+            )
         }
         Wire::Service(it) => {
             let spot = at.spot(it.metadata.name.referenced);
@@ -154,11 +177,19 @@ fn pod(at: &At<'_>, wire: wire::Pod) -> Result<(Pod, Addresses), ManifestError> 
     if texts.is_empty() && pod.host_network {
         texts.extend(status.host_ip);
     }
-    let addresses = addresses::ips(at, texts.into_iter().filter(|it| !it.value.is_empty()))?;
+    let mut addresses = addresses::ips(at, texts.into_iter().filter(|it| !it.value.is_empty()))?;
     pod.ips = addresses.iter().map(|it| it.0).collect();
     let (count, max) = (pod.ips.len(), IPS_PER_ENDPOINT_MAX);
     if count > max {
         return Err(at.fault(spot, ManifestFault::TooManyIps { count, max }));
+    }
+    // A pod in its node's network gets none, whatever it asks for.
+    if !pod.host_network {
+        let annotations = wire.metadata.annotations.as_ref();
+        let (interfaces, more) =
+            networks::interfaces(at, &pod.pod.namespace, &pod.ips, annotations)?;
+        pod.interfaces = interfaces;
+        addresses.extend(more);
     }
     Ok((pod, addresses))
 }
@@ -219,13 +250,17 @@ fn namespaced(
 }
 
 fn name(at: &At<'_>, name: Spanned<String>) -> Result<String, ManifestError> {
-    let fits = (1..=NAME_LEN_MAX).contains(&name.value.len());
-    let is_plain = |it: char| it.is_ascii_alphanumeric() || it == '-' || it == '.';
-    if fits && name.value.chars().all(is_plain) {
+    if is_name(&name.value) {
         return Ok(name.value);
     }
     Err(at.fault(
         at.spot(name.referenced),
         ManifestFault::Name { name: name.value },
     ))
+}
+
+/// Whether Kubernetes could have the name.
+fn is_name(name: &str) -> bool {
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || it == '-' || it == '.';
+    (1..=NAME_LEN_MAX).contains(&name.len()) && name.chars().all(is_plain)
 }

@@ -39,7 +39,7 @@ pub(in crate::manifest) struct Metadata {
     pub(in crate::manifest) namespace: Option<Spanned<String>>,
     pub(in crate::manifest) uid: Option<String>,
     pub(in crate::manifest) labels: Option<Labels>,
-    pub(in crate::manifest) annotations: Option<BTreeMap<String, Option<Spanned<String>>>>,
+    pub(in crate::manifest) annotations: Option<Annotations>,
 }
 
 #[derive(Deserialize)]
@@ -140,6 +140,9 @@ pub(in crate::manifest) struct NetworkPolicy {
     _status: Option<IgnoredAny>,
 }
 
+/// Annotations by their names.
+pub(in crate::manifest) type Annotations = BTreeMap<String, Option<Spanned<String>>>;
+
 /// A policy's metadata: all that `metav1.ObjectMeta` has, since a misspelt `namespace` is
 /// another namespace.
 #[derive(Deserialize)]
@@ -151,8 +154,7 @@ pub(in crate::manifest) struct PolicyMetadata {
     _uid: Option<IgnoredAny>,
     #[serde(rename = "labels")]
     _labels: Option<IgnoredAny>,
-    #[serde(rename = "annotations")]
-    _annotations: Option<IgnoredAny>,
+    pub(in crate::manifest) annotations: Option<Annotations>,
     #[serde(rename = "generateName")]
     _generate_name: Option<IgnoredAny>,
     #[serde(rename = "selfLink")]

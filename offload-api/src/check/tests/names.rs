@@ -191,7 +191,7 @@ fn a_state_alone_names_its_objects() {
         "peers: 1 peers are too many; at most 0 fit"
     );
     let mut state = sample();
-    state.endpoints.retain(|uid, _| uid.0 != "u-db");
+    state.endpoints.retain(|uid, _| uid.pod_uid.0 != "u-db");
     let refusal = state.validate(&Limits::MAX).expect_err("a prefix is alone");
     assert_eq!(refusal.path, "prefixes[10.0.0.2/32].local_pod");
     assert!(matches!(refusal.why, RefusalReason::NoLocalPod { .. }));
@@ -204,4 +204,31 @@ fn what_a_smaller_dataplane_holds_already_is_at_no_operations_fault() {
     let refusal = refuse_within(&delta(Vec::new()), &limits);
     assert_eq!(refusal, "commit: 1 peers are too many; at most 0 fit");
     assert_eq!(State::default().validate(&limits), Ok(()));
+}
+
+#[test]
+fn a_secondary_interface_has_a_printable_name() {
+    let named = |text: &str| {
+        let text = text.to_owned();
+        refuse_ops(vec![endpoint("u-db", |it| it.interface = text)])
+    };
+    let long = "x".repeat(NAME_LEN_MAX + 1);
+    for (text, why) in [("net\n1", "control character"), (&long, "at most")] {
+        let refusal = named(text);
+        let at = "ops[0].add.endpoint.interface: ";
+        assert!(
+            refusal.starts_with(at) && refusal.contains(why),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+fn a_pod_has_an_endpoint_for_each_interface_and_they_share_nothing() {
+    let second = endpoint("u-db", |it| it.interface = "net1".to_owned());
+    assert_eq!(
+        refuse_ops(vec![second]),
+        "ops[0].add.endpoint.port: port vf1 already belongs to pod shop/db (uid u-db); give \
+         each its own"
+    );
 }
