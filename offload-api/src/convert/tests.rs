@@ -137,7 +137,11 @@ fn snapshot() -> Step {
 
 fn identity(id: u32) -> Step {
     let label = "x".to_owned();
-    let object = Some(proto::add::Object::Identity(proto::Identity { id, label }));
+    let object = Some(proto::add::Object::Identity(proto::Identity {
+        id,
+        label,
+        domain: None,
+    }));
     Step::Add(proto::Add { object })
 }
 

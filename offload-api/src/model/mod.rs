@@ -1,11 +1,13 @@
 //! Domain types: what an agent tells a dataplane, and what a dataplane tells about itself.
 
+mod domain;
 mod names;
 mod objects;
 mod policy;
 mod prefix;
 mod read;
 
+pub use domain::{DOMAIN_LABEL_LEN_MAX, DOMAIN_LEN_MAX, DomainError, DomainPattern};
 pub use names::{Generation, IdentityId, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName};
 pub use objects::{Endpoint, Identity, Interface, Peer, Place, Port, PortKind, Prefix};
 pub use policy::{

@@ -91,9 +91,11 @@ pub fn endpoint() -> impl Strategy<Value = Endpoint> {
 
 /// Any identity.
 pub fn identity() -> impl Strategy<Value = Identity> {
-    (any::<u32>(), any::<String>()).prop_map(|(id, label)| Identity {
+    let domain = prop::sample::select(vec![None, Some("db.example.com"), Some("*.example.com")]);
+    (any::<u32>(), any::<String>(), domain).prop_map(|(id, label, domain)| Identity {
         id: IdentityId(id),
         label,
+        domain: domain.and_then(|it| it.parse().ok()),
     })
 }
 
