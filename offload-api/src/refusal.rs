@@ -407,8 +407,6 @@ pub enum RefusalReason {
         /// The prefix's identity.
         prefix: IdentityId,
     },
-
-    /// A port that this dataplane doesn't have.
     /// A row of a domain's identity that is not one of egress that allows.
     #[error(
         "identity {identity} stands for the domain {domain}, which only egress rows that \
@@ -431,6 +429,8 @@ pub enum RefusalReason {
         /// The names it stands for.
         domain: DomainPattern,
     },
+
+    /// A port that this dataplane doesn't have.
     #[error("this dataplane has no port {port}; it has {}", list(.known))]
     PortNotHere {
         /// The name.

@@ -352,6 +352,7 @@ fn traced(agent: &Agent, from: &str, to: &str, port: Option<&str>) -> Trace {
             protocol,
             port,
             ipv6: None,
+            names: Vec::new(),
         })
         .unwrap()
 }
@@ -395,6 +396,7 @@ fn a_trace_that_makes_no_sense_is_refused() {
                 protocol,
                 port,
                 ipv6: None,
+                names: Vec::new(),
             })
             .unwrap_err()
     };

@@ -247,6 +247,7 @@ impl<'a> Rules<'a> {
     /// Whether a peer is this identity. `policy_namespace` is a NetworkPolicy's own.
     fn matches(&self, policy_namespace: Option<&str>, peer: &Peer, identity: &IdentityKey) -> bool {
         match peer {
+            Peer::Domain(pattern) => identity.pattern() == Some(pattern),
             Peer::Nodes(selector) => {
                 let Subject::Node { name } = &identity.subject else {
                     return false;

@@ -31,6 +31,7 @@ Examples:
   sluicectl flows shop/cart
   sluicectl sa --peer node-b
   sluicectl trace shop/cart shop/db --port 5432 --expect allow
+  sluicectl trace shop/cart 192.0.2.7 --name db.example.com --port 443
   sluicectl ca init --domain example.org --dir ca
   sluicectl csr --domain example.org --node node-a --key node-a.key --out node-a.csr
   sluicectl ca sign --dir ca --csr node-a.csr --out node-a.pem
@@ -121,6 +122,9 @@ struct TraceArgs {
     /// Of this family; otherwise of the first that both ends have.
     #[arg(long, value_enum)]
     family: Option<Family>,
+    /// A name that the source's resolver is taken to have given for the destination.
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
     /// What it should be.
     #[arg(long, value_enum)]
     expect: Option<Expect>,
@@ -240,6 +244,7 @@ fn trace_request(args: TraceArgs) -> TraceRequest {
         },
         port: args.port,
         ipv6: args.family.map(|it| it == Family::Ipv6),
+        names: args.names,
     }
 }
 

@@ -232,6 +232,9 @@ pub(super) fn trace(it: &Trace) -> String {
             "{word:5} {} ({}): identity {identity}, {}",
             end.name, end.ip, end.place
         );
+        if !end.domains.is_empty() {
+            let _ = writeln!(out, "      by name {}", end.domains.join(", "));
+        }
     }
     let port = it.port.map_or_else(String::new, |it| format!(" port {it}"));
     let _ = writeln!(

@@ -4,40 +4,33 @@ use core::net::IpAddr;
 
 use sluice_offload_api::model::{Direction, NodeName, Tier};
 
-use super::{NO_POLICY, Query, Ruling, cluster_rule_name, isolation_name, node, pod, rule_name};
+use super::{
+    Ask, KnownNames, NO_POLICY, Query, Ruling, cluster_rule_name, isolation_name, node, pod,
+    rule_name,
+};
 use crate::cluster::{Cluster, Peer, Pod, PortRule, PortSpec, Rule, RuleAction};
 
 /// Judges a flow at its end `subject`: "Admin tier, NetworkPolicy tier, Baseline tier"
 /// (ClusterNetworkPolicySpec); what none of them decides may be.
-pub(super) fn judge(
-    cluster: &Cluster,
-    query: &Query,
-    subject: &Pod,
-    direction: Direction,
-) -> Ruling {
-    cluster_policies(cluster, query, subject, direction, Tier::Admin)
-        .or_else(|| network_policies(cluster, query, subject, direction))
-        .or_else(|| cluster_policies(cluster, query, subject, direction, Tier::Baseline))
+pub(super) fn judge(ask: Ask<'_>, subject: &Pod, direction: Direction) -> Ruling {
+    cluster_policies(ask, subject, direction, Tier::Admin)
+        .or_else(|| network_policies(ask, subject, direction))
+        .or_else(|| cluster_policies(ask, subject, direction, Tier::Baseline))
         .unwrap_or_else(|| Ruling::allow(NO_POLICY))
 }
 
 /// "If no policies select a pod in a direction, it is non-isolated for it. If any do, the
 /// only allowed connections are those allowed by some rule of some such policy" (Kubernetes,
 /// Network Policies).
-fn network_policies(
-    cluster: &Cluster,
-    query: &Query,
-    subject: &Pod,
-    direction: Direction,
-) -> Option<Ruling> {
+fn network_policies(ask: Ask<'_>, subject: &Pod, direction: Direction) -> Option<Ruling> {
     let mut isolated_by = None;
-    for (name, policy) in cluster.policies_of(subject) {
+    for (name, policy) in ask.cluster.policies_of(subject) {
         let Some(rules) = policy.rules(direction) else {
             continue;
         };
         isolated_by = isolated_by.or(Some(name));
         for (index, rule) in rules.iter().enumerate() {
-            if rule_matches(cluster, query, direction, Some(&name.namespace), rule) {
+            if rule_matches(ask, direction, Some(&name.namespace), rule) {
                 return Some(Ruling::allow(rule_name(name, direction, index)));
             }
         }
@@ -48,19 +41,18 @@ fn network_policies(
 /// The first matching rule of the policy with the lowest priority number decides; Pass
 /// leaves it to the next tier.
 fn cluster_policies(
-    cluster: &Cluster,
-    query: &Query,
+    ask: Ask<'_>,
     subject: &Pod,
     direction: Direction,
     tier: Tier,
 ) -> Option<Ruling> {
-    let policies = cluster.cluster_policies_of(subject).into_iter();
+    let policies = ask.cluster.cluster_policies_of(subject).into_iter();
     for (name, policy) in policies.filter(|(_, policy)| policy.tier == tier) {
         for (index, rule) in policy.rules(direction).iter().enumerate() {
             let Some(flows) = &rule.flows else {
                 continue;
             };
-            if rule_matches(cluster, query, direction, None, flows) {
+            if rule_matches(ask, direction, None, flows) {
                 let rule_name = cluster_rule_name(name, policy, direction, index);
                 return match rule.action {
                     RuleAction::Accept => Some(Ruling::allow(rule_name)),
@@ -75,13 +67,12 @@ fn cluster_policies(
 
 /// A rule matches if any of its peers does and any of its ports does; one without peers
 /// matches everyone, one without ports everything.
-fn rule_matches(
-    cluster: &Cluster,
-    query: &Query,
-    direction: Direction,
-    namespace: Option<&str>,
-    rule: &Rule,
-) -> bool {
+fn rule_matches(ask: Ask<'_>, direction: Direction, namespace: Option<&str>, rule: &Rule) -> bool {
+    let Ask {
+        cluster,
+        query,
+        names,
+    } = ask;
     let (party, ip) = match direction {
         Direction::Ingress => (&query.from, query.from_ip),
         Direction::Egress => (&query.to, query.to_ip),
@@ -90,6 +81,7 @@ fn rule_matches(
         pod: pod(cluster, party),
         node: node(cluster, party),
         ip,
+        names,
     };
     let peer = rule.peers.is_empty()
         || rule
@@ -112,10 +104,12 @@ struct Other<'a> {
     /// The node, if it is one or in its network.
     node: Option<&'a NodeName>,
     ip: IpAddr,
+    /// What the flow's source was told.
+    names: &'a KnownNames,
 }
 
 /// Selectors match pods only, and both of a peer's must match; blocks match addresses,
-/// whoever has them. `policy_namespace` is a NetworkPolicy's own.
+/// whoever has them; domains what is outside the cluster. `policy_namespace` is a NetworkPolicy's own.
 fn peer_matches(
     cluster: &Cluster,
     policy_namespace: Option<&str>,
@@ -125,6 +119,9 @@ fn peer_matches(
     match peer {
         Peer::Block { cidr, except } => {
             cidr.contains(other.ip) && !except.iter().any(|it| it.contains(other.ip))
+        }
+        Peer::Domain(pattern) => {
+            other.pod.is_none() && other.node.is_none() && other.names.is(other.ip, pattern)
         }
         Peer::Nodes(selector) => {
             let node = other.node.and_then(|name| cluster.nodes.get(name));
