@@ -35,6 +35,7 @@ fn flow(tuple: Tuple) -> NewFlow {
         ends: [Attach::Port(PortIndex(1)), Attach::Peer(PeerIndex(0))],
         generations: [1, 0],
         rule: RuleRef::default(),
+        domain: DomainId::NONE,
         payer: 0,
         track: Track::Plain {
             answered: false,

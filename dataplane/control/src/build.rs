@@ -1,10 +1,11 @@
 //! A checked state becomes a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_dataplane_core::addr::{Addr, Mac};
 use sluice_dataplane_core::hash::HashKey;
+use sluice_dataplane_core::names::patterns::{Pattern, Patterns};
 use sluice_dataplane_core::snapshot::{
     self, EndpointIndex, IdentityId, Interface, Place, PolicyIndex, PortKind, PortState, Snapshot,
 };
@@ -16,13 +17,14 @@ use sluice_offload_api::model;
 use sluice_offload_api::refusal::{Refusal, RefusalReason};
 use sluice_offload_api::state::State;
 
-use crate::indices::{EndpointGenerations, PeerNumbers, PortNames};
+use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
 
 /// What a state is compiled with.
 pub(crate) struct Build<'a> {
     pub(crate) ports: &'a PortNames,
     pub(crate) peers: &'a PeerNumbers,
     pub(crate) generations: &'a EndpointGenerations,
+    pub(crate) domains: &'a DomainNumbers,
     pub(crate) hash_key: HashKey,
 }
 
@@ -42,7 +44,9 @@ impl Build<'_> {
             .values()
             .map(|policy| snapshot::Policy {
                 id: policy.id.0,
-                table: self.table(policy),
+                table: self
+                    .table(policy)
+                    .with_patterns(self.patterns(state, policy)),
             })
             .collect();
 
@@ -180,6 +184,21 @@ impl Build<'_> {
             fallback(&policy.ingress),
             fallback(&policy.egress),
         )
+    }
+
+    /// The domain names that a policy's rows name.
+    fn patterns(&self, state: &State, policy: &model::Policy) -> Patterns {
+        let peers: BTreeSet<_> = policy.rows.iter().filter_map(|it| it.peer).collect();
+        let pattern = |id: &model::IdentityId| {
+            let domain = state.identities.get(id)?.domain.as_ref()?;
+            Some(Pattern {
+                text: domain.as_str(),
+                domain: self.domains.of(domain),
+                identity: IdentityId(id.0),
+            })
+        };
+        let patterns: Vec<_> = peers.iter().filter_map(pattern).collect();
+        Patterns::build(self.hash_key, &patterns)
     }
 
     fn place(

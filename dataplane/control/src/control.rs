@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
-use sluice_dataplane_core::command::{Command, FlowPage, Reply};
+use sluice_dataplane_core::command::{Command, FlowPage, NamePage, Reply};
 use sluice_dataplane_core::counters::Counter;
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::publish::PublishError;
@@ -13,7 +13,7 @@ use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
 use sluice_dataplane_core::worker::WorkerHandle;
 use sluice_offload_api::model::{
-    FlowRecord, Generation, Lease, NodeName, PortCounters, PortName, PortStatus, SaRecord, Status,
+    FlowRecord, Generation, Lease, NameRecord, NodeName, PortCounters, PortName, PortStatus, SaRecord, Status,
 };
 use sluice_offload_api::refusal::Refusal;
 use sluice_offload_api::state::State;
@@ -21,7 +21,7 @@ use sluice_offload_api::transaction::Transaction;
 
 use crate::build::Build;
 use crate::events::{Event, SaConfig, SaError};
-use crate::indices::{EndpointGenerations, PeerNumbers, PortNames};
+use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
 use crate::read::{Namer, VerdictLine, capacity, port_counters};
 
 /// Flows and SAs asked of a worker in one command.
@@ -84,6 +84,7 @@ pub struct Control {
     pending: Option<Pending>,
     peers: PeerNumbers,
     generations: EndpointGenerations,
+    domains: DomainNumbers,
     snapshot: Arc<Snapshot>,
     inbound: BTreeMap<Spi, NodeName>,
     /// The sending SA that was sent to the worker last, by peer.
@@ -91,6 +92,8 @@ pub struct Control {
     events: VecDeque<Event>,
     flows: Vec<FlowRecord>,
     flows_done: bool,
+    names: Vec<NameRecord>,
+    names_done: bool,
     sas: Option<Vec<SaRecord>>,
 }
 
@@ -109,11 +112,14 @@ impl Control {
             pending: None,
             peers: PeerNumbers::default(),
             generations: EndpointGenerations::default(),
+            domains: DomainNumbers::default(),
             inbound: BTreeMap::new(),
             outbound: BTreeMap::new(),
             events: VecDeque::new(),
             flows: Vec::new(),
             flows_done: false,
+            names: Vec::new(),
+            names_done: false,
             sas: None,
         }
     }
@@ -140,10 +146,13 @@ impl Control {
         let removed = peers.renew(&next);
         let mut generations = self.generations.clone();
         generations.renew(&self.state, &next);
+        let mut domains = self.domains.clone();
+        domains.renew(&next);
         let build = Build {
             ports: &self.ports,
             peers: &peers,
             generations: &generations,
+            domains: &domains,
             hash_key: self.hash_key,
         };
         let snapshot = Arc::new(build.snapshot(&next)?);
@@ -161,6 +170,7 @@ impl Control {
             .collect();
         self.peers = peers;
         self.generations = generations;
+        self.domains = domains;
         self.snapshot = snapshot;
         self.pending = Some(Pending {
             state: next,
@@ -246,6 +256,24 @@ impl Control {
                 self.flows_done = page.done;
                 if !page.done {
                     self.ask_flows(page.cursor);
+                }
+            }
+            Reply::Names(page) => {
+                let endpoints = self.state.endpoints.values();
+                let pods: BTreeMap<_, _> = endpoints.map(|it| (&it.port, &it.pod_uid)).collect();
+                // What has left since the page was written has no name any more.
+                self.names.extend(page.names.iter().filter_map(|it| {
+                    let pod = pods.get(self.ports.name(it.port)?)?;
+                    Some(NameRecord {
+                        endpoint: (*pod).clone(),
+                        ip: it.addr.into(),
+                        domain: self.domains.pattern(it.domain)?.clone(),
+                        left_ms: it.left_ms,
+                    })
+                }));
+                self.names_done = page.done;
+                if !page.done {
+                    self.ask_names(page.cursor);
                 }
             }
             Reply::Sas(sas) => {
@@ -457,6 +485,29 @@ impl Control {
     #[must_use]
     pub fn flows(&self) -> Option<&[FlowRecord]> {
         self.flows_done.then_some(self.flows.as_slice())
+    }
+
+    /// Asks the worker which addresses pods know by names; [`Self::names`] has them after
+    /// some polls.
+    pub fn request_names(&mut self) {
+        self.names.clear();
+        self.names_done = false;
+        self.ask_names(0);
+    }
+
+    fn ask_names(&mut self, cursor: usize) {
+        let page = NamePage {
+            cursor,
+            names: Vec::with_capacity(PAGE),
+            done: false,
+        };
+        drop(self.worker.commands.send(Command::ReadNames(page)));
+    }
+
+    /// The names asked for, when all of them are there.
+    #[must_use]
+    pub fn names(&self) -> Option<&[NameRecord]> {
+        self.names_done.then_some(self.names.as_slice())
     }
 
     /// Asks the worker for its SAs; [`Self::sas`] has them after a poll.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sluice_dataplane_core::names::DomainId;
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex};
-use sluice_offload_api::model::{Endpoint, NodeName, PodUid, PortName};
+use sluice_offload_api::model::{DomainPattern, Endpoint, IdentityId, NodeName, PodUid, PortName};
 use sluice_offload_api::state::State;
 
 /// Names of the ports that this dataplane has, in the workers' order.
@@ -94,6 +95,45 @@ impl PeerNumbers {
     }
 }
 
+/// Patterns' numbers. One that is out of use is never used again, so what workers learned or
+/// judged by it never means another pattern. When none is left a pattern has none, and no
+/// name is its.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DomainNumbers {
+    by_pattern: BTreeMap<DomainPattern, DomainId>,
+    last: u32,
+}
+
+impl DomainNumbers {
+    /// Gives numbers to the patterns of a state and takes them from those that left.
+    pub(crate) fn renew(&mut self, state: &State) {
+        let patterns = || {
+            state
+                .identities
+                .values()
+                .filter_map(|it| it.domain.as_ref())
+        };
+        let kept: BTreeSet<_> = patterns().collect();
+        self.by_pattern.retain(|it, _| kept.contains(it));
+        for pattern in patterns() {
+            if self.last < DomainId::MAX.0 && !self.by_pattern.contains_key(pattern) {
+                self.last += 1;
+                let number = DomainId(self.last);
+                self.by_pattern.insert(pattern.clone(), number);
+            }
+        }
+    }
+
+    pub(crate) fn of(&self, pattern: &DomainPattern) -> DomainId {
+        self.by_pattern.get(pattern).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn pattern(&self, number: DomainId) -> Option<&DomainPattern> {
+        let mut all = self.by_pattern.iter();
+        all.find(|it| *it.1 == number).map(|it| it.0)
+    }
+}
+
 /// Endpoints' generations: a new number whenever anything that an endpoint's flows were
 /// judged by has changed.
 #[derive(Clone, Debug, Default)]
@@ -124,6 +164,7 @@ impl EndpointGenerations {
             shared_same
                 && before.endpoints.get(&endpoint.pod_uid) == Some(endpoint)
                 && before.policies.get(&endpoint.policy) == after.policies.get(&endpoint.policy)
+                && domains(before, endpoint) == domains(after, endpoint)
         };
         let mut next = BTreeMap::new();
         for (uid, endpoint) in &after.endpoints {
@@ -147,4 +188,29 @@ impl EndpointGenerations {
     pub(crate) fn of(&self, uid: &PodUid) -> Generations {
         self.current.get(uid).copied().unwrap_or_default()
     }
+}
+
+/// The domains that an endpoint's policy names: the rows have numbers only.
+fn domains<'a>(state: &'a State, endpoint: &Endpoint) -> Vec<(IdentityId, &'a DomainPattern)> {
+    let mut domains = Vec::new();
+    let policy = state.policies.get(&endpoint.policy);
+    for peer in policy
+        .iter()
+        .flat_map(|it| &it.rows)
+        .filter_map(|it| it.peer)
+    {
+        let domain = state
+            .identities
+            .get(&peer)
+            .and_then(|it| it.domain.as_ref());
+        // Rows of one peer lie together.
+        if let Some(domain) = domain
+            && domains
+                .last()
+                .is_none_or(|last: &(IdentityId, _)| last.0 != peer)
+        {
+            domains.push((peer, domain));
+        }
+    }
+    domains
 }

@@ -29,6 +29,7 @@ Examples:
   sluicectl policy shop/cart
   sluicectl drops --port pf0vf0
   sluicectl flows shop/cart
+  sluicectl names shop/cart
   sluicectl sa --peer node-b
   sluicectl trace shop/cart shop/db --port 5432 --expect allow
   sluicectl trace shop/cart 192.0.2.7 --name db.example.com --port 443
@@ -87,6 +88,11 @@ enum Command {
     },
     /// Flows, of all pods or one.
     Flows {
+        /// namespace/name.
+        pod: Option<String>,
+    },
+    /// Addresses that pods know by the domain names of policies, of all pods or one.
+    Names {
         /// namespace/name.
         pod: Option<String>,
     },
@@ -194,6 +200,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Policy { pod } => Request::Policy { pod },
         Command::Drops { port } => Request::Drops { port },
         Command::Flows { pod } => Request::Flows { pod },
+        Command::Names { pod } => Request::Names { pod },
         Command::Sa { peer } => Request::Sas { peer },
         Command::Trace(args) => Request::Trace(trace_request(args)),
     };
@@ -213,6 +220,7 @@ fn show(response: &Response, expect: Option<Expect>) -> anyhow::Result<Outcome> 
         }
         Response::Drops(it) => Outcome::new(show::drops(it), &serde_json::json!({"drops": it})),
         Response::Flows(it) => Outcome::new(show::flows(it), it),
+        Response::Names(it) => Outcome::new(show::names(it), &serde_json::json!({"names": it})),
         Response::Sas(it) => Outcome::new(show::sas(it), &serde_json::json!({"sas": it})),
         Response::Trace(it) => {
             let expected = expect.is_none_or(|expect| {

@@ -6,7 +6,7 @@ use sluice_offload_api::model::{Action, Tier, Verdict};
 
 use super::table::table;
 use crate::agent::{Disposition, PolicyView, Trace, TraceSide, VfView};
-use crate::local::{DropsView, FlowsView, SaView, StatusView};
+use crate::local::{DropsView, FlowsView, NameView, SaView, StatusView};
 
 fn or_dash(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
@@ -191,6 +191,19 @@ pub(super) fn flows(it: &FlowsView) -> String {
         out.push_str("there are more; name a pod\n");
     }
     out
+}
+
+pub(super) fn names(list: &[NameView]) -> String {
+    let row = |it: &NameView| {
+        vec![
+            or_dash(it.pod.as_deref()),
+            it.ip.to_string(),
+            it.domain.clone(),
+            format!("{} s", it.left_ms.div_ceil(1000)),
+        ]
+    };
+    let rows: Vec<_> = list.iter().map(row).collect();
+    table(&["POD", "ADDRESS", "BY", "FOR"], &rows)
 }
 
 pub(super) fn sas(list: &[SaView]) -> String {

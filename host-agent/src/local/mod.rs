@@ -14,7 +14,7 @@ mod message;
 #[cfg(any(feature = "cni", feature = "ctl"))]
 pub use client::{ClientError, ask};
 pub use message::{
-    Ask, DataplaneView, DropsView, Fault, FaultKind, FlowView, FlowsView, LinkView, LogView, Reply,
+    Ask, DataplaneView, DropsView, Fault, FaultKind, FlowView, FlowsView, LinkView, LogView, NameView, Reply,
     Request, Response, SaView, SourceView, StatusView,
 };
 

@@ -266,10 +266,8 @@ pub enum ManifestFault {
     )]
     NamedPortPeer,
     /// Not a domain name.
-    #[error("`{name}` is no domain name, such as example.com or *.example.com: {why}")]
+    #[error("{why}; name domains as example.com or, for all names below, *.example.com")]
     DomainName {
-        /// As written.
-        name: String,
         /// What is wrong with it.
         why: DomainError,
     },

@@ -131,7 +131,7 @@ impl From<Identity> for proto::Identity {
     }
 }
 
-fn domain(text: String) -> Result<DomainPattern, ConvertError> {
+pub(super) fn domain(text: String) -> Result<DomainPattern, ConvertError> {
     DomainPattern::try_from(text).map_err(|why| ConvertError::new("domain", why))
 }
 

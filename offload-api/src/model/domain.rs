@@ -37,10 +37,16 @@ pub enum DomainError {
         /// The label.
         label: String,
     },
+    /// Names have no case, and patterns are compared as bytes.
+    #[error("`{text}` has upper-case letters in it; write it in lower case")]
+    UpperCase {
+        /// As given.
+        text: String,
+    },
     /// Not labels of letters, digits, `-` and `_`.
     #[error(
-        "`{text}` is not a domain name: two or more labels of lower-case letters, digits, \
-         hyphens and underscores, each with a letter or digit at both ends, perhaps with `*.` \
+        "`{text}` is not a domain name: two or more labels of letters, digits, hyphens and \
+         underscores, each with a letter or digit at both ends, perhaps with `*.` \
          before them"
     )]
     Syntax {
@@ -103,6 +109,10 @@ impl FromStr for DomainPattern {
         if name.len() > max {
             let len = name.len();
             return Err(DomainError::Long { len, max });
+        }
+        if text.bytes().any(|it| it.is_ascii_uppercase()) {
+            let text = text.to_owned();
+            return Err(DomainError::UpperCase { text });
         }
         let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
         let is_label = |label: &str| {

@@ -16,7 +16,7 @@ pub use policy::{
 };
 pub use prefix::{IpPrefix, PrefixError};
 pub use read::{
-    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Lease, PortCounters,
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Lease, NameRecord, PortCounters,
     PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
 };
 

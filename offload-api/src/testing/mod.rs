@@ -7,7 +7,7 @@ mod sample;
 mod world;
 
 pub use any::{
-    answer, endpoint, flow, flow_verdict, identity, interface, ip_prefix, key, mac, object, op,
+    answer, endpoint, flow, flow_verdict, identity, interface, ip_prefix, key, mac, name, object, op,
     peer, place, policy, policy_row, port, port_block, port_counters, prefix, sa, status,
     transaction,
 };

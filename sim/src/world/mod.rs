@@ -7,6 +7,7 @@ mod net;
 mod node;
 mod plan;
 mod probing;
+mod resolving;
 mod station;
 mod wire_check;
 
@@ -25,6 +26,7 @@ pub use agent::AgentError;
 pub use keying::KeyingError;
 pub use node::NodeError;
 pub use plan::{NODES_MAX, PODS_PER_NODE_MAX, PlanError};
+pub use resolving::Exchange;
 pub use wire_check::MARKER;
 
 use self::agent::Agent;

@@ -216,7 +216,7 @@ impl World {
 
     /// Asks once and lets everything come to rest: whether the answer came.
     fn ask(&mut self, probe: &Probe, question: &Question, spec: &FrameSpec) -> bool {
-        let Some(at) = self.place(&probe.from) else {
+        let Some(at) = self.place_of(&probe.from) else {
             return false;
         };
         let next_hop = self.next_hop(at, question);
@@ -250,7 +250,7 @@ impl World {
     }
 
     /// Where a party's frames enter.
-    fn place(&self, party: &Party) -> Option<At> {
+    pub(super) fn place_of(&self, party: &Party) -> Option<At> {
         match party {
             Party::Outside(_) => Some(At::Outside),
             Party::Node(name) => self.host(&NodeName(name.clone())),

@@ -405,9 +405,9 @@ fn every_fault_is_at_its_place_and_says_what_is_right() {
         ),
         (
             to("{domainNames: ['*']}"),
-            "8:47: `*` is no domain name, such as example.com or *.example.com: `*` is not a domain \
-             name: two or more labels of lower-case letters, digits, hyphens and underscores, each \
-             with a letter or digit at both ends, perhaps with `*.` before them",
+            "8:47: `*` is not a domain name: two or more labels of letters, digits, hyphens and \
+             underscores, each with a letter or digit at both ends, perhaps with `*.` before them; \
+             name domains as example.com or, for all names below, *.example.com",
         ),
         (protocols(""), "8:65: 0 protocols; there must be 1 to 25"),
         (

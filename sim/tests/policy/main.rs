@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod cluster_network_policy;
+mod domain_names;
 mod network_policy;
 mod shop;

@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 
 use sluice_host_agent::cluster::{AddressIndex, Cluster, Holder};
-use sluice_host_agent::compile::{HostSetup, NodeSetup, Sides, UplinkSetup, compile, judge};
-use sluice_host_agent::evaluate::{Judgement, Party, Query, evaluate};
+use sluice_host_agent::compile::{
+    HostSetup, NodeSetup, Sides, UplinkSetup, compile, judge_knowing,
+};
+use sluice_host_agent::evaluate::{Judgement, KnownNames, Party, Query, evaluate_knowing};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::manifest::load_texts;
 use sluice_host_agent::vf::{VfSlot, VfTable};
@@ -137,8 +139,14 @@ fn party(cluster: &Cluster, name: &str) -> (Party, IpAddr) {
     (Party::Pod { ns, name }, pod.ips[0])
 }
 
-/// Judges `from to protocol[/port]`, all three ways.
-fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Judgement {
+/// Judges `from to protocol[/port]`, all three ways, where `names` are known.
+fn ask(
+    cluster: &Cluster,
+    states: &[State],
+    world: &mut World,
+    names: &KnownNames,
+    flow: &str,
+) -> Judgement {
     let [from, to, what] = flow.split(' ').collect::<Vec<_>>()[..] else {
         panic!("{flow}");
     };
@@ -154,7 +162,7 @@ fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Ju
     let port = port.parse().ok();
     let mut sides = Sides::default();
     for state in states {
-        let its = judge(state, from_ip, to_ip, protocol, port);
+        let its = judge_knowing(state, from_ip, to_ip, protocol, port, names);
         sides.egress = sides.egress.or(its.egress);
         sides.ingress = sides.ingress.or(its.ingress);
     }
@@ -170,17 +178,15 @@ fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Ju
         }),
         expect: None,
     };
-    let judgement = evaluate(
-        cluster,
-        &Query {
-            from,
-            to,
-            protocol,
-            port,
-            from_ip,
-            to_ip,
-        },
-    );
+    let query = Query {
+        from,
+        to,
+        protocol,
+        port,
+        from_ip,
+        to_ip,
+    };
+    let judgement = evaluate_knowing(cluster, &query, names);
     assert_eq!(sides.judgement(), judgement, "{flow}");
     let seen = world.probe(&probe).unwrap();
     assert_eq!(
@@ -194,13 +200,53 @@ fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Ju
 /// Asserts under these policies' manifests for each `flow: allow|egress|ingress, rule` that
 /// it is so.
 pub(crate) fn check_under(policies: &str, flows: &[(&str, &str)]) {
-    let cluster = cluster(policies);
-    let states = ["a", "b"].map(|node| node_state(&cluster, node));
-    let mut world = World::boot(cluster.clone(), WorldConfig::default()).unwrap();
+    let mut shop = Shop::under(policies);
     for (flow, expected) in flows {
+        shop.check(flow, expected, KnownNames::NONE);
+    }
+    assert_eq!(shop.world.unaccounted(), 0);
+    assert_eq!(shop.world.wire_proof().marker_bytes_in_clear, 0);
+}
+
+/// The cluster, running.
+pub(crate) struct Shop {
+    cluster: Cluster,
+    states: [State; 2],
+    pub(crate) world: World,
+}
+
+impl Shop {
+    /// Under these policies' manifests.
+    pub(crate) fn under(policies: &str) -> Self {
+        let cluster = cluster(policies);
+        let states = ["a", "b"].map(|node| node_state(&cluster, node));
+        let world = World::boot(cluster.clone(), WorldConfig::default()).unwrap();
+        Self {
+            cluster,
+            states,
+            world,
+        }
+    }
+
+    /// Gives the running cluster other policies.
+    pub(crate) fn change(&mut self, policies: &str) {
+        self.cluster = cluster(policies);
+        self.states = ["a", "b"].map(|node| node_state(&self.cluster, node));
+        self.world.apply(self.cluster.clone()).unwrap();
+    }
+
+    /// Who a name is, and its address.
+    pub(crate) fn party(&self, name: &str) -> (probe::Party, IpAddr) {
+        let (party, ip) = party(&self.cluster, name);
+        (probe_party(&party), ip)
+    }
+
+    /// Asserts that a flow is `allow|egress|ingress, rule` where these names are known.
+    pub(crate) fn check(&mut self, flow: &str, expected: &str, names: &KnownNames) {
+        let (cluster, states) = (&self.cluster, &self.states);
         let Judgement {
             verdict, at, rule, ..
-        } = ask(&cluster, &states, &mut world, flow);
+        } = ask(cluster, states, &mut self.world, names, flow);
         let side = match (verdict, at) {
             (Verdict::Allow, None) => "allow",
             (Verdict::Deny, Some(Direction::Egress)) => "egress",
@@ -208,10 +254,8 @@ pub(crate) fn check_under(policies: &str, flows: &[(&str, &str)]) {
             other => panic!("{other:?}"),
         };
         let got = format!("{side}, {}", rule.as_deref().unwrap_or("none"));
-        assert_eq!(got, *expected, "{flow}");
+        assert_eq!(got, expected, "{flow}");
     }
-    assert_eq!(world.unaccounted(), 0);
-    assert_eq!(world.wire_proof().marker_bytes_in_clear, 0);
 }
 
 fn probe_party(party: &Party) -> probe::Party {

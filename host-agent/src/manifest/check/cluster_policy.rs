@@ -373,10 +373,7 @@ fn domain(at: &At<'_>, text: Spanned<String>) -> Result<Peer, ManifestError> {
     let name = text.value.to_ascii_lowercase();
     let pattern = name.strip_suffix('.').unwrap_or(&name).parse();
     pattern.map(Peer::Domain).map_err(|why| {
-        let name = text.value;
-        at.fault(
-            at.spot(text.referenced),
-            ManifestFault::DomainName { name, why },
-        )
+        let spot = at.spot(text.referenced);
+        at.fault(spot, ManifestFault::DomainName { why })
     })
 }
