@@ -13,7 +13,8 @@ use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
 use sluice_dataplane_core::worker::WorkerHandle;
 use sluice_offload_api::model::{
-    FlowRecord, Generation, Lease, NameRecord, NodeName, PortCounters, PortName, PortStatus, SaRecord, Status,
+    FlowRecord, Generation, Lease, NameRecord, NodeName, PortCounters, PortName, PortStatus,
+    SaRecord, Status,
 };
 use sluice_offload_api::refusal::Refusal;
 use sluice_offload_api::state::State;

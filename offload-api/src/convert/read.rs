@@ -1,14 +1,14 @@
 //! Status, counters, flows and SAs.
 
 use super::ConvertError;
-use super::objects::domain;
 use super::field::{
     enumerate, enumeration, ip, ip_bytes, message, messages, octet, octets, required, short,
 };
+use super::objects::domain;
 use crate::model::{
     Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Generation, Lease,
-    NameRecord, NodeName, PodUid, PortCounters, PortName, PortStatus, SaAlgorithm, SaDirection, SaFingerprint,
-    SaRecord, Status,
+    NameRecord, NodeName, PodUid, PortCounters, PortName, PortStatus, SaAlgorithm, SaDirection,
+    SaFingerprint, SaRecord, Status,
 };
 use crate::proto;
 

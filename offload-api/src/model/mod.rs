@@ -16,8 +16,8 @@ pub use policy::{
 };
 pub use prefix::{IpPrefix, PrefixError};
 pub use read::{
-    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Lease, NameRecord, PortCounters,
-    PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Lease, NameRecord,
+    PortCounters, PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
 };
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use crate::answer::{Answer, Refused};
 use crate::model::{
     Action, Capacity, Direction, DropCount, Endpoint, Fallback, Fill, FlowEnd, FlowRecord,
     FlowState, FlowVerdict, Generation, Identity, IdentityId, Interface, IpPrefix, Lease, MacAddr,
-    NameRecord, NodeName, Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port, PortBlock,
-    PortCounters, PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex, SaAlgorithm,
-    SaDirection, SaFingerprint, SaRecord, Status, Tier, Verdict,
+    NameRecord, NodeName, Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port,
+    PortBlock, PortCounters, PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex,
+    SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status, Tier, Verdict,
 };
 use crate::refusal::RefusalCode;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
