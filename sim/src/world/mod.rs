@@ -26,7 +26,7 @@ pub use agent::AgentError;
 pub use keying::KeyingError;
 pub use node::NodeError;
 pub use plan::{NODES_MAX, PODS_PER_NODE_MAX, PlanError};
-pub use resolving::Exchange;
+pub use resolving::{DNS_PORT, Exchange};
 pub use wire_check::MARKER;
 
 use self::agent::Agent;

@@ -11,7 +11,7 @@ use super::{World, plan};
 use crate::probe::{Family, Party, ProbeError};
 
 /// Where resolvers listen.
-const DNS_PORT: u16 = 53;
+pub const DNS_PORT: u16 = 53;
 
 /// A question and its answer.
 #[derive(Clone, Debug)]
@@ -24,8 +24,10 @@ pub struct Exchange<'a> {
     pub server: &'a Party,
     /// The server's address.
     pub server_ip: IpAddr,
-    /// The port that the pod asks from.
+    /// The port that the pod asks from,
     pub src_port: u16,
+    /// and the server's: 53, unless it is no resolver.
+    pub dst_port: u16,
     /// Over TCP, with both messages' lengths before them.
     pub tcp: bool,
     /// The question.
@@ -52,7 +54,7 @@ impl World {
             let before: &[u8] = if exchange.tcp { &len } else { &[] };
             [before, bytes].concat()
         };
-        let (src_port, dst_port) = (exchange.src_port, DNS_PORT);
+        let (src_port, dst_port) = (exchange.src_port, exchange.dst_port);
         let body = if exchange.tcp {
             Body::Tcp {
                 src_port,

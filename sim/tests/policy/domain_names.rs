@@ -10,7 +10,7 @@ use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_host_agent::evaluate::KnownNames;
 use sluice_host_agent::manifest::{Loaded, load_texts};
 use sluice_sim::dns::{Kind, Message};
-use sluice_sim::world::Exchange;
+use sluice_sim::world::{DNS_PORT, Exchange};
 
 /// The resolver that policy lets pods ask.
 const RESOLVER: &str = "192.0.2.53";
@@ -79,6 +79,7 @@ impl Rig {
             server: &server,
             server_ip,
             src_port: 10_000 + self.asked,
+            dst_port: DNS_PORT,
             tcp,
             query: &query.bytes(),
             answer,
@@ -93,6 +94,24 @@ impl Rig {
             .iter()
             .fold(query.answer(), |it, ip| it.addr(*ip, ttl_s));
         self.hear(pod, RESOLVER, &query, &answer.bytes(), false);
+    }
+
+    /// A pod says something to a host outside by the same flow each time, and hears it back.
+    fn talks(&mut self, pod: &str, to: &str) -> bool {
+        let (from, from_ip) = self.shop.party(pod);
+        let (server, server_ip) = self.shop.party(to);
+        let exchange = Exchange {
+            from: &from,
+            from_ip,
+            server: &server,
+            server_ip,
+            src_port: 9_000,
+            dst_port: 443,
+            tcp: false,
+            query: b"hello",
+            answer: b"hello",
+        };
+        self.shop.world.exchange(&exchange).unwrap()
     }
 
     fn wait(&mut self, seconds: u64) {
@@ -536,6 +555,49 @@ fn a_policy_that_no_longer_names_it_closes_it_and_one_that_does_again_asks_again
     rig.allowed(WEB_TO_1, &["db.example.com"]);
     // A change that still names it keeps it.
     rig.shop.change(&names("db.example.com, www.example.com"));
+    rig.allowed(WEB_TO_1, &["db.example.com"]);
+}
+
+#[test]
+fn what_stands_stays_when_the_names_time_is_over_and_ends_when_policy_does() {
+    // HTTP/3, by UDP.
+    let quic = |patterns: &str| {
+        names(patterns).replace(
+            "protocols: [{tcp: {destinationPort: {number: 443}}}]",
+            "protocols: [{udp: {destinationPort: {number: 443}}}]",
+        )
+    };
+    let new = "web 198.51.100.1 udp/443";
+    let mut rig = Rig::under(&quic("db.example.com"));
+    assert!(!rig.talks("web", "198.51.100.1"));
+    rig.resolve("web", "db.example.com", &[ip("198.51.100.1")], 60);
+    assert!(rig.talks("web", "198.51.100.1") && rig.talks("web", "198.51.100.1"));
+    rig.wait(61);
+    rig.denied(new);
+    assert!(rig.talks("web", "198.51.100.1"));
+    // Other changes of the policy, and of what it names, leave it alone.
+    rig.shop.change(&quic("db.example.com, www.example.com"));
+    rig.denied(new);
+    assert!(rig.talks("web", "198.51.100.1"));
+    rig.shop.change(&quic("www.example.com"));
+    assert!(!rig.talks("web", "198.51.100.1"));
+    // Named again it doesn't come back: it is a new one now.
+    rig.shop.change(&quic("db.example.com"));
+    assert!(!rig.talks("web", "198.51.100.1"));
+    rig.resolve("web", "db.example.com", &[ip("198.51.100.1")], 60);
+    assert!(rig.talks("web", "198.51.100.1"));
+}
+
+#[test]
+fn who_comes_after_a_pod_knows_nothing_of_what_it_knew() {
+    let mut rig = Rig::new("db.example.com");
+    rig.resolve("web", "db.example.com", &[ip("198.51.100.1")], 600);
+    rig.allowed(WEB_TO_1, &["db.example.com"]);
+    // Gone, and again with the same name, address and VF.
+    rig.shop.without("web", &names("db.example.com"));
+    rig.shop.change(&names("db.example.com"));
+    rig.denied(WEB_TO_1);
+    rig.resolve("web", "db.example.com", &[ip("198.51.100.1")], 600);
     rig.allowed(WEB_TO_1, &["db.example.com"]);
 }
 

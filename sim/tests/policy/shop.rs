@@ -235,6 +235,13 @@ impl Shop {
         self.world.apply(self.cluster.clone()).unwrap();
     }
 
+    /// Takes a pod away, under these policies.
+    pub(crate) fn without(&mut self, pod: &str, policies: &str) {
+        let mut cluster = cluster(policies);
+        cluster.pods.retain(|name, _| name.name != pod);
+        self.world.apply(cluster).unwrap();
+    }
+
     /// Who a name is, and its address.
     pub(crate) fn party(&self, name: &str) -> (probe::Party, IpAddr) {
         let (party, ip) = party(&self.cluster, name);
