@@ -1,6 +1,6 @@
 //! A checked state becomes a snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use sluice_dataplane_core::addr::{Addr, Mac};
@@ -39,6 +39,10 @@ impl Build<'_> {
         self.fill_ports(state, &mut next)?;
 
         let policies: BTreeMap<_, _> = state.policies.keys().zip(0u32..).collect();
+        let identities = state.identities.values();
+        let named: BTreeMap<_, _> = identities
+            .filter_map(|it| Some((it.id, it.domain.as_ref()?)))
+            .collect();
         next.policies = state
             .policies
             .values()
@@ -46,7 +50,7 @@ impl Build<'_> {
                 id: policy.id.0,
                 table: self
                     .table(policy)
-                    .with_patterns(self.patterns(state, policy)),
+                    .with_patterns(self.patterns(&named, policy)),
             })
             .collect();
 
@@ -186,18 +190,28 @@ impl Build<'_> {
         )
     }
 
-    /// The domain names that a policy's rows name.
-    fn patterns(&self, state: &State, policy: &model::Policy) -> Patterns {
-        let peers: BTreeSet<_> = policy.rows.iter().filter_map(|it| it.peer).collect();
-        let pattern = |id: &model::IdentityId| {
-            let domain = state.identities.get(id)?.domain.as_ref()?;
-            Some(Pattern {
+    /// The domain names that a policy's rows name, of those that identities stand for.
+    fn patterns(
+        &self,
+        named: &BTreeMap<model::IdentityId, &model::DomainPattern>,
+        policy: &model::Policy,
+    ) -> Patterns {
+        let mut patterns: Vec<Pattern<'_>> = Vec::new();
+        let rows = policy.rows.iter().filter(|_| !named.is_empty());
+        for peer in rows.filter_map(|it| it.peer) {
+            let Some(domain) = named.get(&peer) else {
+                continue;
+            };
+            let pattern = Pattern {
                 text: domain.as_str(),
                 domain: self.domains.of(domain),
-                identity: IdentityId(id.0),
-            })
-        };
-        let patterns: Vec<_> = peers.iter().filter_map(pattern).collect();
+                identity: IdentityId(peer.0),
+            };
+            // Rows of one peer lie together, in each tier.
+            if patterns.last() != Some(&pattern) {
+                patterns.push(pattern);
+            }
+        }
         Patterns::build(self.hash_key, &patterns)
     }
 

@@ -160,11 +160,20 @@ impl EndpointGenerations {
         let shared_same = before.prefixes == after.prefixes
             && before.peers == after.peers
             && before.ports == after.ports;
+        let renamed = renamed(before, after);
+        let names_renamed = |endpoint: &Endpoint| {
+            let policy = || after.policies.get(&endpoint.policy);
+            let mut peers = policy()
+                .into_iter()
+                .flat_map(|it| &it.rows)
+                .filter_map(|it| it.peer);
+            !renamed.is_empty() && peers.any(|it| renamed.contains(&it))
+        };
         let same = |endpoint: &Endpoint| {
             shared_same
                 && before.endpoints.get(&endpoint.pod_uid) == Some(endpoint)
                 && before.policies.get(&endpoint.policy) == after.policies.get(&endpoint.policy)
-                && domains(before, endpoint) == domains(after, endpoint)
+                && !names_renamed(endpoint)
         };
         let mut next = BTreeMap::new();
         for (uid, endpoint) in &after.endpoints {
@@ -190,27 +199,15 @@ impl EndpointGenerations {
     }
 }
 
-/// The domains that an endpoint's policy names: the rows have numbers only.
-fn domains<'a>(state: &'a State, endpoint: &Endpoint) -> Vec<(IdentityId, &'a DomainPattern)> {
-    let mut domains = Vec::new();
-    let policy = state.policies.get(&endpoint.policy);
-    for peer in policy
-        .iter()
-        .flat_map(|it| &it.rows)
-        .filter_map(|it| it.peer)
-    {
-        let domain = state
-            .identities
-            .get(&peer)
-            .and_then(|it| it.domain.as_ref());
-        // Rows of one peer lie together.
-        if let Some(domain) = domain
-            && domains
-                .last()
-                .is_none_or(|last: &(IdentityId, _)| last.0 != peer)
-        {
-            domains.push((peer, domain));
-        }
+/// The identities that stand for other domains than before. Rows have their numbers only, so
+/// no row shows it.
+fn renamed(before: &State, after: &State) -> BTreeSet<IdentityId> {
+    fn domain(state: &State, id: IdentityId) -> Option<&DomainPattern> {
+        state.identities.get(&id)?.domain.as_ref()
     }
-    domains
+    let all = before.identities.values().chain(after.identities.values());
+    let named = all.filter(|it| it.domain.is_some()).map(|it| it.id);
+    named
+        .filter(|&id| domain(before, id) != domain(after, id))
+        .collect()
 }

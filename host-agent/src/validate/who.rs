@@ -85,21 +85,27 @@ impl<'a> Who<'a> {
     /// For each pattern of domain names a name that it is for, as one of outside addresses
     /// of different blocks: a rule for the block may be before or behind the one for the name.
     fn add_named(&mut self, state: &State) {
-        let (domains, count) = (Domains::new(state), patterns(state).count());
-        let outside = |it: &&Peer| {
-            let place = longest(state, it.ip).map(|it| &it.place);
-            place == Some(&Place::Outside) && matches!(it.party, Party::Outside(_))
+        let patterns: Vec<_> = patterns(state).collect();
+        if patterns.is_empty() {
+            return;
+        }
+        let domains = Domains::new(state);
+        let outside = |it: &Peer| {
+            // The address of a service is nobody's either.
+            let place = || longest(state, it.ip).map(|it| &it.place);
+            matches!(it.party, Party::Outside(_)) && place() == Some(&Place::Outside)
         };
         let all = self.by_identity.values();
-        let of_family = |v4: bool| {
-            let its = |them: &Vec<Peer>| them.iter().find(|it| it.ip.is_ipv4() == v4).cloned();
-            let mut found: Vec<_> = all.clone().filter_map(its).collect();
-            found.retain(|it| outside(&it));
-            found
+        let of_family = |v4: bool| -> Vec<Peer> {
+            let its = |them: &Vec<Peer>| {
+                let mut its = them.iter().filter(|it| it.ip.is_ipv4() == v4);
+                its.next().filter(|it| outside(it)).cloned()
+            };
+            all.clone().filter_map(its).collect()
         };
         let bases = [of_family(true), of_family(false)];
-        let bases_max = (NAMED_MAX / count.max(1)).max(1);
-        for (id, pattern) in patterns(state) {
+        let bases_max = (NAMED_MAX / patterns.len()).max(1);
+        for (id, pattern) in patterns {
             let name = example(pattern);
             let of = bases.iter().flat_map(|them| {
                 let stride = them.len().div_ceil(bases_max).max(1);

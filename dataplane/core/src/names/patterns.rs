@@ -57,7 +57,9 @@ impl Patterns {
             })
         };
         let mut entries: Vec<_> = patterns.iter().filter_map(entry).collect();
-        entries.sort_unstable_by_key(|it| it.hash);
+        entries.sort_unstable_by_key(|it| (it.hash, it.domain));
+        // Rows of several tiers name the same.
+        entries.dedup_by_key(|it| it.domain);
         let numbered = patterns.iter().filter(|it| it.domain.is_some());
         let mut identities: Vec<_> = numbered.map(|it| (it.domain, it.identity)).collect();
         identities.sort_unstable();
@@ -139,6 +141,11 @@ mod tests {
         let table = Patterns::build(HashKey([3, 5]), &patterns);
         let mut found = Vec::new();
         table.find(&Name::from_text(name).unwrap(), &mut |it| found.push(it.0));
+        let twice = [&patterns[..], &patterns].concat();
+        let twice = Patterns::build(HashKey([3, 5]), &twice);
+        let mut count = 0;
+        twice.find(&Name::from_text(name).unwrap(), &mut |_| count += 1);
+        assert_eq!(count, found.len());
         for n in &found {
             assert_eq!(table.identity(DomainId(*n)), Some(IdentityId(100 + n)));
         }

@@ -81,11 +81,11 @@ fn rejudge<P: Port>(
             record(walk, &tuple, Ok(&judgement));
             let rule = judgement.rules.last();
             let Judgement {
-                ends,
-                generations,
-                domain,
-                ..
+                ends, generations, ..
             } = judgement;
+            // Where another rule allows it now, the name may have to again.
+            let known = Some(judgement.domain).filter(|it| it.is_some());
+            let domain = known.unwrap_or(domain);
             walk.flows
                 .rejudge(found.slot, ends, generations, rule, domain);
             go_on(walk, found, meta, packet, from)
