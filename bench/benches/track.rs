@@ -10,6 +10,7 @@ use sluice_dataplane_core::flow::key::Tuple;
 use sluice_dataplane_core::flow::state::{Timeouts, Track};
 use sluice_dataplane_core::flow::table::{FlowTable, NewFlow};
 use sluice_dataplane_core::hash::HashKey;
+use sluice_dataplane_core::names::DomainId;
 use sluice_dataplane_core::route::{Attach, RuleRef};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex};
 use sluice_dataplane_core::tick::Tick;
