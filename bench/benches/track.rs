@@ -10,6 +10,7 @@ use sluice_dataplane_core::flow::key::Tuple;
 use sluice_dataplane_core::flow::state::{Timeouts, Track};
 use sluice_dataplane_core::flow::table::{FlowTable, NewFlow};
 use sluice_dataplane_core::hash::HashKey;
+use sluice_dataplane_core::names::DomainId;
 use sluice_dataplane_core::route::{Attach, RuleRef};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex};
 use sluice_dataplane_core::tick::Tick;
@@ -35,6 +36,7 @@ fn flow(tuple: Tuple) -> NewFlow {
         ends: [Attach::Port(PortIndex(1)), Attach::Peer(PeerIndex(0))],
         generations: [1, 0],
         rule: RuleRef::default(),
+        domain: DomainId::NONE,
         payer: 0,
         track: Track::Plain {
             answered: false,

@@ -10,13 +10,13 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sluice_host_agent::cluster::{Cluster, PortSpec};
-use sluice_host_agent::compile::{Sides, judge};
-use sluice_host_agent::evaluate::{Judgement, Party, Query, egress, ingress};
+use sluice_host_agent::compile::{Sides, judge_knowing};
+use sluice_host_agent::evaluate::{Judgement, Party, Query, egress_knowing, ingress};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::validate::{POINTS_MAX, Sweep, validate};
 use sluice_offload_api::State;
 use sluice_offload_api::model::{Action, Direction, PodRef, Protocol, Verdict};
-use world::{NODES, OUTSIDE, World, world};
+use world::{NODES, OUTSIDE, World, known_names, world};
 
 /// Everyone who could be an end of a flow, by each of their addresses.
 fn parties(cluster: &Cluster) -> Vec<(Party, IpAddr)> {
@@ -72,7 +72,8 @@ fn expected(world: &World, query: &Query) -> Judgement {
         }
         _ => false,
     };
-    let egress = egress(&world.cluster, query).filter(|_| ours(&query.from, query.from_ip));
+    let egress = egress_knowing(&world.cluster, query, &known_names());
+    let egress = egress.filter(|_| ours(&query.from, query.from_ip));
     let ingress = ingress(&world.cluster, query).filter(|_| ours(&query.to, query.to_ip));
     Judgement::of(egress, ingress)
 }
@@ -85,6 +86,7 @@ fn states(world: &World) -> Vec<State> {
 /// Compares everything that rules could tell apart.
 fn check(world: &World, states: &[State]) -> Result<(), TestCaseError> {
     let (parties, ports) = (parties(&world.cluster), ports(&world.cluster));
+    let names = known_names();
     let icmp = [None];
     for (from, from_ip) in &parties {
         for (to, to_ip) in &parties {
@@ -110,7 +112,7 @@ fn check(world: &World, states: &[State]) -> Result<(), TestCaseError> {
                     };
                     let mut got = Sides::default();
                     for state in states {
-                        let sides = judge(state, from_ip, to_ip, protocol, port);
+                        let sides = judge_knowing(state, from_ip, to_ip, protocol, port, &names);
                         got.egress = got.egress.or(sides.egress);
                         got.ingress = got.ingress.or(sides.ingress);
                     }

@@ -6,8 +6,8 @@ use core::net::IpAddr;
 use crate::convert::ConvertError;
 use crate::limits::{MTU_MAX, MTU_MIN, VLAN_MAX};
 use crate::model::{
-    Endpoint, Generation, IdentityId, MacAddr, NodeName, PodRef, PodUid, PortName, Protocol,
-    RuleIndex,
+    DomainPattern, Endpoint, Generation, IdentityId, MacAddr, NodeName, PodRef, PodUid, PortName,
+    Protocol, RuleIndex,
 };
 use crate::transaction::Key;
 
@@ -417,6 +417,28 @@ pub enum RefusalReason {
         /// The prefix's identity.
         prefix: IdentityId,
     },
+    /// A row of a domain's identity that is not one of egress that allows.
+    #[error(
+        "identity {identity} stands for the domain {domain}, which only egress rows that \
+         allow may name"
+    )]
+    DomainRow {
+        /// The identity.
+        identity: IdentityId,
+        /// The names it stands for.
+        domain: DomainPattern,
+    },
+    /// An address that has a domain's identity.
+    #[error(
+        "identity {identity} stands for the domain {domain}, which nobody has of itself; give \
+         it another identity"
+    )]
+    DomainHeld {
+        /// The identity.
+        identity: IdentityId,
+        /// The names it stands for.
+        domain: DomainPattern,
+    },
 
     /// A port that this dataplane doesn't have.
     #[error("this dataplane has no port {port}; it has {}", list(.known))]
@@ -484,7 +506,9 @@ impl RefusalReason {
             | Self::MacMismatch { .. }
             | Self::NoLocalPrefix { .. }
             | Self::NoLocalPod { .. }
-            | Self::IdentityMismatch { .. } => RefusalCode::Reference,
+            | Self::IdentityMismatch { .. }
+            | Self::DomainRow { .. }
+            | Self::DomainHeld { .. } => RefusalCode::Reference,
             Self::PortNotHere { .. } | Self::Unsupported { .. } => RefusalCode::Unsupported,
         }
     }

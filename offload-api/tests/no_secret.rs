@@ -11,7 +11,7 @@ const SUSPECTS: [&str; 10] = [
 ];
 
 /// All byte fields there are. A new one is looked at before it is added here.
-const BYTE_FIELDS: [&str; 12] = [
+const BYTE_FIELDS: [&str; 13] = [
     "Endpoint.ips",
     "Endpoint.mac",
     "Flow.dst",
@@ -21,6 +21,7 @@ const BYTE_FIELDS: [&str; 12] = [
     "Interface.addr",
     "Interface.gateway",
     "IpPrefix.addr",
+    "Name.ip",
     "Peer.tunnel_ips",
     "Port.mac",
     "Sa.fingerprint",

@@ -5,6 +5,7 @@
 
 pub mod artifacts;
 pub mod cli;
+pub mod dns;
 pub mod esp_sa;
 pub mod input;
 pub mod keys;

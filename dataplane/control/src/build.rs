@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use sluice_dataplane_core::addr::{Addr, Mac};
 use sluice_dataplane_core::hash::HashKey;
+use sluice_dataplane_core::names::patterns::{Pattern, Patterns};
 use sluice_dataplane_core::snapshot::{
     self, EndpointIndex, IdentityId, Interface, Place, PolicyIndex, PortKind, PortState, Snapshot,
 };
@@ -17,7 +18,7 @@ use sluice_offload_api::refusal::{Refusal, RefusalReason};
 use sluice_offload_api::state::State;
 
 use crate::bindings::Bindings;
-use crate::indices::{EndpointGenerations, PeerNumbers, PortNames};
+use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
 
 /// What a state is compiled with.
 pub(crate) struct Build<'a> {
@@ -25,6 +26,7 @@ pub(crate) struct Build<'a> {
     pub(crate) peers: &'a PeerNumbers,
     pub(crate) generations: &'a EndpointGenerations,
     pub(crate) bindings: &'a Bindings,
+    pub(crate) domains: &'a DomainNumbers,
     pub(crate) hash_key: HashKey,
 }
 
@@ -39,12 +41,18 @@ impl Build<'_> {
         self.fill_ports(state, &mut next)?;
 
         let policies: BTreeMap<_, _> = state.policies.keys().zip(0u32..).collect();
+        let identities = state.identities.values();
+        let named: BTreeMap<_, _> = identities
+            .filter_map(|it| Some((it.id, it.domain.as_ref()?)))
+            .collect();
         next.policies = state
             .policies
             .values()
             .map(|policy| snapshot::Policy {
                 id: policy.id.0,
-                table: self.table(policy),
+                table: self
+                    .table(policy)
+                    .with_patterns(self.patterns(&named, policy)),
             })
             .collect();
 
@@ -182,6 +190,31 @@ impl Build<'_> {
             fallback(&policy.ingress),
             fallback(&policy.egress),
         )
+    }
+
+    /// The domain names that a policy's rows name, of those that identities stand for.
+    fn patterns(
+        &self,
+        named: &BTreeMap<model::IdentityId, &model::DomainPattern>,
+        policy: &model::Policy,
+    ) -> Patterns {
+        let mut patterns: Vec<Pattern<'_>> = Vec::new();
+        let rows = policy.rows.iter().filter(|_| !named.is_empty());
+        for peer in rows.filter_map(|it| it.peer) {
+            let Some(domain) = named.get(&peer) else {
+                continue;
+            };
+            let pattern = Pattern {
+                text: domain.as_str(),
+                domain: self.domains.of(domain),
+                identity: IdentityId(peer.0),
+            };
+            // Rows of one peer lie together, in each tier.
+            if patterns.last() != Some(&pattern) {
+                patterns.push(pattern);
+            }
+        }
+        Patterns::build(self.hash_key, &patterns)
     }
 
     fn place(

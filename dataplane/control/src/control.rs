@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
-use sluice_dataplane_core::command::{Command, FlowPage, Reply};
+use sluice_dataplane_core::command::{Command, FlowPage, NamePage, Reply};
 use sluice_dataplane_core::counters::Counter;
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::publish::PublishError;
@@ -13,8 +13,8 @@ use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
 use sluice_dataplane_core::worker::WorkerHandle;
 use sluice_offload_api::model::{
-    FlowRecord, Generation, IpPrefix, Lease, NodeName, PodUid, PortCounters, PortName, PortStatus,
-    SaRecord, Status,
+    FlowRecord, Generation, IpPrefix, Lease, NameRecord, NodeName, PodUid, PortCounters, PortName,
+    PortStatus, SaRecord, Status,
 };
 use sluice_offload_api::refusal::Refusal;
 use sluice_offload_api::state::State;
@@ -23,7 +23,7 @@ use sluice_offload_api::transaction::Transaction;
 use crate::bindings::Bindings;
 use crate::build::Build;
 use crate::events::{Event, SaConfig, SaError};
-use crate::indices::{EndpointGenerations, PeerNumbers, PortNames};
+use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
 use crate::read::{Namer, VerdictLine, capacity, port_counters};
 
 /// Flows and SAs asked of a worker in one command.
@@ -98,6 +98,7 @@ pub struct Control {
     bindings: Bindings,
     /// Whether `bindings` say otherwise than when the newest snapshot was built.
     bindings_changed: bool,
+    domains: DomainNumbers,
     snapshot: Arc<Snapshot>,
     inbound: BTreeMap<Spi, NodeName>,
     /// The sending SA that was sent to the worker last, by peer.
@@ -105,6 +106,8 @@ pub struct Control {
     events: VecDeque<Event>,
     flows: Vec<FlowRecord>,
     flows_done: bool,
+    names: Vec<NameRecord>,
+    names_done: bool,
     sas: Option<Vec<SaRecord>>,
 }
 
@@ -125,11 +128,14 @@ impl Control {
             generations: EndpointGenerations::default(),
             bindings: Bindings::default(),
             bindings_changed: false,
+            domains: DomainNumbers::default(),
             inbound: BTreeMap::new(),
             outbound: BTreeMap::new(),
             events: VecDeque::new(),
             flows: Vec::new(),
             flows_done: false,
+            names: Vec::new(),
+            names_done: false,
             sas: None,
         }
     }
@@ -161,7 +167,9 @@ impl Control {
         if self.bindings_changed {
             generations.renew_all();
         }
-        let snapshot = Arc::new(self.build(&peers, &generations).snapshot(&next)?);
+        let mut domains = self.domains.clone();
+        domains.renew(&next);
+        let snapshot = Arc::new(self.build(&peers, &generations, &domains).snapshot(&next)?);
         self.worker.snapshots.publish(Arc::clone(&snapshot))?;
         self.bindings_changed = false;
 
@@ -177,6 +185,7 @@ impl Control {
             .collect();
         self.peers = peers;
         self.generations = generations;
+        self.domains = domains;
         self.snapshot = snapshot;
         self.under_way = Some(UnderWay::Generation(Pending {
             state: next,
@@ -190,11 +199,13 @@ impl Control {
         &'a self,
         peers: &'a PeerNumbers,
         generations: &'a EndpointGenerations,
+        domains: &'a DomainNumbers,
     ) -> Build<'a> {
         Build {
             ports: &self.ports,
             peers,
             generations,
+            domains,
             bindings: &self.bindings,
             hash_key: self.hash_key,
         }
@@ -230,7 +241,8 @@ impl Control {
         generations.renew_all();
         // Neither fails: the same state was built before, and nothing else is under way. If
         // one did, `bindings_changed` stays and it is tried again.
-        let Ok(snapshot) = self.build(&self.peers, &generations).snapshot(&self.state) else {
+        let build = self.build(&self.peers, &generations, &self.domains);
+        let Ok(snapshot) = build.snapshot(&self.state) else {
             return;
         };
         let snapshot = Arc::new(snapshot);
@@ -322,6 +334,24 @@ impl Control {
                 self.flows_done = page.done;
                 if !page.done {
                     self.ask_flows(page.cursor);
+                }
+            }
+            Reply::Names(page) => {
+                let endpoints = self.state.endpoints.values();
+                let pods: BTreeMap<_, _> = endpoints.map(|it| (&it.port, &it.pod_uid)).collect();
+                // What has left since the page was written has no name any more.
+                self.names.extend(page.names.iter().filter_map(|it| {
+                    let pod = pods.get(self.ports.name(it.port)?)?;
+                    Some(NameRecord {
+                        endpoint: (*pod).clone(),
+                        ip: it.addr.into(),
+                        domain: self.domains.pattern(it.domain)?.clone(),
+                        left_ms: it.left_ms,
+                    })
+                }));
+                self.names_done = page.done;
+                if !page.done {
+                    self.ask_names(page.cursor);
                 }
             }
             Reply::Sas(sas) => {
@@ -536,6 +566,29 @@ impl Control {
     #[must_use]
     pub fn flows(&self) -> Option<&[FlowRecord]> {
         self.flows_done.then_some(self.flows.as_slice())
+    }
+
+    /// Asks the worker which addresses pods know by names; [`Self::names`] has them after
+    /// some polls.
+    pub fn request_names(&mut self) {
+        self.names.clear();
+        self.names_done = false;
+        self.ask_names(0);
+    }
+
+    fn ask_names(&mut self, cursor: usize) {
+        let page = NamePage {
+            cursor,
+            names: Vec::with_capacity(PAGE),
+            done: false,
+        };
+        drop(self.worker.commands.send(Command::ReadNames(page)));
+    }
+
+    /// The names asked for, when all of them are there.
+    #[must_use]
+    pub fn names(&self) -> Option<&[NameRecord]> {
+        self.names_done.then_some(self.names.as_slice())
     }
 
     /// Asks the worker for its SAs; [`Self::sas`] has them after a poll.

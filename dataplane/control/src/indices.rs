@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sluice_dataplane_core::names::DomainId;
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex};
-use sluice_offload_api::model::{Endpoint, EndpointKey, NodeName, PortName};
+use sluice_offload_api::model::{
+    DomainPattern, Endpoint, EndpointKey, IdentityId, NodeName, PortName,
+};
 use sluice_offload_api::state::State;
 
 /// Names of the ports that this dataplane has, in the workers' order.
@@ -94,6 +97,45 @@ impl PeerNumbers {
     }
 }
 
+/// Patterns' numbers. One that is out of use is never used again, so what workers learned or
+/// judged by it never means another pattern. When none is left a pattern has none, and no
+/// name is its.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DomainNumbers {
+    by_pattern: BTreeMap<DomainPattern, DomainId>,
+    last: u32,
+}
+
+impl DomainNumbers {
+    /// Gives numbers to the patterns of a state and takes them from those that left.
+    pub(crate) fn renew(&mut self, state: &State) {
+        let patterns = || {
+            state
+                .identities
+                .values()
+                .filter_map(|it| it.domain.as_ref())
+        };
+        let kept: BTreeSet<_> = patterns().collect();
+        self.by_pattern.retain(|it, _| kept.contains(it));
+        for pattern in patterns() {
+            if self.last < DomainId::MAX.0 && !self.by_pattern.contains_key(pattern) {
+                self.last += 1;
+                let number = DomainId(self.last);
+                self.by_pattern.insert(pattern.clone(), number);
+            }
+        }
+    }
+
+    pub(crate) fn of(&self, pattern: &DomainPattern) -> DomainId {
+        self.by_pattern.get(pattern).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn pattern(&self, number: DomainId) -> Option<&DomainPattern> {
+        let mut all = self.by_pattern.iter();
+        all.find(|it| *it.1 == number).map(|it| it.0)
+    }
+}
+
 /// Endpoints' generations: a new number whenever anything that an endpoint's flows were
 /// judged by has changed.
 #[derive(Clone, Debug, Default)]
@@ -120,10 +162,20 @@ impl EndpointGenerations {
         let shared_same = before.prefixes == after.prefixes
             && before.peers == after.peers
             && before.ports == after.ports;
+        let renamed = renamed(before, after);
+        let names_renamed = |endpoint: &Endpoint| {
+            let policy = || after.policies.get(&endpoint.policy);
+            let mut peers = policy()
+                .into_iter()
+                .flat_map(|it| &it.rows)
+                .filter_map(|it| it.peer);
+            !renamed.is_empty() && peers.any(|it| renamed.contains(&it))
+        };
         let same = |endpoint: &Endpoint| {
             shared_same
                 && before.endpoints.get(&endpoint.key()) == Some(endpoint)
                 && before.policies.get(&endpoint.policy) == after.policies.get(&endpoint.policy)
+                && !names_renamed(endpoint)
         };
         let mut next = BTreeMap::new();
         for (key, endpoint) in &after.endpoints {
@@ -155,4 +207,17 @@ impl EndpointGenerations {
     pub(crate) fn of(&self, key: &EndpointKey) -> Generations {
         self.current.get(key).copied().unwrap_or_default()
     }
+}
+
+/// The identities that stand for other domains than before. Rows have their numbers only, so
+/// no row shows it.
+fn renamed(before: &State, after: &State) -> BTreeSet<IdentityId> {
+    fn domain(state: &State, id: IdentityId) -> Option<&DomainPattern> {
+        state.identities.get(&id)?.domain.as_ref()
+    }
+    let all = before.identities.values().chain(after.identities.values());
+    let named = all.filter(|it| it.domain.is_some()).map(|it| it.id);
+    named
+        .filter(|&id| domain(before, id) != domain(after, id))
+        .collect()
 }

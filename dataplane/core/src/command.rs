@@ -9,6 +9,7 @@ use sluice_crypto::esp::Spi;
 use crate::flow::key::Tuple;
 use crate::flow::state::FlowState;
 use crate::flow::table::Flow;
+use crate::names::learned::NameView;
 use crate::route::{Attach, RuleRef};
 use crate::sad::{Inbound, Outbound};
 use crate::snapshot::PeerIndex;
@@ -32,6 +33,8 @@ pub enum Command {
     RetireOutbound(PeerIndex),
     /// Fills in flows from an entry number on, up to the buffer's capacity.
     ReadFlows(FlowPage),
+    /// Fills in what pods know of names from an entry number on, up to the buffer's capacity.
+    ReadNames(NamePage),
     /// Fills in SAs, up to the buffer's capacity.
     ReadSas(Vec<SaView>),
 }
@@ -53,6 +56,8 @@ pub enum Reply {
     OutboundRetired(PeerIndex, Option<Outbound>),
     /// The flows asked for.
     Flows(FlowPage),
+    /// The names asked for.
+    Names(NamePage),
     /// The SAs asked for.
     Sas(Vec<SaView>),
 }
@@ -64,6 +69,17 @@ pub struct FlowPage {
     pub cursor: usize,
     /// The flows; only as many as the vector has room for.
     pub flows: Vec<FlowView>,
+    /// Whether the end was reached.
+    pub done: bool,
+}
+
+/// A part of what pods know of names.
+#[derive(Debug, Default)]
+pub struct NamePage {
+    /// The entry number to start at; in the answer, the one to go on from.
+    pub cursor: usize,
+    /// Addresses and patterns; only as many as the vector has room for.
+    pub names: Vec<NameView>,
     /// Whether the end was reached.
     pub done: bool,
 }

@@ -123,6 +123,16 @@ pub struct Counters {
     pub opened: Counter,
     /// Verdict records lost because the reader was slow.
     pub verdicts_lost: Counter,
+    /// Answers of resolvers that taught a pod an address of a name that its policy names.
+    pub names_learned: Counter,
+    /// Addresses that pods know by names: rises and falls.
+    pub names: Counter,
+    /// Addresses that a pod was told and that there was no room for.
+    pub names_full: Counter,
+    /// Answers for pods whose policy names domains that could not be read.
+    pub names_malformed: Counter,
+    /// Such answers to questions that were not seen, or had their answer.
+    pub names_unasked: Counter,
 }
 
 impl Counters {
@@ -140,6 +150,11 @@ impl Counters {
             sealed: Counter::default(),
             opened: Counter::default(),
             verdicts_lost: Counter::default(),
+            names_learned: Counter::default(),
+            names: Counter::default(),
+            names_full: Counter::default(),
+            names_malformed: Counter::default(),
+            names_unasked: Counter::default(),
         }
     }
 

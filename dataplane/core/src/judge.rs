@@ -5,10 +5,13 @@
 
 use crate::flow::key::Tuple;
 use crate::meta::proto;
+use crate::names::DomainId;
+use crate::names::learned::{Learned, PATTERNS_PER_ADDR_MAX};
 use crate::reason::DropReason;
 use crate::route::{Attach, RuleRef};
 use crate::snapshot::{Endpoint, IdentityId, Place, Snapshot};
 use crate::table::policy::{Direction, Ruling, Transport};
+use crate::tick::Tick;
 
 /// A flow that may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +22,30 @@ pub struct Judgement {
     pub generations: [u32; 2],
     /// What was said at either end.
     pub rules: Rules,
+    /// The pattern of domain names that the destination is known by, if a row for it decided
+    /// at the source.
+    pub domain: DomainId,
+}
+
+/// What names the source was told.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// By whom which address is known, if anything is.
+    pub learned: Option<&'a Learned>,
+    /// Now.
+    pub now: Tick,
+    /// The pattern that allowed the flow when it was judged before: it counts whatever is
+    /// known now, if policy still names it.
+    pub before: DomainId,
+}
+
+impl Told<'_> {
+    /// Nothing.
+    pub const NOTHING: Self = Self {
+        learned: None,
+        now: Tick(0),
+        before: DomainId::NONE,
+    };
 }
 
 /// A flow that may not be.
@@ -112,13 +139,72 @@ fn ask(
     )
 }
 
+/// Identities that a destination can have at once: its own, one for each pattern that it is
+/// known by, and that of the flow's earlier judgement.
+const IDENTITIES_MAX: usize = 2 + PATTERNS_PER_ADDR_MAX;
+
+/// Asks an endpoint about a flow of its own to an address outside, which has by the names
+/// that the pod was told for it their patterns' identities too.
+fn ask_named(
+    snapshot: &Snapshot,
+    endpoint: &Endpoint,
+    own: IdentityId,
+    tuple: &Tuple,
+    told: &Told<'_>,
+) -> (RuleRef, bool, DomainId) {
+    let policy = snapshot.policies.get(endpoint.policy.0 as usize);
+    let Some(policy) = policy.filter(|it| !it.table.patterns().is_empty()) else {
+        let (rule, allow) = ask(snapshot, endpoint, Direction::Egress, own, tuple);
+        return (rule, allow, DomainId::NONE);
+    };
+    let mut identities = [own; IDENTITIES_MAX];
+    let mut domains = [DomainId::NONE; IDENTITIES_MAX];
+    let mut count = 1;
+    let mut add = |domain| {
+        let identity = policy.table.patterns().identity(domain);
+        if let (Some(identity), Some(to), Some(of)) =
+            (identity, identities.get_mut(count), domains.get_mut(count))
+        {
+            (*to, *of) = (identity, domain);
+            count += 1;
+        }
+    };
+    add(told.before);
+    if let Some(learned) = told.learned {
+        let pod = (endpoint.port, endpoint.born);
+        learned.of(pod, tuple.dst, told.now, &mut add);
+    }
+    let (Ruling { allow, rule }, of) = policy.table.judge_any(
+        Direction::Egress,
+        identities.get(..count).unwrap_or_default(),
+        transport(tuple.protocol),
+        policy_port(tuple),
+    );
+    let policy = policy.id;
+    let domain = domains.get(of).copied().unwrap_or_default();
+    (RuleRef { policy, rule }, allow, domain)
+}
+
+/// Judges a flow whose source was told no names; see [`judge_told`].
+///
+/// # Errors
+/// [`Denied`].
+pub fn judge(snapshot: &Snapshot, tuple: &Tuple) -> Result<Judgement, Denied> {
+    judge_told(snapshot, tuple, &Told::NOTHING)
+}
+
 /// Judges a flow by its initiator's tuple: the source pod's egress, then the destination
 /// pod's ingress; both must allow.
 ///
 /// # Errors
 /// [`Denied`] with the reason and the rules that were asked.
-pub fn judge(snapshot: &Snapshot, tuple: &Tuple) -> Result<Judgement, Denied> {
+pub fn judge_told(
+    snapshot: &Snapshot,
+    tuple: &Tuple,
+    told: &Told<'_>,
+) -> Result<Judgement, Denied> {
     let mut rules = Rules::default();
+    let mut domain = DomainId::NONE;
     let denied = |reason, rules| Denied { reason, rules };
     let src = snapshot
         .owner(tuple.src)
@@ -131,7 +217,13 @@ pub fn judge(snapshot: &Snapshot, tuple: &Tuple) -> Result<Judgement, Denied> {
 
     let source = local(snapshot, src.place);
     if let Some(endpoint) = source {
-        let (rule, allow) = ask(snapshot, endpoint, Direction::Egress, dst.identity, tuple);
+        let (rule, allow, by) = if dst.place == Place::Outside {
+            ask_named(snapshot, endpoint, dst.identity, tuple, told)
+        } else {
+            let (rule, allow) = ask(snapshot, endpoint, Direction::Egress, dst.identity, tuple);
+            (rule, allow, DomainId::NONE)
+        };
+        domain = by;
         rules.egress = Some(rule);
         if !allow {
             return Err(denied(DropReason::PolicyEgress, rules));
@@ -152,5 +244,6 @@ pub fn judge(snapshot: &Snapshot, tuple: &Tuple) -> Result<Judgement, Denied> {
         ends: [from, to],
         generations: [generation(source), generation(destination)],
         rules,
+        domain,
     })
 }

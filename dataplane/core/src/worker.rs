@@ -10,6 +10,8 @@ use crate::flow::state::Timeouts;
 use crate::flow::table::FlowTable;
 use crate::frag::Fragments;
 use crate::hash::HashKey;
+use crate::names::asked::Questions;
+use crate::names::learned::{LearnLimits, Learned, PATTERNS_PER_ADDR_MAX};
 use crate::neighbor::Neighbors;
 use crate::port::Port;
 use crate::publish::{self, Publisher, Subscriber};
@@ -19,7 +21,9 @@ use crate::snapshot::{PORTS_MAX, PortIndex, Snapshot};
 use crate::tick::Tick;
 use crate::too_big::Budget;
 use crate::verdict::{self, VerdictSink, Verdicts};
-use crate::walk::{Walk, classify, egress, fragments, guard, neighbors, open, parse, seal, track};
+use crate::walk::{
+    Walk, classify, egress, fragments, guard, names, neighbors, open, parse, seal, track,
+};
 
 /// What a worker is made with.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,8 @@ pub struct WorkerConfig {
     /// them as new: for those that stood when a dataplane crashed (30 s from its start
     /// are enough for a retransmission). `Tick(0)`: never.
     pub pickup_until: Tick,
+    /// What is learned of domain names.
+    pub names: LearnLimits,
 }
 
 impl WorkerConfig {
@@ -48,6 +54,7 @@ impl WorkerConfig {
             timeouts: Timeouts::default(),
             quotas: Quotas::of(flows),
             pickup_until: Tick(0),
+            names: LearnLimits::default(),
         }
     }
 }
@@ -80,6 +87,10 @@ pub struct Worker<P: Port> {
     budget: Budget,
     batch: Batch<P::Frame>,
     pickup_until: Tick,
+    questions: Questions,
+    learned: Learned,
+    /// Whether any policy of the snapshot in force names domains.
+    follows_names: bool,
     /// As of the snapshot in force, see [`pods_of`].
     pods: (usize, u32),
 }
@@ -109,6 +120,8 @@ impl<P: Port> Worker<P> {
         let fragments = Fragments::new(ports.len(), key);
         let flows = FlowTable::new(config.flows, key, config.timeouts)
             .with_quotas(ports.len(), config.quotas);
+        let questions = Questions::new(key, ports.len());
+        let learned = Learned::new(key, ports.len(), config.names);
         let worker = Self {
             ports,
             snapshot: subscriber,
@@ -122,6 +135,9 @@ impl<P: Port> Worker<P> {
             budget: Budget::new(),
             batch: Batch::new(),
             pickup_until: config.pickup_until,
+            questions,
+            learned,
+            follows_names: false,
             pods: (0, 0),
         };
         let handle = WorkerHandle {
@@ -136,7 +152,11 @@ impl<P: Port> Worker<P> {
     /// Takes a burst from each port through the walk. How many frames there were.
     pub fn poll(&mut self, now: Tick) -> usize {
         let renewed = self.snapshot.advance();
-        self.obey();
+        self.obey(now);
+        if renewed {
+            let mut policies = self.snapshot.current().policies.iter();
+            self.follows_names = policies.any(|it| !it.table.patterns().is_empty());
+        }
         let mut frames = 0;
         for index in 0..self.ports.len() {
             frames += self.receive(index);
@@ -156,6 +176,10 @@ impl<P: Port> Worker<P> {
         }
         self.flows
             .sweep(|flow| track::is_of_these_pods(snapshot, flow.generations(), flow.ends()));
+        self.learned.tend(snapshot, now);
+        let names = self.learned.len() as u64;
+        let counted = self.counters.names.read();
+        self.counters.names.add(names.wrapping_sub(counted));
         let flows = self.flows.len() as u64;
         let counted = self.counters.flows.read();
         self.counters.flows.add(flows.wrapping_sub(counted));
@@ -214,21 +238,24 @@ impl<P: Port> Worker<P> {
             counters: &self.counters,
             verdicts: &self.verdicts,
             pickup_until: self.pickup_until,
+            questions: &mut self.questions,
+            learned: &mut self.learned,
+            follows_names: self.follows_names,
         }
     }
 
-    fn obey(&mut self) {
+    fn obey(&mut self, now: Tick) {
         for _ in 0..COMMANDS_PER_POLL_MAX {
             let Ok(command) = self.inbox.commands.try_recv() else {
                 return;
             };
-            let reply = self.obey_one(command);
+            let reply = self.obey_one(command, now);
             // Full only if the other side broke the bound; then its box is freed here.
             drop(self.inbox.replies.try_send(reply));
         }
     }
 
-    fn obey_one(&mut self, command: Command) -> Reply {
+    fn obey_one(&mut self, command: Command, now: Tick) -> Reply {
         match command {
             Command::InstallInbound(inbound) => {
                 let spi = inbound.sa.spi();
@@ -260,6 +287,22 @@ impl<P: Port> Worker<P> {
                     page.flows.push(flow.into());
                 }
                 Reply::Flows(page)
+            }
+            Command::ReadNames(mut page) => {
+                // All patterns of an address stand in one page.
+                let room = page.names.capacity().saturating_sub(PATTERNS_PER_ADDR_MAX);
+                let mut last = usize::MAX;
+                page.done = true;
+                for (index, view) in self.learned.iter_from(page.cursor, now) {
+                    if index != last && page.names.len() > room {
+                        page.cursor = index;
+                        page.done = false;
+                        break;
+                    }
+                    last = index;
+                    page.names.push(view);
+                }
+                Reply::Names(page)
             }
             Command::ReadSas(mut sas) => {
                 let room = sas.capacity() - sas.len();
@@ -303,6 +346,7 @@ fn run<P: Port>(walk: &mut Walk<'_, P>) {
     fragments::collect(walk);
     track::track(walk);
     classify::classify(walk);
+    names::names(walk);
     fragments::settle(walk);
     leave(walk);
     // At most as many turns as frames can wait.

@@ -199,6 +199,7 @@ impl Page {
             "Half-open flows that made room for new ones.",
             numbers.counters.flows_evicted.read(),
         );
+        self.names(numbers.counters);
         let name = "sluice_verdicts_left_out_total";
         self.family(
             name,
@@ -208,6 +209,34 @@ impl Page {
         let lost = numbers.counters.verdicts_lost.read();
         self.sample(name, &[("why", "ring-full")], lost);
         self.sample(name, &[("why", "rate")], numbers.vitals.verdicts_suppressed);
+    }
+
+    fn names(&mut self, counters: &Counters) {
+        self.one(
+            "sluice_names",
+            Kind::Gauge,
+            "Addresses that pods know by the domain names of policies.",
+            counters.names.read(),
+        );
+        self.one(
+            "sluice_names_left_out_total",
+            Kind::Counter,
+            "Addresses by domain names that there was no room for.",
+            counters.names_full.read(),
+        );
+        let name = "sluice_dns_answers_total";
+        self.family(
+            name,
+            Kind::Counter,
+            "Answers of resolvers to pods whose policy names domains, by what became of them.",
+        );
+        for (outcome, counter) in [
+            ("learned", &counters.names_learned),
+            ("malformed", &counters.names_malformed),
+            ("unasked", &counters.names_unasked),
+        ] {
+            self.sample(name, &[("outcome", outcome)], counter.read());
+        }
     }
 
     fn sas(&mut self, sas: &[SaRecord]) {

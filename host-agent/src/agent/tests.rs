@@ -352,6 +352,7 @@ fn traced(agent: &Agent, from: &str, to: &str, port: Option<&str>) -> Trace {
             port,
             ipv6: None,
             network: None,
+            names: Vec::new(),
         })
         .unwrap()
 }
@@ -396,6 +397,7 @@ fn a_trace_that_makes_no_sense_is_refused() {
                 port,
                 ipv6: None,
                 network: None,
+                names: Vec::new(),
             })
             .unwrap_err()
     };

@@ -7,12 +7,15 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use sluice_offload_api::State;
-use sluice_offload_api::model::{Direction, NodeName, Place, PodRef, Protocol, Verdict};
+use sluice_offload_api::model::{Direction, NodeName, Place, PodRef, Prefix, Protocol, Verdict};
 
 use super::Agent;
 use crate::cluster::{Cluster, Pod};
-use crate::compile::{Sides, judge, longest_prefix};
-use crate::evaluate::{Party, Query, Ruling, evaluate};
+use crate::compile::domains::patterns;
+use crate::compile::{Sides, judge_knowing, longest_prefix};
+use crate::evaluate::{
+    KnownNames, Party, Query, Ruling, egress_knowing, evaluate_knowing, ingress,
+};
 
 /// The packet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -34,6 +37,9 @@ pub struct TraceRequest {
     /// primary interfaces are.
     #[serde(default)]
     pub network: Option<String>,
+    /// Names that the source's resolver is taken to have given for the destination.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// What would happen.
@@ -78,6 +84,9 @@ pub struct TraceEnd {
     pub identity: Option<String>,
     /// Where the dataplane takes it to be.
     pub place: String,
+    /// The domain names of policies that it has by the names it is taken to have.
+    #[serde(default)]
+    pub domains: Vec<String>,
 }
 
 /// What one side says.
@@ -181,11 +190,13 @@ impl Agent {
             from_ip,
             to_ip,
         };
-        let judgement = evaluate(cluster, &query);
+        let names = request.names.iter().map(|it| (it.as_str(), to_ip));
+        let names: KnownNames = names.collect();
+        let judgement = evaluate_knowing(cluster, &query, &names);
 
         let none = State::default();
         let state = self.in_force().unwrap_or(&none);
-        let sides = judge(state, from_ip, to_ip, protocol, port);
+        let sides = judge_knowing(state, from_ip, to_ip, protocol, port, &names);
         let side = |ruling: Option<Ruling>, table: &Option<Ruling>| {
             ruling.map(|Ruling { verdict, rule }| {
                 let in_force = table.as_ref().map(|it| it.verdict);
@@ -196,13 +207,14 @@ impl Agent {
                 }
             })
         };
-        let egress = side(crate::evaluate::egress(cluster, &query), &sides.egress);
-        let ingress = side(crate::evaluate::ingress(cluster, &query), &sides.ingress);
+        let egress = side(egress_knowing(cluster, &query, &names), &sides.egress);
+        let ingress = side(ingress(cluster, &query), &sides.ingress);
         let agrees = [&egress, &ingress]
             .into_iter()
             .flatten()
             .all(|it| it.in_force.is_none_or(|table| table == it.verdict));
         let mut notes = self.notes(&query);
+        notes.extend(named_note(state, &query, &request.names));
         if !agrees {
             notes.push("the dataplane holds tables of other manifests than these".to_owned());
         }
@@ -214,10 +226,19 @@ impl Agent {
                 .map(|it| it.label.clone()),
             place: longest_prefix(state, ip)
                 .map_or_else(|| "unknown".to_owned(), |it| place_word(&it.place)),
+            domains: Vec::new(),
         };
+        let domains = patterns(state).filter(|(_, it)| {
+            let outside = |it: &Prefix| it.place == Place::Outside;
+            longest_prefix(state, to_ip).is_some_and(outside) && names.is(to_ip, it)
+        });
+        let domains = domains.map(|(_, it)| it.to_string()).collect();
         Ok(Trace {
             from: end(&request.from, from_ip),
-            to: end(&request.to, to_ip),
+            to: TraceEnd {
+                domains,
+                ..end(&request.to, to_ip)
+            },
             protocol,
             port,
             verdict: judgement.verdict,
@@ -328,6 +349,29 @@ impl Agent {
         }
         notes
     }
+}
+
+/// What there is to know of names: that some would matter and none is given, or that those
+/// given don't.
+fn named_note(state: &State, query: &Query, names: &[String]) -> Option<String> {
+    let outside = longest_prefix(state, query.to_ip).is_some_and(|it| it.place == Place::Outside);
+    if !names.is_empty() {
+        let why = "domain names are for what is outside the cluster; this address is not";
+        return (!outside).then(|| why.to_owned());
+    }
+    let mut endpoints = state.endpoints.values();
+    let source = endpoints.find(|it| it.ips.contains(&query.from_ip))?;
+    let rows = &state.policies.get(&source.policy)?.rows;
+    let mut named = patterns(state).filter(|(id, _)| rows.iter().any(|it| it.peer == Some(*id)));
+    let (_, first) = named.next().filter(|_| outside)?;
+    let others = match named.count() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    Some(format!(
+        "the pod's policies name domains ({first}{others}); what its resolver told it is not \
+         known here: give a name with --name"
+    ))
 }
 
 fn party(

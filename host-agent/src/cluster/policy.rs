@@ -1,7 +1,7 @@
 //! NetworkPolicy (`networking.k8s.io/v1`) and the parts of rules, with what its fields leave to inference made
 //! plain.
 
-use sluice_offload_api::model::{Direction, IpPrefix, Protocol};
+use sluice_offload_api::model::{Direction, DomainPattern, IpPrefix, Protocol};
 
 use super::LabelSelector;
 
@@ -49,6 +49,9 @@ pub enum Peer {
     },
     /// Nodes with these labels, and their hostNetwork pods. ClusterNetworkPolicies only.
     Nodes(LabelSelector),
+    /// What is outside the cluster and has an address that the pod's resolver gave for such a
+    /// name. Egress rules of ClusterNetworkPolicies that accept only.
+    Domain(DomainPattern),
     /// Addresses, whoever has them.
     Block {
         /// Those of this prefix.

@@ -11,7 +11,8 @@ use sluice_offload_api::model::{
     Tier, Verdict,
 };
 
-use crate::evaluate::{Judgement, Ruling, SERVICE_VIP};
+use super::domains::patterns;
+use crate::evaluate::{Judgement, KnownNames, Ruling, SERVICE_VIP};
 
 /// What a table says: tier by tier, of the rows that match the one with the lowest rule,
 /// unless it passes; if no tier decides, the fallback. `port` as in [`crate::evaluate::Query::port`].
@@ -23,9 +24,21 @@ pub fn lookup(
     protocol: Protocol,
     port: Option<u16>,
 ) -> Ruling {
+    lookup_any(policy, direction, &[peer], protocol, port)
+}
+
+/// What a table says of a peer that has several identities: a row is for it that is for any.
+#[must_use]
+pub fn lookup_any(
+    policy: &Policy,
+    direction: Direction,
+    peers: &[IdentityId],
+    protocol: Protocol,
+    port: Option<u16>,
+) -> Ruling {
     let matches = |row: &&PolicyRow| {
         row.direction == direction
-            && row.peer.is_none_or(|it| it == peer)
+            && row.peer.is_none_or(|it| peers.contains(&it))
             && row.protocol.is_none_or(|it| it == protocol)
             && (row.ports == PortBlock::ANY || port.is_some_and(|it| row.ports.contains(it)))
     };
@@ -90,6 +103,20 @@ pub fn judge(
     protocol: Protocol,
     port: Option<u16>,
 ) -> Sides {
+    judge_knowing(state, from, to, protocol, port, KnownNames::NONE)
+}
+
+/// Judges a flow of a source that was told these names: what is outside the cluster has the
+/// identities of its names too.
+#[must_use]
+pub fn judge_knowing(
+    state: &State,
+    from: IpAddr,
+    to: IpAddr,
+    protocol: Protocol,
+    port: Option<u16>,
+    names: &KnownNames,
+) -> Sides {
     let (source, destination) = (longest_prefix(state, from), longest_prefix(state, to));
     let side = |own: IpAddr, other: Option<&Prefix>, direction| {
         let policy = state.policies.get(&endpoint(state, own)?.policy);
@@ -104,7 +131,12 @@ pub fn judge(
                 Some(deny(SERVICE_VIP))
             }
             (Some(policy), Some(other)) => {
-                Some(lookup(policy, direction, other.identity, protocol, port))
+                let mut peers = vec![other.identity];
+                if other.place == Place::Outside && direction == Direction::Egress {
+                    let named = patterns(state).filter(|(_, it)| names.is(to, it));
+                    peers.extend(named.map(|(id, _)| id));
+                }
+                Some(lookup_any(policy, direction, &peers, protocol, port))
             }
             // Not in a state that a dataplane takes.
             _ => Some(deny("unknown")),

@@ -5,6 +5,7 @@
 //! writing each rule out over identities and port blocks.
 
 mod addresses;
+pub(crate) mod domains;
 mod lookup;
 mod node;
 mod table;
@@ -12,14 +13,14 @@ mod table;
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
-pub use lookup::{Sides, judge, longest_prefix, lookup};
+pub use lookup::{Sides, judge, judge_knowing, longest_prefix, lookup, lookup_any};
 pub use node::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_offload_api::model::{
-    Endpoint, EndpointKey, Identity, IpPrefix, NodeName, Peer, PodRef, PortName, Prefix,
+    Direction, Endpoint, EndpointKey, Identity, IpPrefix, NodeName, Peer, PodRef, PortName, Prefix,
 };
 use sluice_offload_api::{Limits, State};
 
-use crate::cluster::{AddressIndex, AddressTaken, Cluster, Interface, Pod};
+use crate::cluster::{AddressIndex, AddressTaken, Cluster, Interface, Peer as RulePeer, Pod};
 use crate::identity::{Full, IdentityKey, IdentityTable, PolicyKey};
 use crate::vf::{VfSlot, VfTable};
 
@@ -89,7 +90,11 @@ pub fn compile_within(
         .map(|(at, it)| (*at, table::policy_key(cluster, it.pod, it.interface)))
         .collect();
     identities.renumber(
-        owners.values().map(|owner| owner.key.clone()).collect(),
+        owners
+            .values()
+            .map(|owner| owner.key.clone())
+            .chain(domain_keys(cluster))
+            .collect(),
         keys.values().cloned().collect(),
     )?;
 
@@ -104,6 +109,7 @@ pub fn compile_within(
             Identity {
                 id,
                 label: key.label(),
+                domain: key.pattern().cloned(),
             },
         );
     }
@@ -158,6 +164,15 @@ pub fn compile_within(
         }
     }
     Ok(state)
+}
+
+/// The identities of all domain names that rules name.
+fn domain_keys(cluster: &Cluster) -> impl Iterator<Item = IdentityKey> {
+    let peers = cluster.rules(Direction::Egress).flat_map(|it| &it.peers);
+    peers.filter_map(|peer| match peer {
+        RulePeer::Domain(pattern) => Some(IdentityKey::domain(pattern.clone())),
+        _ => None,
+    })
 }
 
 /// This node's pods' interfaces that are to be endpoints: alive, with an address and a VF.

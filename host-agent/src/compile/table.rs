@@ -336,6 +336,7 @@ impl<'a> Rules<'a> {
     /// Whether a peer is this identity.
     fn matches(&self, scope: Scope<'_>, peer: &Peer, identity: &IdentityKey) -> bool {
         match peer {
+            Peer::Domain(pattern) => identity.pattern() == Some(pattern),
             Peer::Nodes(selector) => {
                 let Subject::Node { name } = &identity.subject else {
                     return false;

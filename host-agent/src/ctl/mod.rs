@@ -29,8 +29,10 @@ Examples:
   sluicectl policy shop/cart
   sluicectl drops --port pf0vf0
   sluicectl flows shop/cart
+  sluicectl names shop/cart
   sluicectl sa --peer node-b
   sluicectl trace shop/cart shop/db --port 5432 --expect allow
+  sluicectl trace shop/cart 192.0.2.7 --name db.example.com --port 443
   sluicectl ca init --domain example.org --dir ca
   sluicectl csr --domain example.org --node node-a --key node-a.key --out node-a.csr
   sluicectl ca sign --dir ca --csr node-a.csr --out node-a.pem
@@ -89,6 +91,11 @@ enum Command {
         /// namespace/name.
         pod: Option<String>,
     },
+    /// Addresses that pods know by the domain names of policies, of all pods or one.
+    Names {
+        /// namespace/name.
+        pod: Option<String>,
+    },
     /// Security associations.
     Sa {
         /// With this node only.
@@ -125,6 +132,9 @@ struct TraceArgs {
     /// NetworkAttachmentDefinition. Otherwise their primary interfaces are.
     #[arg(long)]
     network: Option<String>,
+    /// A name that the source's resolver is taken to have given for the destination.
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
     /// What it should be.
     #[arg(long, value_enum)]
     expect: Option<Expect>,
@@ -194,6 +204,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Policy { pod } => Request::Policy { pod },
         Command::Drops { port } => Request::Drops { port },
         Command::Flows { pod } => Request::Flows { pod },
+        Command::Names { pod } => Request::Names { pod },
         Command::Sa { peer } => Request::Sas { peer },
         Command::Trace(args) => Request::Trace(trace_request(args)),
     };
@@ -213,6 +224,7 @@ fn show(response: &Response, expect: Option<Expect>) -> anyhow::Result<Outcome> 
         }
         Response::Drops(it) => Outcome::new(show::drops(it), &serde_json::json!({"drops": it})),
         Response::Flows(it) => Outcome::new(show::flows(it), it),
+        Response::Names(it) => Outcome::new(show::names(it), &serde_json::json!({"names": it})),
         Response::Sas(it) => Outcome::new(show::sas(it), &serde_json::json!({"sas": it})),
         Response::Trace(it) => {
             let expected = expect.is_none_or(|expect| {
@@ -245,6 +257,7 @@ fn trace_request(args: TraceArgs) -> TraceRequest {
         port: args.port,
         ipv6: args.family.map(|it| it == Family::Ipv6),
         network: args.network,
+        names: args.names,
     }
 }
 

@@ -6,7 +6,7 @@ use sluice_offload_api::model::{Action, Tier, Verdict};
 
 use super::table::table;
 use crate::agent::{Disposition, PolicyView, Trace, TraceSide, VfView};
-use crate::local::{DropsView, FlowsView, SaView, StatusView};
+use crate::local::{DropsView, FlowsView, NameView, SaView, StatusView};
 
 fn or_dash(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
@@ -204,6 +204,19 @@ pub(super) fn flows(it: &FlowsView) -> String {
     out
 }
 
+pub(super) fn names(list: &[NameView]) -> String {
+    let row = |it: &NameView| {
+        vec![
+            or_dash(it.pod.as_deref()),
+            it.ip.to_string(),
+            it.domain.clone(),
+            format!("{} s", it.left_ms.div_ceil(1000)),
+        ]
+    };
+    let rows: Vec<_> = list.iter().map(row).collect();
+    table(&["POD", "ADDRESS", "BY", "FOR"], &rows)
+}
+
 pub(super) fn sas(list: &[SaView]) -> String {
     let row = |it: &SaView| {
         let age = it
@@ -243,6 +256,9 @@ pub(super) fn trace(it: &Trace) -> String {
             "{word:5} {} ({}): identity {identity}, {}",
             end.name, end.ip, end.place
         );
+        if !end.domains.is_empty() {
+            let _ = writeln!(out, "      by name {}", end.domains.join(", "));
+        }
     }
     let port = it.port.map_or_else(String::new, |it| format!(" port {it}"));
     let _ = writeln!(

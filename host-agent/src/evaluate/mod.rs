@@ -3,11 +3,14 @@
 //! It is the oracle that the compiler is held against, so it is linear, keeps nothing and
 //! knows neither identities nor tables. Speed has no say here.
 
+mod names;
 mod rules;
 
 use core::net::IpAddr;
 
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Tier, Verdict};
+
+pub use names::KnownNames;
 
 use crate::cluster::{Cluster, ClusterPolicy, NamespacedName, Pod};
 
@@ -157,6 +160,15 @@ impl Judgement {
     }
 }
 
+/// A flow, and what it is judged by.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    cluster: &'a Cluster,
+    query: &'a Query,
+    /// What its source was told.
+    names: &'a KnownNames,
+}
+
 /// What one side says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ruling {
@@ -182,20 +194,41 @@ impl Ruling {
     }
 }
 
-/// Judges a flow: the source pod's egress and the destination pod's ingress.
+/// Judges a flow: the source pod's egress and the destination pod's ingress. The source was
+/// told no names.
 #[must_use]
 pub fn evaluate(cluster: &Cluster, query: &Query) -> Judgement {
-    Judgement::of(egress(cluster, query), ingress(cluster, query))
+    evaluate_knowing(cluster, query, KnownNames::NONE)
+}
+
+/// Judges a flow of a source that was told these names.
+#[must_use]
+pub fn evaluate_knowing(cluster: &Cluster, query: &Query, names: &KnownNames) -> Judgement {
+    Judgement::of(
+        egress_knowing(cluster, query, names),
+        ingress(cluster, query),
+    )
 }
 
 /// What the source says; `None` if it isn't a pod with an address of its own.
 #[must_use]
 pub fn egress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
+    egress_knowing(cluster, query, KnownNames::NONE)
+}
+
+/// What a source says that was told these names.
+#[must_use]
+pub fn egress_knowing(cluster: &Cluster, query: &Query, names: &KnownNames) -> Option<Ruling> {
     let source = pod(cluster, &query.from)?;
     if cluster.is_service_vip(query.to_ip) {
         return Some(Ruling::deny(SERVICE_VIP));
     }
-    Some(rules::judge(cluster, query, source, Direction::Egress))
+    let ask = Ask {
+        cluster,
+        query,
+        names,
+    };
+    Some(rules::judge(ask, source, Direction::Egress))
 }
 
 /// What the destination says; `None` if it isn't a pod with an address of its own.
@@ -207,12 +240,12 @@ pub fn ingress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
     if primary && from_node.is_some() && from_node == destination.node.as_ref() {
         return Some(Ruling::allow(OWN_NODE));
     }
-    Some(rules::judge(
+    let ask = Ask {
         cluster,
         query,
-        destination,
-        Direction::Ingress,
-    ))
+        names: KnownNames::NONE,
+    };
+    Some(rules::judge(ask, destination, Direction::Ingress))
 }
 
 /// The pod that a party is, as far as policy is concerned.

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use sluice_offload_api::model::{Direction, NodeName, Tier};
 
 use super::{
-    NO_POLICY, Query, Ruling, cluster_rule_name, isolation_name, multi_isolation_name,
-    multi_rule_name, node, pod, rule_name,
+    Ask, KnownNames, NO_POLICY, Query, Ruling, cluster_rule_name, isolation_name,
+    multi_isolation_name, multi_rule_name, node, pod, rule_name,
 };
 use crate::cluster::{
     Cluster, Interface, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule, RuleAction,
@@ -15,44 +15,34 @@ use crate::cluster::{
 
 /// Judges a flow at its end `subject`: "Admin tier, NetworkPolicy tier, Baseline tier"
 /// (ClusterNetworkPolicySpec); what none of them decides may be.
-pub(super) fn judge(
-    cluster: &Cluster,
-    query: &Query,
-    subject: &Pod,
-    direction: Direction,
-) -> Ruling {
+pub(super) fn judge(ask: Ask<'_>, subject: &Pod, direction: Direction) -> Ruling {
     let own = match direction {
-        Direction::Ingress => query.to_ip,
-        Direction::Egress => query.from_ip,
+        Direction::Ingress => ask.query.to_ip,
+        Direction::Egress => ask.query.from_ip,
     };
     if let Some(interface) = subject.interface_at(own) {
-        return multi_policies(cluster, query, (subject, interface), direction)
+        return multi_policies(ask, (subject, interface), direction)
             .unwrap_or_else(|| Ruling::allow(NO_POLICY));
     }
-    cluster_policies(cluster, query, subject, direction, Tier::Admin)
-        .or_else(|| network_policies(cluster, query, subject, direction))
-        .or_else(|| cluster_policies(cluster, query, subject, direction, Tier::Baseline))
+    cluster_policies(ask, subject, direction, Tier::Admin)
+        .or_else(|| network_policies(ask, subject, direction))
+        .or_else(|| cluster_policies(ask, subject, direction, Tier::Baseline))
         .unwrap_or_else(|| Ruling::allow(NO_POLICY))
 }
 
 /// "If no policies select a pod in a direction, it is non-isolated for it. If any do, the
 /// only allowed connections are those allowed by some rule of some such policy" (Kubernetes,
 /// Network Policies).
-fn network_policies(
-    cluster: &Cluster,
-    query: &Query,
-    subject: &Pod,
-    direction: Direction,
-) -> Option<Ruling> {
+fn network_policies(ask: Ask<'_>, subject: &Pod, direction: Direction) -> Option<Ruling> {
     let mut isolated_by = None;
-    for (name, policy) in cluster.policies_of(subject) {
+    for (name, policy) in ask.cluster.policies_of(subject) {
         let Some(rules) = policy.rules(direction) else {
             continue;
         };
         isolated_by = isolated_by.or(Some(name));
         for (index, rule) in rules.iter().enumerate() {
             let scope = Scope::of(name);
-            if rule_matches(cluster, query, direction, scope, rule) {
+            if rule_matches(ask, direction, scope, rule) {
                 return Some(Ruling::allow(rule_name(name, direction, index)));
             }
         }
@@ -63,13 +53,12 @@ fn network_policies(
 /// Nothing else is for a secondary interface. "MultiNetworkPolicy is identical to Kubernetes
 /// NetworkPolicy" (its CRD), so isolation and union are too.
 fn multi_policies(
-    cluster: &Cluster,
-    query: &Query,
+    ask: Ask<'_>,
     (pod, interface): (&Pod, &Interface),
     direction: Direction,
 ) -> Option<Ruling> {
     let mut isolated_by = None;
-    for (name, multi) in cluster.multi_policies_of(pod, interface) {
+    for (name, multi) in ask.cluster.multi_policies_of(pod, interface) {
         let Some(rules) = multi.policy.rules(direction) else {
             continue;
         };
@@ -79,7 +68,7 @@ fn multi_policies(
                 networks: Some(&multi.networks),
                 ..Scope::of(name)
             };
-            if rule_matches(cluster, query, direction, scope, rule) {
+            if rule_matches(ask, direction, scope, rule) {
                 return Some(Ruling::allow(multi_rule_name(name, direction, index)));
             }
         }
@@ -108,19 +97,18 @@ impl<'a> Scope<'a> {
 /// The first matching rule of the policy with the lowest priority number decides; Pass
 /// leaves it to the next tier.
 fn cluster_policies(
-    cluster: &Cluster,
-    query: &Query,
+    ask: Ask<'_>,
     subject: &Pod,
     direction: Direction,
     tier: Tier,
 ) -> Option<Ruling> {
-    let policies = cluster.cluster_policies_of(subject).into_iter();
+    let policies = ask.cluster.cluster_policies_of(subject).into_iter();
     for (name, policy) in policies.filter(|(_, policy)| policy.tier == tier) {
         for (index, rule) in policy.rules(direction).iter().enumerate() {
             let Some(flows) = &rule.flows else {
                 continue;
             };
-            if rule_matches(cluster, query, direction, Scope::default(), flows) {
+            if rule_matches(ask, direction, Scope::default(), flows) {
                 let rule_name = cluster_rule_name(name, policy, direction, index);
                 return match rule.action {
                     RuleAction::Accept => Some(Ruling::allow(rule_name)),
@@ -135,13 +123,12 @@ fn cluster_policies(
 
 /// A rule matches if any of its peers does and any of its ports does; one without peers
 /// matches everyone, one without ports everything.
-fn rule_matches(
-    cluster: &Cluster,
-    query: &Query,
-    direction: Direction,
-    scope: Scope<'_>,
-    rule: &Rule,
-) -> bool {
+fn rule_matches(ask: Ask<'_>, direction: Direction, scope: Scope<'_>, rule: &Rule) -> bool {
+    let Ask {
+        cluster,
+        query,
+        names,
+    } = ask;
     let (party, ip) = match direction {
         Direction::Ingress => (&query.from, query.from_ip),
         Direction::Egress => (&query.to, query.to_ip),
@@ -150,6 +137,7 @@ fn rule_matches(
         pod: pod(cluster, party),
         node: node(cluster, party),
         ip,
+        names,
     };
     let peer = rule.peers.is_empty()
         || rule
@@ -172,14 +160,20 @@ struct Other<'a> {
     /// The node, if it is one or in its network.
     node: Option<&'a NodeName>,
     ip: IpAddr,
+    /// What the flow's source was told.
+    names: &'a KnownNames,
 }
 
 /// Selectors match pods only, and both of a peer's must match; blocks match addresses,
-/// whoever has them. A pod counts on the interfaces that the policy is for, and no others.
+/// whoever has them. A pod counts on the interfaces that the policy is for, and no others;
+/// domains are what is outside the cluster.
 fn peer_matches(cluster: &Cluster, scope: Scope<'_>, peer: &Peer, other: &Other<'_>) -> bool {
     match peer {
         Peer::Block { cidr, except } => {
             cidr.contains(other.ip) && !except.iter().any(|it| it.contains(other.ip))
+        }
+        Peer::Domain(pattern) => {
+            other.pod.is_none() && other.node.is_none() && other.names.is(other.ip, pattern)
         }
         Peer::Nodes(selector) => {
             let node = other.node.and_then(|name| cluster.nodes.get(name));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sluice_offload_api::limits::LABEL_LEN_MAX;
-use sluice_offload_api::model::{IpPrefix, NodeName, Protocol};
+use sluice_offload_api::model::{DomainPattern, IpPrefix, NodeName, Protocol};
 
 use crate::cluster::{Labels, NamespacedName};
 
@@ -77,6 +77,11 @@ pub enum Subject {
         /// Its name.
         name: NodeName,
     },
+    /// No address of itself: what a pod's resolver gave for such a name, to that pod.
+    Domain {
+        /// The names.
+        pattern: DomainPattern,
+    },
     /// Anything else.
     Outside,
 }
@@ -92,7 +97,26 @@ pub struct IdentityKey {
 }
 
 impl IdentityKey {
-    /// How people see it: `shop{app=cart}`, `shop{app=cart} on shop/fast`, `node/a`, `10.0.0.0/8`, `world`.
+    /// That of a pattern of domain names.
+    #[must_use]
+    pub fn domain(pattern: DomainPattern) -> Self {
+        Self {
+            subject: Subject::Domain { pattern },
+            blocks: BTreeSet::new(),
+        }
+    }
+
+    /// The pattern, if it is one's.
+    #[must_use]
+    pub const fn pattern(&self) -> Option<&DomainPattern> {
+        match &self.subject {
+            Subject::Domain { pattern } => Some(pattern),
+            _ => None,
+        }
+    }
+
+    /// How people see it: `shop{app=cart}`, `shop{app=cart} on shop/fast`, `node/a`,
+    /// `10.0.0.0/8`, `*.example.com`, `world`.
     #[must_use]
     pub fn label(&self) -> String {
         let mut label = match &self.subject {
@@ -111,6 +135,7 @@ impl IdentityKey {
                 format!("{namespace}{{{}}}{on}", pairs.join(","))
             }
             Subject::Node { name } => format!("node/{name}"),
+            Subject::Domain { pattern } => pattern.to_string(),
             Subject::Outside => {
                 let longest = self.blocks.iter().max_by_key(|it| it.len());
                 longest.map_or_else(|| "world".to_owned(), ToString::to_string)

@@ -67,6 +67,11 @@ pub enum Request {
         /// Of this pod only: `namespace/name`.
         pod: Option<String>,
     },
+    /// Addresses that pods know by domain names.
+    Names {
+        /// Of this pod only: `namespace/name`.
+        pod: Option<String>,
+    },
     /// Security associations.
     Sas {
         /// With this node only.
@@ -146,6 +151,8 @@ pub enum Response {
     Drops(Vec<DropsView>),
     /// Flows.
     Flows(FlowsView),
+    /// Addresses by names, in the order of pods and addresses.
+    Names(Vec<NameView>),
     /// SAs.
     Sas(Vec<SaView>),
     /// A packet.
@@ -297,6 +304,19 @@ pub struct FlowView {
     pub forward_packets: u64,
     /// Packets from the responder.
     pub reverse_packets: u64,
+}
+
+/// An address that a pod was told by its resolver, for a name that its policy names.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NameView {
+    /// The pod; none if it has left since.
+    pub pod: Option<String>,
+    /// The address.
+    pub ip: IpAddr,
+    /// What policy names: `db.example.com`, `*.example.com`.
+    pub domain: String,
+    /// Milliseconds until it is forgotten.
+    pub left_ms: u32,
 }
 
 /// A security association.

@@ -14,8 +14,8 @@ mod message;
 #[cfg(any(feature = "cni", feature = "ctl"))]
 pub use client::{ClientError, ask};
 pub use message::{
-    Ask, DataplaneView, DropsView, Fault, FaultKind, FlowView, FlowsView, LinkView, LogView, Reply,
-    Request, Response, SaView, SourceView, StatusView,
+    Ask, DataplaneView, DropsView, Fault, FaultKind, FlowView, FlowsView, LinkView, LogView,
+    NameView, Reply, Request, Response, SaView, SourceView, StatusView,
 };
 
 /// The version of the messages; another one is refused.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
-use sluice_offload_api::model::{IpPrefix, PrefixError};
+use sluice_offload_api::model::{DomainError, IpPrefix, PrefixError};
 
 use crate::cluster::Holder;
 use crate::text::{Spot, span_of};
@@ -266,10 +266,10 @@ pub enum ManifestFault {
     )]
     NamedPortPeer,
     /// Not a domain name.
-    #[error("`{name}` is no domain name, such as example.com or *.example.com")]
+    #[error("{why}; name domains as example.com or, for all names below, *.example.com")]
     DomainName {
-        /// As written.
-        name: String,
+        /// What is wrong with it.
+        why: DomainError,
     },
     /// Not an operator.
     #[error("operator `{text}` is not In, NotIn, Exists or DoesNotExist")]

@@ -249,6 +249,7 @@ mod tests {
                 Identity {
                     id,
                     label: format!("id {id}"),
+                    domain: None,
                 },
             );
         }

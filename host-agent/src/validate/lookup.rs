@@ -7,11 +7,11 @@ use sluice_offload_api::model::{
 
 use crate::evaluate::Ruling;
 
-/// What [`crate::compile::lookup`] says.
+/// What [`crate::compile::lookup_any`] says.
 pub(super) fn lookup(
     policy: &Policy,
     direction: Direction,
-    peer: IdentityId,
+    peers: &[IdentityId],
     protocol: Protocol,
     port: Option<u16>,
 ) -> Ruling {
@@ -23,7 +23,7 @@ pub(super) fn lookup(
             .unwrap_or_default(),
     };
     for tier in Tier::ALL {
-        match best(policy, direction, tier, peer, protocol, port) {
+        match best(policy, direction, tier, peers, protocol, port) {
             Some(row) if row.action == Action::Allow => {
                 return ruling(Verdict::Allow, row.rule.0);
             }
@@ -38,14 +38,14 @@ pub(super) fn lookup(
     ruling(fallback.verdict, fallback.rule.0)
 }
 
-fn best(
-    policy: &Policy,
+fn best<'p>(
+    policy: &'p Policy,
     direction: Direction,
     tier: Tier,
-    peer: IdentityId,
+    peers: &[IdentityId],
     protocol: Protocol,
     port: Option<u16>,
-) -> Option<&PolicyRow> {
+) -> Option<&'p PolicyRow> {
     let blocks = port
         .into_iter()
         .flat_map(|port| (1..=16).map(move |len| PortBlock::masked(port, len)));
@@ -68,8 +68,9 @@ fn best(
             .ok()?;
         policy.rows.get(at)
     };
-    [None, Some(peer)]
+    [None]
         .into_iter()
+        .chain(peers.iter().copied().map(Some))
         .flat_map(|peer| matches.iter().filter_map(move |it| find(peer, *it)))
         .min_by_key(|row| row.rule)
 }

@@ -183,7 +183,8 @@ impl Judge<'_> {
                 evaluate::ingress(self.cluster, &query(peer, subject, point.peer.ip, own))
             }
             Direction::Egress => {
-                evaluate::egress(self.cluster, &query(subject, peer, own, point.peer.ip))
+                let query = query(subject, peer, own, point.peer.ip);
+                evaluate::egress_knowing(self.cluster, &query, &point.peer.names)
             }
         }
     }
@@ -200,10 +201,14 @@ impl Judge<'_> {
         if is_closed(point.policy) {
             return None;
         }
+        let mut peers = vec![prefix.identity];
+        if prefix.place == Place::Outside && point.direction == Direction::Egress {
+            peers.extend(&point.peer.domains);
+        }
         Some(lookup::lookup(
             point.policy,
             point.direction,
-            prefix.identity,
+            &peers,
             point.protocol,
             point.port,
         ))

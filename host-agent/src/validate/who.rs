@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_offload_api::State;
 use sluice_offload_api::model::{
-    Direction, Endpoint, IdentityId, IpPrefix, PodRef, Prefix, Protocol,
+    Direction, Endpoint, IdentityId, IpPrefix, Place, PodRef, Prefix, Protocol,
 };
 
 use super::OF_EACH_FAMILY;
 use crate::cluster::{Cluster, Holder, PortRule, PortSpec};
-use crate::evaluate::Party;
+use crate::compile::domains::{Domains, example, patterns};
+use crate::evaluate::{KnownNames, Party};
 
 /// What a rule can tell apart: direction, protocol and port.
 pub(super) type End = (Direction, Protocol, Option<u16>);
@@ -36,7 +37,14 @@ pub(super) fn around(first: u16, last: u16) -> impl Iterator<Item = u16> {
 pub(super) struct Peer {
     pub(super) ip: IpAddr,
     pub(super) party: Party,
+    /// What the other end was told of it,
+    pub(super) names: KnownNames,
+    /// and the identities it has by that.
+    pub(super) domains: Vec<IdentityId>,
 }
+
+/// Outside addresses with names, at most; two at least for each pattern.
+const NAMED_MAX: usize = 512;
 
 /// Who can be the other end of a flow.
 pub(super) struct Who<'a> {
@@ -72,7 +80,46 @@ impl<'a> Who<'a> {
                     .push(peer);
             }
         }
+        who.add_named(state);
         who
+    }
+
+    /// For each pattern of domain names a name that it is for, as one of outside addresses
+    /// of different blocks: a rule for the block may be before or behind the one for the name.
+    fn add_named(&mut self, state: &State) {
+        let patterns: Vec<_> = patterns(state).collect();
+        if patterns.is_empty() {
+            return;
+        }
+        let domains = Domains::new(state);
+        let outside = |it: &Peer| {
+            // The address of a service is nobody's either.
+            let place = || longest(state, it.ip).map(|it| &it.place);
+            matches!(it.party, Party::Outside(_)) && place() == Some(&Place::Outside)
+        };
+        let all = self.by_identity.values();
+        let of_family = |v4: bool| -> Vec<Peer> {
+            let its = |them: &Vec<Peer>| {
+                let mut its = them.iter().filter(|it| it.ip.is_ipv4() == v4);
+                its.next().filter(|it| outside(it)).cloned()
+            };
+            all.clone().filter_map(its).collect()
+        };
+        let bases = [of_family(true), of_family(false)];
+        let bases_max = (NAMED_MAX / patterns.len()).max(1);
+        for (id, pattern) in patterns {
+            let name = example(pattern);
+            let of = bases.iter().flat_map(|them| {
+                let stride = them.len().div_ceil(bases_max).max(1);
+                them.iter().step_by(stride)
+            });
+            let named = of.map(|base| Peer {
+                names: [(name.as_str(), base.ip)].into_iter().collect(),
+                domains: domains.of(&name),
+                ..base.clone()
+            });
+            self.by_identity.insert(id, named.collect());
+        }
     }
 
     /// Those that stand for an identity.
@@ -153,6 +200,8 @@ impl<'a> Who<'a> {
                 Some(Holder::Node(node)) => Party::Node(node.clone()),
                 Some(Holder::Service(_)) | None => Party::Outside(ip),
             },
+            names: KnownNames::default(),
+            domains: Vec::new(),
         })
     }
 }

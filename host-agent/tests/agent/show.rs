@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::rig::plane::{VF0, VF1};
-use crate::rig::{ALLOW, CART, DB, NODES, Node, PODS, sluicectl, syn};
+use crate::rig::{ALLOW, CART, DB, NODES, Node, PODS, sluicectl, syn, udp};
 
 fn node() -> Node {
     let (node, plane) = Node::running(&[("a.yaml", NODES), ("b.yaml", PODS), ("c.yaml", ALLOW)]);
@@ -27,7 +27,7 @@ fn node() -> Node {
 #[test]
 fn each_command_has_a_table_and_one_json_document() {
     let node = node();
-    let cases: [(&[&str], &str, &str); 8] = [
+    let cases: [(&[&str], &str, &str); 9] = [
         (&["status"], "node a: connected, in step", "/agent/node"),
         (
             &["vf"],
@@ -54,6 +54,7 @@ fn each_command_has_a_table_and_one_json_document() {
             "tcp       10.1.0.2:1  10.1.0.3:5432  port pf0vf0  port pf0vf1",
             "/flows/0/rule",
         ),
+        (&["names"], "POD  ADDRESS  BY  FOR", "/names"),
         (&["sa"], "SPI", "/sas"),
         (
             &["trace", "shop/cart", "shop/db", "--port", "5432"],
@@ -106,6 +107,75 @@ fn a_trace_says_what_would_happen_and_why() {
     // Not what was expected: 1, and printed all the same.
     let other = trace("shop/db", "80", "allow");
     assert_eq!((other.code, &other.json()["verdict"]), (1, &json!("deny")));
+}
+
+/// cart may ask db, and speak with what has this name.
+const NAMED: &str = "
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: names}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {pods: {podSelector: {matchLabels: {app: cart}}}}
+  egress:
+  - {action: Accept, to: [{pods: {podSelector: {matchLabels: {app: db}}}}]}
+  - {action: Accept, to: [{domainNames: ['*.example.com', example.org]}]}
+  - {action: Deny, to: [{networks: [0.0.0.0/0]}]}
+";
+
+#[test]
+fn names_are_shown_as_they_are_known_and_traced_as_they_are_supposed() {
+    let (node, plane) = Node::running(&[("a.yaml", NODES), ("b.yaml", PODS), ("c.yaml", NAMED)]);
+    for pod in [&CART, &DB] {
+        assert_eq!(node.add(pod).code, 0);
+    }
+    let question = b"\x02db\x07example\x03com\0\0\x01\0\x01";
+    let query = [&b"\0\x07\x01\0\0\x01\0\0\0\0\0\0"[..], question].concat();
+    let record = b"\xc0\x0c\0\x01\0\x01\0\0\x02\x58\0\x04\xc6\x33\x64\x01";
+    let header = b"\0\x07\x81\x80\0\x01\0\x01\0\0\0\0";
+    let answer = [&header[..], question, record].concat();
+    let asked = udp("10.1.0.2", "10.1.0.3", (4000, 53), query);
+    assert_eq!(plane.exchange(VF0, asked), [VF1]);
+    let told = udp("10.1.0.3", "10.1.0.2", (53, 4000), answer);
+    assert_eq!(plane.exchange(VF1, told), [VF0]);
+
+    let table = node.ctl(&["names", "shop/cart"]);
+    assert!(
+        table
+            .out
+            .contains("shop/cart  198.51.100.1  *.example.com  600 s"),
+        "{}",
+        table.out
+    );
+    let json = node.ctl(&["names", "--output", "json"]).json();
+    assert_eq!(json["names"][0]["domain"], "*.example.com");
+    assert_eq!(node.ctl(&["names", "shop/none"]).code, 2);
+
+    let trace = |args: &[&str]| {
+        let all = ["trace", "shop/cart", "198.51.100.1", "--port", "443"];
+        node.ctl(&[&all[..], args, &["--output", "json"]].concat())
+            .json()
+    };
+    let it = trace(&["--name", "DB.example.com"]);
+    assert_eq!(
+        (&it["verdict"], &it["agrees"]),
+        (&json!("allow"), &json!(true))
+    );
+    assert_eq!(it["rule"], "Admin:names egress[1]");
+    assert_eq!(it["to"]["domains"], json!(["*.example.com"]));
+    let it = trace(&[]);
+    assert_eq!(it["verdict"], "deny");
+    let note = it["notes"].to_string();
+    assert!(
+        note.contains("name domains") && note.contains("--name"),
+        "{note}"
+    );
+    let other = trace(&["--name", "example.com"]);
+    assert_eq!(
+        (&other["verdict"], &other["to"]["domains"]),
+        (&json!("deny"), &json!([]))
+    );
 }
 
 #[test]

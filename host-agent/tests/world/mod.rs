@@ -16,6 +16,7 @@ use sluice_host_agent::cluster::{
     PortRule, PortSpec, Requirement, Rule, RuleAction, Service,
 };
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
+use sluice_host_agent::evaluate::KnownNames;
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::vf::{VfSlot, VfTable};
 use sluice_offload_api::State;
@@ -55,6 +56,36 @@ pub(crate) const OUTSIDE: [&str; 7] = [
     "fd00::7",
     "10.96.0.1",
 ];
+
+/// Patterns of domain names that overlap.
+const PATTERNS: [&str; 5] = [
+    "example.com",
+    "*.example.com",
+    "a.example.com",
+    "*.b.example.com",
+    "example.org",
+];
+/// What every pod's resolver said.
+const NAMES: [(&str, &str); 9] = [
+    ("example.com", "192.0.2.1"),
+    ("a.example.com", "192.0.2.1"),
+    ("x.example.com", "192.0.2.200"),
+    ("y.b.example.com", "203.0.113.1"),
+    ("other.net", "203.0.113.1"),
+    ("Example.COM.", "2001:db8::1"),
+    ("b.example.com", "fd00::7"),
+    // A pod's, a node's and a service's: names are for what is outside.
+    ("a.example.com", "10.0.0.1"),
+    ("a.example.com", "10.96.0.1"),
+];
+
+/// What every pod of these clusters was told.
+pub(crate) fn known_names() -> KnownNames {
+    let answers = NAMES.iter().copied().chain([("example.com", "10.9.0.1")]);
+    answers
+        .map(|(name, ip)| (name, ip.parse().unwrap()))
+        .collect()
+}
 
 /// A cluster, and which of its pods have VFs.
 #[derive(Clone, Debug)]
@@ -271,13 +302,35 @@ fn cluster_rule() -> impl Strategy<Value = ClusterRule> {
     })
 }
 
+/// An egress rule: one that accepts may name domains too.
+fn cluster_egress_rule() -> impl Strategy<Value = ClusterRule> {
+    let patterns = subsequence(PATTERNS.to_vec(), 0..3);
+    (cluster_rule(), patterns).prop_map(|(mut rule, patterns)| {
+        if rule.action != RuleAction::Accept || patterns.is_empty() {
+            return rule;
+        }
+        if let Some(flows) = &mut rule.flows {
+            // Often alone: beside other peers a name says little.
+            if patterns.len() > 1 {
+                flows.peers.clear();
+            }
+            let domains = patterns.iter().map(|it| Peer::Domain(it.parse().unwrap()));
+            flows.peers.extend(domains);
+            flows
+                .ports
+                .retain(|it| !matches!(it.ports, PortSpec::Named(_)));
+        }
+        rule
+    })
+}
+
 fn cluster_policy() -> impl Strategy<Value = ClusterPolicy> {
     (
         select(vec![Tier::Admin, Tier::Baseline]),
         0..3u16,
         (selector(), selector()),
         vec(cluster_rule(), 0..4),
-        vec(cluster_rule(), 0..4),
+        vec(cluster_egress_rule(), 0..4),
     )
         .prop_map(
             |(tier, priority, (namespaces, pods), ingress, egress)| ClusterPolicy {

@@ -1,7 +1,7 @@
 //! Policies: tables that can be looked up without looking twice.
 
 use super::Check;
-use crate::model::{Policy, PolicyRow, PortBlock, Protocol, RuleIndex};
+use crate::model::{Action, Direction, Policy, PolicyRow, PortBlock, Protocol, RuleIndex};
 use crate::refusal::{Refusal, RefusalReason};
 use crate::transaction::Key;
 
@@ -28,6 +28,7 @@ impl Check<'_> {
             }
         }
         let mut above: Option<&PolicyRow> = None;
+        let mut domain = None;
         for (index, row) in policy.rows.iter().enumerate() {
             if let Err((field, why)) = check_row(row, rules) {
                 return fault(&format!("rows[{index}].{field}"), why);
@@ -45,10 +46,22 @@ impl Check<'_> {
             // Rows of one peer lie together: look each up once.
             if let Some(peer) = row.peer
                 && above.is_none_or(|above| above.peer != Some(peer))
-                && !self.state.identities.contains_key(&peer)
             {
                 let field = format!("rows[{index}].identity");
-                return self.dangling(Key::Policy(policy.id), &field, Key::Identity(peer));
+                let Some(identity) = self.state.identities.get(&peer) else {
+                    return self.dangling(Key::Policy(policy.id), &field, Key::Identity(peer));
+                };
+                domain = identity.domain.as_ref();
+            }
+            // DomainNames "is only supported for Accept rules", of egress: of addresses that
+            // nobody was told of nothing is known, so what denied them would let some pass.
+            if let (Some(identity), Some(domain)) = (row.peer, domain)
+                && (row.direction, row.action) != (Direction::Egress, Action::Allow)
+            {
+                let domain = domain.clone();
+                let why = RefusalReason::DomainRow { identity, domain };
+                let field = format!("rows[{index}].identity");
+                return fault(&field, why);
             }
             above = Some(row);
         }

@@ -12,9 +12,20 @@ impl Check<'_> {
         let endpoints = self.state.endpoints.values();
         let pods: BTreeSet<_> = endpoints.flat_map(|it| it.ips.iter().copied()).collect();
         for it in self.state.prefixes.values() {
-            if !self.state.identities.contains_key(&it.identity) {
-                let key = Key::Prefix(it.prefix);
+            let key = Key::Prefix(it.prefix);
+            let Some(identity) = self.state.identities.get(&it.identity) else {
                 return self.dangling(key, "identity", Key::Identity(it.identity));
+            };
+            if let Some(domain) = identity.domain.clone() {
+                let path = self.blame.reference(
+                    (&key, "identity"),
+                    Some((&Key::Identity(it.identity), "domain")),
+                );
+                let identity = it.identity;
+                return Err(Refusal::new(
+                    path,
+                    RefusalReason::DomainHeld { identity, domain },
+                ));
             }
             let remote_pod = matches!(it.place, Place::RemotePod(_)) && it.prefix == host(it);
             if it.pod_uid.is_some() && !remote_pod {

@@ -1,6 +1,6 @@
 //! What the wire can get wrong, and where.
 
-use crate::model::PrefixError;
+use crate::model::{DomainError, PrefixError};
 
 /// A message that isn't what the contract says.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -46,6 +46,9 @@ pub enum ConvertReason {
     /// An address and length that are no prefix.
     #[error(transparent)]
     Prefix(#[from] PrefixError),
+    /// A text that is no domain name.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
     /// Numbers that are no block of ports.
     #[error("{base}/{len} is not a block of ports: at most 16 bits, and none set past them")]
     PortBlock {

@@ -3,8 +3,8 @@
 use super::field::{ip, ip_bytes, ips, mac, message, messages, octet, required, short};
 use super::{ConvertError, ConvertReason};
 use crate::model::{
-    Endpoint, EndpointKey, Identity, IdentityId, Interface, IpPrefix, NodeName, Peer, Place,
-    PodRef, PodUid, PolicyId, Port, PortKind, PortName, Prefix,
+    DomainPattern, Endpoint, EndpointKey, Identity, IdentityId, Interface, IpPrefix, NodeName,
+    Peer, Place, PodRef, PodUid, PolicyId, Port, PortKind, PortName, Prefix,
 };
 use crate::proto;
 
@@ -136,6 +136,7 @@ impl TryFrom<proto::Identity> for Identity {
         Ok(Self {
             id: IdentityId(wire.id),
             label: wire.label,
+            domain: wire.domain.map(domain).transpose()?,
         })
     }
 }
@@ -145,8 +146,13 @@ impl From<Identity> for proto::Identity {
         Self {
             id: identity.id.0,
             label: identity.label,
+            domain: identity.domain.map(String::from),
         }
     }
+}
+
+pub(super) fn domain(text: String) -> Result<DomainPattern, ConvertError> {
+    DomainPattern::try_from(text).map_err(|why| ConvertError::new("domain", why))
 }
 
 impl TryFrom<proto::IpPrefix> for IpPrefix {

@@ -4,10 +4,11 @@ use super::ConvertError;
 use super::field::{
     enumerate, enumeration, ip, ip_bytes, message, messages, octet, octets, required, short,
 };
+use super::objects::domain;
 use crate::model::{
     Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Generation, Lease,
-    NodeName, PortCounters, PortName, PortStatus, SaAlgorithm, SaDirection, SaFingerprint,
-    SaRecord, Status,
+    NameRecord, NodeName, PodUid, PortCounters, PortName, PortStatus, SaAlgorithm, SaDirection,
+    SaFingerprint, SaRecord, Status,
 };
 use crate::proto;
 
@@ -238,6 +239,30 @@ impl From<FlowRecord> for proto::Flow {
             rule: flow.rule,
             forward_packets: flow.forward_packets,
             reverse_packets: flow.reverse_packets,
+        }
+    }
+}
+
+impl TryFrom<proto::Name> for NameRecord {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::Name) -> Result<Self, ConvertError> {
+        Ok(Self {
+            endpoint: PodUid(wire.endpoint),
+            ip: ip("ip", &wire.ip)?,
+            domain: domain(wire.domain)?,
+            left_ms: wire.left_ms,
+        })
+    }
+}
+
+impl From<NameRecord> for proto::Name {
+    fn from(name: NameRecord) -> Self {
+        Self {
+            endpoint: name.endpoint.0,
+            ip: ip_bytes(name.ip),
+            domain: name.domain.into(),
+            left_ms: name.left_ms,
         }
     }
 }

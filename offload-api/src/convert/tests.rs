@@ -6,7 +6,7 @@ use prost::Message;
 use super::{Assembler, ConvertError, to_requests};
 use crate::answer::Answer;
 use crate::limits::Limits;
-use crate::model::{FlowRecord, FlowVerdict, PortCounters, SaRecord, Status};
+use crate::model::{FlowRecord, FlowVerdict, NameRecord, PortCounters, SaRecord, Status};
 use crate::proto;
 use crate::proto::program_request::Step;
 use crate::refusal::{RefusalCode, RefusalReason};
@@ -63,6 +63,11 @@ proptest! {
     #[test]
     fn a_flow_arrives_as_it_was_sent(it in testing::flow()) {
         prop_assert_eq!(travel::<FlowRecord, proto::Flow>(it.clone()), Ok(it));
+    }
+
+    #[test]
+    fn a_name_arrives_as_it_was_sent(it in testing::name()) {
+        prop_assert_eq!(travel::<NameRecord, proto::Name>(it.clone()), Ok(it));
     }
 
     #[test]
@@ -137,7 +142,11 @@ fn snapshot() -> Step {
 
 fn identity(id: u32) -> Step {
     let label = "x".to_owned();
-    let object = Some(proto::add::Object::Identity(proto::Identity { id, label }));
+    let object = Some(proto::add::Object::Identity(proto::Identity {
+        id,
+        label,
+        domain: None,
+    }));
     Step::Add(proto::Add { object })
 }
 

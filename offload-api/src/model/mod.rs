@@ -1,11 +1,13 @@
 //! Domain types: what an agent tells a dataplane, and what a dataplane tells about itself.
 
+mod domain;
 mod names;
 mod objects;
 mod policy;
 mod prefix;
 mod read;
 
+pub use domain::{DOMAIN_LABEL_LEN_MAX, DOMAIN_LEN_MAX, DomainError, DomainPattern};
 pub use names::{Generation, IdentityId, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName};
 pub use objects::{
     Endpoint, EndpointKey, Identity, Interface, Peer, Place, Port, PortKind, Prefix,
@@ -16,8 +18,8 @@ pub use policy::{
 };
 pub use prefix::{IpPrefix, PrefixError};
 pub use read::{
-    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Lease, PortCounters,
-    PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Lease, NameRecord,
+    PortCounters, PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
 };
 
 #[cfg(test)]

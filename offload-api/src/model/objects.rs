@@ -3,7 +3,9 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use super::{IdentityId, IpPrefix, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName};
+use super::{
+    DomainPattern, IdentityId, IpPrefix, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName,
+};
 
 /// What a port is for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -133,6 +135,9 @@ pub struct Identity {
     pub id: IdentityId,
     /// What it stands for, as shown to people: `shop{app=cart}`, `node/a`, `10.0.0.0/8`.
     pub label: String,
+    /// The names that it stands for, of a policy that names domains. No prefix leads to it:
+    /// an address has it for as long as a pod's resolver said so, for that pod alone.
+    pub domain: Option<DomainPattern>,
 }
 
 /// Where the addresses of a prefix are.

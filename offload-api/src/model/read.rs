@@ -5,7 +5,7 @@ use core::fmt;
 use core::net::IpAddr;
 use serde::{Serialize, Serializer};
 
-use super::{Generation, NodeName, PortName};
+use super::{DomainPattern, Generation, NodeName, PodUid, PortName};
 
 /// The dataplane as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -181,6 +181,19 @@ pub struct FlowRecord {
     pub forward_packets: u64,
     /// Packets from the responder, modulo 2^32.
     pub reverse_packets: u64,
+}
+
+/// An address that a pod was told by its resolver, for a name that its policy names.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+pub struct NameRecord {
+    /// The pod.
+    pub endpoint: PodUid,
+    /// The address.
+    pub ip: IpAddr,
+    /// What policy names.
+    pub domain: DomainPattern,
+    /// Milliseconds until it is forgotten.
+    pub left_ms: u32,
 }
 
 /// A verdict on a flow, when it was first seen or judged again.

@@ -11,9 +11,9 @@ use crate::answer::{Answer, Refused};
 use crate::model::{
     Action, Capacity, Direction, DropCount, Endpoint, Fallback, Fill, FlowEnd, FlowRecord,
     FlowState, FlowVerdict, Generation, Identity, IdentityId, Interface, IpPrefix, Lease, MacAddr,
-    NodeName, Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port, PortBlock,
-    PortCounters, PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex, SaAlgorithm,
-    SaDirection, SaFingerprint, SaRecord, Status, Tier, Verdict,
+    NameRecord, NodeName, Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port,
+    PortBlock, PortCounters, PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex,
+    SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status, Tier, Verdict,
 };
 use crate::refusal::RefusalCode;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
@@ -91,11 +91,25 @@ pub fn endpoint() -> impl Strategy<Value = Endpoint> {
     )
 }
 
+/// Any address that a pod knows by a name.
+pub fn name() -> impl Strategy<Value = NameRecord> {
+    let domain = select(vec!["db.example.com", "*.example.com"]);
+    let domain = domain.prop_filter_map("a pattern", |it| it.parse().ok());
+    (any::<(String, IpAddr, u32)>(), domain).prop_map(|((uid, ip, left_ms), domain)| NameRecord {
+        endpoint: PodUid(uid),
+        ip,
+        domain,
+        left_ms,
+    })
+}
+
 /// Any identity.
 pub fn identity() -> impl Strategy<Value = Identity> {
-    (any::<u32>(), any::<String>()).prop_map(|(id, label)| Identity {
+    let domain = select(vec![None, Some("db.example.com"), Some("*.example.com")]);
+    (any::<u32>(), any::<String>(), domain).prop_map(|(id, label, domain)| Identity {
         id: IdentityId(id),
         label,
+        domain: domain.and_then(|it| it.parse().ok()),
     })
 }
 

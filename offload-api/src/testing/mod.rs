@@ -7,8 +7,8 @@ mod sample;
 mod world;
 
 pub use any::{
-    answer, endpoint, flow, flow_verdict, identity, interface, ip_prefix, key, mac, object, op,
-    peer, place, policy, policy_row, port, port_block, port_counters, prefix, sa, status,
+    answer, endpoint, flow, flow_verdict, identity, interface, ip_prefix, key, mac, name, object,
+    op, peer, place, policy, policy_row, port, port_block, port_counters, prefix, sa, status,
     transaction,
 };
 pub use sample::sample;

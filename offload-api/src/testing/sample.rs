@@ -84,6 +84,7 @@ fn identities() -> Vec<Object> {
         Object::Identity(Identity {
             id: IdentityId(id),
             label: label.to_owned(),
+            domain: None,
         })
     };
     let all = [

@@ -40,6 +40,7 @@ pub fn state(generation: u64) -> impl Strategy<Value = State> {
                 state.put(Object::Identity(Identity {
                     id: IdentityId(id),
                     label: format!("shop{{app={}}}", u32::from(label) & id),
+                    domain: None,
                 }));
             }
             for (id, (allow, rows)) in (0..POLICIES).zip(policies) {

@@ -8,6 +8,7 @@ mod net;
 mod node;
 mod plan;
 mod probing;
+mod resolving;
 mod stale;
 mod station;
 mod wire_check;
@@ -28,6 +29,7 @@ pub use agent::AgentError;
 pub use keying::KeyingError;
 pub use node::NodeError;
 pub use plan::{NODES_MAX, PODS_PER_NODE_MAX, PlanError};
+pub use resolving::{DNS_PORT, Exchange};
 pub use wire_check::MARKER;
 
 use self::agent::Agent;

@@ -235,7 +235,7 @@ impl World {
 
     /// Asks once and lets everything come to rest: whether the answer came.
     fn ask(&mut self, probe: &Probe, question: &Question, spec: &FrameSpec) -> bool {
-        let Some(at) = self.place(&probe.from, question.src) else {
+        let Some(at) = self.place_of(&probe.from, question.src) else {
             return false;
         };
         let next_hop = self.next_hop(at, question);
@@ -269,7 +269,7 @@ impl World {
     }
 
     /// Where a party's frames from an address enter.
-    fn place(&self, party: &Party, src: IpAddr) -> Option<At> {
+    pub(super) fn place_of(&self, party: &Party, src: IpAddr) -> Option<At> {
         match party {
             Party::Outside(_) => Some(At::Outside),
             Party::Node(name) => self.host(&NodeName(name.clone())),

@@ -28,6 +28,8 @@ const ECHO_REQUEST: [u8; 2] = [8, 128];
 pub(crate) struct Asked {
     /// The first packet, as it was sent.
     pub(crate) spec: FrameSpec,
+    /// The payload of its answer.
+    expects: Vec<u8>,
     /// Whether its answer's payload came back whole.
     pub(crate) answered: bool,
 }
@@ -43,6 +45,8 @@ pub(crate) struct Station {
     neighbors: BTreeMap<IpAddr, Mac>,
     waiting: Vec<(IpAddr, FrameSpec)>,
     asked: Option<Asked>,
+    /// What it says in answer, in place of what it was told.
+    pub(crate) script: Option<Vec<u8>>,
     pool: MemPool,
 }
 
@@ -55,14 +59,27 @@ impl Station {
             neighbors: BTreeMap::new(),
             waiting: Vec::new(),
             asked: None,
+            script: None,
             pool: pool.clone(),
         }
     }
 
     /// Begins a question: what it sends now. The packet goes by `next_hop`.
     pub(crate) fn ask(&mut self, spec: FrameSpec, next_hop: IpAddr) -> Vec<Vec<u8>> {
+        let echo = spec.payload.clone();
+        self.ask_for(spec, echo, next_hop)
+    }
+
+    /// As [`Self::ask`], for an answer that is no echo.
+    pub(crate) fn ask_for(
+        &mut self,
+        spec: FrameSpec,
+        expects: Vec<u8>,
+        next_hop: IpAddr,
+    ) -> Vec<Vec<u8>> {
         self.asked = Some(Asked {
             spec: spec.clone(),
+            expects,
             answered: false,
         });
         let mut first = spec;
@@ -186,7 +203,10 @@ impl Station {
         let (src_port, dst_port) = (meta.dst_port, meta.src_port);
         match meta.protocol {
             proto::TCP => self.receive_tcp(frame, meta, payload, &reply),
-            proto::UDP => vec![reply(Body::Udp { src_port, dst_port }, payload)],
+            proto::UDP => {
+                let says = self.script.as_deref().unwrap_or(payload);
+                vec![reply(Body::Udp { src_port, dst_port }, says)]
+            }
             proto::SCTP => {
                 let chunk = frame.get(usize::from(meta.l4_off) + SCTP_LEN);
                 if chunk != Some(&INIT) {
@@ -250,7 +270,7 @@ impl Station {
                 let len = u32::try_from(payload.len()).unwrap_or(0);
                 vec![reply(
                     body(tcp_flag::ACK, ack, seq.wrapping_add(len)),
-                    payload,
+                    self.script.as_deref().unwrap_or(payload),
                 )]
             }
             _ => Vec::new(),
@@ -273,7 +293,7 @@ impl Station {
         let Some(asked) = self.asked.as_mut() else {
             return false;
         };
-        if !answers(&asked.spec, meta) || payload != asked.spec.payload {
+        if !answers(&asked.spec, meta) || payload != asked.expects {
             return false;
         }
         if meta.protocol == proto::TCP && meta.tcp_flags & tcp_flag::SYN != 0 {

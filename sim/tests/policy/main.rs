@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod cluster_network_policy;
+mod domain_names;
 mod multi_network_policy;
 mod network_policy;
 mod shop;

@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 
 use sluice_host_agent::cluster::{AddressIndex, Cluster, Holder, NamespacedName};
-use sluice_host_agent::compile::{HostSetup, NodeSetup, Sides, UplinkSetup, compile, judge};
-use sluice_host_agent::evaluate::{Judgement, Party, Query, evaluate};
+use sluice_host_agent::compile::{
+    HostSetup, NodeSetup, Sides, UplinkSetup, compile, judge_knowing,
+};
+use sluice_host_agent::evaluate::{Judgement, KnownNames, Party, Query, evaluate_knowing};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::manifest::load_texts;
 use sluice_host_agent::vf::{VfSlot, VfTable};
@@ -153,8 +155,14 @@ fn party(cluster: &Cluster, name: &str) -> (Party, IpAddr) {
     (Party::Pod { ns, name }, ips[0])
 }
 
-/// Judges `from to protocol[/port]`, all three ways.
-fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Judgement {
+/// Judges `from to protocol[/port]`, all three ways, where `names` are known.
+fn ask(
+    cluster: &Cluster,
+    states: &[State],
+    world: &mut World,
+    names: &KnownNames,
+    flow: &str,
+) -> Judgement {
     let [from, to, what] = flow.split(' ').collect::<Vec<_>>()[..] else {
         panic!("{flow}");
     };
@@ -170,7 +178,7 @@ fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Ju
     let port = port.parse().ok();
     let mut sides = Sides::default();
     for state in states {
-        let its = judge(state, from_ip, to_ip, protocol, port);
+        let its = judge_knowing(state, from_ip, to_ip, protocol, port, names);
         sides.egress = sides.egress.or(its.egress);
         sides.ingress = sides.ingress.or(its.ingress);
     }
@@ -188,17 +196,15 @@ fn ask(cluster: &Cluster, states: &[State], world: &mut World, flow: &str) -> Ju
         }),
         expect: None,
     };
-    let judgement = evaluate(
-        cluster,
-        &Query {
-            from,
-            to,
-            protocol,
-            port,
-            from_ip,
-            to_ip,
-        },
-    );
+    let query = Query {
+        from,
+        to,
+        protocol,
+        port,
+        from_ip,
+        to_ip,
+    };
+    let judgement = evaluate_knowing(cluster, &query, names);
     assert_eq!(sides.judgement(), judgement, "{flow}");
     let seen = world.probe(&probe).unwrap();
     assert_eq!(
@@ -217,13 +223,65 @@ pub(crate) fn check_under(policies: &str, flows: &[(&str, &str)]) {
 
 /// The same in another cluster, of nodes a and b.
 pub(crate) fn check_in(objects: &str, policies: &str, flows: &[(&str, &str)]) {
-    let cluster = cluster(objects, policies);
-    let states = ["a", "b"].map(|node| node_state(&cluster, node));
-    let mut world = World::boot(cluster.clone(), WorldConfig::default()).unwrap();
+    let mut shop = Shop::running(objects, policies);
     for (flow, expected) in flows {
+        shop.check(flow, expected, KnownNames::NONE);
+    }
+    assert_eq!(shop.world.unaccounted(), 0);
+    assert_eq!(shop.world.wire_proof().marker_bytes_in_clear, 0);
+}
+
+/// The cluster, running.
+pub(crate) struct Shop {
+    cluster: Cluster,
+    states: [State; 2],
+    pub(crate) world: World,
+}
+
+impl Shop {
+    /// Under these policies' manifests.
+    pub(crate) fn under(policies: &str) -> Self {
+        Self::running(CLUSTER, policies)
+    }
+
+    /// Another cluster, of nodes a and b, under these policies' manifests.
+    fn running(objects: &str, policies: &str) -> Self {
+        let cluster = cluster(objects, policies);
+        let states = ["a", "b"].map(|node| node_state(&cluster, node));
+        let world = World::boot(cluster.clone(), WorldConfig::default()).unwrap();
+        Self {
+            cluster,
+            states,
+            world,
+        }
+    }
+
+    /// Gives the running cluster other policies.
+    pub(crate) fn change(&mut self, policies: &str) {
+        self.cluster = cluster(CLUSTER, policies);
+        self.states = ["a", "b"].map(|node| node_state(&self.cluster, node));
+        self.world.apply(self.cluster.clone()).unwrap();
+    }
+
+    /// Takes a pod away, under these policies.
+    pub(crate) fn without(&mut self, pod: &str, policies: &str) {
+        let mut cluster = cluster(CLUSTER, policies);
+        cluster.pods.retain(|name, _| name.name != pod);
+        self.world.apply(cluster).unwrap();
+    }
+
+    /// Who a name is, and its address.
+    pub(crate) fn party(&self, name: &str) -> (probe::Party, IpAddr) {
+        let (party, ip) = party(&self.cluster, name);
+        (probe_party(&party), ip)
+    }
+
+    /// Asserts that a flow is `allow|egress|ingress, rule` where these names are known.
+    pub(crate) fn check(&mut self, flow: &str, expected: &str, names: &KnownNames) {
+        let (cluster, states) = (&self.cluster, &self.states);
         let Judgement {
             verdict, at, rule, ..
-        } = ask(&cluster, &states, &mut world, flow);
+        } = ask(cluster, states, &mut self.world, names, flow);
         let side = match (verdict, at) {
             (Verdict::Allow, None) => "allow",
             (Verdict::Deny, Some(Direction::Egress)) => "egress",
@@ -231,10 +289,8 @@ pub(crate) fn check_in(objects: &str, policies: &str, flows: &[(&str, &str)]) {
             other => panic!("{other:?}"),
         };
         let got = format!("{side}, {}", rule.as_deref().unwrap_or("none"));
-        assert_eq!(got, *expected, "{flow}");
+        assert_eq!(got, expected, "{flow}");
     }
-    assert_eq!(world.unaccounted(), 0);
-    assert_eq!(world.wire_proof().marker_bytes_in_clear, 0);
 }
 
 /// The network that an address is on.

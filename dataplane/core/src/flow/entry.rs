@@ -2,6 +2,7 @@
 
 use crate::flow::key::{FlowKey, Tuple};
 use crate::flow::state::{FlowState, Track};
+use crate::names::DomainId;
 use crate::route::{Attach, RuleRef};
 use crate::snapshot::{PeerIndex, PortIndex};
 use crate::tick::Tick;
@@ -48,6 +49,16 @@ impl Deadline {
         self.later_ms(Self(Self::ms_of(now))) <= 0
     }
 
+    /// Its number.
+    pub(crate) const fn ms(self) -> u32 {
+        self.0
+    }
+
+    /// The deadline of a number.
+    pub(crate) const fn from_ms(ms: u32) -> Self {
+        Self(ms)
+    }
+
     /// By how many milliseconds this is later than the other.
     pub(crate) const fn later_ms(self, other: Self) -> i32 {
         self.0.wrapping_sub(other.0).cast_signed()
@@ -65,8 +76,12 @@ pub struct Flow {
     key: FlowKey,
     ends: [u16; 2],
     bits: u8,
+    /// See [`Self::domain`].
+    domain: [u8; 3],
+    /// The rule's number in its policy; there are 4096 of one at most.
+    rule: u16,
+    policy: u32,
     generations: [u32; 2],
-    rule: RuleRef,
     /// The next entry in its bucket, or in the list of free ones.
     pub(super) next: u32,
     /// When the entry ends if no packet comes.
@@ -88,8 +103,10 @@ impl Flow {
             key,
             ends: [u16::MAX; 2],
             bits: LIVE | turned | payer,
+            domain: [0; 3],
+            rule: 0,
+            policy: RuleRef::NO_POLICY,
             generations: [0; 2],
-            rule: RuleRef::default(),
             next: u32::MAX,
             expires: Deadline::after(Tick(0), 0),
             packets: [0; 2],
@@ -133,7 +150,18 @@ impl Flow {
     /// The rule that allowed it.
     #[must_use]
     pub const fn rule(&self) -> RuleRef {
-        self.rule
+        RuleRef {
+            policy: self.policy,
+            rule: self.rule as u32,
+        }
+    }
+
+    /// The pattern of domain names that its destination was known by, if that is why it was
+    /// allowed: it stays while policy names the pattern, though the name's time be over.
+    #[must_use]
+    pub const fn domain(&self) -> DomainId {
+        let [a, b, c] = self.domain;
+        DomainId(u32::from_be_bytes([0, a, b, c]))
     }
 
     /// Packets from the initiator and from the responder, modulo 2^32.
@@ -185,7 +213,13 @@ impl Flow {
         self.bits &= !LIVE;
     }
 
-    pub(super) fn judge(&mut self, ends: [Attach; 2], generations: [u32; 2], rule: RuleRef) {
+    pub(super) fn judge(
+        &mut self,
+        ends: [Attach; 2],
+        generations: [u32; 2],
+        rule: RuleRef,
+        domain: DomainId,
+    ) {
         for ((end, index), peer) in ends.iter().zip(&mut self.ends).zip(PEER) {
             match *end {
                 Attach::Port(port) => {
@@ -199,7 +233,16 @@ impl Flow {
             }
         }
         self.generations = generations;
-        self.rule = rule;
+        self.policy = rule.policy;
+        self.rule = u16::try_from(rule.rule).unwrap_or(u16::MAX);
+        // One too high for its bytes would be another.
+        let known = if domain <= DomainId::MAX {
+            domain
+        } else {
+            DomainId::NONE
+        };
+        let [_, a, b, c] = known.0.to_be_bytes();
+        self.domain = [a, b, c];
     }
 
     pub(super) fn count(&mut self, end: usize) {

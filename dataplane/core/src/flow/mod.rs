@@ -1,6 +1,6 @@
 //! Flows: one entry for both directions, owned by one worker.
 
-mod entry;
+pub(crate) mod entry;
 pub mod key;
 mod lists;
 pub mod quota;

@@ -17,6 +17,7 @@ use crate::flow::quota::{AccountIndex, Accounts, Quotas};
 use crate::flow::state::{Packet, Timeouts, Track};
 use crate::flow::tcp::Taken;
 use crate::hash::HashKey;
+use crate::names::DomainId;
 use crate::reason::DropReason;
 use crate::route::{Attach, RuleRef};
 use crate::tick::Tick;
@@ -90,6 +91,8 @@ pub struct NewFlow {
     pub generations: [u32; 2],
     /// See [`Flow::rule`].
     pub rule: RuleRef,
+    /// See [`Flow::domain`].
+    pub domain: DomainId,
     /// The end whose VF's quota it counts to.
     pub payer: usize,
     /// What its first packet says.
@@ -287,13 +290,14 @@ impl FlowTable {
         ends: [Attach; 2],
         generations: [u32; 2],
         rule: RuleRef,
+        domain: DomainId,
     ) {
         let Some(flow) = self.flows.get_mut(slot.0 as usize).filter(|f| f.is_live()) else {
             return;
         };
         let is_half_open = flow.track.is_half_open();
         let before = self.accounts.of(flow.ends(), flow.payer());
-        flow.judge(ends, generations, rule);
+        flow.judge(ends, generations, rule, domain);
         let after = self.accounts.of(flow.ends(), flow.payer());
         if before != after {
             self.accounts.remove(before, is_half_open);
@@ -347,7 +351,7 @@ impl FlowTable {
             return Err(Refused::Full);
         }
         let mut flow = Flow::new(key, turned, new.payer, new.track);
-        flow.judge(new.ends, new.generations, new.rule);
+        flow.judge(new.ends, new.generations, new.rule, new.domain);
         flow.expires = Deadline::after(now, new.track.timeout_ns(&self.timeouts));
         // As the one that made room may have left it.
         flow.next = self.heads.get(bucket).copied().ok_or(Refused::Full)?;

@@ -2,7 +2,9 @@
 //! tiers. Each is a [`TierTable`]; one without rows is not asked.
 
 use crate::hash::HashKey;
+use crate::names::patterns::Patterns;
 use crate::snapshot::IdentityId;
+use crate::table::ports::stronger;
 use crate::table::tier::TierTable;
 
 /// Seen from the endpoint that the policy is on.
@@ -115,6 +117,8 @@ pub struct PolicyTable {
     /// By direction and tier, whether there are rows.
     has_rows: [[bool; Tier::ALL.len()]; 2],
     fallback: [Ruling; 2],
+    /// The domain names that rows of egress name.
+    patterns: Patterns,
 }
 
 impl PolicyTable {
@@ -131,7 +135,20 @@ impl PolicyTable {
             tiers: Tier::ALL.map(|tier| TierTable::build(key, &of(tier))),
             has_rows,
             fallback: [ingress, egress],
+            patterns: Patterns::none(),
         }
+    }
+
+    /// The same table, with the domain names that its rows name.
+    #[must_use]
+    pub fn with_patterns(self, patterns: Patterns) -> Self {
+        Self { patterns, ..self }
+    }
+
+    /// The domain names that its rows name.
+    #[must_use]
+    pub const fn patterns(&self) -> &Patterns {
+        &self.patterns
     }
 
     /// What the policy says of a flow between its endpoint and `peer` with destination
@@ -146,6 +163,35 @@ impl PolicyTable {
         port: u16,
     ) -> Ruling {
         self.look_up(direction, peer, transport, port, &mut |_| {})
+    }
+
+    /// As [`Self::judge`], of a peer that has several identities: of a tier's rows for any of
+    /// them the lowest rule counts. Which of them it is for comes along, by its place; the
+    /// first if it is for anyone, or is the fallback.
+    #[must_use]
+    pub fn judge_any(
+        &self,
+        direction: Direction,
+        peers: &[IdentityId],
+        transport: Option<Transport>,
+        port: u16,
+    ) -> (Ruling, usize) {
+        let has_rows = self.has_rows[direction as usize];
+        for (tier, _) in self.tiers.iter().zip(has_rows).filter(|it| it.1) {
+            let (mut best, mut of) = (None, 0);
+            for (at, peer) in peers.iter().enumerate() {
+                let said = tier.look_up(direction, *peer, transport, port, &mut |_| {});
+                let both = stronger(best, said);
+                if at == 0 || both != best {
+                    (best, of) = (both, at);
+                }
+            }
+            if let Some(said) = best.filter(|it| it.action != Action::Pass) {
+                let (allow, rule) = (said.action == Action::Allow, said.rule);
+                return (Ruling { allow, rule }, of);
+            }
+        }
+        (self.fallback[direction as usize], 0)
     }
 
     /// As [`Self::judge`], with what it took: for tests and people.

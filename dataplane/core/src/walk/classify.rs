@@ -3,8 +3,9 @@
 use crate::flow::key::Tuple;
 use crate::flow::state::{Packet, Track};
 use crate::flow::table::{Found, INITIATOR, NewFlow, RESPONDER, Refused};
-use crate::judge::{Denied, Judgement, Rules, judge};
+use crate::judge::{Denied, Judgement, Rules};
 use crate::meta::Meta;
+use crate::names::DomainId;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -54,7 +55,7 @@ fn go_on<P: Port>(
     }
     if turns_round(meta, packet, found) {
         let tuple = Tuple::from(meta);
-        let judged = judge(walk.snapshot, &tuple);
+        let judged = walk.judge(&tuple, DomainId::NONE);
         record(walk, &tuple, judged.as_ref());
         judged.map_err(|denied| denied.reason)?;
     }
@@ -70,8 +71,8 @@ fn rejudge<P: Port>(
     from: Attach,
 ) -> Result<Attach, DropReason> {
     let flow = walk.flows.flow(found.slot).ok_or(DropReason::WrongPath)?;
-    let (tuple, generations) = (flow.tuple(), flow.generations());
-    match judge(walk.snapshot, &tuple) {
+    let (tuple, generations, domain) = (flow.tuple(), flow.generations(), flow.domain());
+    match walk.judge(&tuple, domain) {
         Ok(judgement) if !is_of_these_pods(walk.snapshot, generations, judgement.ends) => {
             walk.flows.remove(found.slot);
             begin(walk, meta, packet, from)
@@ -79,8 +80,14 @@ fn rejudge<P: Port>(
         Ok(judgement) => {
             record(walk, &tuple, Ok(&judgement));
             let rule = judgement.rules.last();
+            let Judgement {
+                ends, generations, ..
+            } = judgement;
+            // Where another rule allows it now, the name may have to again.
+            let known = Some(judgement.domain).filter(|it| it.is_some());
+            let domain = known.unwrap_or(domain);
             walk.flows
-                .rejudge(found.slot, judgement.ends, judgement.generations, rule);
+                .rejudge(found.slot, ends, generations, rule, domain);
             go_on(walk, found, meta, packet, from)
         }
         Err(denied) => {
@@ -103,7 +110,7 @@ fn begin<P: Port>(
     }
     may_begin(meta, packet)?;
     let tuple = Tuple::from(meta);
-    let judgement = judge(walk.snapshot, &tuple).map_err(|denied| {
+    let judgement = walk.judge(&tuple, DomainId::NONE).map_err(|denied| {
         record(walk, &tuple, Err(&denied));
         denied.reason
     })?;
@@ -125,11 +132,11 @@ fn pick_up<P: Port>(
         guesses.reverse();
     }
     for (tuple, end) in guesses {
-        if let Ok(judgement) = judge(walk.snapshot, &tuple) {
+        if let Ok(judgement) = walk.judge(&tuple, DomainId::NONE) {
             return start(walk, tuple, &judgement, end, packet, from);
         }
     }
-    let Err(denied) = judge(walk.snapshot, &sent) else {
+    let Err(denied) = walk.judge(&sent, DomainId::NONE) else {
         return Err(DropReason::TcpNoFlow);
     };
     record(walk, &sent, Err(&denied));
@@ -153,6 +160,7 @@ fn start<P: Port>(
         ends: judgement.ends,
         generations: judgement.generations,
         rule: judgement.rules.last(),
+        domain: judgement.domain,
         payer: payer(walk.snapshot, judgement.ends),
         track: Track::of(packet, end),
     };

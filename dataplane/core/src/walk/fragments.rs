@@ -10,8 +10,8 @@ use crate::flow::key::Tuple;
 use crate::flow::state::Packet;
 use crate::flow::table::{INITIATOR, RESPONDER};
 use crate::frag::{Arrival, DatagramSlot, Key, Learned, Payer, Waiting};
-use crate::judge::judge;
 use crate::meta::{FragKind, Meta};
+use crate::names::DomainId;
 use crate::port::{BURST_MAX, Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -216,6 +216,7 @@ fn follow<P: Port>(
     let flow = walk.flows.flow(found.slot);
     let flow = flow.ok_or(DropReason::FragmentRefused)?;
     let (tuple, ends, generations) = (flow.tuple(), flow.ends(), flow.generations());
+    let domain = flow.domain();
     let (sender, receiver) = if found.from_initiator == learned.error {
         (RESPONDER, INITIATOR)
     } else {
@@ -234,7 +235,7 @@ fn follow<P: Port>(
         return Err(DropReason::IcmpNoFlow);
     }
     // Judged here and now; the flow itself is judged by its own next packet.
-    let judgement = judge(walk.snapshot, &tuple).map_err(|denied| {
+    let judgement = walk.judge(&tuple, domain).map_err(|denied| {
         record(walk, &tuple, Err(&denied));
         denied.reason
     })?;
@@ -242,10 +243,11 @@ fn follow<P: Port>(
         return Err(DropReason::FragmentRefused);
     }
     if learned.begins {
-        judge(walk.snapshot, &learned.tuple).map_err(|denied| {
-            record(walk, &learned.tuple, Err(&denied));
-            denied.reason
-        })?;
+        walk.judge(&learned.tuple, DomainId::NONE)
+            .map_err(|denied| {
+                record(walk, &learned.tuple, Err(&denied));
+                denied.reason
+            })?;
     }
     Ok(ends[receiver])
 }

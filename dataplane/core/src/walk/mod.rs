@@ -8,6 +8,7 @@ pub(crate) mod classify;
 pub(crate) mod egress;
 pub(crate) mod fragments;
 pub(crate) mod guard;
+pub(crate) mod names;
 pub(crate) mod neighbors;
 pub(crate) mod open;
 mod opening;
@@ -18,8 +19,13 @@ pub(crate) mod track;
 
 use crate::batch::{Batch, Slot};
 use crate::counters::Counters;
+use crate::flow::key::Tuple;
 use crate::flow::table::FlowTable;
 use crate::frag::Fragments;
+use crate::judge::{Denied, Judgement, Told, judge_told};
+use crate::names::DomainId;
+use crate::names::asked::Questions;
+use crate::names::learned::Learned;
 use crate::neighbor::Neighbors;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
@@ -43,9 +49,24 @@ pub(crate) struct Walk<'a, P: Port> {
     pub(crate) counters: &'a Counters,
     pub(crate) verdicts: &'a VerdictSink,
     pub(crate) pickup_until: Tick,
+    pub(crate) questions: &'a mut Questions,
+    pub(crate) learned: &'a mut Learned,
+    /// Whether any policy names domains.
+    pub(crate) follows_names: bool,
 }
 
 impl<P: Port> Walk<'_, P> {
+    /// Judges a flow, which was allowed before by the pattern `before` if by one.
+    #[inline]
+    pub(crate) fn judge(&self, tuple: &Tuple, before: DomainId) -> Result<Judgement, Denied> {
+        let told = Told {
+            learned: Some(self.learned),
+            now: self.now,
+            before,
+        };
+        judge_told(self.snapshot, tuple, &told)
+    }
+
     /// Calls `each` for the frames in `mask` that are live.
     #[inline]
     pub(crate) fn each(&mut self, mask: u32, mut each: impl FnMut(&mut Self, usize)) {

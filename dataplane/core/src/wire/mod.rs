@@ -20,7 +20,7 @@ pub mod sctp;
 pub mod segment;
 pub mod tcp;
 
-mod bytes;
+pub(crate) mod bytes;
 #[cfg(test)]
 mod test_frame;
 

@@ -17,6 +17,8 @@ mod guard_uplink;
 mod guard_vf;
 mod hostile;
 mod icmp;
+mod names;
+mod names_message;
 mod neighbors;
 mod no_alloc;
 mod policy;

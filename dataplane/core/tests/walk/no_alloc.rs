@@ -272,3 +272,23 @@ fn flows_that_expire_and_a_table_that_fills() {
     }
     assert!(rig.a.verdicts().len() > 1000);
 }
+
+#[test]
+fn names_that_are_asked_learned_full_and_over() {
+    let mut node = crate::names::cramped();
+    crate::names::busy(&mut node, 0);
+    node.counting = true;
+    for round in 1..400 {
+        node.now = node.now + 97 * Tick::MS;
+        crate::names::busy(&mut node, round);
+    }
+    let counters = &node.handle.counters;
+    for (what, counter) in [
+        ("learned", &counters.names_learned),
+        ("full", &counters.names_full),
+        ("malformed", &counters.names_malformed),
+        ("unasked", &counters.names_unasked),
+    ] {
+        assert!(counter.read() > 0, "{what}");
+    }
+}

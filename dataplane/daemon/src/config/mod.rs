@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use sluice_dataplane_core::flow::quota::Quotas;
 use sluice_dataplane_core::flow::state::Timeouts;
+use sluice_dataplane_core::names::learned::LearnLimits;
 use sluice_host_agent::compile::NodeSetup;
 use sluice_host_agent::text::{Fault, ReadError, Text};
 use sluice_offload_api::model::{NodeName, PodRef, PortName};
@@ -131,6 +132,8 @@ pub struct WorkerSetup {
     pub quotas: Quotas,
     /// How long a flow may be silent.
     pub timeouts: Timeouts,
+    /// What is learned of domain names.
+    pub names: LearnLimits,
 }
 
 /// What a worker does when there are no frames.

@@ -72,6 +72,9 @@ pub(super) struct Worker {
     pub(super) vf_flows_max: Option<Spanned<u32>>,
     pub(super) vf_half_open_max: Option<Spanned<u32>>,
     pub(super) timeouts_s: Timeouts,
+    pub(super) vf_names_max: Option<Spanned<u32>>,
+    pub(super) names_s_min: Option<Spanned<u32>>,
+    pub(super) names_s_max: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 use sluice_dataplane_core::flow::quota::Quotas;
 use sluice_dataplane_core::flow::state::Timeouts;
+use sluice_dataplane_core::names::learned::LearnLimits;
 use sluice_dataplane_core::tick::Tick;
 
 use super::{FLOWS_MAX, Fault, Idle, Text, WorkerSetup, wire};
@@ -12,6 +13,10 @@ use super::{FLOWS_MAX, Fault, Idle, Text, WorkerSetup, wire};
 const FLOWS_DEFAULT: u32 = 1 << 18;
 const SLEEP_US_DEFAULT: u32 = 200;
 const SLEEP_US_MAX: u32 = 10_000;
+/// Addresses that one VF's pod can know by names, at most.
+const NAMES_MAX: u32 = 1 << 16;
+/// A day: names are asked for again long before.
+const NAMES_S_MAX: u32 = 86_400;
 /// A week: what is silent for longer holds a place for nothing.
 const TIMEOUT_S_MAX: u32 = 604_800;
 
@@ -37,6 +42,20 @@ pub(super) fn worker(source: &Text, worker: &wire::Worker) -> Result<WorkerSetup
             half_open_max,
         },
         timeouts: timeouts(source, &worker.timeouts_s)?,
+        names: names(source, worker)?,
+    })
+}
+
+fn names(source: &Text, worker: &wire::Worker) -> Result<LearnLimits, Fault> {
+    let default = LearnLimits::default();
+    let addresses = within(source, "vf_names_max", &worker.vf_names_max, NAMES_MAX)?;
+    let [least, most] = default.ttl_s;
+    let given = within(source, "names_s_max", &worker.names_s_max, NAMES_S_MAX)?;
+    let most = given.unwrap_or(most);
+    let least_given = within(source, "names_s_min", &worker.names_s_min, most)?;
+    Ok(LearnLimits {
+        addresses_per_vf: addresses.map_or(default.addresses_per_vf, count),
+        ttl_s: [least_given.unwrap_or(least.min(most)), most],
     })
 }
 

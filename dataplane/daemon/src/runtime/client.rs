@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use crossbeam_channel::Sender;
 use sluice_offload_api::model::{
-    FlowRecord, FlowVerdict, Generation, Lease, NodeName, PodUid, PortCounters, SaRecord, Status,
+    FlowRecord, FlowVerdict, Generation, Lease, NameRecord, NodeName, PodUid, PortCounters,
+    SaRecord, Status,
 };
 use sluice_offload_api::{Refused, Transaction};
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +29,10 @@ pub(super) enum Request {
     Flows(
         Option<PodUid>,
         oneshot::Sender<Result<Vec<FlowRecord>, NoSuch>>,
+    ),
+    Names(
+        Option<PodUid>,
+        oneshot::Sender<Result<Vec<NameRecord>, NoSuch>>,
     ),
     Sas(Option<NodeName>, oneshot::Sender<Vec<SaRecord>>),
     Vitals(oneshot::Sender<Vitals>),
@@ -129,6 +134,17 @@ impl ControlClient {
         endpoint: Option<PodUid>,
     ) -> Result<Result<Vec<FlowRecord>, NoSuch>, Silent> {
         self.ask(|reply| Request::Flows(endpoint, reply)).await
+    }
+
+    /// The addresses that one pod of this node, or all, know by domain names.
+    ///
+    /// # Errors
+    /// [`Silent`], and inside [`NoSuch`] pod.
+    pub async fn names(
+        &self,
+        endpoint: Option<PodUid>,
+    ) -> Result<Result<Vec<NameRecord>, NoSuch>, Silent> {
+        self.ask(|reply| Request::Names(endpoint, reply)).await
     }
 
     /// The SAs with one peer, or all.

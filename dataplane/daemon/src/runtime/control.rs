@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use sluice_crypto::esp::Spi;
 use sluice_dataplane_control::{Control, Event, ProgramError, Vitals as ControlVitals};
 use sluice_dataplane_core::tick::Tick;
-use sluice_offload_api::model::{FlowRecord, Generation, NodeName, PodUid, SaRecord};
+use sluice_offload_api::model::{FlowRecord, Generation, NameRecord, NodeName, PodUid, SaRecord};
 use sluice_offload_api::{Refused, Transaction};
 use tokio::sync::oneshot;
 
@@ -56,6 +56,7 @@ pub(super) struct ControlLoop<L> {
     pub(super) state: LoopState,
 }
 
+type NameReply = oneshot::Sender<Result<Vec<NameRecord>, NoSuch>>;
 type FlowReply = oneshot::Sender<Result<Vec<FlowRecord>, NoSuch>>;
 type Waiting = (Box<Transaction>, oneshot::Sender<Programmed>);
 
@@ -65,6 +66,7 @@ pub(super) struct LoopState {
     under_way: Option<oneshot::Sender<Programmed>>,
     waiting: VecDeque<Waiting>,
     flow_askers: Vec<(Option<PodUid>, FlowReply)>,
+    name_askers: Vec<(Option<PodUid>, NameReply)>,
     sa_askers: Vec<(Option<NodeName>, oneshot::Sender<Vec<SaRecord>>)>,
     /// When the key driver is told next what its SAs have carried.
     usage_at: Tick,
@@ -108,6 +110,7 @@ impl<L: Links> ControlLoop<L> {
         }
         self.begin_waiting();
         self.answer_flows();
+        self.answer_names();
         self.ask_usage();
         self.answer_sas();
         self.hand_out_verdicts();
@@ -280,6 +283,12 @@ impl<L: Links> ControlLoop<L> {
                 }
                 self.state.flow_askers.push((endpoint, reply));
             }
+            Request::Names(endpoint, reply) => {
+                if self.state.name_askers.is_empty() {
+                    self.control.request_names();
+                }
+                self.state.name_askers.push((endpoint, reply));
+            }
             Request::Sas(peer, reply) => {
                 if self.state.sa_askers.is_empty() {
                     self.control.request_sas();
@@ -331,6 +340,29 @@ impl<L: Links> ControlLoop<L> {
                     drop(reply.send(Programmed::Gone));
                 }
             }
+        }
+    }
+
+    fn answer_names(&mut self) {
+        let askers = &mut self.state.name_askers;
+        askers.retain(|(_, reply)| !reply.is_closed());
+        if askers.is_empty() {
+            return;
+        }
+        let Some(names) = self.control.names() else {
+            return;
+        };
+        let endpoints = &self.control.state().endpoints;
+        for (uid, reply) in askers.drain(..) {
+            let found = match uid {
+                None => Ok(names.to_vec()),
+                Some(uid) if !endpoints.values().any(|it| it.pod_uid == uid) => Err(NoSuch(uid)),
+                Some(uid) => {
+                    let of = names.iter().filter(|it| it.endpoint == uid);
+                    Ok(of.cloned().collect())
+                }
+            };
+            drop(reply.send(found));
         }
     }
 

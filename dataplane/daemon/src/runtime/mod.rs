@@ -187,6 +187,7 @@ impl Dataplane {
             timeouts: config.worker.timeouts,
             quotas: config.worker.quotas,
             pickup_until: opening.pickup_until(),
+            names: config.worker.names,
         };
         let core = config.worker.core;
         let thread = {

@@ -125,6 +125,19 @@ impl Offload for Service {
         Ok(Response::new(listed(flows, place)))
     }
 
+    type NamesStream = Out<proto::Name>;
+
+    async fn names(
+        &self,
+        request: Request<proto::NamesRequest>,
+    ) -> Result<Response<Self::NamesStream>, Status> {
+        let place = self.list()?;
+        let endpoint = request.into_inner().endpoint.map(PodUid);
+        let names = self.control.names(endpoint).await.map_err(silent)?;
+        let names = names.map_err(|no_such| Status::not_found(no_such.to_string()))?;
+        Ok(Response::new(listed(names, place)))
+    }
+
     type SasStream = Out<proto::Sa>;
 
     async fn sas(

@@ -216,6 +216,24 @@ const BAD_STATIC: &[Bad] = &[
         7,
         "unknown field `tcp`",
     ),
+    (
+        "flows: 1024",
+        "vf_names_max: 0",
+        7,
+        "vf_names_max is from 1 to 65536",
+    ),
+    (
+        "flows: 1024",
+        "names_s_max: 86401",
+        7,
+        "names_s_max is from 1 to 86400",
+    ),
+    (
+        "flows: 1024",
+        "names_s_max: 10, names_s_min: 11",
+        7,
+        "names_s_min is from 1 to 10",
+    ),
     ("sleep_us_max: 100", "sleep_us_max: 0", 7, "from 1 to 10000"),
     ("adaptive, ", "spin, ", 7, "for `adaptive` only"),
     (
@@ -512,6 +530,10 @@ fn the_workers_bounds_are_as_written_or_a_share_of_its_flows() {
     let quotas = given.worker.quotas;
     // Half-open ones are of the flows that a VF may have.
     assert_eq!((quotas.flows_max, quotas.half_open_max), (50, 50));
+    let names = default.worker.names;
+    assert_eq!((names.addresses_per_vf, names.ttl_s), (6400, [5, 3600]));
+    let fewer = with("\n  vf_names_max: 10\n  names_s_max: 3").worker.names;
+    assert_eq!((fewer.addresses_per_vf, fewer.ttl_s), (10, [3, 3]));
     let (given, default) = (given.worker.timeouts, default.worker.timeouts);
     assert_eq!(given.udp_established_ns, 5_000_000_000);
     assert_eq!(given.tcp_established_ns, default.tcp_established_ns);

@@ -14,6 +14,7 @@ mod config;
 mod keys;
 mod metrics;
 mod mtls;
+mod names;
 mod program;
 mod rig;
 mod static_mode;

@@ -198,7 +198,11 @@ fn a_message_over_the_bound_is_refused_before_it_is_decoded() {
         let mut agent = unix(&files.path("agent.sock")).await;
         let mut stream = Stream::open(&mut agent).await.unwrap();
         let label = "x".repeat(5 << 20);
-        let identity = proto::Identity { id: 1, label };
+        let identity = proto::Identity {
+            id: 1,
+            label,
+            domain: None,
+        };
         let object = Some(proto::add::Object::Identity(identity));
         let begin = to_requests(sample().to_snapshot()).next().unwrap();
         let add = Step::Add(proto::Add { object });

@@ -166,6 +166,7 @@ fn a_trace_is_of_the_network_that_is_asked_for() {
             protocol: Protocol::Icmp,
             port: None,
             ipv6: None,
+            names: Vec::new(),
             network: network.map(str::to_owned),
         })
     };

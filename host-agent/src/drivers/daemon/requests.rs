@@ -1,13 +1,14 @@
 //! What the CNI plugin and `sluicectl` ask.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use sluice_offload_api::model::PodUid;
+use sluice_offload_api::model::{NameRecord, PodUid};
 
 use super::waiters::{ReplyTo, Waiter};
 use super::{Call, Daemon, WAITERS_MAX, views};
 use crate::agent::{AttachError, AttachRequest};
-use crate::local::{Fault, FaultKind, FlowsView, Request, Response};
+use crate::local::{Fault, FaultKind, FlowsView, NameView, Request, Response};
 
 impl Daemon {
     pub(super) fn on_call(&mut self, call: Call) {
@@ -57,6 +58,7 @@ impl Daemon {
             }
             Request::Drops { port } => return self.drops(port, reply),
             Request::Flows { pod } => return self.flows(pod, reply),
+            Request::Names { pod } => return self.names(pod, reply),
             Request::Sas { peer } => return self.sas(peer, reply),
         };
         let _ = reply.send(answer);
@@ -199,6 +201,31 @@ impl Daemon {
             let (flows, truncated) = reader.flows(endpoint).await?;
             let flows = flows.into_iter().map(views::flow).collect();
             Ok(Response::Flows(FlowsView { flows, truncated }))
+        });
+    }
+
+    fn names(&self, pod: Option<String>, reply: ReplyTo) {
+        let endpoint = match pod.map(|it| self.endpoint(&it)).transpose() {
+            Ok(endpoint) => endpoint,
+            Err(fault) => {
+                let _ = reply.send(Err(fault));
+                return;
+            }
+        };
+        let endpoints = self.agent.in_force().map(|it| it.endpoints.values());
+        let endpoints = endpoints.into_iter().flatten();
+        let pods: BTreeMap<_, _> = endpoints
+            .map(|it| (it.pod_uid.clone(), it.pod.to_string()))
+            .collect();
+        self.read_beside(reply, |reader| async move {
+            let names = reader.names(endpoint).await?.into_iter();
+            let view = |it: NameRecord| NameView {
+                pod: pods.get(&it.endpoint).cloned(),
+                ip: it.ip,
+                domain: it.domain.to_string(),
+                left_ms: it.left_ms,
+            };
+            Ok(Response::Names(names.map(view).collect()))
         });
     }
 

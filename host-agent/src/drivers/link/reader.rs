@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sluice_offload_api::model::{FlowRecord, PodUid, PortCounters, PortName, SaRecord};
+use sluice_offload_api::model::{FlowRecord, NameRecord, PodUid, PortCounters, PortName, SaRecord};
 use sluice_offload_api::proto::offload_client::OffloadClient;
-use sluice_offload_api::proto::{CountersRequest, FlowsRequest, SasRequest};
+use sluice_offload_api::proto::{CountersRequest, FlowsRequest, NamesRequest, SasRequest};
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
@@ -12,6 +12,8 @@ use super::told;
 
 /// Flows that are shown, at most.
 pub const FLOWS_MAX: usize = 10_000;
+/// Addresses by names that are shown, at most.
+const NAMES_MAX: usize = 1 << 18;
 /// SAs that are shown, at most: all there can be.
 const SAS_MAX: usize = 1 << 18;
 /// An answer takes at most so long.
@@ -58,6 +60,28 @@ impl Reader {
                 flows.push(FlowRecord::try_from(flow).map_err(nonsense)?);
             }
             Ok((flows, false))
+        })
+        .await?
+    }
+
+    /// The addresses that one endpoint or all know by domain names.
+    ///
+    /// # Errors
+    /// Why there are none, for people.
+    pub async fn names(mut self, endpoint: Option<PodUid>) -> Result<Vec<NameRecord>, String> {
+        within(async {
+            let endpoint = endpoint.map(|it| it.0);
+            let answer = self.0.names(NamesRequest { endpoint }).await;
+            let mut stream = answer.map_err(|status| told(&status))?.into_inner();
+            let mut names = Vec::new();
+            while let Some(name) = stream.message().await.map_err(|status| told(&status))? {
+                if names.len() == NAMES_MAX {
+                    return Err(format!("it has more than {NAMES_MAX} names; name a pod"));
+                }
+                names.push(NameRecord::try_from(name).map_err(nonsense)?);
+            }
+            names.sort();
+            Ok(names)
         })
         .await?
     }

@@ -10,7 +10,14 @@ fn state() -> State {
     let (cart, outside) = (IdentityId(1), IdentityId(2));
     for (id, label) in [(cart, "shop{app=cart}"), (outside, "10.0.0.0/8")] {
         let label = label.to_owned();
-        state.identities.insert(id, Identity { id, label });
+        state.identities.insert(
+            id,
+            Identity {
+                id,
+                label,
+                domain: None,
+            },
+        );
     }
     let ip = "10.1.0.2".parse().unwrap();
     let endpoint = Endpoint {

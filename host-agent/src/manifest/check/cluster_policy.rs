@@ -135,7 +135,7 @@ fn rule(
     let mut unknown = Vec::new();
     let mut rule = Rule::default();
     for peer in peers.value {
-        match self::peer(at, direction, peer)? {
+        match self::peer(at, direction, action, peer)? {
             Ok(peers) => rule.peers.extend(peers),
             Err(what) => unknown.push(what),
         }
@@ -199,6 +199,7 @@ type Unknown = String;
 fn peer(
     at: &At<'_>,
     direction: Direction,
+    action: RuleAction,
     wire: Spanned<fields::Peer>,
 ) -> Result<Result<Vec<Peer>, Unknown>, ManifestError> {
     let spot = at.spot(wire.referenced);
@@ -242,17 +243,18 @@ fn peer(
         let blocks = networks.value.into_iter().map(block);
         return Ok(Ok(blocks.collect::<Result<_, ManifestError>>()?));
     }
-    if let Some(names) = peer.domain_names {
-        items(at, names.referenced, "domainNames", names.value.len(), 1)?;
-        for name in names.value {
-            if !is_domain_name(&name.value) {
-                let spot = at.spot(name.referenced);
-                let name = name.value;
-                return Err(at.fault(spot, ManifestFault::DomainName { name }));
-            }
-        }
+    let Some(names) = peer.domain_names else {
+        return Ok(Err(unknown("peer", &peer.unknown)));
+    };
+    items(at, names.referenced, "domainNames", names.value.len(), 1)?;
+    let domains = names.value.into_iter().map(|it| domain(at, it));
+    let domains = domains.collect::<Result<_, ManifestError>>()?;
+    // "DomainNames is only supported for Accept rules": what nobody resolved is not known to
+    // be of the name, and would slip through a denial.
+    if action != RuleAction::Accept {
+        return Ok(Err("domainNames, which only Accept rules have".to_owned()));
     }
-    Ok(Err("domainNames, which are not followed yet".to_owned()))
+    Ok(Ok(domains))
 }
 
 /// A protocol, as one or more port rules.
@@ -366,14 +368,12 @@ fn items(
     Err(at.fault(at.spot(place), fault))
 }
 
-/// The API's pattern: two or more labels, perhaps a `*.` before them and a dot behind.
-fn is_domain_name(name: &str) -> bool {
-    let name = name.strip_prefix("*.").unwrap_or(name);
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let edge = |it: Option<char>| it.is_some_and(|it| it.is_ascii_alphanumeric());
-    let is_label = |label: &str| {
-        let plain = |it: char| it.is_ascii_alphanumeric() || it == '-' || it == '_';
-        label.chars().all(plain) && edge(label.chars().next()) && edge(label.chars().last())
-    };
-    name.contains('.') && name.split('.').all(is_label)
+/// A domain name in any case, perhaps with a dot at its end.
+fn domain(at: &At<'_>, text: Spanned<String>) -> Result<Peer, ManifestError> {
+    let name = text.value.to_ascii_lowercase();
+    let pattern = name.strip_suffix('.').unwrap_or(&name).parse();
+    pattern.map(Peer::Domain).map_err(|why| {
+        let spot = at.spot(text.referenced);
+        at.fault(spot, ManifestFault::DomainName { why })
+    })
 }

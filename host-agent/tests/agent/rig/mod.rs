@@ -144,7 +144,17 @@ pub(crate) fn syn(from: &str, to: &str, src_port: u16, dst_port: u16) -> Vec<u8>
         ack: 0,
         mss: None,
     };
+    frame(from, to, body, Vec::new())
+}
+
+pub(crate) fn udp(from: &str, to: &str, ports: (u16, u16), payload: Vec<u8>) -> Vec<u8> {
+    let (src_port, dst_port) = ports;
+    frame(from, to, Body::Udp { src_port, dst_port }, payload)
+}
+
+fn frame(from: &str, to: &str, body: Body, payload: Vec<u8>) -> Vec<u8> {
     let mut spec = FrameSpec::new(from.parse().unwrap(), to.parse().unwrap(), body);
+    spec.payload = payload;
     let vf = if from == "10.1.0.2" { 0 } else { 1 };
     spec.eth_src = Mac([2, 0, 0, 0, 1, vf]);
     spec.eth_dst = ROUTER_MAC;

@@ -11,7 +11,7 @@ use sluice_dataplane_core::port::Frame as _;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::worker::{Worker, WorkerConfig};
 use sluice_offload_api::model::{
-    FlowRecord, FlowVerdict, Lease, PortCounters, PortName, SaRecord, Status,
+    FlowRecord, FlowVerdict, Lease, NameRecord, PortCounters, PortName, SaRecord, Status,
 };
 use sluice_offload_api::{Answer, Refusal, Refused, State, Transaction};
 use tokio::sync::{mpsc, oneshot};
@@ -199,6 +199,14 @@ impl Plane {
             self.step();
         }
         self.control.flows().expect("they are there").to_vec()
+    }
+
+    pub(crate) fn names(&mut self) -> Vec<NameRecord> {
+        self.control.request_names();
+        while self.control.names().is_none() {
+            self.step();
+        }
+        self.control.names().expect("they are there").to_vec()
     }
 
     pub(crate) fn sas(&mut self) -> Vec<SaRecord> {

@@ -32,6 +32,7 @@ fn stream<T: Send + 'static>(list: Vec<T>) -> Answers<T> {
 impl Offload for Service {
     type ProgramStream = ReceiverStream<Result<proto::ProgramResponse, Status>>;
     type FlowsStream = Answers<proto::Flow>;
+    type NamesStream = Answers<proto::Name>;
     type SasStream = Answers<proto::Sa>;
 
     async fn program(
@@ -82,6 +83,16 @@ impl Offload for Service {
         let flows = self.0.ask(|it| it.flows()).await;
         Ok(Response::new(stream(
             flows.into_iter().map(Into::into).collect(),
+        )))
+    }
+
+    async fn names(
+        &self,
+        _: Request<proto::NamesRequest>,
+    ) -> Result<Response<Self::NamesStream>, Status> {
+        let names = self.0.ask(|it| it.names()).await;
+        Ok(Response::new(stream(
+            names.into_iter().map(Into::into).collect(),
         )))
     }
 

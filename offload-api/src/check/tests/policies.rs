@@ -1,7 +1,9 @@
 //! Policies.
 
-use super::{accept, policy, refuse_ops};
-use crate::model::{IdentityId, Policy, PolicyRow, PortBlock, Protocol, RuleIndex};
+use super::{accept, identity, policy, prefix, refuse_ops};
+use crate::model::{
+    Action, Direction, IdentityId, Policy, PolicyRow, PortBlock, Protocol, RuleIndex,
+};
 
 /// What is said of the sample's policy 2, of two ingress rows.
 fn db(change: impl FnOnce(&mut Policy)) -> String {
@@ -75,4 +77,52 @@ fn only_tcp_udp_and_sctp_have_ports() {
         it.rows[1].protocol = Some(Protocol::Icmp);
         it.rows[1].ports = PortBlock::ANY;
     })]);
+}
+
+/// The sample with identity 70 for a domain, a row of policy 2 that names it, and more.
+fn with_domain(
+    direction: Direction,
+    action: Action,
+    more: Vec<crate::transaction::Op>,
+) -> Vec<crate::transaction::Op> {
+    let domain = identity(5, |it| {
+        it.id = IdentityId(70);
+        it.domain = Some("*.example.com".parse().expect("it is a pattern"));
+    });
+    let row = policy(2, |it| {
+        let row = PolicyRow {
+            direction,
+            action,
+            peer: Some(IdentityId(70)),
+            ..it.rows[0]
+        };
+        it.rows.push(row);
+        it.rows.sort_by_key(PolicyRow::key);
+    });
+    [vec![domain, row], more].concat()
+}
+
+#[test]
+fn a_domain_is_named_by_egress_rows_that_allow_and_by_nothing_else() {
+    accept(with_domain(Direction::Egress, Action::Allow, Vec::new()));
+    for (direction, action) in [
+        (Direction::Ingress, Action::Allow),
+        (Direction::Egress, Action::Deny),
+        (Direction::Egress, Action::Pass),
+    ] {
+        let refused = refuse_ops(with_domain(direction, action, Vec::new()));
+        assert!(
+            refused.contains(
+                ".identity: identity 70 stands for the domain *.example.com, which only egress \
+                 rows that allow may name"
+            ),
+            "{refused}"
+        );
+    }
+    let held = prefix("0.0.0.0/0", |it| it.identity = IdentityId(70));
+    assert_eq!(
+        refuse_ops(with_domain(Direction::Egress, Action::Allow, vec![held])),
+        "ops[2].add.prefix.identity: identity 70 stands for the domain *.example.com, which \
+         nobody has of itself; give it another identity"
+    );
 }

@@ -25,6 +25,7 @@ fn answered(n: u16) -> NewFlow {
         ends: [Attach::Port(PortIndex(0)), Attach::Port(PortIndex(1))],
         generations: [u32::from(n) + 1, 0],
         rule: RuleRef::default(),
+        domain: DomainId::NONE,
         payer: INITIATOR,
         track: Track::Plain {
             answered: true,
@@ -193,7 +194,13 @@ fn a_flow_that_is_judged_to_be_elsewhere_is_paid_for_there() {
     let slot = table.insert(asked(A, 0), Tick(0)).unwrap();
     table.insert(asked(B, 1), Tick(0)).unwrap();
     table.insert(asked(B, 2), Tick(0)).unwrap();
-    table.rejudge(slot, asked(B, 0).ends, [1, 0], RuleRef::default());
+    table.rejudge(
+        slot,
+        asked(B, 0).ends,
+        [1, 0],
+        RuleRef::default(),
+        DomainId::NONE,
+    );
     table.insert(asked(A, 3), Tick(0)).unwrap();
     table.insert(asked(A, 4), Tick(0)).unwrap();
     assert_eq!(table.take_evicted(), 0);

@@ -13,11 +13,13 @@
 //! A node has no time of its own and does nothing between calls. Every poll checks that
 //! each port's counters balance; [`Node::expect_delta`] checks every counter there is.
 
+mod dns;
 mod frames;
 mod node;
 mod places;
 mod plan;
 
+pub(crate) use dns::*;
 pub(crate) use frames::*;
 pub(crate) use node::{FLOWS, HASH_KEY, Node};
 pub(crate) use places::*;

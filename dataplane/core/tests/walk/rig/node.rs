@@ -245,6 +245,11 @@ impl Node {
             ("sealed", &c.sealed),
             ("opened", &c.opened),
             ("verdicts-lost", &c.verdicts_lost),
+            ("names", &c.names),
+            ("names.learned", &c.names_learned),
+            ("names.full", &c.names_full),
+            ("names.malformed", &c.names_malformed),
+            ("names.unasked", &c.names_unasked),
         ]
         .map(|(name, counter)| (name.to_owned(), counter.read()))
         .into();

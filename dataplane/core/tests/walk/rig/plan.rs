@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sluice_dataplane_core::addr::Addr;
 use sluice_dataplane_core::hash::HashKey;
+use sluice_dataplane_core::names::DomainId;
+use sluice_dataplane_core::names::patterns::{Pattern, Patterns};
 use sluice_dataplane_core::snapshot::{
     self, Endpoint, EndpointIndex, IdentityId, Interface, Peer, Place, PolicyIndex, PortKind,
     PortState, Snapshot,
@@ -24,6 +26,8 @@ pub(crate) struct Policy {
     rows: Vec<Row>,
     ingress: bool,
     egress: bool,
+    /// Domain names, their numbers, and the peers that rows name for them.
+    names: Vec<(&'static str, u32, u32)>,
 }
 
 impl Policy {
@@ -35,7 +39,23 @@ impl Policy {
             rows: Vec::new(),
             ingress,
             egress,
+            names: Vec::new(),
         }
+    }
+
+    /// What a pod may that may ask any resolver, and speak HTTPS with this name's addresses.
+    pub(crate) fn naming(name: &'static str, domain: u32, identity: u32) -> Self {
+        Self::defaulting(true, false)
+            .allow_out(Transport::Udp, 53)
+            .allow_out(Transport::Tcp, 53)
+            .and_name(name, domain, identity)
+    }
+
+    /// Adds another name.
+    pub(crate) fn and_name(mut self, name: &'static str, domain: u32, identity: u32) -> Self {
+        self.names.push((name, domain, identity));
+        let peer = Some(IdentityId(identity));
+        self.row(Direction::Egress, peer, Some(Transport::Tcp), 443, true)
     }
 
     /// Adds a row for one port, or all of them for port 0.
@@ -76,6 +96,16 @@ impl Policy {
             fallback(self.ingress),
             fallback(self.egress),
         )
+        .with_patterns(Patterns::build(KEY, &self.patterns()))
+    }
+
+    fn patterns(&self) -> Vec<Pattern<'_>> {
+        let pattern = |&(text, domain, identity): &(&'static str, u32, u32)| Pattern {
+            text,
+            domain: DomainId(domain),
+            identity: IdentityId(identity),
+        };
+        self.names.iter().map(pattern).collect()
     }
 }
 
