@@ -243,6 +243,7 @@ pub fn snapshot_with(side: Side, rows: &[Row], more: &[(Addr, u8, Owner)]) -> Sn
         policies: vec![Policy {
             id: 1,
             table: allow_all(rows),
+            shadow: None,
         }],
         peers: vec![Some(Peer {
             tunnel: side.other().tunnel(),

@@ -17,11 +17,11 @@ pub const IDENTITIES_MAX: usize = 65_535;
 pub const PREFIXES_MAX: usize = 1 << 18;
 /// Compiled policies; each endpoint uses one.
 pub const POLICIES_MAX: usize = 1024;
-/// Rows of one policy.
+/// Rows of one policy, its shadow's among them.
 pub const ROWS_PER_POLICY_MAX: usize = 1 << 16;
 /// Rows of all policies.
 pub const ROWS_MAX: usize = 1 << 20;
-/// Rules of one policy.
+/// Rules of one policy, its shadow's among them.
 pub const RULES_PER_POLICY_MAX: usize = 4096;
 /// Other nodes.
 pub const PEERS_MAX: usize = 4096;
@@ -123,6 +123,7 @@ mod tests {
             egress: fallback,
             rules: vec!["x".repeat(RULE_NAME_LEN_MAX); RULES_PER_POLICY_MAX],
             rows: vec![row; ROWS_PER_POLICY_MAX],
+            shadow: None,
         };
         let tx = Transaction {
             mode: Mode::Snapshot,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use sluice_host_agent::cluster::NamespacedName;
+use sluice_host_agent::evaluate::ShadowJudgement;
 use sluice_offload_api::model::{Direction, Protocol, Verdict};
 
 /// An address family.
@@ -97,6 +98,8 @@ pub struct Observation {
     pub at: Option<Direction>,
     /// The rule that decided, by the dataplanes' own records.
     pub rule: Option<String>,
+    /// What policies in shadow mode would have made of it, by the dataplanes' records.
+    pub shadow: Option<ShadowJudgement>,
     /// Whether the probe's frames crossed the wire, and all of them inside ESP.
     pub encrypted: bool,
     /// The port the name stood for.

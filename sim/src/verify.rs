@@ -7,7 +7,7 @@ use core::fmt;
 
 use serde::{Serialize, Serializer};
 use sluice_host_agent::cluster::Cluster;
-use sluice_host_agent::evaluate::Judgement;
+use sluice_host_agent::evaluate::{Judgement, ShadowJudgement};
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Verdict};
 
 use crate::input::{InputError, Place, PlacedProbe};
@@ -38,6 +38,9 @@ pub struct ProbeOutcome {
     pub at: Option<Direction>,
     /// The rule that decided.
     pub rule: Option<String>,
+    /// What policies in shadow mode would have made of it; only there if it is another verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowOutcome>,
     /// Whether the frames crossed the wire, all of them inside ESP.
     pub encrypted: bool,
     /// What the asker expected.
@@ -50,6 +53,34 @@ pub struct ProbeOutcome {
     /// Who disagrees.
     #[serde(skip)]
     pub disagreements: Vec<Disagreement>,
+}
+
+/// What policies in shadow mode would have made of a probe.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ShadowOutcome {
+    /// What the end would have said.
+    pub verdict: Verdict,
+    /// Which end.
+    #[serde(rename = "where")]
+    pub at: Direction,
+    /// The rule that would have decided.
+    pub rule: String,
+}
+
+impl From<ShadowJudgement> for ShadowOutcome {
+    fn from(ShadowJudgement { verdict, at, rule }: ShadowJudgement) -> Self {
+        Self { verdict, at, rule }
+    }
+}
+
+impl fmt::Display for ShadowOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = match self.at {
+            Direction::Egress => "egress",
+            Direction::Ingress => "ingress",
+        };
+        write!(f, "{} at {at} by `{}`", word(self.verdict), self.rule)
+    }
 }
 
 /// Something that two sources say differently of one probe.
@@ -78,6 +109,14 @@ pub enum Disagreement {
         oracle: Decider,
         /// What the dataplanes recorded.
         observed: Decider,
+    },
+    /// The evaluator, on what policies in shadow mode would have made of it.
+    #[error("shadow policies: the evaluator says {oracle}, the dataplane {observed}")]
+    Shadow {
+        /// What the evaluator says.
+        oracle: String,
+        /// What the dataplanes recorded.
+        observed: String,
     },
     /// The second invariant: no cleartext between nodes.
     #[error("allowed between {from} and {to}, and not encrypted")]
@@ -155,6 +194,7 @@ pub fn ask(world: &mut World, asked: &PlacedProbe) -> Result<ProbeOutcome, Input
         verdict: observation.verdict,
         at: observation.at,
         rule: observation.rule,
+        shadow: observation.shadow.map(ShadowOutcome::from),
         encrypted: observation.encrypted,
         expect: probe.expect,
         ok: disagreements.is_empty(),
@@ -196,6 +236,14 @@ fn disagreements(
             oracle,
             observed: decider,
         });
+    }
+    if judgement.shadow != seen.shadow {
+        let text = |it: &Option<ShadowJudgement>| {
+            let it = it.clone().map(ShadowOutcome::from);
+            it.map_or_else(|| "nothing".to_owned(), |it| it.to_string())
+        };
+        let (oracle, observed) = (text(&judgement.shadow), text(&seen.shadow));
+        found.push(Disagreement::Shadow { oracle, observed });
     }
     if let Some((from, to)) = must_encrypt(cluster, probe)
         && observed == Verdict::Allow
@@ -259,6 +307,7 @@ mod tests {
             verdict: Verdict::Deny,
             at: Some(Direction::Ingress),
             rule: Some("b/default isolates ingress".to_owned()),
+            shadow: None,
             encrypted: true,
             expect: None,
             ok: true,
@@ -327,11 +376,13 @@ mod tests {
             egress_rule: None,
             ingress_rule: None,
             rule: Some(rule.to_owned()),
+            shadow: None,
         };
         let seen = |verdict, encrypted| Observation {
             verdict,
             at: None,
             rule: Some("r".to_owned()),
+            shadow: None,
             encrypted,
             port: None,
             family: Family::Ipv4,

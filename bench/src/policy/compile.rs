@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use sluice_host_agent::cluster::{
-    Cluster, LabelSelector, Labels, Namespace, NamespacedName, NetworkPolicy, Node, Peer, Pod,
-    PortRule, PortSpec, Rule,
+    Cluster, LabelSelector, Labels, Mode, Namespace, NamespacedName, NetworkPolicy, Node, Peer,
+    Pod, PortRule, PortSpec, Rule,
 };
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::identity::IdentityTable;
@@ -247,6 +247,7 @@ fn policy(namespace: u16, number: u16) -> anyhow::Result<NetworkPolicy> {
         (None, Some(rules))
     };
     Ok(NetworkPolicy {
+        mode: Mode::Enforce,
         pod_selector: selector(app(kind % KINDS)),
         ingress,
         egress,

@@ -53,6 +53,7 @@ impl Build<'_> {
                 table: self
                     .table(policy)
                     .with_patterns(self.patterns(&named, policy)),
+                shadow: policy.shadow_table().map(|it| self.table(it)),
             })
             .collect();
 
@@ -192,14 +193,17 @@ impl Build<'_> {
         )
     }
 
-    /// The domain names that a policy's rows name, of those that identities stand for.
+    /// The domain names that a policy's rows name, of those that identities stand for. Those of
+    /// its shadow count too: what nobody learned, no shadow could tell of.
     fn patterns(
         &self,
         named: &BTreeMap<model::IdentityId, &model::DomainPattern>,
         policy: &model::Policy,
     ) -> Patterns {
         let mut patterns: Vec<Pattern<'_>> = Vec::new();
-        let rows = policy.rows.iter().filter(|_| !named.is_empty());
+        let shadow = policy.shadow_table().into_iter().flat_map(|it| &it.rows);
+        let rows = policy.rows.iter().chain(shadow);
+        let rows = rows.filter(|_| !named.is_empty());
         for peer in rows.filter_map(|it| it.peer) {
             let Some(domain) = named.get(&peer) else {
                 continue;
@@ -209,8 +213,7 @@ impl Build<'_> {
                 domain: self.domains.of(domain),
                 identity: IdentityId(peer.0),
             };
-            // Rows of one peer lie together, in each tier.
-            if patterns.last() != Some(&pattern) {
+            if !patterns.contains(&pattern) {
                 patterns.push(pattern);
             }
         }

@@ -5,14 +5,16 @@ use sluice_dataplane_core::command::{FlowView, SaView};
 use sluice_dataplane_core::counters::PortCounters as Counted;
 use sluice_dataplane_core::flow::key::Tuple;
 use sluice_dataplane_core::flow::state::FlowState as Tracked;
+use sluice_dataplane_core::judge::Shadow;
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::route::{Attach, RuleRef};
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::verdict::VerdictRecord;
 use sluice_offload_api::Limits;
 use sluice_offload_api::model::{
-    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Generation, PolicyId,
-    PortCounters, PortName, SaAlgorithm, SaDirection, SaFingerprint, SaRecord,
+    Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Generation, Policy,
+    PolicyId, PortCounters, PortName, SaAlgorithm, SaDirection, SaFingerprint, SaRecord,
+    ShadowRuling, Verdict,
 };
 use sluice_offload_api::state::State;
 
@@ -35,6 +37,10 @@ pub struct VerdictLine {
     pub egress: Option<String>,
     /// What the destination pod's policy said, if it is a pod of this node.
     pub ingress: Option<String>,
+    /// What shadow policies would have made of the source's answer.
+    pub shadow_egress: Option<ShadowRuling>,
+    /// What shadow policies would have made of the destination's answer.
+    pub shadow_ingress: Option<ShadowRuling>,
     /// Where the packets of an allowed flow go.
     pub to: Option<FlowEnd>,
 }
@@ -54,6 +60,8 @@ impl VerdictLine {
             denied: self.denied.map(|reason| reason.name().to_owned()),
             egress: self.egress.clone(),
             ingress: self.ingress.clone(),
+            shadow_egress: self.shadow_egress.clone(),
+            shadow_ingress: self.shadow_ingress.clone(),
             to: self.to.clone(),
             lost,
         }
@@ -77,6 +85,8 @@ pub(crate) fn port_counters(port: PortName, counted: &Counted) -> PortCounters {
         consumed: counted.consumed.read(),
         waiting: counted.waiting.read(),
         originated: counted.originated.read(),
+        shadow_would_deny: counted.shadow_would_deny.read(),
+        shadow_would_allow: counted.shadow_would_allow.read(),
     }
 }
 
@@ -87,7 +97,7 @@ pub(crate) fn capacity(state: &State) -> Capacity {
         max: u32::try_from(max).unwrap_or(u32::MAX),
     };
     let limits = Limits::MAX;
-    let rows = state.policies.values().map(|p| p.rows.len()).sum();
+    let rows = state.policies.values().map(Policy::rows_in_all).sum();
     Capacity {
         ports: fill(state.ports.len(), limits.ports),
         endpoints: fill(state.endpoints.len(), limits.endpoints),
@@ -114,6 +124,20 @@ impl Namer<'_> {
                 let policy = self.state.policies.get(&PolicyId(id))?;
                 policy.rules.get(usize::try_from(rule.rule).ok()?).cloned()
             }
+        }
+    }
+
+    fn shadow(&self, shadow: Shadow) -> ShadowRuling {
+        let policy = self.state.policies.get(&PolicyId(shadow.rule.policy));
+        let rules = policy.and_then(Policy::shadow_table).map(|it| &it.rules);
+        let index = usize::try_from(shadow.rule.rule).ok();
+        ShadowRuling {
+            would: if shadow.allow {
+                Verdict::Allow
+            } else {
+                Verdict::Deny
+            },
+            rule: rules.and_then(|it| it.get(index?)).cloned(),
         }
     }
 
@@ -179,6 +203,8 @@ impl Namer<'_> {
             denied: record.denied,
             egress: record.rules.egress.and_then(|r| self.rule(r)),
             ingress: record.rules.ingress.and_then(|r| self.rule(r)),
+            shadow_egress: record.shadows.egress.map(|it| self.shadow(it)),
+            shadow_ingress: record.shadows.ingress.map(|it| self.shadow(it)),
             to: record.to.map(|end| self.end(end)),
         }
     }

@@ -49,6 +49,11 @@ pub struct PortCounters {
     /// Received frames that wait for their next hop's MAC or their first fragment: rises
     /// and falls.
     pub waiting: Counter,
+    /// Verdicts on flows of the pod behind the port that a shadow policy would turn into a
+    /// denial: verdicts, not frames.
+    pub shadow_would_deny: Counter,
+    /// Those that it would turn into an allowance.
+    pub shadow_would_allow: Counter,
     drops: [Counter; REASONS],
 }
 
@@ -63,6 +68,8 @@ impl Default for PortCounters {
             consumed: Counter::default(),
             originated: Counter::default(),
             waiting: Counter::default(),
+            shadow_would_deny: Counter::default(),
+            shadow_would_allow: Counter::default(),
             drops: [const { Counter(AtomicU64::new(0)) }; REASONS],
         }
     }

@@ -9,8 +9,8 @@ use crate::names::DomainId;
 use crate::names::learned::{Learned, PATTERNS_PER_ADDR_MAX};
 use crate::reason::DropReason;
 use crate::route::{Attach, RuleRef};
-use crate::snapshot::{Endpoint, IdentityId, Place, Snapshot};
-use crate::table::policy::{Direction, Ruling, Transport};
+use crate::snapshot::{Endpoint, IdentityId, Place, PortIndex, Snapshot};
+use crate::table::policy::{Direction, PolicyTable, Ruling, Transport};
 use crate::tick::Tick;
 
 /// A flow that may be.
@@ -25,6 +25,8 @@ pub struct Judgement {
     /// The pattern of domain names that the destination is known by, if a row for it decided
     /// at the source.
     pub domain: DomainId,
+    /// Where shadow policies would have it otherwise.
+    pub shadows: Shadows,
 }
 
 /// What names the source was told.
@@ -55,6 +57,36 @@ pub struct Denied {
     pub reason: DropReason,
     /// What was said at either end, as far as it was asked.
     pub rules: Rules,
+    /// Where shadow policies would have it otherwise, as far as they were asked.
+    pub shadows: Shadows,
+}
+
+/// What would have been said at one end, had the shadow policies that select its pod been
+/// enforced: only where it differs from what was said. It decides nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shadow {
+    /// The pod's port.
+    pub port: PortIndex,
+    /// Whether the flow might have been.
+    pub allow: bool,
+    /// The rule that would have decided, of the policy's shadow table.
+    pub rule: RuleRef,
+}
+
+/// The ends where shadow policies differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Shadows {
+    /// At the source pod.
+    pub egress: Option<Shadow>,
+    /// At the destination pod; an end that was not asked has none.
+    pub ingress: Option<Shadow>,
+}
+
+impl Shadows {
+    /// Both, where there is one.
+    pub fn iter(&self) -> impl Iterator<Item = Shadow> {
+        self.egress.into_iter().chain(self.ingress)
+    }
 }
 
 /// The rules that spoke.
@@ -119,24 +151,21 @@ fn ask(
     direction: Direction,
     peer: IdentityId,
     tuple: &Tuple,
-) -> (RuleRef, bool) {
+) -> (RuleRef, bool, Option<Shadow>) {
     let Some(policy) = snapshot.policies.get(endpoint.policy.0 as usize) else {
         // No policy is not "no policy selects it": that is a table that allows all.
-        return (RuleRef::default(), false);
+        return (RuleRef::default(), false, None);
     };
-    let Ruling { allow, rule } = policy.table.judge(
-        direction,
-        peer,
-        transport(tuple.protocol),
-        policy_port(tuple),
-    );
-    (
-        RuleRef {
-            policy: policy.id,
-            rule,
-        },
-        allow,
-    )
+    let ask = |table: &PolicyTable| {
+        table.judge(
+            direction,
+            peer,
+            transport(tuple.protocol),
+            policy_port(tuple),
+        )
+    };
+    let shadow = policy.shadow.as_ref().map(ask);
+    beside(policy.id, endpoint, ask(&policy.table), shadow)
 }
 
 /// Identities that a destination can have at once: its own, one for each pattern that it is
@@ -151,11 +180,11 @@ fn ask_named(
     own: IdentityId,
     tuple: &Tuple,
     told: &Told<'_>,
-) -> (RuleRef, bool, DomainId) {
+) -> (RuleRef, bool, Option<Shadow>, DomainId) {
     let policy = snapshot.policies.get(endpoint.policy.0 as usize);
     let Some(policy) = policy.filter(|it| !it.table.patterns().is_empty()) else {
-        let (rule, allow) = ask(snapshot, endpoint, Direction::Egress, own, tuple);
-        return (rule, allow, DomainId::NONE);
+        let (rule, allow, shadow) = ask(snapshot, endpoint, Direction::Egress, own, tuple);
+        return (rule, allow, shadow, DomainId::NONE);
     };
     let mut identities = [own; IDENTITIES_MAX];
     let mut domains = [DomainId::NONE; IDENTITIES_MAX];
@@ -174,15 +203,40 @@ fn ask_named(
         let pod = (endpoint.port, endpoint.born);
         learned.of(pod, tuple.dst, told.now, &mut add);
     }
-    let (Ruling { allow, rule }, of) = policy.table.judge_any(
-        Direction::Egress,
-        identities.get(..count).unwrap_or_default(),
-        transport(tuple.protocol),
-        policy_port(tuple),
-    );
-    let policy = policy.id;
-    let domain = domains.get(of).copied().unwrap_or_default();
-    (RuleRef { policy, rule }, allow, domain)
+    let identities = identities.get(..count).unwrap_or_default();
+    let ask = |table: &PolicyTable| {
+        table.judge_any(
+            Direction::Egress,
+            identities,
+            transport(tuple.protocol),
+            policy_port(tuple),
+        )
+    };
+    let (ruling, of) = ask(&policy.table);
+    let shadow = policy.shadow.as_ref().map(|table| ask(table).0);
+    let (rule, allow, shadow) = beside(policy.id, endpoint, ruling, shadow);
+    (
+        rule,
+        allow,
+        shadow,
+        domains.get(of).copied().unwrap_or_default(),
+    )
+}
+
+/// A ruling with its policy, and what the shadow table says if that differs.
+fn beside(
+    policy: u32,
+    endpoint: &Endpoint,
+    Ruling { allow, rule }: Ruling,
+    shadow: Option<Ruling>,
+) -> (RuleRef, bool, Option<Shadow>) {
+    let of = |rule| RuleRef { policy, rule };
+    let shadow = shadow.filter(|it| it.allow != allow).map(|it| Shadow {
+        port: endpoint.port,
+        allow: it.allow,
+        rule: of(it.rule),
+    });
+    (of(rule), allow, shadow)
 }
 
 /// Judges a flow whose source was told no names; see [`judge_told`].
@@ -203,40 +257,49 @@ pub fn judge_told(
     tuple: &Tuple,
     told: &Told<'_>,
 ) -> Result<Judgement, Denied> {
-    let mut rules = Rules::default();
+    let (mut rules, mut shadows) = (Rules::default(), Shadows::default());
     let mut domain = DomainId::NONE;
-    let denied = |reason, rules| Denied { reason, rules };
+    let denied = |reason, rules, shadows| Denied {
+        reason,
+        rules,
+        shadows,
+    };
+    let unasked = |reason| denied(reason, Rules::default(), Shadows::default());
     let src = snapshot
         .owner(tuple.src)
-        .ok_or(denied(DropReason::NoRoute, rules))?;
+        .ok_or(unasked(DropReason::NoRoute))?;
     let dst = snapshot
         .owner(tuple.dst)
-        .ok_or(denied(DropReason::NoRoute, rules))?;
-    let from = attach(snapshot, src.place).map_err(|reason| denied(reason, rules))?;
-    let to = attach(snapshot, dst.place).map_err(|reason| denied(reason, rules))?;
+        .ok_or(unasked(DropReason::NoRoute))?;
+    let from = attach(snapshot, src.place).map_err(unasked)?;
+    let to = attach(snapshot, dst.place).map_err(unasked)?;
 
     let source = local(snapshot, src.place);
     if let Some(endpoint) = source {
-        let (rule, allow, by) = if dst.place == Place::Outside {
+        let (rule, allow, shadow, by) = if dst.place == Place::Outside {
             ask_named(snapshot, endpoint, dst.identity, tuple, told)
         } else {
-            let (rule, allow) = ask(snapshot, endpoint, Direction::Egress, dst.identity, tuple);
-            (rule, allow, DomainId::NONE)
+            let egress = Direction::Egress;
+            let (rule, allow, shadow) = ask(snapshot, endpoint, egress, dst.identity, tuple);
+            (rule, allow, shadow, DomainId::NONE)
         };
         domain = by;
         rules.egress = Some(rule);
+        shadows.egress = shadow;
         if !allow {
-            return Err(denied(DropReason::PolicyEgress, rules));
+            return Err(denied(DropReason::PolicyEgress, rules, shadows));
         }
     }
     let destination = local(snapshot, dst.place);
     if let Some(endpoint) = destination {
         // That a pod's own node may always reach it is a row of the table, by the node's
         // identity: the place would let in the node's ordinary pods too.
-        let (rule, allow) = ask(snapshot, endpoint, Direction::Ingress, src.identity, tuple);
+        let (rule, allow, shadow) =
+            ask(snapshot, endpoint, Direction::Ingress, src.identity, tuple);
         rules.ingress = Some(rule);
+        shadows.ingress = shadow;
         if !allow {
-            return Err(denied(DropReason::PolicyIngress, rules));
+            return Err(denied(DropReason::PolicyIngress, rules, shadows));
         }
     }
     let generation = |endpoint: Option<&Endpoint>| endpoint.map_or(0, |e| e.generation);
@@ -245,5 +308,6 @@ pub fn judge_told(
         generations: [generation(source), generation(destination)],
         rules,
         domain,
+        shadows,
     })
 }

@@ -157,6 +157,8 @@ pub struct Policy {
     pub id: u32,
     /// Its rows.
     pub table: PolicyTable,
+    /// What would hold if shadow policies were enforced: asked beside `table`, and counted.
+    pub shadow: Option<PolicyTable>,
 }
 
 /// One generation.

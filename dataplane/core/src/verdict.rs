@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::flow::key::Tuple;
-use crate::judge::Rules;
+use crate::judge::{Rules, Shadows};
 use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::snapshot::PortIndex;
@@ -27,6 +27,8 @@ pub struct VerdictRecord {
     pub denied: Option<DropReason>,
     /// The rules that spoke.
     pub rules: Rules,
+    /// Where shadow policies would have it otherwise.
+    pub shadows: Shadows,
     /// Where an allowed flow's packets go.
     pub to: Option<Attach>,
 }

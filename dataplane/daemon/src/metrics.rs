@@ -145,6 +145,19 @@ impl Page {
         for (name, kind, help, of) in rows {
             self.by_port(ports, name, kind, help, of);
         }
+        let name = "sluice_port_shadow_verdicts_total";
+        let help = "Verdicts on flows of the port's pod that policies in shadow mode would turn.";
+        self.family(name, Counter, help);
+        for port in ports {
+            let turned = [
+                ("deny", port.shadow_would_deny),
+                ("allow", port.shadow_would_allow),
+            ];
+            for (would, verdicts) in turned {
+                let labels = [("port", port.port.0.as_str()), ("would", would)];
+                self.sample(name, &labels, verdicts);
+            }
+        }
         let name = "sluice_port_drops_total";
         self.family(name, Counter, "Received frames dropped, by reason.");
         for port in ports {

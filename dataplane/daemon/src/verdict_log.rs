@@ -16,7 +16,7 @@ use serde::Serialize;
 use sluice_dataplane_control::VerdictLine;
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::State;
-use sluice_offload_api::model::{FlowEnd, IpPrefix, PortName};
+use sluice_offload_api::model::{FlowEnd, IpPrefix, PortName, ShadowRuling};
 
 use crate::config::VerdictLogConfig;
 
@@ -72,6 +72,10 @@ struct Line<'a> {
     egress: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ingress: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_egress: Option<&'a ShadowRuling>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_ingress: Option<&'a ShadowRuling>,
     #[serde(skip_serializing_if = "Option::is_none")]
     way: Option<&'a FlowEnd>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -209,6 +213,8 @@ fn line<'a>(verdict: &'a VerdictLine, state: &State, suppressed_before: u64) -> 
         dst_port: tuple.dst_port,
         egress: verdict.egress.as_deref(),
         ingress: verdict.ingress.as_deref(),
+        shadow_egress: verdict.shadow_egress.as_ref(),
+        shadow_ingress: verdict.shadow_ingress.as_ref(),
         way: verdict.to.as_ref(),
         suppressed_before,
     }

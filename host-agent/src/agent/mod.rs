@@ -19,7 +19,7 @@ pub use journal::{Attachment, Journal};
 pub use read::{AgentStatus, PolicyTable, PolicyView, Problem, RowView, VfBindingView, VfView};
 pub use subjects::Standing;
 use subjects::{Subjects, merge};
-pub use trace::{Disposition, Trace, TraceEnd, TraceError, TraceRequest, TraceSide};
+pub use trace::{Disposition, Trace, TraceEnd, TraceError, TraceRequest, TraceShadow, TraceSide};
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ use crate::cluster::Cluster;
 use crate::compile::{CompileError, NodeSetup, compile};
 use crate::identity::IdentityTable;
 use crate::reconcile::Reconciler;
-use crate::validate::{Counterexample, POINTS_MAX, Sweep, validate};
+use crate::validate::{Counterexample, POINTS_MAX, Sweep, validate, validate_shadow};
 use crate::vf::VfTable;
 
 /// What a VF is, apart from what the dataplane needs of it.
@@ -70,6 +70,11 @@ pub struct Agent {
     /// Pods whose table was found to differ from their policies after it was sent: they stay
     /// closed until the agent starts again.
     closed: BTreeMap<EndpointKey, Counterexample>,
+    /// The same of the shadow tables.
+    shadow_sweep: Sweep,
+    /// Pods whose shadow table differed from their policies: they have none until the agent
+    /// starts again. What is enforced is another table, and stands.
+    unshadowed: BTreeMap<EndpointKey, Counterexample>,
     reconciler: Reconciler,
 }
 
@@ -95,6 +100,8 @@ impl Agent {
             validations: 0,
             sweep: Sweep::default(),
             closed: BTreeMap::new(),
+            shadow_sweep: Sweep::default(),
+            unshadowed: BTreeMap::new(),
             reconciler: Reconciler::new(),
         };
         let mut left_out = Vec::new();
@@ -209,6 +216,44 @@ impl Agent {
         Some(found)
     }
 
+    /// [`Self::sweep`] over the shadow tables. One that differs is dropped at once: its
+    /// policies are counted no more, and nothing else changes.
+    pub fn sweep_shadow(&mut self, rows_max: usize) -> Option<Counterexample> {
+        let (cluster, state) = (&self.subjects.cluster, self.reconciler.desired()?);
+        let found = *self
+            .shadow_sweep
+            .step_shadow(cluster, state, rows_max)
+            .found?;
+        let mut state = state.clone();
+        self.unshadow(&mut state, &found);
+        self.reconciler.on_desired(state);
+        Some(found)
+    }
+
+    /// Takes the shadow from the table that a counterexample is of, and remembers it.
+    fn unshadow(&mut self, state: &mut State, found: &Counterexample) {
+        let mut endpoints = state.endpoints.values();
+        let sharing = endpoints.find(|it| it.pod == found.pod && it.ips.contains(&found.own));
+        let policy = sharing.map(|it| it.policy);
+        for endpoint in state.endpoints.values() {
+            if Some(endpoint.policy) == policy {
+                self.unshadowed.insert(endpoint.key(), found.clone());
+            }
+        }
+        self.drop_shadows(state);
+    }
+
+    /// Takes their shadow tables from pods where one was found to be wrong.
+    fn drop_shadows(&self, state: &mut State) {
+        for endpoint in state.endpoints.values() {
+            if self.unshadowed.contains_key(&endpoint.key())
+                && let Some(policy) = state.policies.get_mut(&endpoint.policy)
+            {
+                policy.shadow = None;
+            }
+        }
+    }
+
     /// Takes the endpoints of closed pods out of what was sent, as if they had no VF. Not by
     /// compiling anew: were another table wrong as well, that would be refused.
     fn quarantine(&mut self, mut state: State) {
@@ -243,11 +288,21 @@ impl Agent {
     }
 
     /// Lets a compiled state be sent, if it says what the policies say.
-    fn take(&mut self, subjects: Subjects, state: State) -> Result<(), StateFault> {
+    fn take(&mut self, subjects: Subjects, mut state: State) -> Result<(), StateFault> {
         self.validations = self.validations.wrapping_add(1);
         let (nothing, turn) = (State::default(), self.validations);
         let before = self.reconciler.desired().unwrap_or(&nothing);
         validate(&subjects.cluster, before, &state, turn, POINTS_MAX)?;
+        self.drop_shadows(&mut state);
+        // Each turn takes a table's shadow away, so this ends.
+        for _ in 0..=state.policies.len() {
+            let before = self.reconciler.desired().unwrap_or(&nothing);
+            let cluster = &subjects.cluster;
+            match validate_shadow(cluster, before, &state, turn, POINTS_MAX) {
+                Ok(_) => break,
+                Err(found) => self.unshadow(&mut state, &found),
+            }
+        }
         self.subjects = subjects;
         self.reconciler.on_desired(state);
         Ok(())

@@ -3,12 +3,14 @@
 use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use sluice_offload_api::Limits;
 use sluice_offload_api::model::{
-    Action, Direction, Fallback, NodeName, Policy, PolicyRow, PortBlock, PortName, Tier, Verdict,
+    Action, Direction, Endpoint, Fallback, NodeName, PodRef, Policy, PolicyRow, PortBlock,
+    PortName, Tier, Verdict,
 };
 
 use super::Agent;
-use crate::cluster::NamespacedName;
+use crate::cluster::{Cluster, NamespacedName};
 
 /// How the agent is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,6 +29,8 @@ pub struct AgentStatus {
     pub pods: usize,
     /// The same.
     pub policies: usize,
+    /// Policies in shadow mode: counted, not enforced.
+    pub shadow: Vec<String>,
     /// VFs of the node.
     pub vfs: usize,
     /// Pods that have one.
@@ -110,6 +114,8 @@ pub struct PolicyTable {
     pub egress: String,
     /// Its rows.
     pub rows: Vec<RowView>,
+    /// What would hold if policies in shadow mode were enforced.
+    pub shadow: Option<Box<PolicyTable>>,
 }
 
 /// A row of it.
@@ -150,6 +156,10 @@ impl Agent {
             in_flight: self.reconciler.in_flight().map(|it| it.0),
             pods,
             policies,
+            shadow: self
+                .cluster
+                .as_ref()
+                .map_or_else(Vec::new, Cluster::shadow_policies),
             vfs: self.setup.vfs.len(),
             attached: self.attachments.len(),
             closed: self.attachments.iter().filter(|it| closed(it)).count(),
@@ -199,6 +209,25 @@ impl Agent {
             let meanwhile = "its port is closed until the agent starts again";
             add("validation", format!("pod {key}: {found}"), meanwhile);
         }
+        for (uid, found) in &self.unshadowed {
+            let meanwhile = "its shadow policies are not counted until the agent starts again; \
+                             what is enforced stands";
+            add(
+                "validation",
+                format!("shadow of pod {uid}: {found}"),
+                meanwhile,
+            );
+        }
+        for (pod, rows) in self.without_shadow() {
+            let text = format!(
+                "pod {pod}: what its shadow policies would hold does not fit beside the {rows} \
+                 rows that are enforced ({} a pod, {} a node)",
+                Limits::MAX.rows_per_policy,
+                Limits::MAX.rows
+            );
+            let meanwhile = "its shadow policies are not counted; what is enforced stands";
+            add("shadow", text, meanwhile);
+        }
         for it in &self.attachments {
             match self.subjects.standings.get(&it.key()) {
                 Some(super::Standing::Known) | None => {}
@@ -215,6 +244,27 @@ impl Agent {
     fn network(&self, it: &super::Attachment) -> Option<&NamespacedName> {
         let pod = self.subjects.cluster.pods.get(&it.pod)?;
         Some(&pod.interface(&it.ifname)?.network)
+    }
+
+    /// Pods that a policy in shadow mode selects and that have no shadow table, because it
+    /// doesn't fit; with the rows of the table that they have.
+    fn without_shadow(&self) -> Vec<(PodRef, usize)> {
+        let Some(state) = self.reconciler.desired() else {
+            return Vec::new();
+        };
+        let cluster = &self.subjects.cluster;
+        let lacks = |endpoint: &Endpoint| {
+            let policy = state.policies.get(&endpoint.policy)?;
+            let pod = cluster.pods.get(&endpoint.pod)?;
+            let lacks = policy.shadow.is_none()
+                && !self.unshadowed.contains_key(&endpoint.key())
+                && endpoint
+                    .ips
+                    .first()
+                    .is_some_and(|ip| cluster.is_shadowed(pod, *ip));
+            lacks.then(|| (endpoint.pod.clone(), policy.rows.len()))
+        };
+        state.endpoints.values().filter_map(lacks).collect()
     }
 
     /// The node's VFs.
@@ -311,6 +361,7 @@ fn table(
         ingress: fallback(policy.ingress),
         egress: fallback(policy.egress),
         rows: policy.rows.iter().map(row).collect(),
+        shadow: policy.shadow_table().map(|it| Box::new(table(it, label))),
     }
 }
 

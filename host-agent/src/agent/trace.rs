@@ -98,6 +98,17 @@ pub struct TraceSide {
     pub rule: String,
     /// By the table in force here; none if this end is no endpoint of this node.
     pub in_force: Option<Verdict>,
+    /// What it would be if policies in shadow mode were enforced, if not the same.
+    pub shadow: Option<TraceShadow>,
+}
+
+/// What one side would say if policies in shadow mode were enforced.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TraceShadow {
+    /// The other verdict.
+    pub would: Verdict,
+    /// By which rule.
+    pub rule: String,
 }
 
 /// What a dataplane does with a packet.
@@ -198,13 +209,14 @@ impl Agent {
         let state = self.in_force().unwrap_or(&none);
         let sides = judge_knowing(state, from_ip, to_ip, protocol, port, &names);
         let side = |ruling: Option<Ruling>, table: &Option<Ruling>| {
-            ruling.map(|Ruling { verdict, rule }| {
-                let in_force = table.as_ref().map(|it| it.verdict);
-                TraceSide {
-                    verdict,
-                    rule,
-                    in_force,
-                }
+            ruling.map(|it| TraceSide {
+                verdict: it.verdict,
+                rule: it.rule,
+                in_force: table.as_ref().map(|it| it.verdict),
+                shadow: it.shadow.map(|it| TraceShadow {
+                    would: it.verdict,
+                    rule: it.rule,
+                }),
             })
         };
         let egress = side(egress_knowing(cluster, &query, &names), &sides.egress);

@@ -2,7 +2,7 @@
 
 use sluice_offload_api::model::{Direction, Tier};
 
-use super::{Cluster, LabelSelector, Pod, Rule};
+use super::{Cluster, LabelSelector, Mode, Pod, Rule};
 
 /// A ClusterNetworkPolicy.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +19,8 @@ pub struct ClusterPolicy {
     pub ingress: Vec<ClusterRule>,
     /// Its rules from them, in order.
     pub egress: Vec<ClusterRule>,
+    /// Whether it is in force.
+    pub mode: Mode,
 }
 
 /// A rule: what is done with the flows that match it.
@@ -58,7 +60,7 @@ impl ClusterPolicy {
 }
 
 impl Cluster {
-    /// The ClusterNetworkPolicies of a pod, in the order in which they are asked: by tier,
+    /// The ClusterNetworkPolicies of a pod, those in shadow mode too, in the order in which they are asked: by tier,
     /// priority and, where the API leaves the choice, name. None for a pod that has no
     /// address of its own.
     #[must_use]

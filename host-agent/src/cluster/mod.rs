@@ -5,6 +5,7 @@
 
 mod addresses;
 mod cluster_policy;
+mod mode;
 mod multi_policy;
 mod objects;
 mod policy;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 
 pub use addresses::{AddressIndex, AddressTaken, Holder};
 pub use cluster_policy::{ClusterPolicy, ClusterRule, RuleAction};
+pub use mode::{Mode, PolicySet};
 pub use multi_policy::MultiPolicy;
 pub use objects::{
     ContainerPort, Interface, Namespace, NamespacedName, Node, PRIMARY_INTERFACE, Pod, Service,
@@ -56,7 +58,8 @@ impl Cluster {
         labels
     }
 
-    /// The policies that isolate or allow anything for a pod: those of its namespace whose
+    /// The policies that isolate or allow anything for a pod, or would if they weren't in
+    /// shadow mode: those of its namespace whose
     /// selector matches it, in order. None for a pod that has no address of its own.
     pub fn policies_of<'a>(
         &'a self,

@@ -3,7 +3,7 @@
 
 use sluice_offload_api::model::{Direction, DomainPattern, IpPrefix, Protocol};
 
-use super::LabelSelector;
+use super::{LabelSelector, Mode};
 
 /// A NetworkPolicy.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -15,6 +15,8 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<Rule>>,
     /// The same from them.
     pub egress: Option<Vec<Rule>>,
+    /// Whether it is in force.
+    pub mode: Mode,
 }
 
 impl NetworkPolicy {

@@ -61,10 +61,7 @@ pub fn lookup_any(
     let name = usize::try_from(rule.0)
         .ok()
         .and_then(|index| policy.rules.get(index));
-    Ruling {
-        verdict,
-        rule: name.cloned().unwrap_or_default(),
-    }
+    Ruling::new(verdict, name.cloned().unwrap_or_default())
 }
 
 /// Whose an address is.
@@ -120,10 +117,7 @@ pub fn judge_knowing(
     let (source, destination) = (longest_prefix(state, from), longest_prefix(state, to));
     let side = |own: IpAddr, other: Option<&Prefix>, direction| {
         let policy = state.policies.get(&endpoint(state, own)?.policy);
-        let deny = |rule: &str| Ruling {
-            verdict: Verdict::Deny,
-            rule: rule.to_owned(),
-        };
+        let deny = |rule: &str| Ruling::new(Verdict::Deny, rule);
         match (policy, other) {
             (Some(_), Some(other))
                 if other.place == Place::ServiceVip && direction == Direction::Egress =>
@@ -136,7 +130,8 @@ pub fn judge_knowing(
                     let named = patterns(state).filter(|(_, it)| names.is(to, it));
                     peers.extend(named.map(|(id, _)| id));
                 }
-                Some(lookup_any(policy, direction, &peers, protocol, port))
+                let ask = |table| lookup_any(table, direction, &peers, protocol, port);
+                Some(ask(policy).beside(policy.shadow_table().map(ask)))
             }
             // Not in a state that a dataplane takes.
             _ => Some(deny("unknown")),

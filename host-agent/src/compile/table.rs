@@ -6,12 +6,13 @@ use sluice_offload_api::Limits;
 use sluice_offload_api::limits::{RULE_NAME_LEN_MAX, RULES_PER_POLICY_MAX};
 use sluice_offload_api::model::{
     Action, Direction, Fallback, IdentityId, NodeName, Policy, PolicyId, PolicyRow, PortBlock,
-    Protocol, RowKey, RuleIndex, Tier, Verdict,
+    Protocol, RowKey, RuleIndex, ShadowTable, Tier, Verdict,
 };
 
 use super::addresses::named_ports;
 use crate::cluster::{
-    Cluster, Interface, Labels, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule, RuleAction,
+    Cluster, Interface, Labels, Mode, NamespacedName, Peer, Pod, PolicySet, PortRule, PortSpec,
+    Rule, RuleAction,
 };
 use crate::evaluate::{
     NO_POLICY, OWN_NODE, cluster_rule_name, isolation_name, multi_isolation_name, multi_rule_name,
@@ -107,9 +108,45 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The table of a key; a closed one if it doesn't fit.
+    /// The table of a key; a closed one if it doesn't fit. With the one that would hold if
+    /// shadow policies were enforced beside it, if any is among the key's and that fits too:
+    /// what only counts may not close anything.
     pub(super) fn table(&self, key: &PolicyKey, id: PolicyId, limits: &Limits) -> Policy {
         let rows_max = limits.rows_per_policy;
+        let mut policy = match self.table_of(key, id, PolicySet::Enforced, rows_max) {
+            Ok(policy) => policy,
+            Err(why) => return closed(id, &why),
+        };
+        if self.is_shadowed(key) {
+            let left = rows_max - policy.rows.len();
+            let table = self.table_of(key, id, PolicySet::WithShadow, left).ok();
+            let rules = RULES_PER_POLICY_MAX - policy.rules.len();
+            let table = table.filter(|it| it.rules.len() <= rules);
+            policy.shadow = table.map(|it| Box::new(ShadowTable::new(it)));
+        }
+        policy
+    }
+
+    /// Whether one of a key's policies is in shadow mode.
+    fn is_shadowed(&self, key: &PolicyKey) -> bool {
+        let own = key.policies.iter();
+        let own = own.filter_map(|it| Some(self.cluster.policies.get(it)?.mode));
+        let cluster = key.cluster_policies.iter();
+        let cluster = cluster.filter_map(|it| Some(self.cluster.cluster_policies.get(it)?.mode));
+        let multi = key.multi_policies.iter().flatten();
+        let multi = multi.filter_map(|it| Some(self.cluster.multi_policies.get(it)?.policy.mode));
+        let mut modes = own.chain(cluster).chain(multi);
+        modes.any(|mode| mode == Mode::Shadow)
+    }
+
+    /// A table of some of a key's policies, or why it doesn't fit.
+    fn table_of(
+        &self,
+        key: &PolicyKey,
+        id: PolicyId,
+        set: PolicySet,
+        rows_max: usize,
+    ) -> Result<Policy, String> {
         let mut draft = Draft {
             rows_max,
             ..Draft::default()
@@ -123,7 +160,7 @@ impl<'a> Rules<'a> {
         // Before everything else, but a tier that has rows is one more to ask.
         let policies = key.cluster_policies.iter();
         let mut policies = policies.filter_map(|it| self.cluster.cluster_policies.get(it));
-        let tier = if policies.any(|it| it.tier == Tier::Admin) {
+        let tier = if policies.any(|it| it.tier == Tier::Admin && set.has(it.mode)) {
             Tier::Admin
         } else {
             Tier::Namespace
@@ -141,40 +178,44 @@ impl<'a> Rules<'a> {
                 draft.write(own, &[Some(*number)], None, &[PortBlock::ANY]);
             }
         }
-        let ingress = self.direction(&mut draft, key, Direction::Ingress);
-        let egress = self.direction(&mut draft, key, Direction::Egress);
+        let ingress = self.direction(&mut draft, key, Direction::Ingress, set);
+        let egress = self.direction(&mut draft, key, Direction::Egress, set);
         if draft.rows.len() > rows_max {
-            return closed(id, &draft.too_many_rows());
+            return Err(draft.too_many_rows());
         }
         if draft.rules.len() > RULES_PER_POLICY_MAX {
             let count = draft.rules.len();
-            return closed(
-                id,
-                &format!("{count} rules, and {RULES_PER_POLICY_MAX} fit"),
-            );
+            return Err(format!("{count} rules, and {RULES_PER_POLICY_MAX} fit"));
         }
-        draft.finish(id, ingress, egress)
+        Ok(draft.finish(id, ingress, egress))
     }
 
     /// Adds a direction's rules, in the order of precedence, and says what else holds.
-    fn direction(&self, draft: &mut Draft, key: &PolicyKey, direction: Direction) -> Fallback {
+    fn direction(
+        &self,
+        draft: &mut Draft,
+        key: &PolicyKey,
+        direction: Direction,
+        set: PolicySet,
+    ) -> Fallback {
         if let Some(policies) = &key.multi_policies {
-            let (verdict, rule) = match self.multi_policies(draft, key, policies, direction) {
+            let (verdict, rule) = match self.multi_policies(draft, key, policies, (direction, set))
+            {
                 Some(name) => (Verdict::Deny, multi_isolation_name(name, direction)),
                 None => (Verdict::Allow, NO_POLICY.to_owned()),
             };
             let rule = draft.rule(rule);
             return Fallback { verdict, rule };
         }
-        self.cluster_policies(draft, key, direction, Tier::Admin);
-        if let Some(name) = self.network_policies(draft, key, direction) {
+        self.cluster_policies(draft, key, direction, (Tier::Admin, set));
+        if let Some(name) = self.network_policies(draft, key, direction, set) {
             // NetworkPolicies have the last word on whom they isolate: no Baseline.
             return Fallback {
                 verdict: Verdict::Deny,
                 rule: draft.rule(isolation_name(name, direction)),
             };
         }
-        self.cluster_policies(draft, key, direction, Tier::Baseline);
+        self.cluster_policies(draft, key, direction, (Tier::Baseline, set));
         Fallback {
             verdict: Verdict::Allow,
             rule: draft.rule(NO_POLICY.to_owned()),
@@ -187,10 +228,12 @@ impl<'a> Rules<'a> {
         draft: &mut Draft,
         key: &'k PolicyKey,
         direction: Direction,
+        set: PolicySet,
     ) -> Option<&'k NamespacedName> {
         let mut isolated_by = None;
         for name in &key.policies {
             let policy = self.cluster.policies.get(name);
+            let policy = policy.filter(|it| set.has(it.mode));
             let Some(rules) = policy.and_then(|it| it.rules(direction)) else {
                 continue;
             };
@@ -218,11 +261,12 @@ impl<'a> Rules<'a> {
         draft: &mut Draft,
         key: &PolicyKey,
         policies: &'k [NamespacedName],
-        direction: Direction,
+        (direction, set): (Direction, PolicySet),
     ) -> Option<&'k NamespacedName> {
         let mut isolated_by = None;
         for name in policies {
-            let Some(multi) = self.cluster.multi_policies.get(name) else {
+            let multi = self.cluster.multi_policies.get(name);
+            let Some(multi) = multi.filter(|it| set.has(it.policy.mode)) else {
                 continue;
             };
             let Some(rules) = multi.policy.rules(direction) else {
@@ -252,11 +296,11 @@ impl<'a> Rules<'a> {
         draft: &mut Draft,
         key: &PolicyKey,
         direction: Direction,
-        tier: Tier,
+        (tier, set): (Tier, PolicySet),
     ) {
         for name in &key.cluster_policies {
             let policy = self.cluster.cluster_policies.get(name);
-            let Some(policy) = policy.filter(|it| it.tier == tier) else {
+            let Some(policy) = policy.filter(|it| it.tier == tier && set.has(it.mode)) else {
                 continue;
             };
             for (index, rule) in policy.rules(direction).iter().enumerate() {
@@ -385,8 +429,18 @@ fn one(port: u16) -> PortBlock {
 }
 
 /// Closes the largest tables until all fit together: whoever needs the most must not keep
-/// everybody else's changes from the dataplane.
+/// everybody else's changes from the dataplane. Before that, what is only counted gives way
+/// to what is enforced, the largest first.
 pub(super) fn close_the_largest(policies: &mut BTreeMap<PolicyId, Policy>, rows_max: usize) {
+    let shadow_rows = |it: &Policy| it.shadow_table().map_or(0, |it| it.rows.len());
+    loop {
+        let total: usize = policies.values().map(Policy::rows_in_all).sum();
+        let largest = policies.values_mut().max_by_key(|it| shadow_rows(it));
+        match largest.filter(|it| total > rows_max && shadow_rows(it) > 0) {
+            Some(largest) => largest.shadow = None,
+            None => break,
+        }
+    }
     loop {
         let total: usize = policies.values().map(|it| it.rows.len()).sum();
         let largest = policies.values_mut().max_by_key(|it| it.rows.len());
@@ -415,6 +469,7 @@ fn closed(id: PolicyId, why: &str) -> Policy {
         egress: fallback,
         rules: vec![printable(&format!("closed: {why}"), RULE_NAME_LEN_MAX)],
         rows: Vec::new(),
+        shadow: None,
     }
 }
 
@@ -505,6 +560,7 @@ impl Draft {
             egress,
             rules: self.rules,
             rows,
+            shadow: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use core::fmt::Write as _;
 use sluice_offload_api::model::{Action, Tier, Verdict};
 
 use super::table::table;
-use crate::agent::{Disposition, PolicyView, Trace, TraceSide, VfView};
+use crate::agent::{Disposition, PolicyTable, PolicyView, Trace, TraceSide, VfView};
 use crate::local::{DropsView, FlowsView, NameView, SaView, StatusView};
 
 fn or_dash(text: Option<&str>) -> String {
@@ -85,6 +85,9 @@ pub(super) fn status(it: &StatusView) -> String {
     for note in &it.source.notes {
         let _ = writeln!(out, "note: {note}");
     }
+    for it in &agent.shadow {
+        let _ = writeln!(out, "shadow: {it} is counted and not enforced");
+    }
     for it in &agent.problems {
         let _ = writeln!(out, "problem: {}: {}; {}", it.part, it.text, it.meanwhile);
     }
@@ -135,31 +138,37 @@ pub(super) fn policies(list: &[PolicyView]) -> String {
             it.label,
             it.table.id
         );
-        let row = |it: &crate::agent::RowView| {
-            vec![
-                direction(it.direction).to_owned(),
-                tier(it.tier).to_owned(),
-                it.peer.clone(),
-                it.protocol.clone(),
-                it.ports.clone(),
-                action(it.action).to_owned(),
-                it.rule.clone(),
-            ]
-        };
-        let rows: Vec<_> = it.table.rows.iter().map(row).collect();
-        out.push_str(&table(
-            &[
-                "WAY", "TIER", "PEER", "PROTOCOL", "PORTS", "VERDICT", "RULE",
-            ],
-            &rows,
-        ));
-        let _ = writeln!(out, "otherwise ingress: {}", it.table.ingress);
-        let _ = writeln!(out, "otherwise egress: {}\n", it.table.egress);
+        policy_table(&mut out, &it.table);
+        if let Some(shadow) = &it.table.shadow {
+            out.push_str("counted and not enforced, were its shadow policies in force:\n");
+            policy_table(&mut out, shadow);
+        }
     }
     if list.is_empty() {
         out.push_str("no pod of this node has a table in force\n");
     }
     out
+}
+
+fn policy_table(out: &mut String, it: &PolicyTable) {
+    let row = |it: &crate::agent::RowView| {
+        vec![
+            direction(it.direction).to_owned(),
+            tier(it.tier).to_owned(),
+            it.peer.clone(),
+            it.protocol.clone(),
+            it.ports.clone(),
+            action(it.action).to_owned(),
+            it.rule.clone(),
+        ]
+    };
+    let rows: Vec<_> = it.rows.iter().map(row).collect();
+    let head = [
+        "WAY", "TIER", "PEER", "PROTOCOL", "PORTS", "VERDICT", "RULE",
+    ];
+    out.push_str(&table(&head, &rows));
+    let _ = writeln!(out, "otherwise ingress: {}", it.ingress);
+    let _ = writeln!(out, "otherwise egress: {}\n", it.egress);
 }
 
 pub(super) fn drops(list: &[DropsView]) -> String {
@@ -279,6 +288,14 @@ pub(super) fn trace(it: &Trace) -> String {
                 verdict(side.verdict),
                 side.rule
             );
+            if let Some(shadow) = &side.shadow {
+                let _ = writeln!(
+                    out,
+                    "{word}, were shadow policies enforced: {} by {}",
+                    verdict(shadow.would),
+                    shadow.rule
+                );
+            }
         }
     };
     side("egress", &it.egress);

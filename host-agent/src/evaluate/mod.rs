@@ -12,7 +12,7 @@ use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Tier, Ver
 
 pub use names::KnownNames;
 
-use crate::cluster::{Cluster, ClusterPolicy, NamespacedName, Pod};
+use crate::cluster::{Cluster, ClusterPolicy, NamespacedName, Pod, PolicySet};
 
 /// The name of the rule that lets a pod's own node reach its primary interface.
 pub const OWN_NODE: &str = "own node";
@@ -124,6 +124,20 @@ pub struct Judgement {
     /// What decided: the rule that denied; of an allowed flow the ingress's, or else the
     /// egress's. `None` if neither end is a pod.
     pub rule: Option<String>,
+    /// The first end whose answer policies in shadow mode would turn. An end that the packet
+    /// never reaches is not asked.
+    pub shadow: Option<ShadowJudgement>,
+}
+
+/// What shadow policies would turn at one end of a flow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShadowJudgement {
+    /// What the end would have said.
+    pub verdict: Verdict,
+    /// Which end.
+    pub at: Direction,
+    /// What would have decided.
+    pub rule: String,
 }
 
 impl Judgement {
@@ -139,6 +153,14 @@ impl Judgement {
         } else {
             None
         };
+        let shadow = |side: &Option<Ruling>, at| {
+            let Shadow { verdict, rule } = side.as_ref()?.shadow.clone()?;
+            Some(ShadowJudgement { verdict, at, rule })
+        };
+        let shadow = shadow(&egress, Direction::Egress).or_else(|| {
+            let reached = at != Some(Direction::Egress);
+            shadow(&ingress, Direction::Ingress).filter(|_| reached)
+        });
         let (egress_rule, ingress_rule) = (egress.map(|it| it.rule), ingress.map(|it| it.rule));
         let rule = match at {
             Some(Direction::Egress) => egress_rule.clone(),
@@ -156,6 +178,7 @@ impl Judgement {
             egress_rule,
             ingress_rule,
             rule,
+            shadow,
         }
     }
 }
@@ -167,6 +190,8 @@ struct Ask<'a> {
     query: &'a Query,
     /// What its source was told.
     names: &'a KnownNames,
+    /// Which policies count.
+    set: PolicySet,
 }
 
 /// What one side says.
@@ -176,21 +201,45 @@ pub struct Ruling {
     pub verdict: Verdict,
     /// The name of what says so.
     pub rule: String,
+    /// What it would say if the policies in shadow mode were enforced, if that is not the
+    /// same verdict.
+    pub shadow: Option<Shadow>,
+}
+
+/// What one side would say if the policies in shadow mode were enforced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shadow {
+    /// Whether the flow might be.
+    pub verdict: Verdict,
+    /// The name of what would say so.
+    pub rule: String,
 }
 
 impl Ruling {
-    fn allow(rule: impl Into<String>) -> Self {
+    /// One that no shadow policy would turn.
+    #[must_use]
+    pub fn new(verdict: Verdict, rule: impl Into<String>) -> Self {
         Self {
-            verdict: Verdict::Allow,
+            verdict,
             rule: rule.into(),
+            shadow: None,
         }
     }
 
+    /// With what is said if shadow policies are enforced: kept only if that differs.
+    #[must_use]
+    pub fn beside(self, with_shadow: Option<Self>) -> Self {
+        let shadow = with_shadow.filter(|it| it.verdict != self.verdict);
+        let shadow = shadow.map(|Self { verdict, rule, .. }| Shadow { verdict, rule });
+        Self { shadow, ..self }
+    }
+
+    fn allow(rule: impl Into<String>) -> Self {
+        Self::new(Verdict::Allow, rule)
+    }
+
     fn deny(rule: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Deny,
-            rule: rule.into(),
-        }
+        Self::new(Verdict::Deny, rule)
     }
 }
 
@@ -220,6 +269,24 @@ pub fn egress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
 #[must_use]
 pub fn egress_knowing(cluster: &Cluster, query: &Query, names: &KnownNames) -> Option<Ruling> {
     let source = pod(cluster, &query.from)?;
+    let shadow = || egress_by(cluster, query, names, PolicySet::WithShadow);
+    let shadow = cluster
+        .is_shadowed(source, query.from_ip)
+        .then(shadow)
+        .flatten();
+    let ruling = egress_by(cluster, query, names, PolicySet::Enforced)?;
+    Some(ruling.beside(shadow))
+}
+
+/// What a source that was told these names says, or would say, by these policies.
+#[must_use]
+pub fn egress_by(
+    cluster: &Cluster,
+    query: &Query,
+    names: &KnownNames,
+    set: PolicySet,
+) -> Option<Ruling> {
+    let source = pod(cluster, &query.from)?;
     if cluster.is_service_vip(query.to_ip) {
         return Some(Ruling::deny(SERVICE_VIP));
     }
@@ -227,6 +294,7 @@ pub fn egress_knowing(cluster: &Cluster, query: &Query, names: &KnownNames) -> O
         cluster,
         query,
         names,
+        set,
     };
     Some(rules::judge(ask, source, Direction::Egress))
 }
@@ -234,6 +302,19 @@ pub fn egress_knowing(cluster: &Cluster, query: &Query, names: &KnownNames) -> O
 /// What the destination says; `None` if it isn't a pod with an address of its own.
 #[must_use]
 pub fn ingress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
+    let destination = pod(cluster, &query.to)?;
+    let shadow = || ingress_by(cluster, query, PolicySet::WithShadow);
+    let shadow = cluster
+        .is_shadowed(destination, query.to_ip)
+        .then(shadow)
+        .flatten();
+    let ruling = ingress_by(cluster, query, PolicySet::Enforced)?;
+    Some(ruling.beside(shadow))
+}
+
+/// What the destination says, or would say, by these policies.
+#[must_use]
+pub fn ingress_by(cluster: &Cluster, query: &Query, set: PolicySet) -> Option<Ruling> {
     let destination = pod(cluster, &query.to)?;
     let from_node = node(cluster, &query.from);
     let primary = destination.interface_at(query.to_ip).is_none();
@@ -244,6 +325,7 @@ pub fn ingress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
         cluster,
         query,
         names: KnownNames::NONE,
+        set,
     };
     Some(rules::judge(ask, destination, Direction::Ingress))
 }

@@ -35,7 +35,8 @@ pub(super) fn judge(ask: Ask<'_>, subject: &Pod, direction: Direction) -> Ruling
 /// Network Policies).
 fn network_policies(ask: Ask<'_>, subject: &Pod, direction: Direction) -> Option<Ruling> {
     let mut isolated_by = None;
-    for (name, policy) in ask.cluster.policies_of(subject) {
+    let policies = ask.cluster.policies_of(subject);
+    for (name, policy) in policies.filter(|(_, it)| ask.set.has(it.mode)) {
         let Some(rules) = policy.rules(direction) else {
             continue;
         };
@@ -58,7 +59,8 @@ fn multi_policies(
     direction: Direction,
 ) -> Option<Ruling> {
     let mut isolated_by = None;
-    for (name, multi) in ask.cluster.multi_policies_of(pod, interface) {
+    let policies = ask.cluster.multi_policies_of(pod, interface).into_iter();
+    for (name, multi) in policies.filter(|(_, it)| ask.set.has(it.policy.mode)) {
         let Some(rules) = multi.policy.rules(direction) else {
             continue;
         };
@@ -103,7 +105,7 @@ fn cluster_policies(
     tier: Tier,
 ) -> Option<Ruling> {
     let policies = ask.cluster.cluster_policies_of(subject).into_iter();
-    for (name, policy) in policies.filter(|(_, policy)| policy.tier == tier) {
+    for (name, policy) in policies.filter(|(_, it)| it.tier == tier && ask.set.has(it.mode)) {
         for (index, rule) in policy.rules(direction).iter().enumerate() {
             let Some(flows) = &rule.flows else {
                 continue;
@@ -128,6 +130,7 @@ fn rule_matches(ask: Ask<'_>, direction: Direction, scope: Scope<'_>, rule: &Rul
         cluster,
         query,
         names,
+        ..
     } = ask;
     let (party, ip) = match direction {
         Direction::Ingress => (&query.from, query.from_ip),

@@ -203,6 +203,12 @@ pub enum ManifestFault {
         /// As written.
         text: String,
     },
+    /// Not a mode.
+    #[error("annotation sluice.dev/mode `{text}` is not enforce or shadow")]
+    Mode {
+        /// As written.
+        text: String,
+    },
     /// A priority out of range.
     #[error("priority {priority} is not within 0 to 1000")]
     Priority {

@@ -15,12 +15,10 @@ pub(super) fn lookup(
     protocol: Protocol,
     port: Option<u16>,
 ) -> Ruling {
-    let ruling = |verdict, rule: u32| Ruling {
-        verdict,
-        rule: usize::try_from(rule)
-            .ok()
-            .and_then(|index| policy.rules.get(index).cloned())
-            .unwrap_or_default(),
+    let ruling = |verdict, rule: u32| {
+        let index = usize::try_from(rule).ok();
+        let name = index.and_then(|index| policy.rules.get(index).cloned());
+        Ruling::new(verdict, name.unwrap_or_default())
     };
     for tier in Tier::ALL {
         match best(policy, direction, tier, peers, protocol, port) {

@@ -21,7 +21,7 @@ use sluice_offload_api::State;
 use sluice_offload_api::limits::RULE_NAME_LEN_MAX;
 use sluice_offload_api::model::{Direction, Endpoint, Place, PodRef, Policy, Protocol, Verdict};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PolicySet};
 use crate::evaluate::{self, Party, Query, Ruling, SERVICE_VIP};
 use crate::identity::printable;
 use points::Point;
@@ -102,9 +102,50 @@ pub fn validate(
     turn: usize,
     points_max: usize,
 ) -> Result<Compared, Box<Counterexample>> {
+    compare_all(
+        cluster,
+        (before, after),
+        turn,
+        points_max,
+        PolicySet::Enforced,
+    )
+}
+
+/// [`validate`] of the shadow tables, with the policies in shadow mode taken as enforced.
+///
+/// # Errors
+/// The first [`Counterexample`]: that table may not be counted by.
+pub fn validate_shadow(
+    cluster: &Cluster,
+    before: &State,
+    after: &State,
+    turn: usize,
+    points_max: usize,
+) -> Result<Compared, Box<Counterexample>> {
+    if after.policies.values().all(|it| it.shadow.is_none()) {
+        return Ok(Compared::default());
+    }
+    let set = PolicySet::WithShadow;
+    compare_all(cluster, (before, after), turn, points_max, set)
+}
+
+fn compare_all(
+    cluster: &Cluster,
+    (before, after): (&State, &State),
+    turn: usize,
+    points_max: usize,
+    set: PolicySet,
+) -> Result<Compared, Box<Counterexample>> {
     let who = Who::new(cluster, after);
     let mut total = 0usize;
-    points::of_change(before, after, &who, turn, &mut |_| {
+    let (old, new) = (tables(before, set), tables(after, set));
+    let change = points::Change {
+        before,
+        after,
+        old: &old,
+        new: &new,
+    };
+    points::of_change(&change, &who, turn, &mut |_| {
         total += 1;
         Ok(())
     })?;
@@ -113,8 +154,9 @@ pub fn validate(
     let judge = Judge {
         cluster,
         state: after,
+        set,
     };
-    points::of_change(before, after, &who, turn, &mut |point| {
+    points::of_change(&change, &who, turn, &mut |point| {
         at += 1;
         if at.is_multiple_of(stride) || total <= points_max {
             points += 1;
@@ -132,6 +174,8 @@ pub fn validate(
 struct Judge<'a> {
     cluster: &'a Cluster,
     state: &'a State,
+    /// Which policies the tables are of.
+    set: PolicySet,
 }
 
 impl Judge<'_> {
@@ -180,11 +224,12 @@ impl Judge<'_> {
         };
         match point.direction {
             Direction::Ingress => {
-                evaluate::ingress(self.cluster, &query(peer, subject, point.peer.ip, own))
+                let query = query(peer, subject, point.peer.ip, own);
+                evaluate::ingress_by(self.cluster, &query, self.set)
             }
             Direction::Egress => {
                 let query = query(subject, peer, own, point.peer.ip);
-                evaluate::egress_knowing(self.cluster, &query, &point.peer.names)
+                evaluate::egress_by(self.cluster, &query, &point.peer.names, self.set)
             }
         }
     }
@@ -192,10 +237,7 @@ impl Judge<'_> {
     fn compiled(&self, point: &Point<'_>) -> Option<Ruling> {
         let prefix = longest(self.state, point.peer.ip)?;
         if prefix.place == Place::ServiceVip && point.direction == Direction::Egress {
-            return Some(Ruling {
-                verdict: Verdict::Deny,
-                rule: SERVICE_VIP.to_owned(),
-            });
+            return Some(Ruling::new(Verdict::Deny, SERVICE_VIP));
         }
         // One that didn't fit denies everything: stricter than asked, and on purpose.
         if is_closed(point.policy) {
@@ -234,11 +276,16 @@ struct Table<'a> {
     endpoints: Vec<&'a Endpoint>,
 }
 
-/// The tables that endpoints have, by number.
-fn tables(state: &State) -> BTreeMap<u32, Table<'_>> {
+/// The tables of these policies that endpoints have, by number.
+fn tables(state: &State, set: PolicySet) -> BTreeMap<u32, Table<'_>> {
     let mut tables: BTreeMap<u32, Table<'_>> = BTreeMap::new();
     for endpoint in state.endpoints.values() {
-        let Some(policy) = state.policies.get(&endpoint.policy) else {
+        let policy = state.policies.get(&endpoint.policy);
+        let policy = match set {
+            PolicySet::Enforced => policy,
+            PolicySet::WithShadow => policy.and_then(Policy::shadow_table),
+        };
+        let Some(policy) = policy else {
             continue;
         };
         let endpoints = Vec::new();

@@ -9,7 +9,7 @@ use sluice_offload_api::model::{
 };
 
 use super::who::{End, Peer, Who, around, without_ports};
-use super::{Counterexample, OF_EACH_FAMILY, Table, tables};
+use super::{Counterexample, OF_EACH_FAMILY, Table};
 
 /// Rows that are sampled of a table that didn't change, at most.
 const SAMPLES: usize = 16;
@@ -40,18 +40,30 @@ impl Point<'_> {
 /// Takes a point; an error ends it.
 pub(super) type Visit<'v> = dyn FnMut(Point<'_>) -> Result<(), Box<Counterexample>> + 'v;
 
+/// Two states and the tables of each that are compared.
+pub(super) struct Change<'a> {
+    pub(super) before: &'a State,
+    pub(super) after: &'a State,
+    pub(super) old: &'a BTreeMap<u32, Table<'a>>,
+    pub(super) new: &'a BTreeMap<u32, Table<'a>>,
+}
+
 /// All points of what changed.
 pub(super) fn of_change(
-    before: &State,
-    after: &State,
+    change: &Change<'_>,
     who: &Who<'_>,
     turn: usize,
     visit: &mut Visit<'_>,
 ) -> Result<(), Box<Counterexample>> {
-    let (old, new) = (tables(before), tables(after));
-    for (id, table) in &new {
+    let Change {
+        before,
+        after,
+        old,
+        new,
+    } = *change;
+    for (id, table) in new {
         match old.get(id).map(|it| it.policy) {
-            Some(was) if was == table.policy => sample(table, who, turn, visit)?,
+            Some(was) if is_same_table(was, table.policy) => sample(table, who, turn, visit)?,
             Some(was) => changed_table(table, was, who, visit)?,
             None => whole_table(table, who, visit)?,
         }
@@ -89,6 +101,12 @@ pub(super) fn of_change(
         }
     }
     Ok(())
+}
+
+/// Whether two tables are the same; a shadow beside one is another table.
+fn is_same_table(a: &Policy, b: &Policy) -> bool {
+    let rest = |it: &Policy| (it.id, it.ingress, it.egress);
+    rest(a) == rest(b) && a.rules == b.rules && a.rows == b.rows
 }
 
 impl Table<'_> {

@@ -6,7 +6,7 @@ use sluice_offload_api::State;
 
 use super::who::Who;
 use super::{Counterexample, Judge, points, tables};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PolicySet};
 
 /// How far a sweep over all tables of a state has come. It goes round for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,9 +32,29 @@ impl Sweep {
     /// Compares the next rows, `rows_max` at most; after a table's last row everyone
     /// with all that the pod's policies tell apart.
     pub fn step(&mut self, cluster: &Cluster, state: &State, rows_max: usize) -> Swept {
-        let judge = Judge { cluster, state };
+        self.step_of(cluster, state, PolicySet::Enforced, rows_max)
+    }
+
+    /// [`Self::step`] over the shadow tables, with the policies in shadow mode taken as
+    /// enforced. A sweep is over the ones or the others.
+    pub fn step_shadow(&mut self, cluster: &Cluster, state: &State, rows_max: usize) -> Swept {
+        self.step_of(cluster, state, PolicySet::WithShadow, rows_max)
+    }
+
+    fn step_of(
+        &mut self,
+        cluster: &Cluster,
+        state: &State,
+        set: PolicySet,
+        rows_max: usize,
+    ) -> Swept {
+        let judge = Judge {
+            cluster,
+            state,
+            set,
+        };
         let who = Who::new(cluster, state);
-        let tables = tables(state);
+        let tables = tables(state, set);
         let mut swept = Swept {
             rows: 0,
             round: false,

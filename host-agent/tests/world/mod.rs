@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use sluice_host_agent::cluster::{
     Cluster, ClusterPolicy, ClusterRule, ContainerPort, Interface as PodInterface, LabelSelector,
-    Labels, MultiPolicy, Namespace, NamespacedName, NetworkPolicy, Node, Operator, Peer, Pod,
+    Labels, Mode, MultiPolicy, Namespace, NamespacedName, NetworkPolicy, Node, Operator, Peer, Pod,
     PortRule, PortSpec, Requirement, Rule, RuleAction, Service,
 };
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
@@ -267,13 +267,20 @@ fn rule() -> impl Strategy<Value = Rule> {
     (vec(peer(), 0..3), vec(port_rule(), 0..3)).prop_map(|(peers, ports)| Rule { peers, ports })
 }
 
+/// One policy in four is in shadow mode.
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)]
+}
+
 fn policy() -> impl Strategy<Value = NetworkPolicy> {
     (
+        mode(),
         selector(),
         option::of(vec(rule(), 0..3)),
         option::of(vec(rule(), 0..3)),
     )
-        .prop_map(|(pod_selector, ingress, egress)| NetworkPolicy {
+        .prop_map(|(mode, pod_selector, ingress, egress)| NetworkPolicy {
+            mode,
             pod_selector,
             ingress,
             egress,
@@ -328,12 +335,13 @@ fn cluster_policy() -> impl Strategy<Value = ClusterPolicy> {
     (
         select(vec![Tier::Admin, Tier::Baseline]),
         0..3u16,
-        (selector(), selector()),
+        (mode(), selector(), selector()),
         vec(cluster_rule(), 0..4),
         vec(cluster_egress_rule(), 0..4),
     )
         .prop_map(
-            |(tier, priority, (namespaces, pods), ingress, egress)| ClusterPolicy {
+            |(tier, priority, (mode, namespaces, pods), ingress, egress)| ClusterPolicy {
+                mode,
                 tier,
                 priority,
                 namespaces,

@@ -68,7 +68,10 @@ impl Check<'_> {
         for (kind, count, max) in counts {
             self.fits(kind, kind.plural(), count, max)?;
         }
-        let rows = state.policies.values().map(|policy| policy.rows.len());
+        let rows = state
+            .policies
+            .values()
+            .map(crate::model::Policy::rows_in_all);
         self.fits(Kind::Policy, "policy rows", rows.sum(), limits.rows)
     }
 

@@ -43,13 +43,22 @@ impl Check<'_> {
         }
         for it in self.state.policies.values() {
             let key = || Key::Policy(it.id);
-            let (what, count, max) = ("rules", it.rules.len(), RULES_PER_POLICY_MAX);
+            let (what, count, max) = ("rules", it.rules_in_all(), RULES_PER_POLICY_MAX);
             if count > max {
+                let field = if it.rules.len() > max {
+                    "rules"
+                } else {
+                    "shadow.rules"
+                };
                 let why = RefusalReason::TooMany { what, count, max };
-                return self.fault(&key(), "rules", why);
+                return self.fault(&key(), field, why);
             }
-            for (index, rule) in it.rules.iter().enumerate() {
-                self.text(key, || format!("rules[{index}]"), rule, RULE_NAME_LEN_MAX)?;
+            let tables = [("", Some(it)), ("shadow.", it.shadow_table())];
+            for (at, table) in tables {
+                for (index, rule) in table.into_iter().flat_map(|it| it.rules.iter().enumerate()) {
+                    let field = || format!("{at}rules[{index}]");
+                    self.text(key, field, rule, RULE_NAME_LEN_MAX)?;
+                }
             }
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! Policies: tables that can be looked up without looking twice.
 
 use super::Check;
-use crate::model::{Action, Direction, Policy, PolicyRow, PortBlock, Protocol, RuleIndex};
+use crate::model::{
+    Action, Direction, Policy, PolicyId, PolicyRow, PortBlock, Protocol, RuleIndex,
+};
 use crate::refusal::{Refusal, RefusalReason};
 use crate::transaction::Key;
 
@@ -14,11 +16,26 @@ impl Check<'_> {
     }
 
     fn policy(&self, policy: &Policy) -> Result<(), Refusal> {
-        let fault = |field: &str, why| self.fault(&Key::Policy(policy.id), field, why);
-        let (what, count, max) = ("rows", policy.rows.len(), self.limits.rows_per_policy);
+        let (what, count, max) = ("rows", policy.rows_in_all(), self.limits.rows_per_policy);
         if count > max {
-            return fault("rows", RefusalReason::TooMany { what, count, max });
+            let field = if policy.rows.len() > max {
+                "rows"
+            } else {
+                "shadow.rows"
+            };
+            let why = RefusalReason::TooMany { what, count, max };
+            return self.fault(&Key::Policy(policy.id), field, why);
         }
+        self.table(policy.id, "", policy)?;
+        match policy.shadow_table() {
+            Some(shadow) => self.table(policy.id, "shadow.", shadow),
+            None => Ok(()),
+        }
+    }
+
+    /// One of a policy's tables; `at` is where its fields are.
+    fn table(&self, id: PolicyId, at: &str, policy: &Policy) -> Result<(), Refusal> {
+        let fault = |field: &str, why| self.fault(&Key::Policy(id), &format!("{at}{field}"), why);
         let rules = policy.rules.len();
         for (field, fallback) in [("ingress", policy.ingress), ("egress", policy.egress)] {
             let rule = fallback.rule;
@@ -47,9 +64,9 @@ impl Check<'_> {
             if let Some(peer) = row.peer
                 && above.is_none_or(|above| above.peer != Some(peer))
             {
-                let field = format!("rows[{index}].identity");
+                let field = format!("{at}rows[{index}].identity");
                 let Some(identity) = self.state.identities.get(&peer) else {
-                    return self.dangling(Key::Policy(policy.id), &field, Key::Identity(peer));
+                    return self.dangling(Key::Policy(id), &field, Key::Identity(peer));
                 };
                 domain = identity.domain.as_ref();
             }
@@ -60,7 +77,7 @@ impl Check<'_> {
             {
                 let domain = domain.clone();
                 let why = RefusalReason::DomainRow { identity, domain };
-                let field = format!("rows[{index}].identity");
+                let field = format!("{at}rows[{index}].identity");
                 return fault(&field, why);
             }
             above = Some(row);

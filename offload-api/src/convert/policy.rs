@@ -4,7 +4,7 @@ use super::field::{enumerate, enumeration, message, messages, required};
 use super::{ConvertError, ConvertReason};
 use crate::model::{
     Action, Direction, Fallback, IdentityId, Policy, PolicyId, PolicyRow, PortBlock, Protocol,
-    RuleIndex, Tier, Verdict,
+    RuleIndex, ShadowTable, Tier, Verdict,
 };
 use crate::proto;
 
@@ -164,13 +164,43 @@ impl TryFrom<proto::Policy> for Policy {
             egress: message("egress", wire.egress)?,
             rules: wire.rules,
             rows: messages("rows", wire.rows)?,
+            shadow: match wire.shadow {
+                Some(table) => {
+                    let table = shadow(wire.id, table).map_err(|error| error.inside("shadow"))?;
+                    Some(Box::new(table))
+                }
+                None => None,
+            },
         })
+    }
+}
+
+fn shadow(id: u32, wire: proto::ShadowTable) -> Result<ShadowTable, ConvertError> {
+    Ok(ShadowTable::new(Policy {
+        id: PolicyId(id),
+        ingress: message("ingress", wire.ingress)?,
+        egress: message("egress", wire.egress)?,
+        rules: wire.rules,
+        rows: messages("rows", wire.rows)?,
+        shadow: None,
+    }))
+}
+
+impl From<&Policy> for proto::ShadowTable {
+    fn from(table: &Policy) -> Self {
+        Self {
+            ingress: Some(table.ingress.into()),
+            egress: Some(table.egress.into()),
+            rules: table.rules.clone(),
+            rows: table.rows.iter().copied().map(Into::into).collect(),
+        }
     }
 }
 
 impl From<Policy> for proto::Policy {
     fn from(policy: Policy) -> Self {
         Self {
+            shadow: policy.shadow_table().map(Into::into),
             id: policy.id.0,
             ingress: Some(policy.ingress.into()),
             egress: Some(policy.egress.into()),

@@ -8,7 +8,7 @@ use super::objects::domain;
 use crate::model::{
     Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Generation, Lease,
     NameRecord, NodeName, PodUid, PortCounters, PortName, PortStatus, SaAlgorithm, SaDirection,
-    SaFingerprint, SaRecord, Status,
+    SaFingerprint, SaRecord, ShadowRuling, Status,
 };
 use crate::proto;
 
@@ -143,6 +143,8 @@ impl TryFrom<proto::PortCounters> for PortCounters {
             consumed: wire.consumed,
             waiting: wire.waiting,
             originated: wire.originated,
+            shadow_would_deny: wire.shadow_would_deny,
+            shadow_would_allow: wire.shadow_would_allow,
         })
     }
 }
@@ -160,6 +162,8 @@ impl From<PortCounters> for proto::PortCounters {
             consumed: counters.consumed,
             waiting: counters.waiting,
             originated: counters.originated,
+            shadow_would_deny: counters.shadow_would_deny,
+            shadow_would_allow: counters.shadow_would_allow,
         }
     }
 }
@@ -256,6 +260,17 @@ impl TryFrom<proto::Name> for NameRecord {
     }
 }
 
+impl TryFrom<proto::ShadowRuling> for ShadowRuling {
+    type Error = ConvertError;
+
+    fn try_from(wire: proto::ShadowRuling) -> Result<Self, ConvertError> {
+        Ok(Self {
+            would: enumeration::<proto::Verdict, _>("would", wire.would)?,
+            rule: wire.rule,
+        })
+    }
+}
+
 impl From<NameRecord> for proto::Name {
     fn from(name: NameRecord) -> Self {
         Self {
@@ -267,11 +282,23 @@ impl From<NameRecord> for proto::Name {
     }
 }
 
+impl From<ShadowRuling> for proto::ShadowRuling {
+    fn from(ruling: ShadowRuling) -> Self {
+        Self {
+            would: proto::Verdict::from(ruling.would).into(),
+            rule: ruling.rule,
+        }
+    }
+}
+
 impl TryFrom<proto::FlowVerdict> for FlowVerdict {
     type Error = ConvertError;
 
     fn try_from(wire: proto::FlowVerdict) -> Result<Self, ConvertError> {
         let to = wire.to.map(|end| message("to", Some(end))).transpose()?;
+        let shadow = |path, ruling: Option<proto::ShadowRuling>| {
+            ruling.map(|it| message(path, Some(it))).transpose()
+        };
         Ok(Self {
             generation: Generation(wire.generation),
             port: wire.port.map(PortName),
@@ -283,6 +310,8 @@ impl TryFrom<proto::FlowVerdict> for FlowVerdict {
             denied: wire.denied,
             egress: wire.egress,
             ingress: wire.ingress,
+            shadow_egress: shadow("shadow_egress", wire.shadow_egress)?,
+            shadow_ingress: shadow("shadow_ingress", wire.shadow_ingress)?,
             to,
             lost: wire.lost,
         })
@@ -302,6 +331,8 @@ impl From<FlowVerdict> for proto::FlowVerdict {
             denied: verdict.denied,
             egress: verdict.egress,
             ingress: verdict.ingress,
+            shadow_egress: verdict.shadow_egress.map(Into::into),
+            shadow_ingress: verdict.shadow_ingress.map(Into::into),
             to: verdict.to.map(Into::into),
             lost: verdict.lost,
         }

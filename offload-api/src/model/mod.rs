@@ -13,13 +13,14 @@ pub use objects::{
     Endpoint, EndpointKey, Identity, Interface, Peer, Place, Port, PortKind, Prefix,
 };
 pub use policy::{
-    Action, Direction, Fallback, Policy, PolicyRow, PortBlock, Protocol, RowKey, RuleIndex, Tier,
-    Verdict,
+    Action, Direction, Fallback, Policy, PolicyRow, PortBlock, Protocol, RowKey, RuleIndex,
+    ShadowTable, Tier, Verdict,
 };
 pub use prefix::{IpPrefix, PrefixError};
 pub use read::{
     Capacity, DropCount, Fill, FlowEnd, FlowRecord, FlowState, FlowVerdict, Lease, NameRecord,
-    PortCounters, PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status,
+    PortCounters, PortStatus, SaAlgorithm, SaDirection, SaFingerprint, SaRecord, ShadowRuling,
+    Status,
 };
 
 #[cfg(test)]

@@ -222,4 +222,46 @@ pub struct Policy {
     pub rules: Vec<String>,
     /// The rows, sorted by [`PolicyRow::key`] and without two of the same.
     pub rows: Vec<PolicyRow>,
+    /// What would hold if policies in shadow mode were enforced; `None` if there are none.
+    /// Asked beside the table and counted, and never obeyed.
+    pub shadow: Option<Box<ShadowTable>>,
+}
+
+impl Policy {
+    /// The table that is asked and not obeyed.
+    #[must_use]
+    pub fn shadow_table(&self) -> Option<&Self> {
+        self.shadow.as_deref().map(ShadowTable::table)
+    }
+
+    /// Rows of both tables: what a dataplane has to hold.
+    #[must_use]
+    pub fn rows_in_all(&self) -> usize {
+        self.rows.len() + self.shadow_table().map_or(0, |it| it.rows.len())
+    }
+
+    /// Rules of both tables.
+    #[must_use]
+    pub fn rules_in_all(&self) -> usize {
+        self.rules.len() + self.shadow_table().map_or(0, |it| it.rules.len())
+    }
+}
+
+/// A policy's second table. It has no shadow of its own, and the number of its policy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShadowTable(Policy);
+
+impl ShadowTable {
+    /// Of a table of the policy that it will belong to; a shadow that it has is left out.
+    #[must_use]
+    pub fn new(mut table: Policy) -> Self {
+        table.shadow = None;
+        Self(table)
+    }
+
+    /// The table.
+    #[must_use]
+    pub const fn table(&self) -> &Policy {
+        &self.0
+    }
 }

@@ -5,7 +5,7 @@ use core::fmt;
 use core::net::IpAddr;
 use serde::{Serialize, Serializer};
 
-use super::{DomainPattern, Generation, NodeName, PodUid, PortName};
+use super::{DomainPattern, Generation, NodeName, PodUid, PortName, Verdict};
 
 /// The dataplane as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -105,6 +105,11 @@ pub struct PortCounters {
     pub waiting: u64,
     /// Sent frames that are the dataplane's own.
     pub originated: u64,
+    /// Verdicts on flows of the pod behind the port that a shadow policy would turn into a
+    /// denial. Verdicts, not frames; an allowed flow has one until something changes.
+    pub shadow_would_deny: u64,
+    /// Verdicts that a shadow policy would turn into an allowance.
+    pub shadow_would_allow: u64,
 }
 
 impl PortCounters {
@@ -196,6 +201,16 @@ pub struct NameRecord {
     pub left_ms: u32,
 }
 
+/// What would have been said at one end of a flow, had the policies in shadow mode been
+/// enforced. Only told where it differs from what was said.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ShadowRuling {
+    /// The other verdict.
+    pub would: Verdict,
+    /// The rule that would have decided; `None` if its table is gone since.
+    pub rule: Option<String>,
+}
+
 /// A verdict on a flow, when it was first seen or judged again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct FlowVerdict {
@@ -219,6 +234,10 @@ pub struct FlowVerdict {
     pub egress: Option<String>,
     /// The rule of the destination's policy; `None`: none was asked.
     pub ingress: Option<String>,
+    /// What shadow policies would have made of the source's answer.
+    pub shadow_egress: Option<ShadowRuling>,
+    /// What shadow policies would have made of the destination's answer.
+    pub shadow_ingress: Option<ShadowRuling>,
     /// Where an allowed flow's packets go.
     pub to: Option<FlowEnd>,
     /// Verdicts that were lost before this one, since the stream began.

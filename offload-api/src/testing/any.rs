@@ -13,7 +13,8 @@ use crate::model::{
     FlowState, FlowVerdict, Generation, Identity, IdentityId, Interface, IpPrefix, Lease, MacAddr,
     NameRecord, NodeName, Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port,
     PortBlock, PortCounters, PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex,
-    SaAlgorithm, SaDirection, SaFingerprint, SaRecord, Status, Tier, Verdict,
+    SaAlgorithm, SaDirection, SaFingerprint, SaRecord, ShadowRuling, ShadowTable, Status, Tier,
+    Verdict,
 };
 use crate::refusal::RefusalCode;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
@@ -188,17 +189,29 @@ fn fallback() -> impl Strategy<Value = Fallback> {
 
 /// Any policy.
 pub fn policy() -> impl Strategy<Value = Policy> {
+    (any::<u32>(), table(), option::of(table())).prop_map(|(id, table, shadow)| {
+        let id = PolicyId(id);
+        let shadow = shadow.map(|it| Box::new(ShadowTable::new(Policy { id, ..it })));
+        Policy {
+            id,
+            shadow,
+            ..table
+        }
+    })
+}
+
+/// A table without a number or a shadow.
+fn table() -> impl Strategy<Value = Policy> {
     let rules = vec(any::<String>(), 0..4);
     let rows = vec(policy_row(), 0..8);
-    (any::<u32>(), fallback(), fallback(), rules, rows).prop_map(
-        |(id, ingress, egress, rules, rows)| Policy {
-            id: PolicyId(id),
-            ingress,
-            egress,
-            rules,
-            rows,
-        },
-    )
+    (fallback(), fallback(), rules, rows).prop_map(|(ingress, egress, rules, rows)| Policy {
+        id: PolicyId(0),
+        ingress,
+        egress,
+        rules,
+        rows,
+        shadow: None,
+    })
 }
 
 /// Any object.
@@ -324,7 +337,7 @@ pub fn status() -> impl Strategy<Value = Status> {
 /// Any port's counters.
 pub fn port_counters() -> impl Strategy<Value = PortCounters> {
     let drops = vec(any::<(String, u64)>(), 0..4);
-    (any::<String>(), any::<[u64; 8]>(), drops).prop_map(|(port, numbers, drops)| {
+    (any::<String>(), any::<[u64; 10]>(), drops).prop_map(|(port, numbers, drops)| {
         let [
             rx_frames,
             rx_bytes,
@@ -334,6 +347,8 @@ pub fn port_counters() -> impl Strategy<Value = PortCounters> {
             consumed,
             waiting,
             originated,
+            shadow_would_deny,
+            shadow_would_allow,
         ] = numbers;
         let drop = |(reason, frames)| DropCount { reason, frames };
         PortCounters {
@@ -347,6 +362,8 @@ pub fn port_counters() -> impl Strategy<Value = PortCounters> {
             consumed,
             waiting,
             originated,
+            shadow_would_deny,
+            shadow_would_allow,
         }
     })
 }
@@ -391,12 +408,18 @@ pub fn flow() -> impl Strategy<Value = FlowRecord> {
     )
 }
 
+fn shadow_ruling() -> impl Strategy<Value = ShadowRuling> {
+    (verdict(), any::<Option<String>>()).prop_map(|(would, rule)| ShadowRuling { would, rule })
+}
+
 /// Any verdict.
 pub fn flow_verdict() -> impl Strategy<Value = FlowVerdict> {
     let tuple = any::<(u8, IpAddr, IpAddr, u16, u16)>();
     let names = any::<[Option<String>; 4]>();
-    (tuple, names, option::of(flow_end()), any::<(u64, u64)>()).prop_map(
-        |(tuple, names, to, (generation, lost))| {
+    let shadows = [option::of(shadow_ruling()), option::of(shadow_ruling())];
+    let rest = (option::of(flow_end()), any::<(u64, u64)>());
+    (tuple, names, shadows, rest).prop_map(
+        |(tuple, names, [shadow_egress, shadow_ingress], (to, (generation, lost)))| {
             let (protocol, src, dst, src_port, dst_port) = tuple;
             let [port, denied, egress, ingress] = names;
             FlowVerdict {
@@ -410,6 +433,8 @@ pub fn flow_verdict() -> impl Strategy<Value = FlowVerdict> {
                 denied,
                 egress,
                 ingress,
+                shadow_egress,
+                shadow_ingress,
                 to,
                 lost,
             }

@@ -143,6 +143,7 @@ fn policies() -> Vec<Object> {
             "shop/cart egress[0]".to_owned(),
         ],
         rows: vec![row(Direction::Egress, 2, 2)],
+        shadow: None,
     };
     let db = Policy {
         id: PolicyId(2),
@@ -154,6 +155,7 @@ fn policies() -> Vec<Object> {
             "shop/db ingress[0]".to_owned(),
         ],
         rows: vec![row(Direction::Ingress, 1, 2), row(Direction::Ingress, 3, 2)],
+        shadow: None,
     };
     vec![Object::Policy(cart), Object::Policy(db)]
 }

@@ -11,7 +11,7 @@ use super::any::policy_row;
 use crate::model::{
     Endpoint, Fallback, Generation, Identity, IdentityId, IpPrefix, MacAddr, NodeName, Peer, Place,
     PodRef, Policy, PolicyId, PolicyRow, Port, PortBlock, PortKind, Prefix, Protocol, RuleIndex,
-    Verdict,
+    ShadowTable, Verdict,
 };
 use crate::state::State;
 use crate::transaction::Object;
@@ -44,7 +44,12 @@ pub fn state(generation: u64) -> impl Strategy<Value = State> {
                 }));
             }
             for (id, (allow, rows)) in (0..POLICIES).zip(policies) {
-                state.put(Object::Policy(policy(id, allow, &rows)));
+                let mut made = policy(id, allow, &rows);
+                if id % 2 == 1 {
+                    let shadow = policy(id, !allow, rows.split_at(rows.len() / 2).0);
+                    made.shadow = Some(Box::new(ShadowTable::new(shadow)));
+                }
+                state.put(Object::Policy(made));
             }
             for (index, (jumbo, pod)) in vfs {
                 put_vf(&mut state, index, jumbo, pod);
@@ -169,5 +174,6 @@ fn policy(id: u32, allow: bool, rows: &[PolicyRow]) -> Policy {
             .map(|rule| format!("policy {id}, rule {rule}"))
             .collect(),
         rows: rows.into_values().collect(),
+        shadow: None,
     }
 }

@@ -220,8 +220,16 @@ fn probes(outcomes: &[&ProbeOutcome], paint: Paint) -> String {
     out
 }
 
-/// The rule, and the side that denied where the rule's name doesn't say it.
+/// Who decided, and what shadow policies would have made of it.
 fn decider(outcome: &ProbeOutcome) -> String {
+    match &outcome.shadow {
+        Some(shadow) => format!("{}; shadow: {shadow}", rule_and_side(outcome)),
+        None => rule_and_side(outcome),
+    }
+}
+
+/// The rule, and the side that denied where the rule's name doesn't say it.
+fn rule_and_side(outcome: &ProbeOutcome) -> String {
     let rule = outcome.rule.as_deref().unwrap_or("-");
     let at = match outcome.at {
         Some(Direction::Egress) => "egress",

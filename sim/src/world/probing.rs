@@ -8,8 +8,8 @@ use sluice_dataplane_core::meta::tcp_flag;
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_host_agent::cluster::NamespacedName;
-use sluice_host_agent::evaluate::{self, Judgement, Query};
-use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Verdict};
+use sluice_host_agent::evaluate::{self, Judgement, Query, ShadowJudgement};
+use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, ShadowRuling, Verdict};
 
 use super::net::At;
 use super::wire_check::{MARKER, is_between, is_esp};
@@ -57,6 +57,7 @@ impl World {
                 verdict: Verdict::Allow,
                 at: None,
                 rule: None,
+                shadow: None,
                 encrypted: false,
                 port: question.port,
                 family: question.family,
@@ -85,6 +86,7 @@ impl World {
             at: at.filter(|_| !answered),
             // What a rule at the source allowed and no rule denied was lost to something else.
             rule: rule.filter(|_| answered || was_denied),
+            shadow: shadow(&verdicts, &tuple_of(&spec)),
             encrypted: self.was_encrypted(wire_before, &question),
             port: question.port,
             family: question.family,
@@ -412,4 +414,19 @@ fn decision(verdicts: &[VerdictLine], tuple: &Tuple) -> (Option<Direction>, Opti
         None,
         ingress.or_else(|| mine().find_map(|v| v.egress.clone())),
     )
+}
+
+/// What shadow policies would have made of it: at the source, else at the destination.
+fn shadow(verdicts: &[VerdictLine], tuple: &Tuple) -> Option<ShadowJudgement> {
+    let mine = || verdicts.iter().filter(|v| v.tuple == *tuple);
+    let judged = |ruling: &ShadowRuling, at| ShadowJudgement {
+        verdict: ruling.would,
+        at,
+        rule: ruling.rule.clone().unwrap_or_default(),
+    };
+    let egress = mine().find_map(|v| v.shadow_egress.as_ref());
+    let ingress = || mine().find_map(|v| v.shadow_ingress.as_ref());
+    egress
+        .map(|it| judged(it, Direction::Egress))
+        .or_else(|| Some(judged(ingress()?, Direction::Ingress)))
 }

@@ -65,6 +65,7 @@ const fn nobody() -> Judgement {
         egress_rule: None,
         ingress_rule: None,
         rule: None,
+        shadow: None,
     }
 }
 

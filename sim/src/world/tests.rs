@@ -1,7 +1,7 @@
 //! The world as a whole: frames against the evaluator.
 
 use sluice_host_agent::cluster::{
-    LabelSelector, NamespacedName, NetworkPolicy, Node, Peer, Pod, PortRule, PortSpec, Rule,
+    LabelSelector, Mode, NamespacedName, NetworkPolicy, Node, Peer, Pod, PortRule, PortSpec, Rule,
 };
 use sluice_offload_api::model::{Direction, Protocol, Verdict};
 
@@ -25,6 +25,7 @@ fn cluster() -> Cluster {
         match_expressions: Vec::new(),
     };
     let policy = NetworkPolicy {
+        mode: Mode::Enforce,
         pod_selector: app("db"),
         ingress: Some(vec![Rule {
             peers: vec![Peer::Pods {

@@ -7,4 +7,5 @@ mod cluster_network_policy;
 mod domain_names;
 mod multi_network_policy;
 mod network_policy;
+mod shadow;
 mod shop;

@@ -5,7 +5,7 @@ use crate::shop::{check_in, network_policies};
 
 /// shop: web and cart on node a, db on node b; ops: probe on b. Networks `shop/fast` (10.20,
 /// fd20), `shop/slow` (10.30) and `ops/fast` (10.40), named in both forms of the annotation.
-const CLUSTER: &str = r#"
+pub(crate) const CLUSTER: &str = r#"
 {kind: Namespace, metadata: {name: shop, labels: {team: shop}}}
 ---
 {kind: Node, metadata: {name: a, annotations: {sluice.dev/tunnel-ips: 172.16.0.1}},

@@ -208,8 +208,13 @@ fn ask(
     assert_eq!(sides.judgement(), judgement, "{flow}");
     let seen = world.probe(&probe).unwrap();
     assert_eq!(
-        (seen.verdict, seen.at, &seen.rule),
-        (judgement.verdict, judgement.at, &judgement.rule),
+        (seen.verdict, seen.at, &seen.rule, &seen.shadow),
+        (
+            judgement.verdict,
+            judgement.at,
+            &judgement.rule,
+            &judgement.shadow
+        ),
         "frames: {flow}"
     );
     judgement
@@ -276,11 +281,16 @@ impl Shop {
         (probe_party(&party), ip)
     }
 
-    /// Asserts that a flow is `allow|egress|ingress, rule` where these names are known.
+    /// Asserts that a flow is `allow|egress|ingress, rule` where these names are known, and
+    /// behind that what shadow policies would turn: `; shadow: deny at ingress by rule`.
     pub(crate) fn check(&mut self, flow: &str, expected: &str, names: &KnownNames) {
         let (cluster, states) = (&self.cluster, &self.states);
         let Judgement {
-            verdict, at, rule, ..
+            verdict,
+            at,
+            rule,
+            shadow,
+            ..
         } = ask(cluster, states, &mut self.world, names, flow);
         let side = match (verdict, at) {
             (Verdict::Allow, None) => "allow",
@@ -288,7 +298,18 @@ impl Shop {
             (Verdict::Deny, Some(Direction::Ingress)) => "ingress",
             other => panic!("{other:?}"),
         };
-        let got = format!("{side}, {}", rule.as_deref().unwrap_or("none"));
+        let shadow = shadow.map_or_else(String::new, |it| {
+            let verdict = match it.verdict {
+                Verdict::Allow => "allow",
+                Verdict::Deny => "deny",
+            };
+            let at = match it.at {
+                Direction::Egress => "egress",
+                Direction::Ingress => "ingress",
+            };
+            format!("; shadow: {verdict} at {at} by {}", it.rule)
+        });
+        let got = format!("{side}, {}{shadow}", rule.as_deref().unwrap_or("none"));
         assert_eq!(got, expected, "{flow}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::flow::key::Tuple;
 use crate::flow::state::{Packet, Track};
 use crate::flow::table::{Found, INITIATOR, NewFlow, RESPONDER, Refused};
-use crate::judge::{Denied, Judgement, Rules};
+use crate::judge::{Denied, Judgement, Rules, Shadows};
 use crate::meta::Meta;
 use crate::names::DomainId;
 use crate::port::{Frame, Port};
@@ -191,10 +191,18 @@ pub(crate) fn record<P: Port>(
     tuple: &Tuple,
     outcome: Result<&Judgement, &Denied>,
 ) {
-    let (denied, rules, to): (_, Rules, _) = match outcome {
-        Ok(judgement) => (None, judgement.rules, Some(judgement.ends[1])),
-        Err(denied) => (Some(denied.reason), denied.rules, None),
+    let (denied, rules, shadows, to): (_, Rules, Shadows, _) = match outcome {
+        Ok(it) => (None, it.rules, it.shadows, Some(it.ends[1])),
+        Err(it) => (Some(it.reason), it.rules, it.shadows, None),
     };
+    for shadow in shadows.iter() {
+        let counters = walk.counters.port(shadow.port);
+        if shadow.allow {
+            counters.shadow_would_allow.add(1);
+        } else {
+            counters.shadow_would_deny.add(1);
+        }
+    }
     let taken = walk.verdicts.push(VerdictRecord {
         at: walk.now,
         generation: walk.snapshot.generation,
@@ -202,6 +210,7 @@ pub(crate) fn record<P: Port>(
         tuple: *tuple,
         denied,
         rules,
+        shadows,
         to,
     });
     if !taken {

@@ -28,6 +28,7 @@ mod quota;
 mod revoked;
 mod rig;
 mod sctp;
+mod shadow;
 mod size;
 mod soak;
 mod tcp;

@@ -209,7 +209,8 @@ fn generations_that_come_and_go() {
             let policy = if step == 1 {
                 Policy::CLOSED
             } else {
-                Policy::OPEN
+                // Every verdict of a shadowed pod asks two tables.
+                Policy::OPEN.shadowed_by(Policy::CLOSED)
             };
             rig.a.plan.repolicy(usize::from(round % 3), policy);
             rig.a.plan.generation += 1;

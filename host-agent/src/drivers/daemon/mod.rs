@@ -169,6 +169,10 @@ impl Daemon {
             self.unwritten = true;
             tracing::error!(%found, "a table in force is not what the policies say; the pods that have it are closed");
         }
+        if let Some(found) = self.agent.sweep_shadow(SWEEP_ROWS) {
+            self.unwritten = true;
+            tracing::error!(%found, "a shadow table is not what the policies say; it is dropped, and the pods' enforced table stands");
+        }
     }
 
     fn on_source(&mut self, event: SourceEvent) {

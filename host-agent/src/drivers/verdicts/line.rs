@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use sluice_offload_api::State;
-use sluice_offload_api::model::{FlowVerdict, IpPrefix};
+use sluice_offload_api::model::{FlowVerdict, IpPrefix, ShadowRuling};
 
 /// A line of the log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -30,6 +30,12 @@ pub(super) struct Line<'a> {
     rule: Option<&'a str>,
     /// Why it was dropped.
     reason: Option<&'a str>,
+    /// What the source pod's shadow policies would have made of it, if something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_egress: Option<&'a ShadowRuling>,
+    /// The destination pod's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_ingress: Option<&'a ShadowRuling>,
     generation: u64,
 }
 
@@ -116,6 +122,8 @@ impl Names {
             port: verdict.port.as_ref().map(|it| it.0.as_str()),
             rule: rule.as_deref(),
             reason: verdict.denied.as_deref(),
+            shadow_egress: verdict.shadow_egress.as_ref(),
+            shadow_ingress: verdict.shadow_ingress.as_ref(),
             generation: verdict.generation.0,
         }
     }

@@ -64,6 +64,8 @@ fn verdict(denied: Option<&str>) -> FlowVerdict {
         ingress: None,
         to: None,
         lost: 0,
+        shadow_egress: None,
+        shadow_ingress: None,
     }
 }
 

@@ -6,7 +6,7 @@ use sluice_offload_api::model::{Direction, Protocol, Tier};
 use super::number;
 use super::policy::{is_port_name, prefix, selector};
 use crate::cluster::{
-    ClusterPolicy, ClusterRule, LabelSelector, Peer, PortRule, PortSpec, Rule, RuleAction,
+    ClusterPolicy, ClusterRule, LabelSelector, Mode, Peer, PortRule, PortSpec, Rule, RuleAction,
 };
 use crate::manifest::error::{ManifestError, ManifestFault};
 use crate::manifest::read::At;
@@ -23,6 +23,7 @@ const PRIORITY_MAX: u16 = 1000;
 pub(super) fn policy(
     at: &At<'_>,
     spec: fields::Spec,
+    mode: Mode,
 ) -> Result<(ClusterPolicy, Vec<String>), ManifestError> {
     let tier = match spec.tier.value.as_str() {
         "Admin" => Tier::Admin,
@@ -52,6 +53,7 @@ pub(super) fn policy(
         pods,
         ingress,
         egress,
+        mode,
     };
     Ok((policy, notes))
 }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod cluster_policy;
+mod mode;
 mod networks;
 mod policy;
 
@@ -48,14 +49,16 @@ pub(super) fn object(
         Wire::Policy(it) => {
             let spot = at.spot(it.metadata.name.referenced);
             let name = namespaced(at, it.metadata.namespace, it.metadata.name)?;
-            let (policy, unused) = policy::policy(at, it.spec)?;
+            let mode = mode::mode(at, &it.metadata.annotations)?;
+            let (policy, unused) = policy::policy(at, it.spec, mode)?;
             notes.extend(unused.map(|text| at.note(spot, format!("NetworkPolicy {name}: {text}"))));
             (Object::Policy(name, policy), spot, Vec::new())
         }
         Wire::ClusterPolicy(it) => {
             let spot = at.spot(it.metadata.name.referenced);
             let name = name(at, it.metadata.name)?;
-            let (policy, told) = cluster_policy::policy(at, it.spec)?;
+            let mode = mode::mode(at, &it.metadata.annotations)?;
+            let (policy, told) = cluster_policy::policy(at, it.spec, mode)?;
             let note = |text| at.note(spot, format!("ClusterNetworkPolicy {name}: {text}"));
             notes.extend(told.into_iter().map(note));
             (Object::ClusterPolicy(name, policy), spot, Vec::new())
@@ -65,7 +68,8 @@ pub(super) fn object(
             let name = namespaced(at, it.metadata.namespace, it.metadata.name)?;
             let annotations = it.metadata.annotations.as_ref();
             let networks = networks::policy_for(at, &name.namespace, annotations)?;
-            let (policy, unused) = policy::policy(at, it.spec)?;
+            let mode = mode::mode(at, &it.metadata.annotations)?;
+            let (policy, unused) = policy::policy(at, it.spec, mode)?;
             let mut note = |text: &str| {
                 notes.push(at.note(spot, format!("MultiNetworkPolicy {name}: {text}")))
             };

@@ -5,7 +5,7 @@ use sluice_offload_api::model::IpPrefix;
 
 use super::{number, protocol};
 use crate::cluster::{
-    LabelSelector, NetworkPolicy, Operator, Peer, PortRule, PortSpec, Requirement, Rule,
+    LabelSelector, Mode, NetworkPolicy, Operator, Peer, PortRule, PortSpec, Requirement, Rule,
 };
 use crate::manifest::error::{ManifestError, ManifestFault};
 use crate::manifest::read::At;
@@ -16,6 +16,7 @@ use crate::manifest::wire::NumberOrName;
 pub(super) fn policy(
     at: &At<'_>,
     spec: wire::PolicySpec,
+    mode: Mode,
 ) -> Result<(NetworkPolicy, Option<&'static str>), ManifestError> {
     let mut ingress = Vec::new();
     for rule in spec.ingress.unwrap_or_default() {
@@ -52,6 +53,7 @@ pub(super) fn policy(
         pod_selector: selector(at, spec.pod_selector.unwrap_or_default())?,
         ingress: has_ingress.then_some(ingress),
         egress: has_egress.then_some(egress),
+        mode,
     };
     Ok((policy, unused))
 }

@@ -1,8 +1,10 @@
 //! Policies.
 
 use super::{accept, identity, policy, prefix, refuse_ops};
+use crate::limits::{ROWS_PER_POLICY_MAX, RULES_PER_POLICY_MAX};
 use crate::model::{
-    Action, Direction, IdentityId, Policy, PolicyRow, PortBlock, Protocol, RuleIndex,
+    Action, Direction, IdentityId, Policy, PolicyRow, PortBlock, Protocol, RuleIndex, ShadowTable,
+    Tier,
 };
 
 /// What is said of the sample's policy 2, of two ingress rows.
@@ -124,5 +126,67 @@ fn a_domain_is_named_by_egress_rows_that_allow_and_by_nothing_else() {
         refuse_ops(with_domain(Direction::Egress, Action::Allow, vec![held])),
         "ops[2].add.prefix.identity: identity 70 stands for the domain *.example.com, which \
          nobody has of itself; give it another identity"
+    );
+}
+
+/// What is said of the sample's policy 2 with such a shadow of itself.
+fn shadowed(change: impl FnOnce(&mut Policy)) -> String {
+    db(|it| {
+        let mut table = it.clone();
+        change(&mut table);
+        it.shadow = Some(Box::new(ShadowTable::new(table)));
+    })
+}
+
+#[test]
+fn a_shadow_is_checked_as_strictly_as_its_policy() {
+    accept(vec![policy(2, |it| {
+        it.shadow = Some(Box::new(ShadowTable::new(it.clone())));
+    })]);
+    assert_eq!(
+        shadowed(|it| it.rows[1].rule = RuleIndex(3)),
+        "ops[0].add.policy.shadow.rows[1].rule: there is no rule 3; the policy has 3"
+    );
+    assert_eq!(
+        shadowed(|it| it.egress.rule = RuleIndex(3)),
+        "ops[0].add.policy.shadow.egress.rule: there is no rule 3; the policy has 3"
+    );
+    assert_eq!(
+        shadowed(|it| it.rows[0].peer = Some(IdentityId(9))),
+        "ops[0].add.policy.shadow.rows[0].identity: policy 2 needs identity 9, which there is not; \
+         have both in force, or neither"
+    );
+    assert_eq!(
+        shadowed(|it| it.rules[0].clear()),
+        "ops[0].add.policy.shadow.rules[0]: is empty; give a name"
+    );
+}
+
+#[test]
+fn a_shadows_rows_and_rules_count_towards_the_policys() {
+    let row = |port: usize| PolicyRow {
+        direction: Direction::Ingress,
+        tier: Tier::Namespace,
+        peer: None,
+        protocol: Some(Protocol::Tcp),
+        ports: PortBlock::masked(u16::try_from(port).unwrap_or(0), 16),
+        action: Action::Allow,
+        rule: RuleIndex(0),
+    };
+    let rows = |count| (0..count).map(row).collect::<Vec<_>>();
+    assert_eq!(
+        db(|it| {
+            it.rows = rows(ROWS_PER_POLICY_MAX);
+            let one = Policy {
+                rows: rows(1),
+                ..it.clone()
+            };
+            it.shadow = Some(Box::new(ShadowTable::new(one)));
+        }),
+        "ops[0].add.policy.shadow.rows: 65537 rows are too many; at most 65536 fit"
+    );
+    assert_eq!(
+        shadowed(|it| it.rules = vec!["rule".to_owned(); RULES_PER_POLICY_MAX]),
+        "ops[0].add.policy.shadow.rules: 4099 rules are too many; at most 4096 fit"
     );
 }

@@ -272,6 +272,8 @@ fn add_port(all: &mut BTreeMap<String, u64>, name: &str, port: &PortCounters) {
         ("forwarded", &port.forwarded),
         ("consumed", &port.consumed),
         ("originated", &port.originated),
+        ("shadow_would_deny", &port.shadow_would_deny),
+        ("shadow_would_allow", &port.shadow_would_allow),
         ("waiting", &port.waiting),
     ] {
         all.insert(format!("{name}.{what}"), counter.read());

@@ -28,6 +28,7 @@ pub(crate) struct Policy {
     egress: bool,
     /// Domain names, their numbers, and the peers that rows name for them.
     names: Vec<(&'static str, u32, u32)>,
+    shadow: Option<Box<Policy>>,
 }
 
 impl Policy {
@@ -39,6 +40,7 @@ impl Policy {
             rows: Vec::new(),
             ingress,
             egress,
+            shadow: None,
             names: Vec::new(),
         }
     }
@@ -56,6 +58,12 @@ impl Policy {
         self.names.push((name, domain, identity));
         let peer = Some(IdentityId(identity));
         self.row(Direction::Egress, peer, Some(Transport::Tcp), 443, true)
+    }
+
+    /// What would hold if its shadow policies were enforced.
+    pub(crate) fn shadowed_by(mut self, shadow: Self) -> Self {
+        self.shadow = Some(Box::new(shadow));
+        self
     }
 
     /// Adds a row for one port, or all of them for port 0.
@@ -213,6 +221,7 @@ impl Plan {
                 policies.push(snapshot::Policy {
                     id: 100 + vf as u32,
                     table: pod.policy.table(),
+                    shadow: pod.policy.shadow.as_ref().map(|it| it.table()),
                 });
                 let (identity, place) = (pod_id(side as u8, vf), Place::LocalPod(index));
                 prefixes.extend(pod.addrs.iter().map(|a| host(*a, identity, place)));
