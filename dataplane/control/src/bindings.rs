@@ -5,13 +5,16 @@
 //! the agent says, and where they differ the address is nobody's until they agree again. So
 //! an address that a new pod got never has what the old one was allowed.
 //!
+//! An address that a node announces and the agent doesn't know yet is nobody's too: it would
+//! else count as one outside, which is spoken to in clear.
+//!
 //! An address that its node never spoke of is taken as the agent has it: a pod without a VF,
 //! which no dataplane makes known.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use sluice_offload_api::model::{NodeName, Place, PodUid, Prefix};
+use sluice_offload_api::model::{IpPrefix, NodeName, Place, PodUid, Prefix};
 use sluice_offload_api::state::State;
 
 /// Bindings of one node that are known to be over, at most; the oldest is forgotten first.
@@ -83,6 +86,21 @@ impl Bindings {
         self.0.retain(|node, _| state.peers.contains_key(node));
     }
 
+    /// The addresses that some node says are a pod's there.
+    pub(crate) fn announced(&self) -> impl Iterator<Item = IpAddr> {
+        self.0.values().flat_map(|it| it.now.keys().copied())
+    }
+
+    /// Whether nobody has an address in a state: what a node says forbids what the agent says,
+    /// or a node says that it is a pod's and the agent knows nothing of it yet. In clear, as if
+    /// it were outside, may no pod be spoken to.
+    pub(crate) fn withhold(&self, state: &State, addr: IpAddr) -> bool {
+        match state.prefixes.get(&IpPrefix::host(addr)) {
+            Some(prefix) => self.revoke(prefix),
+            None => self.0.values().any(|it| it.now.contains_key(&addr)),
+        }
+    }
+
     /// Whether what a node says forbids what the agent says of a prefix.
     pub(crate) fn revoke(&self, prefix: &Prefix) -> bool {
         let Place::RemotePod(node) = &prefix.place else {
@@ -97,7 +115,7 @@ impl Bindings {
 #[allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
 mod tests {
     use super::*;
-    use sluice_offload_api::model::{IdentityId, IpPrefix};
+    use sluice_offload_api::model::IdentityId;
 
     fn revoked(bindings: &Bindings, node: &str, pod: &str) -> bool {
         bindings.revoke(&Prefix {

@@ -13,7 +13,7 @@ use sluice_dataplane_core::table::policy::{
     Action, Direction, PolicyTable, Row, Ruling, Tier, Transport,
 };
 use sluice_dataplane_core::table::prefix::{Owner, PrefixTable};
-use sluice_offload_api::model;
+use sluice_offload_api::model::{self, IpPrefix};
 use sluice_offload_api::refusal::{Refusal, RefusalReason};
 use sluice_offload_api::state::State;
 
@@ -86,7 +86,7 @@ impl Build<'_> {
                 *slot = Some(snapshot::Peer { tunnel });
             }
         }
-        let prefixes: Vec<_> = state
+        let mut prefixes: Vec<_> = state
             .prefixes
             .values()
             .filter_map(|p| {
@@ -99,6 +99,13 @@ impl Build<'_> {
                 ))
             })
             .collect();
+        let announced = self.bindings.announced().map(IpPrefix::host);
+        let unknown = announced.filter(|it| !state.prefixes.contains_key(it));
+        let nobody = Owner {
+            identity: IdentityId(0),
+            place: Place::Revoked,
+        };
+        prefixes.extend(unknown.map(|it| (it.addr().into(), it.len(), nobody)));
         next.prefixes = PrefixTable::build(self.hash_key, &prefixes);
         Ok(next)
     }

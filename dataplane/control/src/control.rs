@@ -13,7 +13,7 @@ use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
 use sluice_dataplane_core::worker::WorkerHandle;
 use sluice_offload_api::model::{
-    FlowRecord, Generation, IpPrefix, Lease, NameRecord, NodeName, PodUid, PortCounters, PortName,
+    FlowRecord, Generation, Lease, NameRecord, NodeName, PodUid, PortCounters, PortName,
     PortStatus, SaRecord, Status,
 };
 use sluice_offload_api::refusal::Refusal;
@@ -228,11 +228,9 @@ impl Control {
             Some(UnderWay::Generation(pending)) => &pending.state,
             Some(UnderWay::Bindings) | None => &self.state,
         };
-        let prefix = state.prefixes.get(&IpPrefix::host(addr));
-        let revoked = |bindings: &Bindings| prefix.is_some_and(|it| bindings.revoke(it));
-        let before = revoked(&self.bindings);
+        let before = self.bindings.withhold(state, addr);
         change(&mut self.bindings);
-        self.bindings_changed |= before != revoked(&self.bindings);
+        self.bindings_changed |= before != self.bindings.withhold(state, addr);
     }
 
     /// Sends the state in force once more, as the bindings have it now.
@@ -256,12 +254,17 @@ impl Control {
 
     /// Looks at what the worker has done since.
     pub fn poll(&mut self) {
-        if self.worker.snapshots.reclaim()
-            && let Some(UnderWay::Generation(pending)) = self.under_way.take()
-        {
-            self.adopt(pending);
+        let mut bindings_done = false;
+        if self.worker.snapshots.reclaim() {
+            match self.under_way.take() {
+                Some(UnderWay::Generation(pending)) => self.adopt(pending),
+                Some(UnderWay::Bindings) => bindings_done = true,
+                None => {}
+            }
         }
-        if self.bindings_changed && self.under_way.is_none() {
+        // A generation that waits goes between two of these, and takes them along: a peer that
+        // announces without end holds nobody up.
+        if self.bindings_changed && self.under_way.is_none() && !bindings_done {
             self.publish_bindings();
         }
         while let Some(reply) = self.worker.commands.next_reply() {

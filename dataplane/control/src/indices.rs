@@ -196,10 +196,11 @@ impl EndpointGenerations {
         self.current = next;
     }
 
-    /// Moves every endpoint: something changed that all flows read.
+    /// Moves every endpoint: something changed that all flows read. All to one number, or peers
+    /// that announce a lot would use the numbers up.
     pub(crate) fn renew_all(&mut self) {
+        self.last = self.last.wrapping_add(1).max(1);
         for generations in self.current.values_mut() {
-            self.last = self.last.wrapping_add(1).max(1);
             generations.current = self.last;
         }
     }

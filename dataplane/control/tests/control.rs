@@ -653,3 +653,58 @@ fn an_identity_that_stands_for_another_name_has_none_of_the_addresses_of_the_fir
     .unwrap();
     assert!(may_by_name(&mut rig, 6));
 }
+
+#[test]
+fn an_announced_address_that_the_agent_does_not_know_is_not_outside() {
+    let (mut rig, b) = (rig_with_web(), NodeName::from("b"));
+    let to_fresh = |rig: &mut Rig, port| {
+        let mut spec = syn(port, 80);
+        spec.dst = ip("10.0.1.77");
+        let before = rig.dropped(VF0, "identity-unknown");
+        rig.send(VF0, &spec);
+        rig.dropped(VF0, "identity-unknown") - before
+    };
+    assert_eq!(to_fresh(&mut rig, 1), 0, "nobody said it is a pod's");
+    rig.control
+        .announce_binding(&b, ip("10.0.1.77"), "u-fresh".into());
+    rig.step();
+    assert_eq!(to_fresh(&mut rig, 1), 1, "the flow ends");
+    assert_eq!(to_fresh(&mut rig, 2), 1);
+    rig.control
+        .withdraw_binding(&b, ip("10.0.1.77"), &"u-fresh".into());
+    rig.step();
+    assert_eq!(to_fresh(&mut rig, 3), 0);
+    // What the agent says of an address of its own a peer can't take away.
+    rig.control
+        .announce_binding(&b, ip("10.0.0.2"), "u-fresh".into());
+    rig.step();
+    let before = rig.counters(VF1).tx_frames;
+    rig.send(VF0, &syn(9, 5432));
+    assert_eq!(rig.counters(VF1).tx_frames, before + 1);
+}
+
+#[test]
+fn a_peer_that_announces_without_end_holds_up_no_generation() {
+    let (mut rig, b) = (rig_with_web(), NodeName::from("b"));
+    let mut next = rig.control.state().clone();
+    next.generation.0 += 1;
+    let tx = rig.control.state().delta_to(&next);
+    let mut taken = false;
+    for turn in 0..6 {
+        let uid = format!("u-{turn}");
+        rig.control
+            .announce_binding(&b, ip("10.0.1.1"), uid.as_str().into());
+        rig.control
+            .announce_binding(&b, ip("10.0.1.1"), "u-web".into());
+        rig.control
+            .announce_binding(&b, ip("10.0.1.1"), uid.as_str().into());
+        rig.worker.poll(NOW);
+        rig.control.poll();
+        if !taken {
+            taken = rig.control.program(&tx).is_ok();
+        }
+    }
+    assert!(taken);
+    assert_eq!(rig.step(), [Event::Applied(next.generation)]);
+    assert_eq!(rig.control.state().generation, next.generation);
+}

@@ -90,17 +90,7 @@ fn bounds(
     primary: &[IpAddr],
     interfaces: &[Interface],
 ) -> Result<(), ManifestError> {
-    if interfaces.len() > INTERFACES_MAX {
-        let (what, min, max) = ("networks of a pod", 0, INTERFACES_MAX);
-        let count = interfaces.len();
-        let fault = ManifestFault::Items {
-            what,
-            count,
-            min,
-            max,
-        };
-        return Err(at.fault(spot, fault));
-    }
+    at_most(at, spot, interfaces.len(), INTERFACES_MAX)?;
     let mut seen: Vec<(&str, IpAddr)> = primary.iter().map(|ip| ("primary", *ip)).collect();
     for it in interfaces {
         let (count, max) = (it.ips.len(), IPS_PER_ENDPOINT_MAX);
@@ -117,6 +107,21 @@ fn bounds(
         seen.extend(it.ips.iter().map(|ip| (it.name.as_str(), *ip)));
     }
     Ok(())
+}
+
+/// Of networks, before anything compares each with all.
+fn at_most(at: &At<'_>, spot: Spot, count: usize, max: usize) -> Result<(), ManifestError> {
+    if count <= max {
+        return Ok(());
+    }
+    let (what, min) = ("networks of a pod", 0);
+    let fault = ManifestFault::Items {
+        what,
+        count,
+        min,
+        max,
+    };
+    Err(at.fault(spot, fault))
 }
 
 /// What a pod asks for, in the long form. It has more fields; none says which interface.
@@ -143,6 +148,7 @@ fn asked(
     } else {
         text.value.split(',').map(|it| short(it.trim())).collect()
     };
+    at_most(at, spot, asked.len(), INTERFACES_MAX)?;
     // "net1" is the first: the pod's own network counts as 0.
     for (number, it) in (1usize..).zip(asked) {
         let theirs = it.namespace.as_deref().filter(|it| !it.is_empty());
@@ -205,15 +211,19 @@ fn reported(
         return Ok(());
     }
     let list: Vec<Reported> = json(at, spot, STATUS, &text.value)?;
+    // The pod's own network is one more.
+    at_most(at, spot, list.len(), INTERFACES_MAX + 1)?;
     let told = list.iter().any(|it| it.default == Some(true));
     let mut seen: Vec<String> = Vec::new();
     for it in list {
         let ips = it.ips.unwrap_or_default();
         let ips = ips.iter().map(|ip| addresses::ip(at, spot, ip));
         let ips = ips.collect::<Result<Vec<_>, _>>()?;
-        // An old runtime doesn't say which is the default; the pod's addresses do.
-        let is_primary = it.default == Some(true)
-            || !told && !ips.is_empty() && ips.iter().all(|ip| primary.contains(ip));
+        let own = ips.iter().all(|ip| primary.contains(ip));
+        // That it is the default must not take addresses out of sight that aren't the pod's own.
+        // An old runtime doesn't say which is; the pod's addresses do.
+        let is_primary = it.default == Some(true) && (own || primary.is_empty())
+            || !told && !ips.is_empty() && own;
         if is_primary {
             continue;
         }
