@@ -20,6 +20,32 @@ fn error(text: &str) -> ManifestError {
 }
 
 #[test]
+fn a_mode_is_enforce_or_shadow_for_every_kind_of_policy() {
+    for (api, kind, more) in [
+        ("networking.k8s.io/v1", "NetworkPolicy", ""),
+        (
+            "policy.networking.k8s.io/v1alpha2",
+            "ClusterNetworkPolicy",
+            "tier: Admin, priority: 1, subject: {namespaces: {}}",
+        ),
+        ("k8s.cni.cncf.io/v1beta1", "MultiNetworkPolicy", ""),
+    ] {
+        let with = |mode: &str| {
+            format!(
+                "apiVersion: {api}\nkind: {kind}\nmetadata:\n  name: x\n  annotations:\n    \
+                 sluice.dev/mode: {mode}\nspec: {{{more}}}\n"
+            )
+        };
+        let said = error(&with("Shadow")).to_string();
+        let right = "net.yaml:6:22: annotation sluice.dev/mode `Shadow` is not enforce or shadow";
+        assert_eq!(said, right, "{kind}");
+        for mode in ["shadow", "enforce"] {
+            load_texts(&[("net.yaml", &with(mode))]).unwrap();
+        }
+    }
+}
+
+#[test]
 fn every_fault_in_a_policy_is_at_its_place_and_says_what_is_right() {
     let table = [
         (

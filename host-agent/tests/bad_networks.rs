@@ -232,6 +232,27 @@ fn the_status_has_addresses_and_more_interfaces() {
 }
 
 #[test]
+fn the_default_network_hides_no_address_that_is_not_the_pods_own() {
+    let status =
+        r#"[{"name": "fast", "interface": "net1", "ips": ["10.50.0.2"], "default": true}]"#;
+    assert_eq!(
+        interfaces(&[("networks", "fast"), ("network-status", status)]),
+        [one("net1", "shop/fast", &["10.50.0.2"])]
+    );
+}
+
+#[test]
+fn a_list_that_is_too_long_is_not_compared_each_with_all() {
+    let many = "f1,".repeat(80_000) + "f1";
+    let said = error(&pod(&[("networks", &many)]));
+    assert!(said.contains("80001"), "{said}");
+    let one = r#"{"name": "f", "interface": "net1"}"#;
+    let status = format!("[{}]", [one; 40].join(","));
+    let said = error(&pod(&[("network-status", &status)]));
+    assert!(said.contains("40"), "{said}");
+}
+
+#[test]
 fn a_status_that_contradicts_what_was_asked_for_gives_no_address() {
     let status = r#"[{"name": "ops/fast", "interface": "net1", "ips": ["10.20.0.1"]}]"#;
     let annotations = [("networks", "fast"), ("network-status", status)];

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use sluice_host_agent::cluster::Cluster;
+use sluice_host_agent::cluster::{Cluster, Mode};
 use sluice_host_agent::compile::{
     HostSetup, NodeSetup, UplinkSetup, compile, compile_within, longest_prefix, lookup,
 };
@@ -11,7 +11,7 @@ use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::manifest::load_texts;
 use sluice_host_agent::vf::{VfSlot, VfTable};
 use sluice_offload_api::model::{
-    Direction, MacAddr, Place, PodRef, PortKind, PortName, Protocol, Verdict,
+    Direction, Fallback, MacAddr, Place, PodRef, PortKind, PortName, Protocol, Verdict,
 };
 use sluice_offload_api::{Limits, State};
 
@@ -251,6 +251,46 @@ fn a_policy_that_does_not_fit_closes_its_endpoints_and_no_others() {
             Some(80),
         );
         assert_eq!(ruling.verdict, Verdict::Allow);
+    }
+}
+
+#[test]
+fn a_shadow_that_does_not_fit_is_left_out_and_closes_nothing() {
+    let mut cluster = cluster();
+    for policy in cluster.policies.values_mut() {
+        policy.mode = Mode::Shadow;
+    }
+    let state = |limits: &Limits| {
+        let identities = &mut IdentityTable::default();
+        compile_within(
+            &cluster,
+            &setup(),
+            &vfs(&["web-1", "plain"]),
+            identities,
+            limits,
+        )
+        .unwrap()
+    };
+    let shadowed = |state: &State, uid: &str| {
+        let policy = &state.policies[&state.endpoints[&uid.into()].policy];
+        let open = |it: &Fallback| it.verdict == Verdict::Allow;
+        assert!(open(&policy.ingress) && open(&policy.egress), "{uid}");
+        policy.shadow_table().map(|it| it.rows.len())
+    };
+    let whole = state(&Limits::MAX);
+    let rows = shadowed(&whole, "web-1").unwrap();
+    assert!(rows > 8 && shadowed(&whole, "plain").is_none());
+    for limits in [
+        Limits {
+            rows_per_policy: 8,
+            ..Limits::MAX
+        },
+        Limits {
+            rows: 8,
+            ..Limits::MAX
+        },
+    ] {
+        assert_eq!(shadowed(&state(&limits), "web-1"), None);
     }
 }
 

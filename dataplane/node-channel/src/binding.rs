@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use sluice_offload_api::model::PodUid;
 
-/// Most bindings of one node: eight addresses for each endpoint that it can have.
-pub const BINDINGS_MAX: usize = 8192;
+/// Most bindings of one node. A DPU has a few hundred VFs, each with a few addresses.
+pub const BINDINGS_MAX: usize = 4096;
 
 /// Longest pod UID in bytes; Kubernetes' have 36.
 pub const POD_UID_LEN_MAX: usize = 64;

@@ -37,7 +37,7 @@ impl Cluster {
     #[must_use]
     pub fn is_shadowed(&self, pod: &Pod, ip: IpAddr) -> bool {
         if let Some(interface) = pod.interface_at(ip) {
-            let mut policies = self.multi_policies_of(pod, interface).into_iter();
+            let mut policies = self.multi_policies_of(pod, interface);
             return policies.any(|(_, it)| it.policy.mode == Mode::Shadow);
         }
         let own = self.policies_of(pod).any(|(_, it)| it.mode == Mode::Shadow);

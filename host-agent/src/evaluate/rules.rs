@@ -59,7 +59,7 @@ fn multi_policies(
     direction: Direction,
 ) -> Option<Ruling> {
     let mut isolated_by = None;
-    let policies = ask.cluster.multi_policies_of(pod, interface).into_iter();
+    let policies = ask.cluster.multi_policies_of(pod, interface);
     for (name, multi) in policies.filter(|(_, it)| ask.set.has(it.policy.mode)) {
         let Some(rules) = multi.policy.rules(direction) else {
             continue;
