@@ -278,8 +278,8 @@ fn a_shadow_that_does_not_fit_is_left_out_and_closes_nothing() {
         policy.shadow_table().map(|it| it.rows.len())
     };
     let whole = state(&Limits::MAX);
-    let rows = shadowed(&whole, "web-1").unwrap();
-    assert!(rows > 8 && shadowed(&whole, "plain").is_none());
+    let rows = shadowed(&whole, "shop/web-1").unwrap();
+    assert!(rows > 8 && shadowed(&whole, "shop/plain").is_none());
     for limits in [
         Limits {
             rows_per_policy: 8,
@@ -290,7 +290,7 @@ fn a_shadow_that_does_not_fit_is_left_out_and_closes_nothing() {
             ..Limits::MAX
         },
     ] {
-        assert_eq!(shadowed(&state(&limits), "web-1"), None);
+        assert_eq!(shadowed(&state(&limits), "shop/web-1"), None);
     }
 }
 
