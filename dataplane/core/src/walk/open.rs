@@ -8,7 +8,7 @@ use sluice_crypto::esp::{self, ESP_HEADER_LEN, NEXT_HEADER_DUMMY, OpenError, Spi
 
 use crate::batch::{Path, Slot};
 use crate::meta::{Meta, NdKind, proto};
-use crate::port::{Frame, Port};
+use crate::port::{BURST_MAX, Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::sad::Sad;
@@ -36,19 +36,27 @@ pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
 }
 
 /// Has the SAs of the burst's packets on their way into the cache all together: with many
-/// SAs, waiting for one after the other would take longer than the cipher.
+/// SAs, waiting for one after the other would take longer than the cipher. One SA is waited
+/// for once, asked for or not.
 fn expect<P: Port>(walk: &mut Walk<'_, P>) {
-    for expect in [Sad::expect_inbound, Sad::expect_window] {
-        let mut last = None;
-        walk.each(u32::MAX, |walk, at| {
-            let spi = walk.batch.slot(at).and_then(|slot| spi_of(slot));
-            // Of packets of one SA in a row the first has said it.
-            if let Some(spi) = spi.filter(|_| spi != last) {
-                expect(walk.sad, spi);
-                last = Some(spi);
-            }
-        });
-    }
+    let (mut spis, mut count) = ([Spi(0); BURST_MAX], 0);
+    walk.each(u32::MAX, |walk, at| {
+        let Some(spi) = walk.batch.slot(at).and_then(|slot| spi_of(slot)) else {
+            return;
+        };
+        // Of packets of one SA in a row the first has said it.
+        let last = spis.get(..count).and_then(<[Spi]>::last);
+        if last != Some(&spi)
+            && let Some(to) = spis.get_mut(count)
+        {
+            *to = spi;
+            count += 1;
+        }
+    });
+    let spis = spis.get(..count).filter(|it| it.len() > 1);
+    let spis = spis.unwrap_or_default();
+    spis.iter().for_each(|spi| walk.sad.expect_inbound(*spi));
+    spis.iter().for_each(|spi| walk.sad.expect_window(*spi));
 }
 
 /// The SPI of a frame with ESP.

@@ -88,12 +88,12 @@ fn the_verdict_names_the_rule_at_either_end() {
             udp(1, 7),
             Some(DropReason::PolicyIngress),
             rule(100, 0),
-            rule(101, 999),
+            rule(101, FALLBACK_RULE),
         ),
         (
             udp(1, 9),
             Some(DropReason::PolicyEgress),
-            rule(100, 999),
+            rule(100, FALLBACK_RULE),
             None,
         ),
     ] {

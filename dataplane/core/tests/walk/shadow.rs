@@ -38,14 +38,13 @@ fn a_flow_that_both_ends_would_deny_passes_is_counted_once_at_each_and_hits_cost
     ]);
     let verdict = rig.a.verdicts().remove(0);
     let denies = |port, policy| {
-        let rule = RuleRef {
-            policy,
-            rule: verdict.shadows.iter().next().map_or(0, |s| s.rule.rule),
-        };
         Some(Shadow {
             port,
             allow: false,
-            rule,
+            rule: RuleRef {
+                policy,
+                rule: FALLBACK_RULE,
+            },
         })
     };
     assert_eq!(verdict.denied, None);

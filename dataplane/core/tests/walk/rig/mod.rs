@@ -23,7 +23,7 @@ pub(crate) use dns::*;
 pub(crate) use frames::*;
 pub(crate) use node::{FLOWS, HASH_KEY, Node};
 pub(crate) use places::*;
-pub(crate) use plan::{Plan, Policy};
+pub(crate) use plan::{FALLBACK_RULE, Plan, Policy};
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
 use sluice_crypto::key::{Algorithm, EspKey};

@@ -20,6 +20,9 @@ use super::{OTHER, PEER_C};
 
 const KEY: HashKey = HashKey([11, 13]);
 
+/// The rule that speaks where no row does.
+pub(crate) const FALLBACK_RULE: u32 = 999;
+
 /// What a pod may: rows, and what holds without one.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
@@ -97,7 +100,10 @@ impl Policy {
     }
 
     fn table(&self) -> PolicyTable {
-        let fallback = |allow| Ruling { allow, rule: 999 };
+        let fallback = |allow| Ruling {
+            allow,
+            rule: FALLBACK_RULE,
+        };
         PolicyTable::build(
             KEY,
             &self.rows,
