@@ -81,9 +81,15 @@ impl Bindings {
         of_node.end(addr, pod.clone());
     }
 
-    /// Forgets the nodes that are no peers.
-    pub(crate) fn keep_peers(&mut self, state: &State) {
-        self.0.retain(|node, _| state.peers.contains_key(node));
+    /// Forgets the nodes that are no peers. Whether one of them had announced something.
+    pub(crate) fn keep_peers(&mut self, state: &State) -> bool {
+        let mut forgot = false;
+        self.0.retain(|node, it| {
+            let stays = state.peers.contains_key(node);
+            forgot |= !stays && !it.now.is_empty();
+            stays
+        });
+        forgot
     }
 
     /// The addresses that some node says are a pod's there.

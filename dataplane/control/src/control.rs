@@ -279,7 +279,7 @@ impl Control {
 
     fn adopt(&mut self, pending: Pending) {
         self.state = pending.state;
-        self.bindings.keep_peers(&self.state);
+        self.bindings_changed |= self.bindings.keep_peers(&self.state);
         for (node, index) in pending.removed {
             let spis: Vec<_> = self
                 .inbound

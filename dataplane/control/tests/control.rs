@@ -20,8 +20,9 @@ use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::worker::{Worker, WorkerConfig};
 use sluice_offload_api::model::{
-    Action, Direction, Generation, Identity, IdentityId, IpPrefix, Lease, NodeName, PolicyId,
-    PolicyRow, PortBlock, PortCounters, PortName, Protocol, RuleIndex, SaDirection, Tier, Verdict,
+    Action, Direction, Generation, Identity, IdentityId, IpPrefix, Lease, NodeName, Place,
+    PolicyId, PolicyRow, PortBlock, PortCounters, PortName, Protocol, RuleIndex, SaDirection, Tier,
+    Verdict,
 };
 use sluice_offload_api::testing::sample;
 use sluice_offload_api::transaction::{Mode, Object, Op, Transaction};
@@ -674,6 +675,19 @@ fn an_announced_address_that_the_agent_does_not_know_is_not_outside() {
         .withdraw_binding(&b, ip("10.0.1.77"), &"u-fresh".into());
     rig.step();
     assert_eq!(to_fresh(&mut rig, 3), 0);
+    // A node that leaves the cluster leaves nothing withheld behind.
+    rig.control
+        .announce_binding(&b, ip("10.0.1.77"), "u-fresh".into());
+    rig.step();
+    assert_eq!(to_fresh(&mut rig, 4), 1);
+    rig.change(|next| {
+        next.peers.clear();
+        let of_b = |it: &Place| matches!(it, Place::RemotePod(_) | Place::RemoteNode(_));
+        next.prefixes.retain(|_, it| !of_b(&it.place));
+    })
+    .unwrap();
+    rig.step();
+    assert_eq!(to_fresh(&mut rig, 5), 0);
     // What the agent says of an address of its own a peer can't take away.
     rig.control
         .announce_binding(&b, ip("10.0.0.2"), "u-fresh".into());
