@@ -1,7 +1,5 @@
 //! What a dataplane holds between transactions, and the one way to change it.
 
-use std::collections::BTreeMap;
-
 use crate::check::{self, Blame};
 use crate::limits::Limits;
 use crate::model::{
@@ -9,6 +7,7 @@ use crate::model::{
     Port, PortName, Prefix,
 };
 use crate::refusal::{Refusal, RefusalReason};
+use crate::shared::SharedMap;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
 
 /// Everything in force under one generation. The default is the state of a dataplane that
@@ -21,17 +20,17 @@ pub struct State {
     /// The transaction that made it.
     pub generation: Generation,
     /// Ports by name.
-    pub ports: BTreeMap<PortName, Port>,
+    pub ports: SharedMap<PortName, Port>,
     /// Endpoints by pod UID.
-    pub endpoints: BTreeMap<PodUid, Endpoint>,
+    pub endpoints: SharedMap<PodUid, Endpoint>,
     /// Identities by number.
-    pub identities: BTreeMap<IdentityId, Identity>,
+    pub identities: SharedMap<IdentityId, Identity>,
     /// Prefixes by themselves.
-    pub prefixes: BTreeMap<IpPrefix, Prefix>,
+    pub prefixes: SharedMap<IpPrefix, Prefix>,
     /// Policies by number.
-    pub policies: BTreeMap<PolicyId, Policy>,
+    pub policies: SharedMap<PolicyId, Policy>,
     /// Peers by node.
-    pub peers: BTreeMap<NodeName, Peer>,
+    pub peers: SharedMap<NodeName, Peer>,
 }
 
 impl State {
@@ -187,18 +186,35 @@ impl State {
         }
     }
 
-    /// The transaction that makes `target` of this state: no more than what differs.
+    /// The transaction that makes `target` of this state: no more than what differs. It costs
+    /// no more than that either, if the one came of a copy of the other.
     #[must_use]
     pub fn delta_to(&self, target: &Self) -> Transaction {
-        let gone = self.objects().map(|object| object.key());
-        let gone = gone.filter(|key| !target.has(key)).map(Op::Del);
-        let new = target.objects();
-        let new = new.filter(|object| self.object(&object.key()).as_ref() != Some(object));
+        let (mut gone, mut new) = (Vec::new(), Vec::new());
+        macro_rules! differences {
+            ($($map:ident: $kind:ident),*) => {
+                $(for it in self.$map.changes(&target.$map) {
+                    match it.after {
+                        Some(after) => new.push(Op::Add(Object::$kind(after.clone()))),
+                        None => gone.push(Op::Del(Key::$kind(it.key.clone()))),
+                    }
+                })*
+            };
+        }
+        differences!(
+            ports: Port,
+            identities: Identity,
+            peers: Peer,
+            policies: Policy,
+            endpoints: Endpoint,
+            prefixes: Prefix
+        );
+        gone.append(&mut new);
         Transaction {
             mode: Mode::Delta {
                 base: self.generation,
             },
-            ops: gone.chain(new.map(Op::Add)).collect(),
+            ops: gone,
             generation: target.generation,
         }
     }

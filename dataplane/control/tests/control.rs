@@ -383,7 +383,7 @@ fn a_bad_replay_window_is_refused() {
 #[test]
 fn a_stale_delta_is_refused_and_a_snapshot_holds_whatever_is_in_force() {
     let mut rig = Rig::programmed();
-    let port = sample().ports.into_values().next().unwrap();
+    let port = sample().ports.values().next().unwrap().clone();
     let stale = Transaction {
         mode: Mode::Delta {
             base: Generation(3),

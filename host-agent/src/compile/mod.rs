@@ -5,20 +5,22 @@
 //! writing each rule out over identities and port blocks.
 
 mod addresses;
+mod engine;
 mod lookup;
 mod node;
 mod table;
 
 use std::collections::BTreeMap;
 
+pub use engine::{Engine, Touched};
 pub use lookup::{Sides, judge, longest_prefix, lookup};
 pub use node::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_offload_api::model::{
-    Endpoint, Identity, IpPrefix, NodeName, Peer, PodRef, PortName, Prefix,
+    Endpoint, Identity, IpPrefix, NodeName, Peer, PodRef, PolicyId, PortName, Prefix,
 };
-use sluice_offload_api::{Limits, State};
+use sluice_offload_api::{Limits, SharedMap, State};
 
-use crate::cluster::{AddressIndex, AddressTaken, Cluster, Pod};
+use crate::cluster::{AddressIndex, AddressTaken, Cluster, Node, Pod};
 use crate::identity::{Full, IdentityKey, IdentityTable, PolicyKey};
 use crate::vf::{VfSlot, VfTable};
 
@@ -135,26 +137,33 @@ pub fn compile_within(
     }
     table::close_the_largest(&mut state.policies, limits.rows);
     for (name, (pod, slot)) in bound {
-        let primary = pod
-            .ips
-            .first()
-            .and_then(|&ip| state.prefixes.get(&IpPrefix::host(ip)));
         let policy = keys.get(name).and_then(|key| identities.policy(key));
-        // Both are always there: `bound` has only pods with an address and a key.
-        if let (Some(prefix), Some(policy)) = (primary, policy) {
-            let endpoint = Endpoint {
-                pod_uid: pod.uid.clone(),
-                pod: name.clone(),
-                port: slot.name.clone(),
-                identity: prefix.identity,
-                policy,
-                mac: slot.mac,
-                ips: pod.ips.clone(),
-            };
+        // Always there: `bound` has only pods with an address and a key.
+        if let Some(endpoint) = policy.and_then(|it| endpoint(&state, name, pod, slot, it)) {
             state.endpoints.insert(pod.uid.clone(), endpoint);
         }
     }
     Ok(state)
+}
+
+/// A pod on its VF; `None` if the state has no prefix of its first address.
+fn endpoint(
+    state: &State,
+    name: &PodRef,
+    pod: &Pod,
+    slot: &VfSlot,
+    policy: PolicyId,
+) -> Option<Endpoint> {
+    let primary = IpPrefix::host(*pod.ips.first()?);
+    Some(Endpoint {
+        pod_uid: pod.uid.clone(),
+        pod: name.clone(),
+        port: slot.name.clone(),
+        identity: state.prefixes.get(&primary)?.identity,
+        policy,
+        mac: slot.mac,
+        ips: pod.ips.clone(),
+    })
 }
 
 /// This node's pods that are to be endpoints: alive, with an address and a VF.
@@ -165,13 +174,24 @@ fn bound_pods<'a>(
     setup: &'a NodeSetup,
     vfs: &VfTable,
 ) -> Result<Bound<'a>, CompileError> {
+    let here = cluster.pods.iter().filter(|(_, pod)| is_here(pod, setup));
+    bound_among(here, setup, vfs)
+}
+
+/// Whether it is a pod of this node with addresses of its own.
+fn is_here(pod: &Pod, setup: &NodeSetup) -> bool {
+    pod.owns_addresses() && pod.node.as_ref() == Some(&setup.node)
+}
+
+/// Those of this node's pods that are to be endpoints.
+fn bound_among<'a>(
+    here: impl Iterator<Item = (&'a PodRef, &'a Pod)>,
+    setup: &'a NodeSetup,
+    vfs: &VfTable,
+) -> Result<Bound<'a>, CompileError> {
     let mut bound = Bound::new();
-    for (name, pod) in &cluster.pods {
-        let here = pod.owns_addresses() && pod.node.as_ref() == Some(&setup.node);
-        let Some(binding) = vfs
-            .binding(&pod.uid)
-            .filter(|_| here && !pod.ips.is_empty())
-        else {
+    for (name, pod) in here {
+        let Some(binding) = vfs.binding(&pod.uid).filter(|_| !pod.ips.is_empty()) else {
             continue;
         };
         let Some(slot) = setup.vfs.iter().find(|slot| slot.name == binding.port) else {
@@ -186,21 +206,18 @@ fn bound_pods<'a>(
     Ok(bound)
 }
 
-fn peers(cluster: &Cluster, setup: &NodeSetup) -> BTreeMap<NodeName, Peer> {
-    let others = cluster
-        .nodes
-        .iter()
-        .filter(|(name, _)| **name != setup.node);
-    let reachable = others.filter(|(_, node)| !node.tunnel_ips.is_empty());
-    let peer = |(name, node): (&NodeName, &crate::cluster::Node)| {
-        let tunnel_ips = node.tunnel_ips.clone();
-        (
-            name.clone(),
-            Peer {
-                node: name.clone(),
-                tunnel_ips,
-            },
-        )
-    };
-    reachable.map(peer).collect()
+fn peers(cluster: &Cluster, setup: &NodeSetup) -> SharedMap<NodeName, Peer> {
+    let nodes = cluster.nodes.iter();
+    nodes
+        .filter_map(|(name, node)| Some((name.clone(), peer(name, node, setup)?)))
+        .collect()
+}
+
+/// Another node that a tunnel leads to.
+fn peer(name: &NodeName, node: &Node, setup: &NodeSetup) -> Option<Peer> {
+    let is_other = *name != setup.node && !node.tunnel_ips.is_empty();
+    is_other.then(|| Peer {
+        node: name.clone(),
+        tunnel_ips: node.tunnel_ips.clone(),
+    })
 }

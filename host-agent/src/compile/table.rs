@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_offload_api::Limits;
 use sluice_offload_api::limits::{RULE_NAME_LEN_MAX, RULES_PER_POLICY_MAX};
 use sluice_offload_api::model::{
     Action, Direction, Fallback, IdentityId, NodeName, Policy, PolicyId, PolicyRow, PortBlock,
     Protocol, RowKey, RuleIndex, Tier, Verdict,
 };
+use sluice_offload_api::{Limits, SharedMap};
 
 use super::addresses::named_ports;
 use crate::cluster::{
@@ -38,7 +38,7 @@ pub(super) fn policy_key(cluster: &Cluster, pod: &Pod) -> PolicyKey {
     PolicyKey {
         policies,
         cluster_policies,
-        ports: named_ports(pod, &names),
+        ports: named_ports(pod, |name| names.contains(name)),
     }
 }
 
@@ -287,19 +287,19 @@ fn one(port: u16) -> PortBlock {
 
 /// Closes the largest tables until all fit together: whoever needs the most must not keep
 /// everybody else's changes from the dataplane.
-pub(super) fn close_the_largest(policies: &mut BTreeMap<PolicyId, Policy>, rows_max: usize) {
+pub(super) fn close_the_largest(policies: &mut SharedMap<PolicyId, Policy>, rows_max: usize) {
     loop {
         let total: usize = policies.values().map(|it| it.rows.len()).sum();
-        let largest = policies.values_mut().max_by_key(|it| it.rows.len());
+        let largest = policies.values().max_by_key(|it| it.rows.len());
         let Some(largest) = largest.filter(|_| total > rows_max) else {
             return;
         };
-        let own = largest.rows.len();
+        let (id, own) = (largest.id, largest.rows.len());
         let why = format!(
             "all tables of the node need {total} rows, and {rows_max} fit; this one, the \
              largest, needs {own}"
         );
-        *largest = closed(largest.id, &why);
+        policies.insert(id, closed(id, &why));
     }
 }
 
