@@ -8,7 +8,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
 use sluice_bench::timing::{self, FRAME_LENS};
 use sluice_crypto::esp::{ESP_HEADER_LEN, NEXT_HEADER_IPV4, OutboundSa, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
@@ -20,6 +22,7 @@ fn bare(algorithm: Algorithm) -> LessSafeKey {
     let (cipher, key) = match algorithm {
         Algorithm::Aes128Gcm16 => (&AES_128_GCM, &[7; 32][..16]),
         Algorithm::Aes256Gcm16 => (&AES_256_GCM, &[7; 32][..]),
+        Algorithm::ChaCha20Poly1305 => (&CHACHA20_POLY1305, &[7; 32][..]),
     };
     LessSafeKey::new(UnboundKey::new(cipher, key).expect("of the right length"))
 }

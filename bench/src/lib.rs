@@ -13,6 +13,7 @@ pub mod bed;
 pub mod bursts;
 #[cfg(feature = "dpdk")]
 pub mod devices;
+pub mod esp;
 pub mod frames;
 pub mod machine;
 pub mod memory;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use sluice_bench::esp;
 use sluice_bench::policy::{self, nft};
 use sluice_bench::report::{self, Measured};
 use sluice_bench::timing::FRAME_LENS;
@@ -39,6 +40,25 @@ JSON: a list of objects, with null where a key has no meaning:
 compile is for one node of a cluster with 1,000 nodes, 100,000 pods and 10,000 policies.
 nft's value is what a packet takes longer with the rules; it needs root and nft.";
 
+/// The JSON of `esp`, for its help.
+const ESP_JSON: &str = "\
+JSON: a list of objects, with null where a key has no meaning:
+  case           seal, open; seal/many-sas, open/many-sas
+  who            sluice, or openssl speed
+  algorithm      aes128gcm16, aes256gcm16, chacha20poly1305
+  inner_bytes    of the inner packet, or imix: 64, 594 and 1518, 7 to 4 to 1
+  sas            SAs whose packets come in turn
+  ns_per_packet  found; null if it couldn't be measured
+  gbps           of inner packets, a core
+  peer, peer_ns  what it is compared with in the same rounds, and its ns
+  ratio          beside the bare AEAD the part of its speed; with many SAs time over one's
+  target         what ratio is to be: with many SAs at most, else at least
+  note           why there is no number
+  machine        CPU and kernel
+Examples:
+  sluice-bench esp
+  sluice-bench esp --output json > esp.json";
+
 #[derive(Subcommand, Debug)]
 enum Command {
     /// The whole walk: ns per packet, Mpps and Gbit/s of one core
@@ -61,6 +81,19 @@ enum Command {
         quick: bool,
         /// Milliseconds of one of the six rounds of a measurement
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+        round_ms: u64,
+        /// A table for people, or one JSON document
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// ESP beside the bare cipher, `openssl speed`, and ten thousand SAs beside one
+    #[command(after_help = ESP_JSON)]
+    Esp {
+        /// One size, few SAs: to see that it works
+        #[arg(long)]
+        quick: bool,
+        /// Milliseconds of one of the six rounds of a measurement
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000))]
         round_ms: u64,
         /// A table for people, or one JSON document
         #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -108,6 +141,11 @@ fn main() -> anyhow::Result<()> {
             round_ms,
             output,
         } => verdicts(quick, Duration::from_millis(round_ms), output),
+        Command::Esp {
+            quick,
+            round_ms,
+            output,
+        } => protection(quick, Duration::from_millis(round_ms), output),
         Command::NftChild {
             rules,
             identities,
@@ -154,6 +192,18 @@ fn verdicts(quick: bool, share: Duration, output: Output) -> anyhow::Result<()> 
     match output {
         Output::Text => policy::report::write_table(&mut out, &all),
         Output::Json => policy::report::write_json(&mut out, &all),
+    }
+    .context("writing the result")
+}
+
+fn protection(quick: bool, share: Duration, output: Output) -> anyhow::Result<()> {
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "{}; one core", machine::describe())?;
+    let all = esp::run(quick, share, |said| drop(writeln!(stderr, "{said}")))?;
+    let mut out = io::stdout().lock();
+    match output {
+        Output::Text => esp::report::write_table(&mut out, &all),
+        Output::Json => esp::report::write_json(&mut out, &all),
     }
     .context("writing the result")
 }

@@ -191,11 +191,69 @@ fn the_help_of_policy_names_every_key_of_its_json() {
 }
 
 #[test]
+fn esp_has_every_algorithm_beside_the_bare_one_and_many_sas_beside_one() {
+    let ran = run(&["esp", "--quick", "--round-ms", "1", "--output", "json"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let all: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
+    let named: Vec<_> = all
+        .iter()
+        .map(|one| ["case", "who", "algorithm", "inner_bytes"].map(|key| text(one, key)))
+        .collect();
+    let mut expected = Vec::new();
+    for algorithm in ["aes128gcm16", "aes256gcm16", "chacha20poly1305"] {
+        for (case, who) in [
+            ("seal", "sluice"),
+            ("open", "sluice"),
+            ("seal", "openssl speed"),
+        ] {
+            expected.push([case, who, algorithm, "1420"].map(str::to_owned));
+        }
+    }
+    for bytes in ["60", "1420"] {
+        for case in ["seal/many-sas", "open/many-sas"] {
+            expected.push([case, "sluice", "aes128gcm16", bytes].map(str::to_owned));
+        }
+    }
+    assert_eq!(named, expected);
+    for one in &all {
+        let ns = one["ns_per_packet"].as_f64();
+        if text(one, "who") == "sluice" {
+            let (ns, peer_ns) = (ns.unwrap(), one["peer_ns"].as_f64().unwrap());
+            assert!(ns > 0.0 && peer_ns > 0.0 && one["target"].is_f64(), "{one}");
+            let bits = text(one, "inner_bytes").parse::<f64>().unwrap() * 8.0;
+            assert!(
+                (one["gbps"].as_f64().unwrap() * ns / bits - 1.0).abs() < 0.01,
+                "{one}"
+            );
+        } else {
+            assert!(ns.is_some() || !text(one, "note").is_empty(), "{one}");
+        }
+        assert!(text(one, "machine").contains("Linux"));
+    }
+}
+
+#[test]
+fn the_help_of_esp_names_every_key_of_its_json() {
+    let ran = run(&["esp", "--quick", "--round-ms", "1", "--output", "json"]);
+    let all: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
+    let help = String::from_utf8(run(&["esp", "--help"]).stdout).unwrap();
+    for key in all[0].as_object().unwrap().keys() {
+        assert!(
+            help.contains(&format!("\n  {key}")) || help.contains(&format!(", {key} ")),
+            "{key}"
+        );
+    }
+}
+
+#[test]
 fn what_it_does_not_know_is_bad_input() {
     let args: &[&[&str]] = &[
         &["walk", "--ports", "nic"],
         &["walk", "--round-ms", "0"],
         &["policy", "--round-ms", "0"],
+        &["esp", "--round-ms", "1001"],
         &["swim"],
     ];
     for args in args {

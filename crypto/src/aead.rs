@@ -1,8 +1,8 @@
 //! Authenticated encryption behind one trait, so that a backend is a choice and never a
 //! dependency of the packet code.
 //!
-//! [`RingAead`] is the default. The tests implement the same trait over the `aes-gcm` crate,
-//! which shares no code with ring, and hold the two against each other.
+//! [`RingAead`] is the default. The tests implement the same trait over the `aes-gcm` and
+//! `chacha20poly1305` crates, which share no code with ring, and hold the two against each other.
 
 mod ring;
 
@@ -16,7 +16,7 @@ pub use self::ring::RingAead;
 //# Implementations MUST support a full-length 16-octet ICV
 pub const TAG_LEN: usize = 16;
 
-/// Length of a GCM nonce in bytes: a 4-byte salt, then the 8-byte IV of the packet.
+/// Length of a nonce in bytes: a 4-byte salt, then the 8-byte IV of the packet.
 pub const NONCE_LEN: usize = 12;
 
 /// One key, ready to seal and open. Works in place and never allocates.
@@ -36,8 +36,8 @@ pub trait Aead {
     /// Encrypts `data` in place and returns the tag over `aad` and the ciphertext.
     ///
     /// # Errors
-    /// [`AeadError::TooLong`] if `data` exceeds what one GCM nonce may encrypt (64 GiB less 32
-    /// bytes). `data` is then unspecified and must not be sent.
+    /// [`AeadError::TooLong`] if `data` exceeds what one nonce may encrypt (GCM: 64 GiB less 32
+    /// bytes; ChaCha20: 256 GiB less 64). `data` is then unspecified and must not be sent.
     fn seal_in_place(
         &self,
         nonce: &[u8; NONCE_LEN],
@@ -75,7 +75,7 @@ pub enum AeadError {
         len_bytes: usize,
     },
     /// The input is longer than one nonce may encrypt.
-    #[error("{len_bytes} bytes is more than one GCM nonce may encrypt")]
+    #[error("{len_bytes} bytes is more than one nonce may encrypt")]
     TooLong {
         /// Length of the plaintext.
         len_bytes: usize,

@@ -5,6 +5,10 @@
 //!
 //!   Aes128Gcm16   |<----- key, 16 bytes ----->|<- salt, 4 ->|   20 bytes
 //!   Aes256Gcm16   |<----- key, 32 bytes ----->|<- salt, 4 ->|   36 bytes
+//!
+//! RFC 7634 section 2, "KEYMAT", the same:
+//!
+//!   ChaCha20Poly1305  |<--- key, 32 bytes --->|<- salt, 4 ->|   36 bytes
 //! ```
 
 use std::fmt;
@@ -25,25 +29,28 @@ pub const SALT_LEN: usize = 4;
 /// Separates this fingerprint from any other use of SHA-256 over the same bytes.
 const FINGERPRINT_LABEL: &[u8] = b"sluice esp keymat fingerprint v1\0";
 
-/// The ciphers Sluice speaks in ESP, both with a 16-byte ICV.
+/// The ciphers Sluice speaks in ESP, all with an 8-byte IV and a 16-byte ICV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// AES-128 in GCM, IKEv2 transform 20 with a 128-bit key.
     Aes128Gcm16,
     /// AES-256 in GCM, IKEv2 transform 20 with a 256-bit key.
     Aes256Gcm16,
+    /// ChaCha20 with Poly1305 (RFC 7634), IKEv2 transform 28: for cores without AES
+    /// instructions.
+    ChaCha20Poly1305,
 }
 
 impl Algorithm {
     /// Every algorithm, for parsers and tests.
-    pub const ALL: [Self; 2] = [Self::Aes128Gcm16, Self::Aes256Gcm16];
+    pub const ALL: [Self; 3] = [Self::Aes128Gcm16, Self::Aes256Gcm16, Self::ChaCha20Poly1305];
 
-    /// Length of the AES key in bytes, without the salt.
+    /// Length of the cipher's key in bytes, without the salt.
     #[must_use]
     pub const fn key_len(self) -> usize {
         match self {
             Self::Aes128Gcm16 => 16,
-            Self::Aes256Gcm16 => 32,
+            Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 32,
         }
     }
 
@@ -59,6 +66,7 @@ impl Algorithm {
         match self {
             Self::Aes128Gcm16 => "aes128gcm16",
             Self::Aes256Gcm16 => "aes256gcm16",
+            Self::ChaCha20Poly1305 => "chacha20poly1305",
         }
     }
 }
@@ -84,7 +92,7 @@ impl std::str::FromStr for Algorithm {
 
 /// A name that no [`Algorithm`] has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown ESP algorithm {name:?}; known are aes128gcm16 and aes256gcm16")]
+#[error("unknown ESP algorithm {name:?}; known are aes128gcm16, aes256gcm16 and chacha20poly1305")]
 pub struct UnknownAlgorithm {
     /// The name as it was given.
     pub name: String,
@@ -107,7 +115,7 @@ pub enum KeyError {
         /// Bytes there were.
         got: usize,
     },
-    /// A bare AES key has the wrong length.
+    /// A bare cipher key has the wrong length.
     #[error("{algorithm} needs a key of {expected} bytes, got {got}")]
     KeyLength {
         /// The algorithm the key was meant for.
@@ -122,7 +130,7 @@ pub enum KeyError {
 /// Key and salt of one SA in one direction.
 ///
 /// Made once, then moved into the SA that uses it: it can't be cloned, because two senders with
-/// one key repeat nonces and GCM then loses both secrecy and integrity. Build it twice from the
+/// one key repeat nonces and the cipher then loses both secrecy and integrity. Build it twice from the
 /// same key material only for the two ends of one direction. The material is zeroized on drop,
 /// `Debug` prints the algorithm and [`Self::fingerprint`] only.
 pub struct EspKey {
@@ -202,7 +210,7 @@ impl EspKey {
         &self.keymat
     }
 
-    /// The bare AES key, for a backend other than ring.
+    /// The bare cipher key, for a backend other than ring.
     pub(crate) fn key(&self) -> &[u8] {
         self.keymat
             .get(..self.algorithm.key_len())

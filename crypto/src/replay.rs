@@ -73,6 +73,13 @@ impl ReplayWindow {
         Ok(window)
     }
 
+    /// The word that the next packet in order will ask and change, for who would have it at
+    /// hand beforehand.
+    #[must_use]
+    pub fn top_word(&self) -> Option<&u64> {
+        self.words.get(self.index(self.top))
+    }
+
     /// Checks `seq` without changing the window; call [`Self::commit`] only after the integrity
     /// check passes. `seq` is the full 64-bit number.
     ///

@@ -15,8 +15,10 @@ use sluice_crypto::key::{Algorithm, EspKey, KeyError};
 
 use crate::report::ExposedSa;
 
-/// Wireshark's name for both algorithms; the key's length tells them apart.
+/// Wireshark's name for both sizes of AES; the key's length tells them apart.
 const AES_GCM: &str = "AES-GCM with 16 octet ICV [RFC4106]";
+/// Wireshark's name for ChaCha20, since its version 4.2.
+const CHACHA20: &str = "ChaCha20 with Poly1305 [RFC7634]";
 /// Lines of a key file that are read, at most.
 pub const LINES_MAX: usize = 100_000;
 
@@ -33,9 +35,13 @@ pub fn write(sas: &[ExposedSa]) -> String {
             let _ = write!(key, "{byte:02x}");
         }
         let (src, dst, spi) = (sa.src, sa.dst, sa.spi);
+        let encryption = match sa.algorithm {
+            Algorithm::Aes128Gcm16 | Algorithm::Aes256Gcm16 => AES_GCM,
+            Algorithm::ChaCha20Poly1305 => CHACHA20,
+        };
         let _ = writeln!(
             out,
-            r#""{family}","{src}","{dst}","{spi:#010x}","{AES_GCM}","0x{key}","NULL","""#
+            r#""{family}","{src}","{dst}","{spi:#010x}","{encryption}","0x{key}","NULL","""#
         );
     }
     out
@@ -70,7 +76,7 @@ pub enum KeyLineError {
         field: &'static str,
     },
     /// Another algorithm.
-    #[error("encryption `{got}` is not `{AES_GCM}`")]
+    #[error("encryption `{got}` is neither `{AES_GCM}` nor `{CHACHA20}`")]
     Encryption {
         /// Its name.
         got: String,
@@ -109,11 +115,6 @@ fn key_line(line: &str) -> Result<KeyLine, KeyLineError> {
     let &[_, src, dst, spi, encryption, key, _, _] = fields.as_slice() else {
         return Err(KeyLineError::Fields { got: fields.len() });
     };
-    if encryption != AES_GCM {
-        return Err(KeyLineError::Encryption {
-            got: encryption.to_owned(),
-        });
-    }
     let wrong = |field| KeyLineError::Field { field };
     let ip = |text: &str, field| text.parse().map_err(|_| wrong(field));
     let hex = |text: &str| text.strip_prefix("0x").map(ToOwned::to_owned);
@@ -123,10 +124,14 @@ fn key_line(line: &str) -> Result<KeyLine, KeyLineError> {
     let keymat = hex(key).and_then(|it| bytes_of(&it)).ok_or(wrong("key"))?;
     // A wrong length is told as that of the nearer algorithm.
     let longest = Algorithm::Aes128Gcm16.keymat_len();
-    let algorithm = if keymat.len() <= longest {
-        Algorithm::Aes128Gcm16
-    } else {
-        Algorithm::Aes256Gcm16
+    let algorithm = match encryption {
+        AES_GCM if keymat.len() <= longest => Algorithm::Aes128Gcm16,
+        AES_GCM => Algorithm::Aes256Gcm16,
+        CHACHA20 => Algorithm::ChaCha20Poly1305,
+        _ => {
+            let got = encryption.to_owned();
+            return Err(KeyLineError::Encryption { got });
+        }
     };
     Ok(KeyLine {
         src: ip(src, "source address")?,
@@ -181,7 +186,7 @@ mod tests {
             assert_eq!((key.src, key.dst, key.spi.0), (sa.src, sa.dst, sa.spi));
             assert_eq!(key.key.expose_keymat(), sa.keymat);
         }
-        assert_eq!(keys.len(), 2);
+        assert_eq!(keys.len(), Algorithm::ALL.len());
     }
 
     #[test]

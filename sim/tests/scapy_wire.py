@@ -39,9 +39,16 @@ ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "sim/manifests/quickstart"
 # Stands in the payload of every probe between pods; sim/src/world/wire_check.rs.
 MARKER = b"sluice-payload-marker"
-ESP_SA_ALGORITHM = "AES-GCM with 16 octet ICV [RFC4106]"
 
-KEY_LEN = {"aes128gcm16": 16, "aes256gcm16": 32}
+KEY_LEN = {"aes128gcm16": 16, "aes256gcm16": 32, "chacha20poly1305": 32}
+# Wireshark's names.
+ESP_SA_ALGORITHM = {
+    name: "ChaCha20 with Poly1305 [RFC7634]"
+    if "chacha" in name
+    else "AES-GCM with 16 octet ICV [RFC4106]"
+    for name in KEY_LEN
+}
+SCAPY = {name: "CHACHA20-POLY1305" if "chacha" in name else "AES-GCM" for name in KEY_LEN}
 FAMILIES = ("ipv4", "ipv6")
 SPI = 0x51C0_0001
 OUTER = {"ipv4": ("198.18.0.1", "198.18.0.2"), "ipv6": ("fd5c::1", "fd5c::2")}
@@ -95,7 +102,7 @@ def security_association(combination, spi, keymat, addresses):
     return SecurityAssociation(
         ESP,
         spi=spi,
-        crypt_algo="AES-GCM",
+        crypt_algo=SCAPY[combination.algorithm],
         crypt_key=keymat,
         tunnel_header=ip_header(combination.outer, addresses),
         nat_t_header=nat_t,
@@ -140,14 +147,14 @@ class Simulator:
         return self.run("esp", "open", "--pcap", pcap, "--keys", keys, *esn, exit_code=exit_code)
 
 
-def keys_of(path):
+def keys_of(path, wanted):
     """(destination, SPI) to (source, key material), from Wireshark's table."""
     table = {}
     for line in path.read_text().splitlines():
         if not line.startswith('"'):
             continue
         _, source, destination, spi, algorithm, key, _, _ = line[1:-1].split('","')
-        check(algorithm == ESP_SA_ALGORITHM, f"algorithm {algorithm}")
+        check(algorithm == ESP_SA_ALGORITHM[wanted], f"algorithm {algorithm}")
         table[destination, int(spi, 16)] = source, bytes.fromhex(key.removeprefix("0x"))
     return table
 
@@ -161,7 +168,7 @@ def outer_of(frame):
 def scapy_opens(simulator, combination, inner):
     """Every ESP frame of a run. Returns how many of the inner family."""
     out = simulator.play(combination)
-    keys = keys_of(out / "esp_sa")
+    keys = keys_of(out / "esp_sa", combination.algorithm)
     check(
         {len(key) for _, key in keys.values()} == {KEY_LEN[combination.algorithm] + 4},
         "key material of another length",
@@ -219,7 +226,8 @@ def inner_packets(family, rng):
     yield header / echo
     for length in (*range(9), 63, 64, 65, 1300):
         payload = bytes(rng.getrandbits(8) for _ in range(length))
-        yield header / UDP(sport=1024, dport=53) / payload
+        # No port of a protocol that scapy would read the random payload as.
+        yield header / UDP(sport=1024, dport=9) / payload
         yield header / TCP(sport=1024, dport=80, flags="PA") / payload
 
 
@@ -237,7 +245,7 @@ class Sealed:
         self.sa = security_association(combination, SPI, self.keymat, addresses)
         source, destination = addresses
         family = "IPv4" if combination.outer == "ipv4" else "IPv6"
-        fields = [family, source, destination, f"{SPI:#010x}", ESP_SA_ALGORITHM]
+        fields = [family, source, destination, f"{SPI:#010x}", ESP_SA_ALGORITHM[combination.algorithm]]
         fields += ["0x" + self.keymat.hex(), "NULL", ""]
         self.keys.write_text(",".join(f'"{field}"' for field in fields) + "\n")
 

@@ -1,11 +1,13 @@
-//! The default backend: AES-GCM from ring.
+//! The default backend: AES-GCM and ChaCha20-Poly1305 from ring.
 
-use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
 
 use super::{Aead, AeadError, NONCE_LEN, TAG_LEN};
 use crate::key::{Algorithm, KeyError};
 
-/// AES-128-GCM or AES-256-GCM by ring, with AES-NI, VAES or the Arm crypto extensions where the
+/// AES-128-GCM, AES-256-GCM or ChaCha20-Poly1305 by ring, with AES-NI, VAES or the Arm crypto extensions where the
 /// CPU has them. Which one is decided at run time by ring.
 ///
 /// ring wants to own the nonce sequence. An ESP nonce is part of the packet, so this uses ring's
@@ -17,6 +19,7 @@ impl Aead for RingAead {
         let cipher = match algorithm {
             Algorithm::Aes128Gcm16 => &AES_128_GCM,
             Algorithm::Aes256Gcm16 => &AES_256_GCM,
+            Algorithm::ChaCha20Poly1305 => &CHACHA20_POLY1305,
         };
         // ring refuses a key for its length only.
         let unbound = UnboundKey::new(cipher, key).map_err(|_| KeyError::KeyLength {
@@ -82,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_wrong_key_length_names_expected_and_got() {
-        for algorithm in [Algorithm::Aes128Gcm16, Algorithm::Aes256Gcm16] {
+        for algorithm in Algorithm::ALL {
             for got in (0..=64).filter(|len| *len != algorithm.key_len()) {
                 let error = RingAead::from_key(algorithm, &vec![0; got]).expect_err("refused");
                 let expected = algorithm.key_len();

@@ -9,7 +9,8 @@
 //!           direction                            1 byte   1 from the initiator, 2 to it
 //!           child                                1 byte
 //!           epoch                                8 bytes  big endian, as all numbers here
-//!           algorithm                            1 byte   1 aes128gcm16, 2 aes256gcm16
+//!           algorithm                            1 byte   1 aes128gcm16, 2 aes256gcm16,
+//!                                                         3 chacha20poly1305
 //!           esn                                  1 byte   0 or 1
 //!           SPI at which the initiator receives  4 bytes  this child's
 //!           SPI at which the responder receives  4 bytes
@@ -148,6 +149,7 @@ fn info(direction: Direction, child: u8, context: &Context<'_>) -> Result<Vec<u8
     info.push(match context.algorithm {
         Algorithm::Aes128Gcm16 => 1,
         Algorithm::Aes256Gcm16 => 2,
+        Algorithm::ChaCha20Poly1305 => 3,
     });
     info.push(u8::from(context.esn));
     info.extend(context.initiator_spi.0.to_be_bytes());

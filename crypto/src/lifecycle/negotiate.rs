@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_greater_floor_and_lane_count_and_the_initiators_first_common_choice_win() {
-        let [a128, a256] = Algorithm::ALL;
+        let [a128, a256, _] = Algorithm::ALL;
         let agreed = agree(&hello(3, 1, &[a256, a128]), &hello(7, 4, &[a128, a256]));
         let agreed = agreed.expect("they agree");
         assert_eq!((agreed.epoch, agreed.children), (7, 4));
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn nothing_in_common_no_lanes_and_an_epoch_near_the_end_are_refused() {
-        let [a128, a256] = Algorithm::ALL;
+        let [a128, a256, _] = Algorithm::ALL;
         let ok = hello(1, 1, &[a128]);
         let none = agree(&ok, &hello(1, 1, &[a256]));
         assert!(matches!(none, Err(NegotiateError::NoAlgorithm { .. })));

@@ -1,7 +1,7 @@
 //! Vectors and properties, one binary.
 //!
-//! Everything that depends on a cipher runs over ring and over `aes-gcm`, two implementations
-//! that share no code.
+//! Everything that depends on a cipher runs over ring and over the RustCrypto project's
+//! `aes-gcm` and `chacha20poly1305`, implementations that share no code.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +20,7 @@ mod lifecycle_cases;
 mod lifecycle_model;
 mod second_opinion;
 mod window_model;
-mod wycheproof_gcm;
+mod wycheproof;
 
 use sluice_crypto::key::{Algorithm, EspKey};
 

@@ -1,17 +1,19 @@
-//! The `aes-gcm` crate behind the same trait, to hold ring against.
+//! The `aes-gcm` and `chacha20poly1305` crates behind the same trait, to hold ring against.
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes128Gcm, Aes256Gcm, KeyInit, Nonce, Tag};
+use chacha20poly1305::ChaCha20Poly1305;
 use sluice_crypto::aead::{Aead, AeadError, NONCE_LEN, TAG_LEN};
 use sluice_crypto::key::{Algorithm, KeyError};
 
-/// AES-GCM by the RustCrypto project.
-pub(crate) enum AesGcmAead {
+/// The same ciphers by the RustCrypto project.
+pub(crate) enum RustCryptoAead {
     Aes128(Box<Aes128Gcm>),
     Aes256(Box<Aes256Gcm>),
+    ChaCha(Box<ChaCha20Poly1305>),
 }
 
-impl Aead for AesGcmAead {
+impl Aead for RustCryptoAead {
     fn from_key(algorithm: Algorithm, key: &[u8]) -> Result<Self, KeyError> {
         match algorithm {
             Algorithm::Aes128Gcm16 => {
@@ -19,6 +21,9 @@ impl Aead for AesGcmAead {
             }
             Algorithm::Aes256Gcm16 => {
                 Aes256Gcm::new_from_slice(key).map(|gcm| Self::Aes256(Box::new(gcm)))
+            }
+            Algorithm::ChaCha20Poly1305 => {
+                ChaCha20Poly1305::new_from_slice(key).map(|it| Self::ChaCha(Box::new(it)))
             }
         }
         .map_err(|_| KeyError::KeyLength {
@@ -41,6 +46,7 @@ impl Aead for AesGcmAead {
         match self {
             Self::Aes128(gcm) => gcm.encrypt_inout_detached(&nonce, aad, data),
             Self::Aes256(gcm) => gcm.encrypt_inout_detached(&nonce, aad, data),
+            Self::ChaCha(it) => it.encrypt_inout_detached(&nonce, aad, data),
         }
         .map(Into::into)
         .map_err(|_| too_long)
@@ -61,6 +67,7 @@ impl Aead for AesGcmAead {
         match self {
             Self::Aes128(gcm) => gcm.decrypt_inout_detached(&nonce, aad, data, &tag),
             Self::Aes256(gcm) => gcm.decrypt_inout_detached(&nonce, aad, data, &tag),
+            Self::ChaCha(it) => it.decrypt_inout_detached(&nonce, aad, data, &tag),
         }
         .map(|()| len_bytes)
         .map_err(|_| AeadError::Forged { len_bytes })

@@ -161,6 +161,7 @@ impl Namer<'_> {
             algorithm: match view.algorithm {
                 Algorithm::Aes128Gcm16 => SaAlgorithm::Aes128Gcm16,
                 Algorithm::Aes256Gcm16 => SaAlgorithm::Aes256Gcm16,
+                Algorithm::ChaCha20Poly1305 => SaAlgorithm::ChaCha20Poly1305,
             },
             fingerprint: SaFingerprint(*view.fingerprint.as_bytes()),
             packets: view.packets,

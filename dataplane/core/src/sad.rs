@@ -2,6 +2,8 @@
 //! SAs, so sequence numbers and replay windows have one writer.
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Spi, Tunnel};
+use sluice_crypto::replay::ReplayWindow;
+use sluice_intrinsics::prefetch;
 
 use crate::snapshot::PeerIndex;
 
@@ -36,7 +38,8 @@ enum Slot {
     Empty,
     /// Was held: a search goes on past it.
     Gone,
-    Held(Inbound),
+    /// With its SPI, so that a search needs no SA's own memory.
+    Held(Spi, Inbound),
 }
 
 /// Why an SA wasn't installed; it comes back with the refusal.
@@ -71,7 +74,7 @@ impl Sad {
         for i in 0..PROBES_MAX {
             let at = (home(spi) + i) % SLOTS;
             match self.inbound.get(at) {
-                Some(Slot::Held(inbound)) if inbound.sa.spi() == spi => return Some(at),
+                Some(Slot::Held(held, _)) if *held == spi => return Some(at),
                 Some(Slot::Empty) | None => return None,
                 Some(_) => {}
             }
@@ -84,7 +87,40 @@ impl Sad {
     pub fn inbound_mut(&mut self, spi: Spi) -> Option<&mut Inbound> {
         let at = self.place(spi)?;
         match self.inbound.get_mut(at) {
-            Some(Slot::Held(inbound)) => Some(inbound),
+            Some(Slot::Held(_, inbound)) => Some(inbound),
+            _ => None,
+        }
+    }
+
+    /// Has the receiving SA of an SPI brought into the cache, for a packet soon to be opened.
+    #[inline]
+    pub fn expect_inbound(&self, spi: Spi) {
+        if let Some(inbound) = self.held_at(spi) {
+            prefetch(&*inbound.sa);
+        }
+    }
+
+    /// The same for the part of its replay window that the packet will ask. When the SA itself
+    /// is on its way: where the window is stands in it.
+    #[inline]
+    pub fn expect_window(&self, spi: Spi) {
+        let window = self.held_at(spi).map(|it| it.sa.window());
+        if let Some(word) = window.and_then(ReplayWindow::top_word) {
+            prefetch(word);
+        }
+    }
+
+    /// Has the sending SA to a peer brought into the cache.
+    #[inline]
+    pub fn expect_outbound(&self, peer: PeerIndex) {
+        if let Some(Some(outbound)) = self.outbound.get(usize::from(peer.0)) {
+            prefetch(&*outbound.sa);
+        }
+    }
+
+    fn held_at(&self, spi: Spi) -> Option<&Inbound> {
+        match self.inbound.get(self.place(spi)?) {
+            Some(Slot::Held(_, inbound)) => Some(inbound),
             _ => None,
         }
     }
@@ -106,9 +142,9 @@ impl Sad {
         }
         for i in 0..PROBES_MAX {
             if let Some(slot) = self.inbound.get_mut((home(spi) + i) % SLOTS)
-                && !matches!(slot, Slot::Held(_))
+                && !matches!(slot, Slot::Held(..))
             {
-                *slot = Slot::Held(inbound);
+                *slot = Slot::Held(spi, inbound);
                 self.held += 1;
                 return Ok(());
             }
@@ -122,7 +158,7 @@ impl Sad {
         let slot = self.inbound.get_mut(at)?;
         self.held -= 1;
         match core::mem::replace(slot, Slot::Gone) {
-            Slot::Held(inbound) => Some(inbound),
+            Slot::Held(_, inbound) => Some(inbound),
             Slot::Empty | Slot::Gone => None,
         }
     }
@@ -150,7 +186,7 @@ impl Sad {
     /// All receiving SAs.
     pub fn inbound(&self) -> impl Iterator<Item = &Inbound> {
         self.inbound.iter().filter_map(|s| match s {
-            Slot::Held(inbound) => Some(inbound),
+            Slot::Held(_, inbound) => Some(inbound),
             _ => None,
         })
     }

@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
+use sluice_crypto::key::Algorithm;
 use sluice_dataplane_control::SaConfig;
 use zeroize::Zeroizing;
 
@@ -70,15 +71,20 @@ fn private(file: File) -> io::Result<File> {
 }
 
 /// Wireshark's eight fields: family, source, destination, SPI, encryption, key and salt,
-/// authentication and its key. The key's length tells AES-128 from AES-256.
+/// authentication and its key. The key's length tells AES-128 from AES-256. ChaCha20 is known to
+/// Wireshark since 4.2.
 fn line(src: IpAddr, dst: IpAddr, sa: &SaConfig) -> Zeroizing<String> {
     let family = if src.is_ipv4() { "IPv4" } else { "IPv6" };
     let keymat = sa.key.expose_keymat();
+    let encryption = match sa.key.algorithm() {
+        Algorithm::Aes128Gcm16 | Algorithm::Aes256Gcm16 => "AES-GCM with 16 octet ICV [RFC4106]",
+        Algorithm::ChaCha20Poly1305 => "ChaCha20 with Poly1305 [RFC7634]",
+    };
     // Grown once, so that no copy of the key stays behind.
     let mut out = Zeroizing::new(String::with_capacity(256 + 2 * keymat.len()));
     let _ = write!(
         out,
-        r#""{family}","{src}","{dst}","{:#010x}","AES-GCM with 16 octet ICV [RFC4106]","0x"#,
+        r#""{family}","{src}","{dst}","{:#010x}","{encryption}","0x"#,
         sa.spi.0
     );
     for byte in keymat {
@@ -93,7 +99,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use sluice_crypto::esp::Spi;
-    use sluice_crypto::key::{Algorithm, EspKey};
+    use sluice_crypto::key::EspKey;
     use sluice_crypto::replay::ReplayWindow;
 
     use super::*;

@@ -327,7 +327,7 @@ impl Page {
             &'static str,
             fn(&sluice_node_channel::PeerStatus) -> u64,
         );
-        let rows: [Row; 4] = [
+        let rows: [Row; 5] = [
             (
                 "sluice_channel_bindings",
                 Kind::Gauge,
@@ -339,6 +339,12 @@ impl Page {
                 Kind::Gauge,
                 "Whether a session is in use.",
                 |it| it.connected.into(),
+            ),
+            (
+                "sluice_channel_post_quantum",
+                Kind::Gauge,
+                "Whether its keys come of X25519MLKEM768.",
+                |it| it.post_quantum.into(),
             ),
             (
                 "sluice_channel_epochs_total",

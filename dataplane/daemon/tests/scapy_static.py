@@ -23,7 +23,8 @@ from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
 MANIFESTS = Path(__file__).resolve().parents[3] / "sim/manifests/quickstart"
-KEY_LEN = {"aes128gcm16": 16, "aes256gcm16": 32}
+KEY_LEN = {"aes128gcm16": 16, "aes256gcm16": 32, "chacha20poly1305": 32}
+SCAPY = {name: "CHACHA20-POLY1305" if "chacha" in name else "AES-GCM" for name in KEY_LEN}
 IN_SPI, OUT_SPI = 0x1001, 0x2001
 UPLINK, PEER, WEB, ROUTER = (
     "02:00:00:00:00:01", "02:00:00:00:00:ee", "02:00:00:00:00:10", "02:53:4c:55:49:43",
@@ -52,9 +53,9 @@ def ip(family, source, destination):
 
 
 def association(case, spi, keymat, source, destination):
-    _, outer, esn, udp = case
+    algorithm, outer, esn, udp = case
     return SecurityAssociation(
-        ESP, spi=spi, crypt_algo="AES-GCM", crypt_key=keymat, esn_en=esn,
+        ESP, spi=spi, crypt_algo=SCAPY[algorithm], crypt_key=keymat, esn_en=esn,
         tunnel_header=ip(outer, source, destination),
         nat_t_header=UDP(sport=4500, dport=4500) if udp else None,
     )

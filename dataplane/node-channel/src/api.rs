@@ -53,7 +53,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// An hour between rekeys, one lane, AES-256 before AES-128.
+    /// An hour between rekeys, one lane, AES-256 before AES-128 before ChaCha20.
     #[must_use]
     pub fn new(
         node: NodeName,
@@ -67,7 +67,11 @@ impl Config {
             listen,
             files,
             lanes: 1,
-            algorithms: vec![Algorithm::Aes256Gcm16, Algorithm::Aes128Gcm16],
+            algorithms: vec![
+                Algorithm::Aes256Gcm16,
+                Algorithm::Aes128Gcm16,
+                Algorithm::ChaCha20Poly1305,
+            ],
             limits: Limits::default(),
             timing: Timing::default(),
             handshake_ms_max: 5_000,
@@ -225,6 +229,8 @@ pub struct Status {
 pub struct PeerStatus {
     /// Whether a session is in use.
     pub connected: bool,
+    /// Whether that session's keys come of a post-quantum exchange, too.
+    pub post_quantum: bool,
     /// Epoch that we send by.
     pub sending: Option<u64>,
     /// Epochs that we receive by.

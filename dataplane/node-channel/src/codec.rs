@@ -16,7 +16,7 @@
 //!  8 withdraw     number 8, address
 //!
 //!  address        4 and 4 bytes, or 6 and 16 bytes
-//!  algorithm      1 aes128gcm16, 2 aes256gcm16; others are skipped
+//!  algorithm      1 aes128gcm16, 2 aes256gcm16, 3 chacha20poly1305; others are skipped
 //!  esn, wanted    0 or 1
 //! ```
 //!
@@ -158,6 +158,7 @@ fn encode_hello(hello: &Hello, out: &mut Vec<u8>) {
     out.extend(algorithms.iter().map(|a| match a {
         Algorithm::Aes128Gcm16 => 1,
         Algorithm::Aes256Gcm16 => 2,
+        Algorithm::ChaCha20Poly1305 => 3,
     }));
     let sending = clip(&hello.sending, SENDING_MAX);
     out.push(u8::try_from(sending.len()).unwrap_or(u8::MAX));
@@ -251,6 +252,7 @@ fn decode_hello(r: &mut Reader<'_>) -> Result<Hello, DecodeError> {
         match r.u8("algorithms")? {
             1 => algorithms.push(Algorithm::Aes128Gcm16),
             2 => algorithms.push(Algorithm::Aes256Gcm16),
+            3 => algorithms.push(Algorithm::ChaCha20Poly1305),
             // A newer peer may speak more.
             _ => {}
         }
@@ -462,7 +464,7 @@ mod tests {
         let Ok(Wire::Sa(Message::Hello(hello))) = decode(&hello) else {
             unreachable!("an algorithm of the future");
         };
-        assert_eq!(hello.algorithms.len(), 1);
+        assert_eq!(hello.algorithms.len(), Algorithm::ALL.len() - 1);
         let mut binding = body(&samples()[6]);
         binding[14] = 0;
         assert!(decode(&binding).is_err(), "a pod without a UID");

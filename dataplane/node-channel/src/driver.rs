@@ -505,6 +505,7 @@ impl Driver {
             chain: Some(up.chain),
         };
         self.sessions.insert(session, live);
+        self.status_of(node, |s| s.post_quantum = up.post_quantum);
         let event = SaEvent::SessionUp {
             session,
             secret: up.secret,

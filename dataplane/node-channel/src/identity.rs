@@ -222,7 +222,7 @@ fn signing_key(path: &Path) -> Result<Arc<dyn SigningKey>, IdentityError> {
         why,
     })?;
     let key = Zeroizing::new(key);
-    Ok(rustls::crypto::ring::sign::any_supported_type(&key)?)
+    Ok(rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?)
 }
 
 #[cfg(unix)]

@@ -171,6 +171,7 @@ pub(crate) struct Up {
     pub(crate) peer: SpiffeId,
     pub(crate) chain: Chain,
     pub(crate) secret: ExporterSecret,
+    pub(crate) post_quantum: bool,
 }
 
 /// What the peer showed, to be looked at again when anchors change.
@@ -270,15 +271,9 @@ fn check_own(identity: &Identity) -> Result<(), SessionError> {
 }
 
 fn up(stream: TlsStream<TcpStream>, identity: &Identity, role: Role) -> Result<Up, SessionError> {
-    let (certificates, secret) = match &stream {
-        TlsStream::Client(s) => (
-            s.get_ref().1.peer_certificates(),
-            tls::export(s.get_ref().1),
-        ),
-        TlsStream::Server(s) => (
-            s.get_ref().1.peer_certificates(),
-            tls::export(s.get_ref().1),
-        ),
+    let (certificates, secret, post_quantum) = match &stream {
+        TlsStream::Client(s) => of_connection(s.get_ref().1),
+        TlsStream::Server(s) => of_connection(s.get_ref().1),
     };
     let certificates: Vec<_> = certificates
         .unwrap_or_default()
@@ -299,7 +294,23 @@ fn up(stream: TlsStream<TcpStream>, identity: &Identity, role: Role) -> Result<U
         peer,
         chain,
         secret,
+        post_quantum,
     })
+}
+
+/// The peer's certificates, the epoch's secret, and whether a post-quantum exchange made it.
+fn of_connection<D>(
+    connection: &rustls::ConnectionCommon<D>,
+) -> (
+    Option<&[CertificateDer<'static>]>,
+    Result<ExporterSecret, rustls::Error>,
+    bool,
+) {
+    (
+        connection.peer_certificates(),
+        tls::export(connection),
+        tls::is_post_quantum(connection),
+    )
 }
 
 /// What a session's tasks tell the driver.

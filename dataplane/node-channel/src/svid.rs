@@ -184,7 +184,7 @@ pub fn verify(
         Role::Client => KeyUsage::client_auth(),
         Role::Server => KeyUsage::server_auth(),
     };
-    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let algorithms = crate::tls::provider().signature_verification_algorithms;
     let verified = EndEntityCert::try_from(leaf).and_then(|cert| {
         cert.verify_for_usage(
             algorithms.all,

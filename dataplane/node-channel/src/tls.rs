@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::crypto::aws_lc_rs::{self, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, NamedGroup,
+    OtherError, ServerConfig, SignatureScheme,
 };
 use sluice_crypto::lifecycle::{EXPORTER_CONTEXT, EXPORTER_LABEL, ExporterSecret};
 
@@ -23,8 +24,28 @@ use crate::svid::{self, Role, SvidError};
 /// Names the protocol and its version, so that a TLS peer of another kind ends in the handshake.
 const ALPN: &[u8] = b"sluice-node/1";
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+/// The groups that we exchange keys in, best first: the hybrid of ML-KEM-768 (FIPS 203) and
+/// X25519 (draft-ietf-tls-ecdhe-mlkem), which what is recorded today can't be opened by later,
+/// then the classical ones for a peer without it.
+const GROUPS: [&dyn SupportedKxGroup; 4] = [
+    kx_group::X25519MLKEM768,
+    kx_group::X25519,
+    kx_group::SECP256R1,
+    kx_group::SECP384R1,
+];
+
+/// aws-lc-rs, as ring has no ML-KEM.
+pub(crate) fn provider() -> CryptoProvider {
+    CryptoProvider {
+        kx_groups: GROUPS.to_vec(),
+        ..aws_lc_rs::default_provider()
+    }
+}
+
+/// Whether a session's keys come of a post-quantum exchange, too.
+pub(crate) fn is_post_quantum<D>(connection: &rustls::ConnectionCommon<D>) -> bool {
+    let group = connection.negotiated_key_exchange_group();
+    group.is_some_and(|it| it.name() == NamedGroup::X25519MLKEM768)
 }
 
 /// For one dial, to `expected` and nobody else.
@@ -33,7 +54,7 @@ pub(crate) fn client(
     expected: &SpiffeId,
 ) -> Result<ClientConfig, rustls::Error> {
     let verifier = Verifier::new(identity, Accept::Only(expected.clone()));
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
@@ -52,7 +73,7 @@ pub(crate) fn server(
     dialling: Arc<BTreeSet<SpiffeId>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let verifier = Verifier::new(identity, Accept::Dialling(dialling));
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(identity.resolver());
@@ -116,7 +137,7 @@ impl Verifier {
         Arc::new(Self {
             identity: identity.clone(),
             accept,
-            provider: provider(),
+            provider: Arc::new(provider()),
         })
     }
 

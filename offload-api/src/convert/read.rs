@@ -33,6 +33,7 @@ enumerate!(proto::SaDirection, SaDirection {
 enumerate!(proto::SaAlgorithm, SaAlgorithm {
     Aes128Gcm16 <=> Aes128Gcm16,
     Aes256Gcm16 <=> Aes256Gcm16,
+    Chacha20Poly1305 <=> ChaCha20Poly1305,
 });
 
 impl TryFrom<proto::StatusResponse> for Status {

@@ -231,6 +231,9 @@ pub enum SaAlgorithm {
     /// AES-256-GCM with a 16-byte ICV (RFC 4106).
     #[serde(rename = "aes-256-gcm-16")]
     Aes256Gcm16,
+    /// ChaCha20 with Poly1305 (RFC 7634).
+    #[serde(rename = "chacha20-poly1305")]
+    ChaCha20Poly1305,
 }
 
 /// Tells an SA's secret from others and nothing about it; prints as 16 hex digits.

@@ -404,7 +404,13 @@ pub fn flow_verdict() -> impl Strategy<Value = FlowVerdict> {
 /// Any SA.
 pub fn sa() -> impl Strategy<Value = SaRecord> {
     let direction = select(&[SaDirection::Inbound, SaDirection::Outbound][..]);
-    let algorithm = select(&[SaAlgorithm::Aes128Gcm16, SaAlgorithm::Aes256Gcm16][..]);
+    let algorithm = select(
+        &[
+            SaAlgorithm::Aes128Gcm16,
+            SaAlgorithm::Aes256Gcm16,
+            SaAlgorithm::ChaCha20Poly1305,
+        ][..],
+    );
     let rest = any::<(u32, Option<String>, [u8; 8], u64, u64, Option<u64>)>();
     (direction, algorithm, rest).prop_map(|(direction, algorithm, rest)| {
         let (spi, peer, fingerprint, packets, bytes, age_ms) = rest;

@@ -20,6 +20,7 @@ use crate::wire::{self, ethernet, ip};
 const UDP_HEADER_LEN: usize = 8;
 
 pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
+    expect(walk);
     walk.each(u32::MAX, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
@@ -32,6 +33,33 @@ pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
             Err(reason) => walk.drop(at, reason),
         }
     });
+}
+
+/// Has the SAs of the burst's packets on their way into the cache all together: with many
+/// SAs, waiting for one after the other would take longer than the cipher.
+fn expect<P: Port>(walk: &mut Walk<'_, P>) {
+    for expect in [Sad::expect_inbound, Sad::expect_window] {
+        let mut last = None;
+        walk.each(u32::MAX, |walk, at| {
+            let spi = walk.batch.slot(at).and_then(|slot| spi_of(slot));
+            // Of packets of one SA in a row the first has said it.
+            if let Some(spi) = spi.filter(|_| spi != last) {
+                expect(walk.sad, spi);
+                last = Some(spi);
+            }
+        });
+    }
+}
+
+/// The SPI of a frame with ESP.
+fn spi_of<F: Frame>(slot: &Slot<F>) -> Option<Spi> {
+    if slot.path != Path::Esp {
+        return None;
+    }
+    let bytes = slot.frame.as_ref()?.bytes();
+    let start = esp_start(bytes, &slot.meta).ok()?;
+    let spi = bytes.get(start..)?.first_chunk()?;
+    Some(Spi(u32::from_be_bytes(*spi)))
 }
 
 fn open_one<F: Frame>(

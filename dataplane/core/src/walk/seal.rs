@@ -20,6 +20,7 @@ const TCP_IPV4_LEN: u16 = 40;
 const TCP_IPV6_LEN: u16 = 60;
 
 pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
+    expect(walk);
     walk.each(u32::MAX, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
@@ -50,6 +51,18 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
                 to_next_hop(walk, at, uplink, destination);
             }
             Err(reason) => walk.drop(at, reason),
+        }
+    });
+}
+
+/// Has the SAs of the burst's packets on their way into the cache all together.
+fn expect<P: Port>(walk: &mut Walk<'_, P>) {
+    let mut last = None;
+    walk.each(u32::MAX, |walk, at| {
+        let to = walk.batch.slot(at).map(|slot| slot.to);
+        if let Some(Attach::Peer(peer)) = to.filter(|_| to != last) {
+            walk.sad.expect_outbound(peer);
+            last = to;
         }
     });
 }

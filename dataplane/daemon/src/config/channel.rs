@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_saphyr::Spanned;
+use sluice_crypto::key::Algorithm;
 use sluice_node_channel::{Config as Channel, Files, PEERS_MAX, SpiffeId, TrustDomain};
 use sluice_offload_api::model::NodeName;
 
@@ -48,6 +50,9 @@ pub(super) fn node_channel(
         anchors: source.resolve(&it.anchors),
     };
     let mut channel = Channel::new(node.clone(), domain, it.listen, files);
+    if let Some(wanted) = &it.algorithms {
+        channel.algorithms = algorithms(source, wanted)?;
+    }
     channel.limits.soft_ms = rekey_ms;
     channel.limits.jitter_ms = rekey_ms / JITTER_PART;
     channel.limits.hard_ms = rekey_ms + GRACE_MS_MIN.max(rekey_ms / 2);
@@ -57,4 +62,25 @@ pub(super) fn node_channel(
         udp_encap: it.udp_encap,
         lab_key_file: it.lab_key_file.map(|path| source.resolve(&path)),
     })
+}
+
+/// Ciphers by name, best first.
+fn algorithms(
+    source: &Text,
+    wanted: &Spanned<Vec<Spanned<String>>>,
+) -> Result<Vec<Algorithm>, Fault> {
+    let mut found = Vec::new();
+    for it in &wanted.value {
+        let algorithm = it.value.parse::<Algorithm>();
+        let algorithm = algorithm.map_err(|error| source.fault(it.referenced, error))?;
+        if found.contains(&algorithm) {
+            return Err(source.fault(it.referenced, "this algorithm is there twice"));
+        }
+        found.push(algorithm);
+    }
+    if found.is_empty() {
+        let why = "no algorithm is left; leave the field out for all of them";
+        return Err(source.fault(wanted.referenced, why));
+    }
+    Ok(found)
 }

@@ -196,6 +196,8 @@ pub(super) struct NodeChannel {
     pub(super) peers: Vec<Spanned<ManagementPeer>>,
     pub(super) rekey_ms: Option<Spanned<u64>>,
     #[serde(default)]
+    pub(super) algorithms: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
     pub(super) udp_encap: bool,
     pub(super) lab_key_file: Option<PathBuf>,
 }

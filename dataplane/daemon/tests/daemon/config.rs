@@ -124,6 +124,7 @@ node_channel:
   anchors: tls/nodes-ca.pem
   peers: [{node: node-b, address: '192.0.2.2:9444'}]
   rekey_ms: 1000
+  algorithms: [chacha20poly1305, aes256gcm16]
 ";
 
 /// What is replaced, by what, the line at fault, and a part of what is said.
@@ -343,6 +344,19 @@ const BAD_LISTEN: &[Bad] = &[
         "rekey_ms: 999",
         24,
         "from 1000 to 86400000",
+    ),
+    (
+        "aes256gcm16",
+        "aes",
+        25,
+        "known are aes128gcm16, aes256gcm16 and chacha20poly1305",
+    ),
+    ("aes256gcm16", "chacha20poly1305", 25, "there twice"),
+    (
+        "[chacha20poly1305, aes256gcm16]",
+        "[]",
+        25,
+        "no algorithm is left",
     ),
     (
         "'192.0.2.2:9444'}]",

@@ -5,6 +5,7 @@ use sluice_offload_api::model::NodeName;
 
 use crate::ca::{Ca, Papers};
 use crate::node::{Node, introduce};
+use crate::raw;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_node_seals_the_other_opens() {
@@ -20,8 +21,34 @@ async fn what_one_node_seals_the_other_opens() {
         (1, 0),
         "the lower ID dials"
     );
+    assert!(a.peer(&b).post_quantum && b.peer(&a).post_quantum);
     assert_eq!(a.status().refused, b.status().refused);
     assert!(a.status().refused.is_empty(), "{:#?}", a.status());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_without_a_post_quantum_group_gets_a_classical_one_and_that_is_said() {
+    let ca = Ca::new("ca");
+    let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
+    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    introduce(&[&a, &b]).await;
+    a.until_settled(&b, 1).await;
+    b.until("a post-quantum session", |s| {
+        s.peers.values().all(|it| it.post_quantum)
+    })
+    .await;
+    // The same peer with ring, which has no ML-KEM.
+    let classical = raw::dial(b.listen, ca.issue_for("a")).await;
+    let group = classical
+        .get_ref()
+        .1
+        .negotiated_key_exchange_group()
+        .unwrap();
+    assert_eq!(group.name(), rustls::NamedGroup::X25519);
+    b.until("a classical session", |s| {
+        s.peers.values().all(|it| !it.post_quantum)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

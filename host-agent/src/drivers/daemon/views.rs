@@ -147,6 +147,7 @@ pub(super) fn sa(record: SaRecord) -> SaView {
         algorithm: match record.algorithm {
             SaAlgorithm::Aes128Gcm16 => "aes-128-gcm-16",
             SaAlgorithm::Aes256Gcm16 => "aes-256-gcm-16",
+            SaAlgorithm::ChaCha20Poly1305 => "chacha20-poly1305",
         }
         .to_owned(),
         fingerprint: record.fingerprint.to_string(),

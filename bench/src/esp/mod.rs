@@ -1,0 +1,173 @@
+//! What ESP costs over the cipher: an SA seals and opens packets, beside the bare AEAD on the
+//! same bytes in the same rounds, `openssl speed`, and ten thousand SAs in place of one.
+
+mod bare;
+mod bursts;
+pub mod openssl;
+pub mod report;
+mod sas;
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use sluice_crypto::key::Algorithm;
+
+use crate::esp::bare::Bare;
+use crate::esp::bursts::{Bursts, PACKETS};
+use crate::esp::report::Case;
+use crate::esp::sas::{Receivers, Senders};
+use crate::machine;
+use crate::timing::{Pair, timed};
+
+/// SAs of the case with many: those of a large cluster's node.
+const MANY: u32 = 10_000;
+/// How fast an SA is to be, beside the bare AEAD: the part of its speed, at [`TARGET_BYTES`].
+const BARE_TARGET: f64 = 0.85;
+const TARGET_BYTES: usize = 1420;
+/// What a packet may cost among many SAs, beside one: by bytes of the inner packet.
+const MANY_TARGETS: [(usize, f64); 2] = [(60, 2.0), (1420, 1.3)];
+
+/// Inner packets of a measurement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// All of so many bytes.
+    Bytes(usize),
+    /// 64, 594 and 1518 bytes, 7 to 4 to 1.
+    Imix,
+}
+
+impl Size {
+    /// Bytes of the packets, in turn.
+    const fn lens(self) -> &'static [usize] {
+        match self {
+            Self::Bytes(64) => &[64],
+            Self::Bytes(256) => &[256],
+            Self::Bytes(512) => &[512],
+            Self::Bytes(8192) => &[8192],
+            Self::Bytes(60) => &[60],
+            Self::Bytes(_) => &[TARGET_BYTES],
+            Self::Imix => &[64, 594, 64, 64, 594, 64, 594, 64, 64, 594, 64, 1518],
+        }
+    }
+
+    /// Bytes of one packet, on average.
+    #[allow(clippy::cast_precision_loss, reason = "small")]
+    fn mean(self) -> f64 {
+        let lens = self.lens();
+        lens.iter().sum::<usize>() as f64 / lens.len() as f64
+    }
+
+    /// `1420` or `imix`.
+    fn name(self) -> String {
+        match self {
+            Self::Bytes(bytes) => bytes.to_string(),
+            Self::Imix => "imix".to_owned(),
+        }
+    }
+}
+
+const SIZES: [Size; 6] = [
+    Size::Bytes(64),
+    Size::Bytes(256),
+    Size::Bytes(512),
+    Size::Bytes(1420),
+    Size::Bytes(8192),
+    Size::Imix,
+];
+
+/// All there is to measure. `progress` gets a line now and then.
+///
+/// # Errors
+/// A packet that an SA doesn't take, where it must.
+pub fn run(
+    quick: bool,
+    share: Duration,
+    mut progress: impl FnMut(&str),
+) -> anyhow::Result<Vec<Case>> {
+    let sizes = if quick { &SIZES[3..4] } else { &SIZES[..] };
+    let mut all = Vec::new();
+    for algorithm in Algorithm::ALL {
+        for &size in sizes {
+            progress(&format!("{algorithm}, {} bytes", size.name()));
+            all.push(seal(algorithm, size, share)?);
+            all.push(open(algorithm, size, share)?);
+            if let Size::Bytes(bytes) = size {
+                all.push(openssl::measure(algorithm, bytes));
+            }
+        }
+    }
+    for (bytes, target) in MANY_TARGETS {
+        progress(&format!("{MANY} SAs, {bytes} bytes"));
+        all.extend(many(bytes, target, if quick { 100 } else { MANY }, share)?);
+    }
+    let machine = machine::describe();
+    for case in &mut all {
+        case.machine.clone_from(&machine);
+    }
+    Ok(all)
+}
+
+fn seal(algorithm: Algorithm, size: Size, share: Duration) -> anyhow::Result<Case> {
+    let mut ours = Senders::new(algorithm, size.lens(), 1)?;
+    let (bare, mut same) = (Bare::new(algorithm), Bursts::new(size.lens()));
+    let pair = Pair::measure(
+        share,
+        (PACKETS, || timed(|| same.each(|it| bare.seal(it)))),
+        (PACKETS, || ours.pass()),
+    );
+    ensure!(
+        ours.refused == 0,
+        "{} packets were not sealed",
+        ours.refused
+    );
+    Ok(beside_bare("seal", algorithm, size, pair))
+}
+
+fn open(algorithm: Algorithm, size: Size, share: Duration) -> anyhow::Result<Case> {
+    let mut ours = Receivers::new(algorithm, size.lens(), 1)?;
+    let (bare, mut same) = (Bare::new(algorithm), Bursts::new(size.lens()));
+    let pair = Pair::measure(
+        share,
+        (PACKETS, || {
+            same.each(|it| bare.seal(it));
+            timed(|| same.each(|it| bare.open(it)))
+        }),
+        (PACKETS, || ours.pass()),
+    );
+    ensure!(
+        ours.refused == 0,
+        "{} packets were not opened",
+        ours.refused
+    );
+    Ok(beside_bare("open", algorithm, size, pair))
+}
+
+fn beside_bare(what: &str, algorithm: Algorithm, size: Size, pair: Pair) -> Case {
+    let case = Case::new(what, "sluice", algorithm, &size.name(), 1);
+    let case = case.taking(pair.large, size.mean());
+    // The part of the bare AEAD's speed: its time over ours.
+    let target = (size == Size::Bytes(TARGET_BYTES)).then_some(BARE_TARGET);
+    case.beside("bare ring", pair.small, 1.0 / pair.ratio, target)
+}
+
+/// Packets of many SAs in turn, beside one's.
+fn many(bytes: usize, target: f64, count: u32, share: Duration) -> anyhow::Result<[Case; 2]> {
+    let algorithm = Algorithm::Aes128Gcm16;
+    let lens = Size::Bytes(bytes).lens();
+    let case = |what, pair: Pair| {
+        let case = Case::new(what, "sluice", algorithm, &bytes.to_string(), count);
+        let case = case.taking(pair.large, Size::Bytes(bytes).mean());
+        case.beside("one SA", pair.small, pair.ratio, Some(target))
+    };
+
+    let mut one = Senders::new(algorithm, lens, 1)?;
+    let mut all = Senders::new(algorithm, lens, count)?;
+    let sealed = Pair::measure(share, (PACKETS, || one.pass()), (PACKETS, || all.pass()));
+    ensure!(one.refused + all.refused == 0, "packets were not sealed");
+
+    let mut one = Receivers::new(algorithm, lens, 1)?;
+    let mut all = Receivers::new(algorithm, lens, count)?;
+    let opened = Pair::measure(share, (PACKETS, || one.pass()), (PACKETS, || all.pass()));
+    ensure!(one.refused + all.refused == 0, "packets were not opened");
+    Ok([case("seal/many-sas", sealed), case("open/many-sas", opened)])
+}

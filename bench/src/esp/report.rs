@@ -1,0 +1,151 @@
+//! What the command `esp` found, as JSON and as a table.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use sluice_crypto::key::Algorithm;
+
+/// One number, and what it is compared with.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Case {
+    /// What was measured: `seal`, `open`, `seal/many-sas`, `open/many-sas`.
+    pub case: String,
+    /// Who: `sluice` or `openssl speed`.
+    pub who: String,
+    /// The cipher.
+    pub algorithm: String,
+    /// Bytes of the inner packet, or `imix`: 64, 594 and 1518, 7 to 4 to 1.
+    pub inner_bytes: String,
+    /// SAs whose packets come in turn.
+    pub sas: u32,
+    /// Nanoseconds of a packet; none where it couldn't be measured, and then `note` says why.
+    pub ns_per_packet: Option<f64>,
+    /// Gigabits of inner packets a second and core.
+    pub gbps: Option<f64>,
+    /// What it is compared with, in the same rounds.
+    pub peer: Option<String>,
+    /// The peer's nanoseconds.
+    pub peer_ns: Option<f64>,
+    /// Beside the bare AEAD the part of its speed; with many SAs, their time over one's.
+    pub ratio: Option<f64>,
+    /// What `ratio` is to be: with many SAs at most, else at least.
+    pub target: Option<f64>,
+    /// Why there is no number.
+    pub note: Option<String>,
+    /// What it was measured on.
+    pub machine: String,
+}
+
+impl Case {
+    /// Nothing measured yet.
+    #[must_use]
+    pub fn new(case: &str, who: &str, algorithm: Algorithm, inner_bytes: &str, sas: u32) -> Self {
+        Self {
+            case: case.to_owned(),
+            who: who.to_owned(),
+            algorithm: algorithm.name().to_owned(),
+            inner_bytes: inner_bytes.to_owned(),
+            sas,
+            ns_per_packet: None,
+            gbps: None,
+            peer: None,
+            peer_ns: None,
+            ratio: None,
+            target: None,
+            note: None,
+            machine: String::new(),
+        }
+    }
+
+    /// With the time of a packet of so many bytes, on average.
+    #[must_use]
+    pub fn taking(self, ns: f64, bytes: f64) -> Self {
+        Self {
+            ns_per_packet: Some(round(ns)),
+            gbps: Some(round(bytes * 8.0 / ns)),
+            ..self
+        }
+    }
+
+    /// With what it is compared with.
+    #[must_use]
+    pub fn beside(self, peer: &str, peer_ns: f64, ratio: f64, target: Option<f64>) -> Self {
+        Self {
+            peer: Some(peer.to_owned()),
+            peer_ns: Some(round(peer_ns)),
+            ratio: Some(round(ratio)),
+            target,
+            ..self
+        }
+    }
+
+    /// With why there is no number.
+    #[must_use]
+    pub fn noting(self, note: String) -> Self {
+        Self {
+            note: Some(note),
+            ..self
+        }
+    }
+}
+
+/// To three decimals: more would only be noise.
+fn round(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// One JSON document, a list.
+///
+/// # Errors
+/// When `out` can't be written to.
+pub fn write_json(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, all)?;
+    writeln!(out)
+}
+
+/// A table for people.
+///
+/// # Errors
+/// When `out` can't be written to.
+pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<10} {:>9} {:>6} {:>6}",
+        "case",
+        "who",
+        "algorithm",
+        "bytes",
+        "SAs",
+        "ns/packet",
+        "Gbit/s",
+        "beside",
+        "its ns",
+        "ratio",
+        "target"
+    )?;
+    for one in all {
+        let number = |value: Option<f64>, digits: usize| {
+            value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
+        };
+        write!(
+            out,
+            "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<10} {:>9} {:>6} {:>6}",
+            one.case,
+            one.who,
+            one.algorithm,
+            one.inner_bytes,
+            one.sas,
+            number(one.ns_per_packet, 1),
+            number(one.gbps, 2),
+            one.peer.as_deref().unwrap_or("-"),
+            number(one.peer_ns, 1),
+            number(one.ratio, 2),
+            number(one.target, 2),
+        )?;
+        match &one.note {
+            Some(note) => writeln!(out, "  {note}")?,
+            None => writeln!(out)?,
+        }
+    }
+    Ok(())
+}

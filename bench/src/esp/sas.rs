@@ -1,0 +1,168 @@
+//! SAs at work on a pass of packets, each packet of the next SA.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use sluice_crypto::esp::{InboundSa, NEXT_HEADER_IPV4, OutboundSa, Spi};
+use sluice_crypto::key::{Algorithm, EspKey};
+use sluice_crypto::replay::ReplayWindow;
+use sluice_dataplane_core::port::BURST_MAX;
+use sluice_intrinsics::prefetch;
+
+use super::bursts::Bursts;
+use crate::timing::timed;
+
+/// The lowest SPI that is not reserved, and a bit.
+const FIRST_SPI: u32 = 0x1000;
+/// From one SA to the next in turn: a prime, so that each has its turn and no prefetcher can
+/// follow.
+const STRIDE: usize = 7_919;
+
+fn key(algorithm: Algorithm, spi: u32) -> anyhow::Result<EspKey> {
+    let mut keymat = vec![7; algorithm.keymat_len()];
+    keymat
+        .iter_mut()
+        .zip(spi.to_be_bytes())
+        .for_each(|(byte, of)| *byte = of);
+    EspKey::from_keymat(algorithm, &keymat).context("a key")
+}
+
+fn outbound(algorithm: Algorithm, count: u32) -> anyhow::Result<Vec<OutboundSa>> {
+    let spis = FIRST_SPI..FIRST_SPI + count;
+    spis.map(|spi| Ok(OutboundSa::new(Spi(spi), key(algorithm, spi)?, true)))
+        .collect()
+}
+
+/// SAs in turn. Those of a burst are asked for before its first packet, as the walk does.
+struct Turns<T> {
+    sas: Vec<T>,
+    turn: usize,
+    /// Of the burst under way, how many are left.
+    left: usize,
+}
+
+impl<T> Turns<T> {
+    const fn new(sas: Vec<T>) -> Self {
+        Self {
+            sas,
+            turn: 0,
+            left: 0,
+        }
+    }
+
+    /// The next; at a burst's beginning `expect` has all of its SAs brought into the cache.
+    #[inline]
+    fn next(&mut self, expect: &[fn(&T)]) -> Option<&mut T> {
+        let len = self.sas.len();
+        if self.left == 0 {
+            self.left = BURST_MAX;
+            for expect in expect {
+                let mut last = None;
+                for ahead in 1..=BURST_MAX {
+                    let at = (self.turn + ahead * STRIDE) % len;
+                    if let Some(sa) = self.sas.get(at).filter(|_| Some(at) != last) {
+                        expect(sa);
+                    }
+                    last = Some(at);
+                }
+            }
+        }
+        self.left -= 1;
+        self.turn = (self.turn + STRIDE) % len;
+        self.sas.get_mut(self.turn)
+    }
+}
+
+/// Where the next packet's bit is.
+fn window(sa: &InboundSa) {
+    if let Some(word) = sa.window().top_word() {
+        prefetch(word);
+    }
+}
+
+/// Sending SAs.
+pub(super) struct Senders {
+    sas: Turns<OutboundSa>,
+    packets: Bursts,
+    /// Packets that were not sealed.
+    pub(super) refused: usize,
+}
+
+impl Senders {
+    pub(super) fn new(algorithm: Algorithm, lens: &[usize], count: u32) -> anyhow::Result<Self> {
+        Ok(Self {
+            sas: Turns::new(outbound(algorithm, count)?),
+            packets: Bursts::new(lens),
+            refused: 0,
+        })
+    }
+
+    /// Seals a pass of packets.
+    fn seal(&mut self) {
+        let Self {
+            sas,
+            packets,
+            refused,
+        } = self;
+        packets.each(|it| {
+            let sealed = sas
+                .next(&[prefetch::<OutboundSa>])
+                .map(|sa| sa.seal(it.whole, it.len, NEXT_HEADER_IPV4));
+            *refused += usize::from(!matches!(sealed, Some(Ok(_))));
+        });
+    }
+
+    /// Seals a pass of packets: how long it took.
+    pub(super) fn pass(&mut self) -> Duration {
+        timed(|| self.seal())
+    }
+}
+
+/// Receiving SAs, and those who send to them.
+pub(super) struct Receivers {
+    senders: Senders,
+    sas: Turns<InboundSa>,
+    /// Packets that were not opened.
+    pub(super) refused: usize,
+}
+
+impl Receivers {
+    pub(super) fn new(algorithm: Algorithm, lens: &[usize], count: u32) -> anyhow::Result<Self> {
+        let inbound = |spi| -> anyhow::Result<_> {
+            let window = ReplayWindow::DEFAULT;
+            Ok(InboundSa::new(
+                Spi(spi),
+                key(algorithm, spi)?,
+                true,
+                window,
+            )?)
+        };
+        Ok(Self {
+            senders: Senders::new(algorithm, lens, count)?,
+            sas: Turns::new(
+                (FIRST_SPI..FIRST_SPI + count)
+                    .map(inbound)
+                    .collect::<Result<_, _>>()?,
+            ),
+            refused: 0,
+        })
+    }
+
+    /// Opens a pass of packets, sealed beforehand: how long the opening took.
+    pub(super) fn pass(&mut self) -> Duration {
+        self.senders.seal();
+        let Self {
+            senders,
+            sas,
+            refused,
+        } = self;
+        timed(|| {
+            senders.packets.each(|it| {
+                let opened = sas
+                    .next(&[prefetch::<InboundSa>, window])
+                    .map(|sa| sa.open(it.whole));
+                *refused += usize::from(!matches!(opened, Some(Ok(_))));
+            });
+        })
+    }
+}
