@@ -1,6 +1,6 @@
 //! A checked state becomes a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_dataplane_core::addr::{Addr, Mac};
@@ -12,7 +12,7 @@ use sluice_dataplane_core::table::policy::{
     Action, Direction, PolicyTable, Row, Ruling, Tier, Transport,
 };
 use sluice_dataplane_core::table::prefix::{Owner, PrefixTable};
-use sluice_offload_api::model;
+use sluice_offload_api::model::{self, IpPrefix};
 use sluice_offload_api::refusal::{Refusal, RefusalReason};
 use sluice_offload_api::state::State;
 
@@ -28,23 +28,57 @@ pub(crate) struct Build<'a> {
     pub(crate) hash_key: HashKey,
 }
 
+/// What was built last, and from what.
+pub(crate) struct Last<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) snapshot: &'a Snapshot,
+    /// The table of prefixes before that one, if the worker has given it back, and the
+    /// prefixes that differ between the two.
+    pub(crate) spare: Option<(PrefixTable, &'a BTreeSet<IpPrefix>)>,
+}
+
+/// What came of it.
+pub(crate) struct Built {
+    pub(crate) snapshot: Snapshot,
+    /// The prefixes that differ from the last snapshot's; `None` if all were built.
+    pub(crate) touched: Option<BTreeSet<IpPrefix>>,
+}
+
+/// Prefixes that are changed one by one, at most; more than a part of all, and the table is
+/// built anew.
+const PART: usize = 8;
+
 impl Build<'_> {
     /// Compiles a state that [`State::apply`] has checked.
     ///
     /// # Errors
     /// A port that this dataplane doesn't have.
-    pub(crate) fn snapshot(&self, state: &State) -> Result<Snapshot, Refusal> {
+    pub(crate) fn snapshot(&self, state: &State, last: Option<Last<'_>>) -> Result<Built, Refusal> {
         let mut next = Snapshot::closed(self.ports.len());
         next.generation = state.generation.0;
         self.fill_ports(state, &mut next)?;
 
         let policies: BTreeMap<_, _> = state.policies.keys().zip(0u32..).collect();
+        let table_before = |policy: &model::Policy| {
+            let Last {
+                state, snapshot, ..
+            } = last.as_ref()?;
+            let before = state.policies.get(&policy.id)?;
+            // Nearly always one and the same.
+            if !core::ptr::eq(before, policy) && before != policy {
+                return None;
+            }
+            let at = snapshot
+                .policies
+                .binary_search_by_key(&policy.id.0, |it| it.id);
+            Some(snapshot.policies.get(at.ok()?)?.table.clone())
+        };
         next.policies = state
             .policies
             .values()
             .map(|policy| snapshot::Policy {
                 id: policy.id.0,
-                table: self.table(policy),
+                table: table_before(policy).unwrap_or_else(|| self.table(policy)),
             })
             .collect();
 
@@ -77,21 +111,45 @@ impl Build<'_> {
                 *slot = Some(snapshot::Peer { tunnel });
             }
         }
-        let prefixes: Vec<_> = state
-            .prefixes
-            .values()
-            .filter_map(|p| {
-                let identity = IdentityId(p.identity.0);
-                let place = self.place(p, &owners)?;
-                Some((
-                    p.prefix.addr().into(),
-                    p.prefix.len(),
-                    Owner { identity, place },
-                ))
-            })
-            .collect();
-        next.prefixes = PrefixTable::build(self.hash_key, &prefixes);
-        Ok(next)
+        let touched = last.as_ref().and_then(|last| touched(last.state, state));
+        next.prefixes = match (last, &touched) {
+            (Some(last), Some(touched)) => {
+                let (mut table, behind) = match last.spare {
+                    Some((table, behind)) => (table, Some(behind)),
+                    None => (last.snapshot.prefixes.clone(), None),
+                };
+                for prefix in touched.iter().chain(behind.into_iter().flatten()) {
+                    let owner = state.prefixes.get(prefix);
+                    let owner = owner.and_then(|it| self.owner(it, &owners));
+                    table.set(prefix.addr().into(), prefix.len(), owner);
+                }
+                table
+            }
+            _ => {
+                let prefixes = state.prefixes.values();
+                let owner = |it: &model::Prefix| {
+                    let (addr, len) = (it.prefix.addr().into(), it.prefix.len());
+                    Some((addr, len, self.owner(it, &owners)?))
+                };
+                let prefixes: Vec<_> = prefixes.filter_map(owner).collect();
+                PrefixTable::build(self.hash_key, &prefixes)
+            }
+        };
+        Ok(Built {
+            snapshot: next,
+            touched,
+        })
+    }
+
+    fn owner(
+        &self,
+        prefix: &model::Prefix,
+        owners: &BTreeMap<IpAddr, EndpointIndex>,
+    ) -> Option<Owner> {
+        Some(Owner {
+            identity: IdentityId(prefix.identity.0),
+            place: self.place(prefix, owners)?,
+        })
     }
 
     fn port(&self, name: &model::PortName) -> Result<snapshot::PortIndex, Refusal> {
@@ -207,4 +265,18 @@ fn tunnel_ip(tunnel_ips: &[IpAddr], interfaces: &[Interface]) -> Option<Addr> {
         .iter()
         .map(|ip| Addr::from(*ip))
         .find(|addr| interfaces.iter().any(|i| i.addr.is_v4() == addr.is_v4()))
+}
+
+/// The prefixes whose owners may differ from one state to the next; `None` if they are so many
+/// that all are as good.
+fn touched(before: &State, after: &State) -> Option<BTreeSet<IpPrefix>> {
+    let changes = before.prefixes.changes(&after.prefixes);
+    let mut touched: BTreeSet<IpPrefix> = changes.iter().map(|it| *it.key).collect();
+    let is_numbered_anew = !before.endpoints.keys().eq(after.endpoints.keys())
+        || !before.peers.keys().eq(after.peers.keys());
+    if is_numbered_anew {
+        let all = before.endpoints.values().chain(after.endpoints.values());
+        touched.extend(all.flat_map(|it| it.ips.iter().copied().map(IpPrefix::host)));
+    }
+    (touched.len() <= after.prefixes.len() / PART).then_some(touched)
 }

@@ -1,6 +1,6 @@
 //! The control side of a dataplane.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::publish::PublishError;
 use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
+use sluice_dataplane_core::table::prefix::PrefixTable;
 use sluice_dataplane_core::worker::WorkerHandle;
 use sluice_offload_api::model::{
     FlowRecord, Generation, IpPrefix, Lease, NodeName, PodUid, PortCounters, PortName, PortStatus,
@@ -21,7 +22,7 @@ use sluice_offload_api::state::State;
 use sluice_offload_api::transaction::Transaction;
 
 use crate::bindings::Bindings;
-use crate::build::Build;
+use crate::build::{Build, Built, Last};
 use crate::events::{Event, SaConfig, SaError};
 use crate::indices::{EndpointGenerations, PeerNumbers, PortNames};
 use crate::read::{Namer, VerdictLine, capacity, port_counters};
@@ -99,6 +100,14 @@ pub struct Control {
     /// Whether `bindings` say otherwise than when the newest snapshot was built.
     bindings_changed: bool,
     snapshot: Arc<Snapshot>,
+    /// The prefixes in which the newest snapshot differs from the one before; `None` if that
+    /// isn't known, and the next one is built whole.
+    touched: Option<BTreeSet<IpPrefix>>,
+    /// The table of prefixes of the one before, once the worker has given it back: the next
+    /// one is made of it.
+    spare: Option<PrefixTable>,
+    /// Whether a snapshot was built under this life's hash key.
+    is_keyed: bool,
     inbound: BTreeMap<Spi, NodeName>,
     /// The sending SA that was sent to the worker last, by peer.
     outbound: BTreeMap<PeerIndex, Spi>,
@@ -125,6 +134,9 @@ impl Control {
             generations: EndpointGenerations::default(),
             bindings: Bindings::default(),
             bindings_changed: false,
+            touched: None,
+            spare: None,
+            is_keyed: false,
             inbound: BTreeMap::new(),
             outbound: BTreeMap::new(),
             events: VecDeque::new(),
@@ -154,28 +166,41 @@ impl Control {
             return Err(ProgramError::Pending { pending });
         }
         let next = self.state.apply(tx)?;
-        let mut peers = self.peers.clone();
-        let removed = peers.renew(&next);
+        // Hundreds of nodes, of which hardly ever one changes.
+        let same_peers = self.state.peers == next.peers;
+        let mut peers = (!same_peers).then(|| self.peers.clone());
+        let removed = peers.as_mut().map_or_else(Vec::new, |it| it.renew(&next));
         let mut generations = self.generations.clone();
         generations.renew(&self.state, &next);
         if self.bindings_changed {
             generations.renew_all();
         }
-        let snapshot = Arc::new(self.build(&peers, &generations).snapshot(&next)?);
+        let spare = self.spare.take();
+        let last = (self.is_keyed && !self.bindings_changed).then(|| Last {
+            state: &self.state,
+            snapshot: &self.snapshot,
+            spare: spare.zip(self.touched.as_ref()),
+        });
+        let build = self.build(peers.as_ref().unwrap_or(&self.peers), &generations);
+        let Built { snapshot, touched } = build.snapshot(&next, last)?;
+        let snapshot = Arc::new(snapshot);
         self.worker.snapshots.publish(Arc::clone(&snapshot))?;
         self.bindings_changed = false;
+        self.touched = touched;
+        self.is_keyed = true;
 
-        let moved = |node: &NodeName| {
-            let tunnel = |s: &Snapshot, p: &PeerNumbers| s.peer(p.index(node)?);
-            tunnel(&self.snapshot, &self.peers) != tunnel(&snapshot, &peers)
-        };
-        let added = next
-            .peers
-            .keys()
-            .filter(|node| moved(node))
-            .cloned()
-            .collect();
-        self.peers = peers;
+        let mut added = Vec::new();
+        if !same_peers || self.snapshot.interfaces != snapshot.interfaces {
+            let now = peers.as_ref().unwrap_or(&self.peers);
+            let moved = |node: &NodeName| {
+                let tunnel = |s: &Snapshot, p: &PeerNumbers| s.peer(p.index(node)?);
+                tunnel(&self.snapshot, &self.peers) != tunnel(&snapshot, now)
+            };
+            added.extend(next.peers.keys().filter(|node| moved(node)).cloned());
+        }
+        if let Some(peers) = peers {
+            self.peers = peers;
+        }
         self.generations = generations;
         self.snapshot = snapshot;
         self.under_way = Some(UnderWay::Generation(Pending {
@@ -230,7 +255,8 @@ impl Control {
         generations.renew_all();
         // Neither fails: the same state was built before, and nothing else is under way. If
         // one did, `bindings_changed` stays and it is tried again.
-        let Ok(snapshot) = self.build(&self.peers, &generations).snapshot(&self.state) else {
+        let build = self.build(&self.peers, &generations);
+        let Ok(Built { snapshot, touched }) = build.snapshot(&self.state, None) else {
             return;
         };
         let snapshot = Arc::new(snapshot);
@@ -238,13 +264,18 @@ impl Control {
             self.generations = generations;
             self.snapshot = snapshot;
             self.bindings_changed = false;
+            (self.touched, self.spare) = (touched, None);
             self.under_way = Some(UnderWay::Bindings);
         }
     }
 
     /// Looks at what the worker has done since.
     pub fn poll(&mut self) {
-        if self.worker.snapshots.reclaim()
+        let spare = &mut self.spare;
+        // Freed here, and what is big and nearly right is kept.
+        let mut keep =
+            |retired| *spare = Arc::try_unwrap(retired).ok().map(Snapshot::into_prefixes);
+        if self.worker.snapshots.reclaim_into(&mut keep)
             && let Some(UnderWay::Generation(pending)) = self.under_way.take()
         {
             self.adopt(pending);
@@ -263,8 +294,11 @@ impl Control {
     }
 
     fn adopt(&mut self, pending: Pending) {
+        let same_peers = self.state.peers == pending.state.peers;
         self.state = pending.state;
-        self.bindings.keep_peers(&self.state);
+        if !same_peers {
+            self.bindings.keep_peers(&self.state);
+        }
         for (node, index) in pending.removed {
             let spis: Vec<_> = self
                 .inbound

@@ -199,6 +199,12 @@ impl Snapshot {
         }
     }
 
+    /// The table of prefixes, to make another of it.
+    #[must_use]
+    pub fn into_prefixes(self) -> PrefixTable {
+        self.prefixes
+    }
+
     /// A port; one that the generation doesn't have is closed.
     #[inline]
     #[must_use]
