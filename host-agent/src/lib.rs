@@ -6,7 +6,7 @@
 //! [`evaluate`] answers the same questions from the objects alone; it is the oracle, and
 //! [`validate`] holds each compiled state against it.
 //! [`agent`] is all of it for one node. [`difference`] says what a change of manifests would
-//! allow and deny.
+//! allow and deny, [`lint`] what in them has no effect.
 //!
 //! [`text`] is how what people wrote is read and told wrong, here and in the daemons.
 //!
@@ -27,6 +27,7 @@ pub mod difference;
 pub mod drivers;
 pub mod evaluate;
 pub mod identity;
+pub mod lint;
 #[cfg(any(feature = "agent", feature = "cni", feature = "ctl"))]
 pub mod local;
 pub mod manifest;

@@ -50,6 +50,11 @@ impl Class {
         matches!(self.kind, ClassKind::Pods { .. })
     }
 
+    /// Whether it is outside by a name that a pod was told.
+    pub(super) fn is_named(&self) -> bool {
+        self.names != KnownNames::default()
+    }
+
     /// Whether some flow from here to there leaves its pod, and, if it is from a node, is not
     /// to a pod of that node: those are always allowed.
     pub(super) fn reaches(&self, to: &Self) -> bool {

@@ -129,7 +129,7 @@ impl Comparison {
         let folder = &self.folders[side];
         let cluster = &folder.placed;
         let mut word = Word::default();
-        let [from, to] = [&flow.from, &flow.to].map(|it| self.ends(side, it));
+        let [from, to] = [&flow.from, &flow.to].map(|it| self.who(side, it));
         let mut denied = false;
         for (from, to) in from
             .iter()
@@ -160,7 +160,7 @@ impl Comparison {
 
     /// Who an end is in a folder, by address. A pod that only the other folder has is its
     /// workload's pods here.
-    fn ends(&self, side: usize, end: &FlowEnd) -> Vec<Half> {
+    fn who(&self, side: usize, end: &FlowEnd) -> Vec<Half> {
         let folder = &self.folders[side];
         let cluster = &folder.placed;
         match end {

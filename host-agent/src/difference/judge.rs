@@ -9,7 +9,7 @@ use super::folder::{Folder, Key};
 use super::report::{Ports, Range};
 use super::{AFTER, BEFORE};
 use crate::cluster::{Cluster, ClusterRule, Mode, NamespacedName, Pod, PortRule, PortSpec, Rule};
-use crate::evaluate::{Judgement, KnownNames, Party, Query, evaluate_knowing};
+use crate::evaluate::{Judgement, KnownNames, Party, evaluate_knowing};
 
 /// A policy that is in force for an end, as far as it says anything in a direction. Equal ones
 /// say the same of the same flows.
@@ -176,14 +176,7 @@ pub(super) fn judge(
     (protocol, port): (Protocol, Option<u16>),
 ) -> Option<Judgement> {
     let (from, to) = (from?, to?);
-    let query = Query {
-        from: from.party.clone(),
-        to: to.party.clone(),
-        protocol,
-        port,
-        from_ip: from.ip,
-        to_ip: to.ip,
-    };
+    let query = super::points::query(from, to, protocol, port);
     Some(evaluate_knowing(cluster, &query, names))
 }
 

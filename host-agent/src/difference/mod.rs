@@ -13,6 +13,7 @@ mod classes;
 mod flows;
 mod folder;
 mod judge;
+mod points;
 mod report;
 mod workload;
 
@@ -23,12 +24,13 @@ pub use report::{
     Cause, Change, Difference, End, Family, NODES_SHOWN_MAX, Now, Ports, RULES_SHOWN_MAX, Range,
     Work,
 };
-pub use workload::{Owners, TEMPLATE_HASH_LABEL, show_labels};
+pub use workload::{Owners, TEMPLATE_HASH_LABEL, owner_of, show_labels};
 
 use crate::cluster::{Cluster, Node};
 use blocks::Blocks;
 use folder::Folder;
 use judge::{Ready, allows, judge};
+pub(crate) use points::Points;
 
 /// The folder before.
 const BEFORE: usize = 0;
@@ -89,13 +91,9 @@ impl Comparison {
             .map(|it| Ready::new(it, &self.folders))
             .collect();
         let mut found = Found::default();
-        for from in ready
-            .iter()
-            .filter(|it| it.class.names == Default::default())
-        {
+        for from in ready.iter().filter(|it| !it.class.is_named()) {
             for to in &ready {
-                let named = to.class.names != Default::default();
-                let asks = from.class.is_pod() || !named;
+                let asks = from.class.is_pod() || !to.class.is_named();
                 if asks && from.class.reaches(to.class) && from.differs(to) {
                     self.compare(from, to, &mut found);
                 }

@@ -31,13 +31,7 @@ enum Of {
 impl Workload {
     /// Of a pod.
     pub(super) fn of(pod: &Pod, owners: &Owners) -> Self {
-        let hash = pod.labels.get(TEMPLATE_HASH_LABEL);
-        let owner = match (owners.get(&pod.pod), hash) {
-            (Some(owner), Some(hash)) => Some(before(owner, hash, true).unwrap_or(owner)),
-            (Some(owner), None) => Some(owner.as_str()),
-            (None, Some(hash)) => before(&pod.pod.name, hash, false),
-            (None, None) => None,
-        };
+        let owner = owner_of(pod, owners);
         let of = match owner {
             Some(owner) => Of::Owner(owner.to_owned()),
             None => Of::Labels(pod.labels.clone()),
@@ -49,6 +43,19 @@ impl Workload {
     /// Whether an owner's name is this.
     pub(super) fn is(&self, namespace: &str, name: &str) -> bool {
         self.namespace == namespace && matches!(&self.of, Of::Owner(it) if it == name)
+    }
+}
+
+/// The name of a pod's owner: of a Deployment's pods the Deployment's, which their
+/// ReplicaSet's name has before the template's hash, and their own names have too.
+#[must_use]
+pub fn owner_of<'a>(pod: &'a Pod, owners: &'a Owners) -> Option<&'a str> {
+    let hash = pod.labels.get(TEMPLATE_HASH_LABEL);
+    match (owners.get(&pod.pod), hash) {
+        (Some(owner), Some(hash)) => Some(before(owner, hash, true).unwrap_or(owner)),
+        (Some(owner), None) => Some(owner.as_str()),
+        (None, Some(hash)) => before(&pod.pod.name, hash, false),
+        (None, None) => None,
     }
 }
 
