@@ -74,6 +74,9 @@ pub(super) struct Ready<'a> {
     ingress: [Vec<Selected<'a>>; 2],
     /// Whether the policies of the other end can't see any difference.
     same: bool,
+    /// Whether its own are the same, by direction.
+    same_egress: bool,
+    same_ingress: bool,
 }
 
 impl<'a> Ready<'a> {
@@ -94,20 +97,20 @@ impl<'a> Ready<'a> {
             }
             _ => false,
         };
+        let (egress, ingress) = (of(Direction::Egress), of(Direction::Ingress));
         Self {
             class,
-            egress: of(Direction::Egress),
-            ingress: of(Direction::Ingress),
             same,
+            same_egress: egress[BEFORE] == egress[AFTER],
+            same_ingress: ingress[BEFORE] == ingress[AFTER],
+            egress,
+            ingress,
         }
     }
 
     /// Whether flows from here to there may be judged differently in the two folders.
-    pub(super) fn differs(&self, to: &Self) -> bool {
-        !(self.same
-            && to.same
-            && self.egress[BEFORE] == self.egress[AFTER]
-            && to.ingress[BEFORE] == to.ingress[AFTER])
+    pub(super) const fn differs(&self, to: &Self) -> bool {
+        !(self.same && to.same && self.same_egress && to.same_ingress)
     }
 
     /// All flows from here to there, in pieces that no rule of these folders divides, each with

@@ -15,7 +15,7 @@ use core::fmt;
 
 use serde::Serialize;
 
-pub use code::{Code, Level};
+pub use code::{Code, CodeError, Level};
 
 use crate::cluster::Cluster;
 use crate::difference::Owners;

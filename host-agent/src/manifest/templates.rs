@@ -36,6 +36,9 @@ pub struct Template {
     pub pod: Pod,
     /// The object's kind.
     pub kind: String,
+    /// It may make several pods: it has a number of them, which is not 1 or not written down,
+    /// as when something scales it.
+    pub several: bool,
     /// The file's name in its folder.
     pub file: String,
     /// Where the object's name is.
@@ -51,6 +54,7 @@ struct Workload {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WorkloadSpec {
+    replicas: Option<u32>,
     template: Option<PodTemplate>,
     job_template: Option<JobTemplate>,
 }
@@ -103,11 +107,14 @@ pub fn templates(file_name: &str, text: &str) -> Vec<Template> {
         }
         let workload: Workload = serde_saphyr::from_str(at.text()).ok()?;
         let spot = at.spot(workload.metadata.name.referenced);
+        let replicas = workload.spec.as_ref().and_then(|it| it.replicas);
+        let several = !kind.ends_with("Job") && replicas.is_none_or(|it| it > 1);
         let pod = pod(workload)?;
         let file = file_name.to_owned();
         Some(Template {
             pod,
             kind,
+            several,
             file,
             spot,
         })
@@ -119,6 +126,7 @@ fn pod(workload: Workload) -> Option<Pod> {
     let WorkloadSpec {
         template,
         job_template,
+        ..
     } = workload.spec?;
     let of_job = || job_template?.spec?.template;
     let template = template.or_else(of_job)?;
@@ -196,6 +204,9 @@ metadata: {name: web-0}
             [8080]
         );
         assert_eq!(web.pod.ports.len(), 1);
+        assert!(web.several && !night.several);
+        let one = TEXT.replacen("spec:\n", "spec:\n  replicas: 1\n", 1);
+        assert!(!templates("t.yaml", &one)[0].several);
         assert_eq!(night.pod.pod.to_string(), "default/night");
         assert!(night.pod.host_network);
     }
