@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod world;
+
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+use sluice_host_agent::cluster::Cluster;
+use sluice_host_agent::difference::{Comparison, Owners, Side};
 use sluice_host_agent::lint::{Code, Finding, Linted, lint};
 use sluice_host_agent::manifest::load_texts;
+use world::world;
 
 fn all(text: &str) -> Linted {
     let loaded = load_texts(&[("t.yaml", text)]).unwrap();
@@ -297,4 +303,57 @@ fn every_code_has_a_test_here() {
         .iter()
         .filter(|it| !text.contains(&format!("Code::{it:?}")));
     assert_eq!(untested.collect::<BTreeSet<_>>(), BTreeSet::new());
+}
+
+/// The cluster without the rule that a finding is about.
+fn without(cluster: &Cluster, finding: &Finding) -> Cluster {
+    let mut cluster = cluster.clone();
+    let (kind, name) = finding.object.split_once(' ').unwrap();
+    let place = finding.path.strip_prefix("spec.").unwrap();
+    let (direction, index) = place.trim_end_matches(']').split_once('[').unwrap();
+    let index: usize = index.parse().unwrap();
+    let ingress = direction == "ingress";
+    if kind == "ClusterNetworkPolicy" {
+        let it = cluster.cluster_policies.get_mut(name).unwrap();
+        let rules = if ingress {
+            &mut it.ingress
+        } else {
+            &mut it.egress
+        };
+        rules.remove(index);
+        return cluster;
+    }
+    let is = |it: &sluice_host_agent::cluster::NamespacedName| it.to_string() == name;
+    let policy = if kind == "NetworkPolicy" {
+        cluster.policies.iter_mut().find(|it| is(it.0)).unwrap().1
+    } else {
+        let multi = cluster.multi_policies.iter_mut().find(|it| is(it.0));
+        &mut multi.unwrap().1.policy
+    };
+    let rules = if ingress {
+        &mut policy.ingress
+    } else {
+        &mut policy.egress
+    };
+    rules.as_mut().unwrap().remove(index);
+    cluster
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn without_a_shadowed_rule_nothing_is_different(world in world()) {
+        let owners = Owners::new();
+        let linted = lint(&world.cluster, &owners);
+        for finding in linted.findings.iter().filter(|it| it.code == Code::ShadowedRule) {
+            let without = without(&world.cluster, finding);
+            let [before, after] = [&world.cluster, &without].map(|cluster| Side {
+                cluster,
+                owners: &owners,
+            });
+            let found = Comparison::new(before, after).difference();
+            prop_assert_eq!(&found.changes, &[], "{}", finding);
+        }
+    }
 }
