@@ -9,6 +9,7 @@ use sluice_offload_api::model::{NodeName, PodRef, Protocol, Verdict};
 use super::classes::Half;
 use super::folder::Folder;
 use super::judge::{judge, pod};
+use super::workload::Workload;
 use super::{AFTER, BEFORE, Comparison};
 use crate::cluster::{Cluster, Pod};
 use crate::evaluate::{KnownNames, Party};
@@ -29,7 +30,8 @@ pub struct Flow {
 /// An end of a recorded flow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FlowEnd {
-    /// A pod, or a workload by its owner's name: then all of its pods.
+    /// A pod, or a workload by its owner's name: then all of its pods. So is a pod that is in
+    /// neither folder, if its name is an owner's with one or two generated parts behind.
     Pod(PodRef),
     /// A node.
     Node(NodeName),
@@ -183,8 +185,10 @@ impl Comparison {
     fn of_workload(&self, side: usize, name: &PodRef) -> Vec<Half> {
         let Folder { pods, placed, .. } = &self.folders[side];
         let other = self.folders[1 - side].pods.get(name);
-        let is = |it: &super::workload::Workload| {
-            it.is(&name.namespace, &name.name) || other.is_some_and(|other| other.workload == *it)
+        let owner = self.owner(name);
+        let is = |it: &Workload| match other {
+            Some(other) => other.workload == *it,
+            None => owner.is_some_and(|owner| it.is(&name.namespace, owner)),
         };
         // One for each identity; others would be told the same.
         let mut known = BTreeSet::new();
@@ -192,6 +196,24 @@ impl Comparison {
         let its = its.filter(|(_, it)| known.insert(it.slots.values().collect::<Vec<_>>()));
         let its: Vec<_> = its.filter_map(|(name, _)| placed.pods.get(name)).collect();
         its.into_iter().flat_map(addresses).collect()
+    }
+}
+
+impl Comparison {
+    /// The owner's name that a pod's name is or begins with: `web` of `web-7c9f-x2k8q`, of
+    /// `web-0` and of `web`. The longest that either folder has.
+    fn owner<'a>(&self, pod: &'a PodRef) -> Option<&'a str> {
+        let shorter = |name: &&'a str| {
+            let (owner, part) = name.rsplit_once('-')?;
+            let generated = !part.is_empty() && part.bytes().all(|it| it.is_ascii_alphanumeric());
+            Some(owner).filter(|it| generated && !it.is_empty())
+        };
+        let mut names = core::iter::successors(Some(pod.name.as_str()), shorter).take(3);
+        let known = |name: &&str| {
+            let mut pods = self.folders.iter().flat_map(|it| it.pods.values());
+            pods.any(|it| it.workload.is(&pod.namespace, name))
+        };
+        names.find(known)
     }
 }
 

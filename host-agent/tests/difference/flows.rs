@@ -89,6 +89,20 @@ fn a_flow_of_a_pod_that_is_gone_is_its_workloads() {
         fate(&comparison, "shop/web", "shop/db", port()),
         Fate::Breaks
     );
+    // Recorded elsewhere, under names that nobody wrote down.
+    for (name, expected) in [
+        ("shop/web-3c-qwxyz", Fate::Breaks),
+        ("shop/web-0", Fate::Breaks),
+        ("shop/web-a-b-c", Fate::Unknown),
+        ("shop/webs-3c-qwxyz", Fate::Unknown),
+        ("ops/web-3c-qwxyz", Fate::Unknown),
+    ] {
+        assert_eq!(
+            fate(&comparison, name, "shop/db", port()),
+            expected,
+            "{name}"
+        );
+    }
     let without = cluster(&rest(5432));
     let comparison = compare(&cluster(&before), &without);
     assert_eq!(fate(&comparison, "shop/web", "shop/db", port()), Fate::Gone);
