@@ -5,7 +5,8 @@
 //! [`State`](sluice_offload_api::State), and [`reconcile`] brings a dataplane there.
 //! [`evaluate`] answers the same questions from the objects alone; it is the oracle, and
 //! [`validate`] holds each compiled state against it.
-//! [`agent`] is all of it for one node.
+//! [`agent`] is all of it for one node. [`difference`] says what a change of manifests would
+//! allow and deny, [`lint`] what in them has no effect.
 //!
 //! [`text`] is how what people wrote is read and told wrong, here and in the daemons.
 //!
@@ -21,10 +22,12 @@ pub mod cni;
 pub mod compile;
 #[cfg(feature = "ctl")]
 pub mod ctl;
+pub mod difference;
 #[cfg(feature = "agent")]
 pub mod drivers;
 pub mod evaluate;
 pub mod identity;
+pub mod lint;
 #[cfg(any(feature = "agent", feature = "cni", feature = "ctl"))]
 pub mod local;
 pub mod manifest;

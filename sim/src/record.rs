@@ -4,8 +4,12 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use sluice_host_agent::difference::{Change, Difference, Fate, FlowPort, Now, Told, Work};
+use sluice_host_agent::lint::{Code, Level};
+use sluice_offload_api::model::Protocol;
 
+use crate::input::PlacedFlow;
 use crate::probe::Family;
 use crate::verify::ProbeOutcome;
 use crate::world::{World, WorldConfig};
@@ -209,4 +213,141 @@ pub struct ConnectivityRecord {
     pub results: Vec<ProbeOutcome>,
     /// Those that didn't come out as expected.
     pub mismatches: usize,
+}
+
+/// What `diff` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct DiffRecord {
+    /// What differs.
+    pub changes: Vec<Change>,
+    /// How many of the changes allow flows.
+    pub newly_allowed: usize,
+    /// How many deny some.
+    pub newly_denied: usize,
+    /// Recorded flows, in the file's order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows: Option<Vec<FlowRecord>>,
+    /// How many of them would break.
+    pub broken: usize,
+    /// Pods without addresses, before and after.
+    pub unaddressed: [usize; 2],
+    /// What it took.
+    pub work: Work,
+}
+
+impl DiffRecord {
+    /// Counts.
+    #[must_use]
+    pub fn new(difference: Difference, flows: Option<Vec<FlowRecord>>) -> Self {
+        let Difference {
+            changes,
+            unaddressed,
+            work,
+        } = difference;
+        let count = |now| changes.iter().filter(|it| it.now == now).count();
+        let breaks = |it: &&FlowRecord| it.fate == Fate::Breaks;
+        Self {
+            newly_allowed: count(Now::Allowed),
+            newly_denied: count(Now::Denied),
+            broken: flows.iter().flatten().filter(breaks).count(),
+            changes,
+            flows,
+            unaddressed,
+            work,
+        }
+    }
+}
+
+/// A recorded flow and what becomes of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct FlowRecord {
+    /// The line of the file, from 1.
+    pub line: u32,
+    /// The initiator as written.
+    pub from: String,
+    /// The responder as written.
+    pub to: String,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port as written.
+    #[serde(serialize_with = "flow_port")]
+    pub port: Option<FlowPort>,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// What decided before.
+    pub rule_before: Option<String>,
+    /// What decides now.
+    pub rule_after: Option<String>,
+}
+
+impl FlowRecord {
+    /// Of a flow and what was told of it.
+    #[must_use]
+    pub fn new(asked: &PlacedFlow, told: Told) -> Self {
+        Self {
+            line: asked.place.line(),
+            from: asked.from.clone(),
+            to: asked.to.clone(),
+            protocol: asked.flow.protocol,
+            port: asked.flow.port.clone(),
+            fate: told.fate,
+            rule_before: told.rule_before,
+            rule_after: told.rule_after,
+        }
+    }
+
+    /// Its protocol and port: `TCP 80`.
+    #[must_use]
+    pub fn asked(&self) -> String {
+        let protocol = format!("{:?}", self.protocol).to_uppercase();
+        match &self.port {
+            None => protocol,
+            Some(FlowPort::Number(port)) => format!("{protocol} {port}"),
+            Some(FlowPort::Name(name)) => format!("{protocol} {name}"),
+        }
+    }
+}
+
+fn flow_port<S: Serializer>(port: &Option<FlowPort>, serializer: S) -> Result<S::Ok, S::Error> {
+    match port {
+        None => serializer.serialize_none(),
+        Some(FlowPort::Number(number)) => serializer.serialize_u16(*number),
+        Some(FlowPort::Name(name)) => serializer.serialize_str(name),
+    }
+}
+
+/// What `lint` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct LintRecord {
+    /// What was found, by object and place in it.
+    pub findings: Vec<FindingRecord>,
+    /// How many of these are denied.
+    pub denied: usize,
+    /// SL002 was left out: there are too many flows.
+    pub unfinished: bool,
+}
+
+/// A finding and where its object is.
+#[derive(Clone, Debug, Serialize)]
+pub struct FindingRecord {
+    /// The kind.
+    pub code: Code,
+    /// How much it weighs.
+    pub level: Level,
+    /// Whether it fails the command.
+    pub denied: bool,
+    /// The object: `NetworkPolicy shop/cart`.
+    pub object: String,
+    /// Where in it.
+    pub path: String,
+    /// The file in its folder; none if the object is only referred to.
+    pub file: Option<String>,
+    /// The line of the object's name, from 1.
+    pub line: Option<u32>,
+    /// The column, from 1.
+    pub column: Option<u32>,
+    /// What is there.
+    pub message: String,
+    /// What to do.
+    pub help: String,
 }

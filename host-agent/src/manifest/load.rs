@@ -1,13 +1,16 @@
 //! Manifests from a folder: all the I/O there is in this crate's core.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+
+use sluice_offload_api::model::PodRef;
 
 use super::assemble::assemble;
 use super::error::{LoadError, ManifestError};
 use super::read::{ManifestObject, Note, Object, parse};
 use crate::cluster::{Cluster, NamespacedName};
+use crate::text::Spot;
 
 /// What a folder holds.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,28 @@ pub struct Loaded {
     pub cluster: Cluster,
     /// What was ignored, and the like.
     pub notes: Vec<Note>,
+    /// Where each object's name is, by what it is called: `NetworkPolicy shop/cart`.
+    pub places: BTreeMap<String, Place>,
+    /// The names of pods' owners, where their manifests say: of a Deployment's pods its
+    /// ReplicaSet's.
+    pub owners: BTreeMap<PodRef, String>,
+}
+
+/// A place in a file of a folder.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// The file's name in the folder.
+    pub file: String,
+    /// The place.
+    pub spot: Spot,
+}
+
+/// The files of a folder.
+pub(super) struct Files {
+    /// Names and texts, by name.
+    pub(super) texts: Vec<(String, String)>,
+    /// What was passed over.
+    notes: Vec<Note>,
 }
 
 /// Loads the `*.yaml`, `*.yml` and `*.json` files of a folder in the order of their names,
@@ -24,6 +49,19 @@ pub struct Loaded {
 /// # Errors
 /// [`LoadError`].
 pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
+    let Files { texts, mut notes } = read_files(path)?;
+    let texts: Vec<_> = texts
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let mut loaded = load_texts(&texts)?;
+    notes.sort_by(|a, b| a.file.cmp(&b.file));
+    loaded.notes.splice(0..0, notes);
+    Ok(loaded)
+}
+
+/// The texts of what [`load_dir`] reads.
+pub(super) fn read_files(path: &Path) -> Result<Files, LoadError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         |source| LoadError::Io { path, source }
@@ -58,14 +96,7 @@ pub fn load_dir(path: &Path) -> Result<Loaded, LoadError> {
         let name = name_of(&file);
         texts.push((name, fs::read_to_string(&file).map_err(io(&file))?));
     }
-    let texts: Vec<_> = texts
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()))
-        .collect();
-    let mut loaded = load_texts(&texts)?;
-    notes.sort_by(|a, b| a.file.cmp(&b.file));
-    loaded.notes.splice(0..0, notes);
-    Ok(loaded)
+    Ok(Files { texts, notes })
 }
 
 fn name_of(file: &Path) -> String {
@@ -128,13 +159,23 @@ pub fn load_texts(files: &[(&str, &str)]) -> Result<Loaded, ManifestError> {
         objects.extend(its_objects);
         notes.extend(its_notes);
     }
-    let places: Vec<_> = objects.iter().filter_map(policy_place).collect();
+    let policies: Vec<_> = objects.iter().filter_map(policy_place).collect();
+    let place = |it: &ManifestObject| {
+        let (file, spot) = (it.file().to_owned(), it.spot);
+        (it.object.to_string(), Place { file, spot })
+    };
+    let places = objects.iter().map(place).collect();
+    let owner = |it: &ManifestObject| match (&it.object, &it.owner) {
+        (Object::Pod(pod), Some(owner)) => Some((pod.pod.clone(), owner.clone())),
+        _ => None,
+    };
+    let owners = objects.iter().filter_map(owner).collect();
     let cluster = assemble(objects)?;
     // Everybody has the default namespace.
     let mut namespaces = BTreeSet::from(["default"]);
     namespaces.extend(cluster.namespaces.keys().map(String::as_str));
     namespaces.extend(cluster.pods.keys().map(|it| it.namespace.as_str()));
-    for place in places {
+    for place in policies {
         notes.extend(unknown_networks(&cluster, &place));
         let (file, line, kind, name) = place;
         let namespace = &name.namespace;
@@ -146,5 +187,10 @@ pub fn load_texts(files: &[(&str, &str)]) -> Result<Loaded, ManifestError> {
             notes.push(Note { file, line, text });
         }
     }
-    Ok(Loaded { cluster, notes })
+    Ok(Loaded {
+        cluster,
+        notes,
+        places,
+        owners,
+    })
 }

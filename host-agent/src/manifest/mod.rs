@@ -11,11 +11,13 @@ mod error;
 mod kinds;
 mod load;
 mod read;
+mod templates;
 mod wire;
 
 pub use assemble::assemble;
 pub use error::{LoadError, ManifestError, ManifestFault};
-pub use load::{Loaded, load_dir, load_texts};
+pub use load::{Loaded, Place, load_dir, load_texts};
 pub use read::{ManifestObject, Note, Object, parse};
+pub use templates::{Template, load_templates, templates};
 
 pub use crate::text::Spot;

@@ -27,6 +27,8 @@ pub struct ManifestObject {
     pub spot: Spot,
     /// Its addresses, a node's tunnel's too, and where they are.
     pub addresses: Vec<(IpAddr, Spot)>,
+    /// A pod's owner's name.
+    pub owner: Option<String>,
     pub(super) source: Arc<NamedSource<String>>,
 }
 
@@ -119,7 +121,7 @@ pub fn parse(
 /// Where we are reading.
 pub(super) struct At<'a> {
     pub(super) source: &'a Arc<NamedSource<String>>,
-    document: Document<'a>,
+    pub(super) document: Document<'a>,
 }
 
 impl At<'_> {

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Common, Failure, Outcome};
 use crate::artifacts;
-use crate::input::{InputError, load_manifests, load_probes};
-use crate::output::{Format, Paint, Progress, note, print, show_connectivity, to_json};
+use crate::input::{InputError, PlacedProbe, load_manifests, load_probes};
+use crate::output::{
+    Paint, Progress, SarifLevel, SarifLog, SarifResult, SarifRule, artifact, junit_of_connectivity,
+    note, print, show_connectivity, to_json,
+};
 use crate::play::broken_invariants;
 use crate::record::{ConnectivityRecord, WireRecord};
-use crate::verify;
+use crate::verify::{self, Disagreement};
 use crate::world::{World, WorldConfig};
 
 /// Check who can reach whom under your manifests, with real frames.
@@ -42,6 +45,23 @@ pub(super) struct ConnectivityArgs {
     probes: PathBuf,
     #[command(flatten)]
     common: Common,
+    /// How the result is printed on stdout.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: ConnectivityFormat,
+}
+
+/// How a connectivity check is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+enum ConnectivityFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document, for programs.
+    Json,
+    /// JUnit XML, for CI systems: a case a probe.
+    Junit,
+    /// SARIF 2.1.0: mismatches at their lines of the probes file.
+    Sarif,
 }
 
 pub(super) fn run(args: &ConnectivityArgs) -> Outcome {
@@ -80,18 +100,98 @@ pub(super) fn run(args: &ConnectivityArgs) -> Outcome {
     if let Some(out) = &args.common.out {
         artifacts::write(out, &world, &json).map_err(Failure::Other)?;
     }
-    match args.common.output {
-        Format::Json => {
+    match args.output {
+        ConnectivityFormat::Json => {
             print(&json)?;
             complain(&record, &failed_checks);
         }
-        Format::Table => {
+        ConnectivityFormat::Junit => {
+            print(junit_of_connectivity(&record, &failed_checks).as_bytes())?;
+            complain(&record, &failed_checks);
+        }
+        ConnectivityFormat::Sarif => {
+            let results = sarif_results(args, &probes, &record, &failed_checks);
+            print(&to_json(&SarifLog::new(&RULES, &results))?)?;
+            complain(&record, &failed_checks);
+        }
+        ConnectivityFormat::Table => {
             let wire = WireRecord::of(&world);
             let text = show_connectivity(&record, &wire, &failed_checks, Paint::for_stdout());
             print(text.as_bytes())?;
         }
     }
     Ok(mismatches == 0 && failed_checks.is_empty())
+}
+
+/// The kinds of mismatches.
+const RULES: [SarifRule; 4] = [
+    SarifRule {
+        id: "SC001",
+        name: "expectation",
+        summary: "A probe came out otherwise than its author expects.",
+        level: SarifLevel::Error,
+    },
+    SarifRule {
+        id: "SC002",
+        name: "evaluator",
+        summary: "The dataplane and a naive reading of the policies disagree.",
+        level: SarifLevel::Error,
+    },
+    SarifRule {
+        id: "SC003",
+        name: "cleartext",
+        summary: "What must be encrypted between nodes was not.",
+        level: SarifLevel::Error,
+    },
+    SarifRule {
+        id: "SC004",
+        name: "invariant",
+        summary: "Something that must hold of every run does not.",
+        level: SarifLevel::Error,
+    },
+];
+
+const fn rule_of(disagreement: &Disagreement) -> &'static str {
+    match disagreement {
+        Disagreement::Expected { .. } => "SC001",
+        Disagreement::Oracle { .. }
+        | Disagreement::Decider { .. }
+        | Disagreement::Shadow { .. } => "SC002",
+        Disagreement::Cleartext { .. } => "SC003",
+    }
+}
+
+/// Mismatches at the lines of their probes, then what failed besides.
+fn sarif_results(
+    args: &ConnectivityArgs,
+    probes: &[PlacedProbe],
+    record: &ConnectivityRecord,
+    failed_checks: &[String],
+) -> Vec<SarifResult> {
+    let uri = artifact(&args.probes);
+    let mut results = Vec::new();
+    for (asked, outcome) in probes.iter().zip(&record.results) {
+        let object = format!("{} to {}", outcome.from, outcome.to);
+        let of = |it: &Disagreement| SarifResult {
+            rule: rule_of(it),
+            level: SarifLevel::Error,
+            text: format!("{object}: {it}"),
+            uri: Some(uri.clone()),
+            at: Some((asked.place.line(), 1)),
+            object: object.clone(),
+        };
+        results.extend(outcome.disagreements.iter().map(of));
+    }
+    let failed = failed_checks.iter().map(|text| SarifResult {
+        rule: "SC004",
+        level: SarifLevel::Error,
+        text: text.clone(),
+        uri: Some(uri.clone()),
+        at: None,
+        object: "the run".to_owned(),
+    });
+    results.extend(failed);
+    results
 }
 
 /// What the JSON has no field for.

@@ -4,8 +4,11 @@
 //! 2: bad input; nothing was written.
 
 mod connectivity;
+mod diff;
 mod esp;
+mod lint;
 mod run;
+mod schema;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use sluice_host_agent::text::complaint;
 
 use crate::input::InputError;
-use crate::output::{Format, note};
+use crate::output::note;
 
 /// What went wrong before there was a result.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ Examples:
   sluice-sim run quickstart.yaml --seed 7 --out out/seven --output json
   sluice-sim connectivity --manifests k8s/ --probes probes.yaml
   sluice-sim connectivity --manifests k8s/ --probes probes.yaml --output json | jq .mismatches
+  sluice-sim diff --before main/k8s --after k8s
+  sluice-sim lint --manifests k8s --deny all
 
 Exit codes: 0 as expected, 1 a check failed, 2 bad input (nothing is written).";
 
@@ -68,6 +73,9 @@ struct Cli {
 enum Command {
     Run(run::RunArgs),
     Connectivity(connectivity::ConnectivityArgs),
+    Diff(diff::DiffArgs),
+    Lint(lint::LintArgs),
+    Schema(schema::SchemaArgs),
     /// Debugging aid: look into ESP of a capture.
     #[command(hide = true)]
     Esp {
@@ -85,9 +93,6 @@ struct Common {
     /// Folder for wire.pcap, esp_sa (keys for Wireshark) and report.json.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How the result is printed on stdout.
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Format,
 }
 
 /// Runs the command of the process's arguments.
@@ -96,6 +101,9 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Connectivity(args) => connectivity::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Esp { command } => esp::run(&command),
     };
     match outcome {

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Common, Failure, Outcome};
 use crate::artifacts;
 use crate::input::{Action, Scenario, load_scenario};
-use crate::output::{Format, Paint, Progress, note, print, show_run, to_json};
+use crate::output::{Paint, Progress, junit_of_run, note, print, show_run, to_json};
 use crate::play::play;
 
 /// Where the files go if nobody says.
@@ -30,6 +30,21 @@ pub(super) struct RunArgs {
     scenario: PathBuf,
     #[command(flatten)]
     common: Common,
+    /// How the result is printed on stdout.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: RunFormat,
+}
+
+/// How a run is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+enum RunFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document, for programs.
+    Json,
+    /// JUnit XML, for CI systems: a suite a step, a case a probe.
+    Junit,
 }
 
 pub(super) fn run(args: &RunArgs) -> Outcome {
@@ -45,9 +60,10 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     let width = files_written().map(|(name, _)| out.join(name).display().to_string().len());
     let width = width.into_iter().max().unwrap_or(0);
     let file = |(name, what)| format!("{:width$}  {what}", out.join(name).display().to_string());
-    match args.common.output {
-        Format::Json => print(&report)?,
-        Format::Table => {
+    match args.output {
+        RunFormat::Json => print(&report)?,
+        RunFormat::Junit => print(junit_of_run(&played.record).as_bytes())?,
+        RunFormat::Table => {
             let paint = Paint::for_stdout();
             let text = show_run(
                 &played.record,

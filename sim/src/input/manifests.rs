@@ -45,7 +45,7 @@ impl Manifests {
 }
 
 /// The loader reads whole files; none may be so long that this hurts.
-fn check_lengths(path: &Path) -> Result<(), InputError> {
+pub(super) fn check_lengths(path: &Path) -> Result<(), InputError> {
     let failed = |error| LoadError::Io {
         path: path.to_owned(),
         source: error,

@@ -1,5 +1,7 @@
 //! Files that people wrote: read within bounds, and wrong at a file, a line and a column.
 
+mod flows;
+mod folder;
 mod manifests;
 mod party;
 mod probes;
@@ -15,6 +17,8 @@ use sluice_host_agent::text::{Fault, ReadError, Spot, Text};
 
 use crate::world::WorldError;
 
+pub use flows::{FLOWS_MAX, PlacedFlow, load_flows};
+pub use folder::{Folder, load_folder};
 pub use manifests::{Manifests, load_manifests};
 pub use party::{PartyError, parse_party};
 pub use probes::{PROBES_MAX, PlacedProbe, load_probes};

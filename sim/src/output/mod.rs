@@ -1,8 +1,12 @@
 //! What people see: the one place that writes to the terminal.
 
+mod diff;
+mod findings;
+mod junit;
 mod matrix;
 mod paint;
 mod progress;
+mod sarif;
 mod show;
 mod table;
 
@@ -10,8 +14,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+pub use diff::show_diff;
+pub use findings::show_lint;
+pub use junit::{junit_of_connectivity, junit_of_run};
 pub use paint::Paint;
 pub use progress::Progress;
+pub use sarif::{SarifLevel, SarifLog, SarifResult, SarifRule, artifact};
 pub use show::{show_connectivity, show_run};
 
 /// Columns that everything fits into.

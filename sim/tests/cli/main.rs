@@ -10,7 +10,12 @@ mod bad_input;
 mod captures;
 mod connectivity;
 mod determinism;
+mod diff;
 mod documents;
+mod lint;
+mod reports;
+mod samples;
+mod schema;
 mod wireshark;
 
 use std::fs;

@@ -25,6 +25,10 @@ pub(super) fn object(
     wire: Wire,
     notes: &mut Vec<Note>,
 ) -> Result<Option<ManifestObject>, ManifestError> {
+    let owner = match &wire {
+        Wire::Pod(it) => owner(&it.metadata),
+        _ => None,
+    };
     let (object, spot, addresses) = match wire {
         Wire::Ignored => return Ok(None),
         Wire::Namespace(wire::Namespace { metadata }) => {
@@ -105,8 +109,17 @@ pub(super) fn object(
         object,
         spot,
         addresses,
+        owner,
         source: at.source.clone(),
     }))
+}
+
+/// The name of an object's controller, or else of its first owner.
+fn owner(metadata: &wire::Metadata) -> Option<String> {
+    let owners = metadata.owners.as_deref().unwrap_or_default();
+    let controller = owners.iter().find(|it| it.controller == Some(true));
+    let owner = controller.or(owners.first())?;
+    owner.name.clone().filter(|it| !it.is_empty())
 }
 
 type Addresses = Vec<(core::net::IpAddr, crate::text::Spot)>;

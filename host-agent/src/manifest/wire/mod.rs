@@ -40,6 +40,14 @@ pub(in crate::manifest) struct Metadata {
     pub(in crate::manifest) uid: Option<String>,
     pub(in crate::manifest) labels: Option<Labels>,
     pub(in crate::manifest) annotations: Option<Annotations>,
+    #[serde(rename = "ownerReferences")]
+    pub(in crate::manifest) owners: Option<Vec<OwnerReference>>,
+}
+
+#[derive(Deserialize)]
+pub(in crate::manifest) struct OwnerReference {
+    pub(in crate::manifest) name: Option<String>,
+    pub(in crate::manifest) controller: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,170 @@
+//! The JSON schema of scenarios and the reader agree, as Python's jsonschema reads the schema.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sluice_dataplane_core::reason::DropReason;
+use sluice_sim::input::load_scenario;
+
+use super::reports::validate;
+use super::{root, scratch, sluice_sim, text};
+
+fn schema() -> Value {
+    let ran = sluice_sim(&["schema"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    ran.json()
+}
+
+fn yaml(path: &Path) -> Value {
+    serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn every_scenario_of_the_repository_is_valid() {
+    let entries = fs::read_dir(root().join("sim/scenarios")).unwrap();
+    let files: Vec<_> = entries.map(|it| it.unwrap().path()).collect();
+    let files: Vec<_> = files
+        .iter()
+        .filter(|it| it.extension().is_some_and(|it| it == "yaml"))
+        .collect();
+    let values: Vec<_> = files.iter().map(|it| yaml(it)).collect();
+    assert!(files.len() >= 4);
+    for (file, said) in files.iter().zip(validate(&schema(), &values)) {
+        assert_eq!(said, None, "{}", file.display());
+    }
+}
+
+/// A scenario with every verb and field.
+fn whole() -> Value {
+    let manifests = root().join("sim/manifests");
+    let path = |it: &str| text(&manifests.join(it)).to_owned();
+    json!({
+        "name": "whole",
+        "description": "d",
+        "seed": 7,
+        "workers": 1,
+        "algorithm": "aes128gcm16",
+        "esn": true,
+        "underlay": "ipv6",
+        "udp_encap": true,
+        "vfs": {"shop/web": 5},
+        "manifests": path("quickstart"),
+        "steps": [
+            {"apply": path("quickstart/policies.yaml")},
+            {"delete": {"kind": "Pod", "namespace": "ops", "name": "toolbox"}},
+            {"probe": {"from": "shop/web", "to": "shop/cart", "protocol": "TCP", "port": 8080, "family": "ipv4", "network": "a/b", "expect": "allow"}},
+            {"probes": path("quickstart-probes.yaml")},
+            {"matrix": {"protocol": "TCP", "port": "http", "family": "ipv6", "namespaces": ["shop"], "expect": "deny"}},
+            {"wait": "500ms"},
+            {"rekey": {}},
+            {"fault": {"stale-watch": "node-b"}},
+            {"heal": {"stale-watch": "node-b"}},
+            {"expect": {"drops": {"no-sa": "none"}, "encrypted": "all", "cleartext_bytes": 0}},
+        ],
+    })
+}
+
+/// Whether the reader takes it. What can't be played is another matter.
+fn reads(folder: &Path, scenario: &Value) -> bool {
+    let file = folder.join("scenario.json");
+    fs::write(&file, scenario.to_string()).unwrap();
+    load_scenario(&file).is_ok()
+}
+
+/// What is called so, and the whole with a change.
+fn changed(name: &str, change: impl FnOnce(&mut Value)) -> (String, Value) {
+    let mut scenario = whole();
+    change(&mut scenario);
+    (name.to_owned(), scenario)
+}
+
+/// Both must say the same of all of these.
+fn both_say(expected: bool, folder: &str, scenarios: &[(String, Value)]) {
+    let folder = scratch(folder);
+    let values: Vec<_> = scenarios.iter().map(|it| it.1.clone()).collect();
+    for ((name, value), said) in scenarios.iter().zip(validate(&schema(), &values)) {
+        assert_eq!(said.is_none(), expected, "the schema on {name}: {said:?}");
+        assert_eq!(reads(&folder, value), expected, "the reader on {name}");
+    }
+}
+
+#[test]
+fn both_take_every_field_and_those_that_may_be_missing() {
+    let least = |it: &mut Value| {
+        let kept = ["name", "manifests", "steps"];
+        let fields = it.as_object_mut().unwrap();
+        fields.retain(|key, _| kept.contains(&key.as_str()));
+    };
+    let least_of_steps = |it: &mut Value| {
+        it["steps"] = json!([
+            {"delete": {"kind": "ClusterNetworkPolicy", "name": "a"}},
+            {"probe": {"from": "a/b", "to": "c/d", "protocol": "ICMP"}},
+            {"matrix": {"protocol": "ICMP"}},
+            {"expect": {}},
+        ]);
+    };
+    let good = [
+        changed("the whole", |_| {}),
+        changed("no steps", |it| it["steps"] = json!([])),
+        changed("the least", least),
+        changed("the least of steps", least_of_steps),
+    ];
+    both_say(true, "schema-good", &good);
+}
+
+#[test]
+fn both_refuse_unknown_keys_everywhere() {
+    let objects = [
+        "",
+        "/steps/1/delete",
+        "/steps/2/probe",
+        "/steps/4/matrix",
+        "/steps/6/rekey",
+        "/steps/9/expect",
+    ];
+    let with = |at: &str| changed(at, |it| it.pointer_mut(at).unwrap()["unknown"] = json!(1));
+    both_say(false, "schema-unknown", &objects.map(with));
+}
+
+#[test]
+fn both_refuse_what_is_wrong() {
+    let wrong: [(&str, Value); 16] = [
+        ("/seed", json!(-1)),
+        ("/workers", json!(2)),
+        ("/algorithm", json!("des")),
+        ("/underlay", json!("ipv5")),
+        ("/vfs", json!({"web": 1})),
+        ("/vfs", json!({"a/b": 70000})),
+        ("/steps/0", json!({"frobnicate": {}})),
+        ("/steps/0", json!("rekey")),
+        ("/steps/1/delete/kind", json!("Node")),
+        ("/steps/2/probe/port", json!(0)),
+        ("/steps/2/probe/port", json!("80")),
+        ("/steps/2/probe/protocol", json!("tcp")),
+        ("/steps/4/matrix/family", json!("v4")),
+        ("/steps/5/wait", json!("5m")),
+        ("/steps/7/fault", json!({"fire": "node-b"})),
+        ("/steps/9/expect/drops", json!({"policy": "some"})),
+    ];
+    let put = |(at, value): (&str, Value)| changed(at, |it| *it.pointer_mut(at).unwrap() = value);
+    both_say(false, "schema-wrong", &wrong.map(put));
+}
+
+#[test]
+fn the_schema_knows_every_reason_for_a_drop() {
+    let schema = schema();
+    let known = schema
+        .pointer("/$defs/expect/properties/drops/propertyNames/enum")
+        .unwrap();
+    let all: Vec<_> = DropReason::ALL
+        .iter()
+        .map(|it| Value::from(it.name()))
+        .collect();
+    let known = known.as_array().unwrap();
+    let missing: Vec<_> = all.iter().filter(|it| !known.contains(it)).collect();
+    assert!(
+        missing.is_empty() && known.len() == all.len(),
+        "missing: {missing:?}"
+    );
+}
