@@ -299,6 +299,7 @@ const BAD_STATIC: &[Bad] = &[
         "hex digits and nothing else",
     ),
     ("keys/out.hex", "keys/open.hex", 14, "mode 0640"),
+    ("keys/in.hex", "keys/in.hex, mode: beet", 13, "beet"),
     ("after_ms: 100", "after_ms: 0", 15, "from 1 to 3600000"),
     ("after_ms: 100", "after_ms: 100, x: 1", 15, "x"),
     (
@@ -474,6 +475,8 @@ fn files_that_make_no_state_are_told_apart() {
     assert!(elsewhere.contains("not a pod of this node"), "{elsewhere}");
     let stranger = check("inbound, peer: node-b", "inbound, peer: node-c");
     assert!(stranger.contains("which is no peer"), "{stranger}");
+    let no_host = check("keys/in.hex", "keys/in.hex, mode: transport");
+    assert!(no_host.contains("is an InternalIP"), "{no_host}");
     let nowhere = check(
         "peers: [{node: node-b, tunnel_ips: [198.51.100.2]}]",
         "peers: []",
