@@ -49,7 +49,7 @@ lab-check:
 	$(CARGO) build --locked -p sluice-dataplane -p sluice-host-agent --features sluice-dataplane/dpdk
 	python3 deploy/lab/lab.py --bin $(TARGET)/debug
 
-foreign: ## ESP with the Linux kernel's own in a guest, both ways (root, after make deps)
+foreign: ## ESP with the Linux kernel's own in a guest, and strongSwan's (root, after make deps)
 	$(CARGO) build --release --locked -p sluice-dataplane --features sluice-dataplane/dpdk
 	python3 deploy/lab/foreign.py --bin $(TARGET)/release $(LAB_ARGS)
 

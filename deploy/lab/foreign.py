@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Sluice against ESP that no one here wrote: the Linux kernel's, in a virtual machine.
+"""Sluice against ESP that no one here wrote: the Linux kernel's, and strongSwan's.
 
-A sluice-dataplane in static mode with one pod; the guest plays eight hosts, one for each of
-tunnel and transport mode, IPv4 and IPv6, with and without extended sequence numbers. Prints a
-line a check, ends with a summary, and leaves nothing behind.
+A sluice-dataplane in static mode with one pod. First a virtual machine with Linux's ESP plays
+eight hosts: tunnel and transport mode, IPv4 and IPv6, with and without extended sequence
+numbers. Then strongSwan negotiates by IKEv2 and speaks ESP in UDP. Prints a line a check, ends
+with a summary, and leaves nothing behind.
 
 Exit codes: 0 every check held, 1 one did not, 2 it could not be built.
 """
@@ -20,8 +21,11 @@ from pathlib import Path
 
 import netns
 from daemons import DaemonError
-from guest import kernel_esp
+from peers import kernel_esp, strongswan
 from report import Report
+
+
+PEERS = {"kernel": kernel_esp, "strongswan": strongswan}
 
 
 def main():
@@ -29,6 +33,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bin", required=True, help="folder of the built programs")
+    parser.add_argument("--only", choices=PEERS, help="one of the peers")
     parser.add_argument("--keep", metavar="DIR", help="keep logs and captures in this folder")
     args = parser.parse_args()
     binary = Path(args.bin).resolve() / "sluice-dataplane"
@@ -52,7 +57,10 @@ def main():
     report, began = Report(), time.monotonic()
     try:
         netns.remove_all()
-        kernel_esp.run_all(binary, folder, report)
+        for name in [args.only] if args.only else PEERS:
+            part = folder / name
+            part.mkdir()
+            PEERS[name].run_all(binary, part, report)
     except (DaemonError, OSError, ValueError) as error:
         print(f"foreign: {error}", file=sys.stderr)
         report.print_summary()

@@ -219,6 +219,7 @@ def main():
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("serve")
     verb.add_argument("ports", type=int, nargs="+")
+    verb.add_argument("--at", nargs="+", default=["::"], help="addresses; all, if none is given")
     for name in ("tcp", "udp", "hold", "knock", "send"):
         verb = verbs.add_parser(name)
         verb.add_argument("host")
@@ -233,7 +234,7 @@ def main():
     args = parser.parse_args()
     match args.verb:
         case "serve":
-            return serve(args.ports)
+            return serve(args.ports, args.at)
         case "tcp":
             return say_outcome(tcp(args.host, args.port, args.bytes, args.timeout))
         case "udp":

@@ -62,6 +62,22 @@ fn the_examples_of_the_reference_are_good() {
 }
 
 #[test]
+fn the_worked_example_of_a_foreign_peer_is_good() {
+    let text = std::fs::read_to_string(repository().join("docs/encryption.md")).unwrap();
+    let blocks: Vec<_> = text
+        .split("```yaml\n")
+        .skip(1)
+        .map(|it| it.split("```").next().unwrap())
+        .collect();
+    let [host, example] = blocks.as_slice() else {
+        panic!("a node and a configuration, not {} blocks", blocks.len());
+    };
+    let files = with_files();
+    files.write("manifests/storage.yaml", host);
+    assert_eq!(daemon::check(files.config(example)).unwrap(), None);
+}
+
+#[test]
 fn the_samples_are_good() {
     let files = with_files();
     let mut seen = 0;

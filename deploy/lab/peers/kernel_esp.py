@@ -3,11 +3,11 @@
 from collections import Counter
 
 import traffic
-from guest.bed import ECHO_PORT, UPLINK_MAC, Bed
-from guest.hosts import DATAPLANE, POD, POD_NETS, hosts
-from guest.image import build
-from guest.machine import Machine
-from netns import End, leave_to_dataplane
+from netns import End, leave_to_dataplane, remove_all
+from peers.bed import ECHO_PORT, PATIENCE_SECONDS, Bed
+from peers.hosts import DATAPLANE, POD, POD_NETS, hosts
+from peers.image import build
+from peers.machine import Machine
 from shell import CommandError
 from wire import frames, kind
 
@@ -64,7 +64,7 @@ class Guest:
         self.bed.start()
         return took
 
-    def guest_asks(self, kind, own, pod, length, timeout=5):
+    def guest_asks(self, kind, own, pod, length, timeout=PATIENCE_SECONDS):
         return self.machine.do(
             "ask", kind=kind, source=own, host=pod, port=ECHO_PORT, length=length, timeout=timeout
         )
@@ -185,3 +185,4 @@ def run_all(binary, folder, report):
     finally:
         if guest:
             guest.close()
+        remove_all()

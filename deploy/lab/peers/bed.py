@@ -5,15 +5,25 @@ import subprocess
 from pathlib import Path
 
 from daemons import Daemon, wait_for
-from guest.hosts import DATAPLANE, POD, PREFIX
 from netns import End, create, leave_to_dataplane, veth
+from peers.hosts import DATAPLANE, POD, PREFIX
 from pods import TRAFFIC
 
 ECHO_PORT = 7
+# For an answer that has to come, on a machine that has others to serve.
+PATIENCE_SECONDS = 20
 UPLINK_MAC = "02:51:01:00:01:00"
 POD_MAC = "02:51:01:00:04:00"
 # Any address of the pod's net will do: the dataplane answers for all.
 ROUTERS = {"ipv4": "10.244.1.1", "ipv6": "fd00:10:244:1::1"}
+
+
+def asks(netns, kind, host, length):
+    """One exchange of a namespace with an echo server."""
+    words = ["/usr/bin/python3", TRAFFIC, kind, host, ECHO_PORT, "--bytes", length]
+    words += ["--timeout", PATIENCE_SECONDS]
+    text = netns.exec(*words, check=False, timeout=3 * PATIENCE_SECONDS)
+    return json.loads(text.splitlines()[-1]) if text.strip() else {"ok": False}
 
 
 class Bed:
@@ -116,11 +126,9 @@ class Bed:
                 found[labels["port"].strip('"'), labels["reason"].strip('"')] = int(value)
         return found
 
-    def pod_asks(self, kind, host, length, timeout=5):
+    def pod_asks(self, kind, host, length):
         """One exchange of the pod with an echo server."""
-        words = ["/usr/bin/python3", TRAFFIC, kind, host, ECHO_PORT]
-        text = self.pod.exec(*words, "--bytes", length, "--timeout", timeout, check=False)
-        return json.loads(text.splitlines()[-1]) if text.strip() else {"ok": False}
+        return asks(self.pod, kind, host, length)
 
     def close(self):
         if self.server:
