@@ -73,8 +73,18 @@ fn the_worked_example_of_a_foreign_peer_is_good() {
         panic!("a node and a configuration, not {} blocks", blocks.len());
     };
     let files = with_files();
-    files.write("manifests/storage.yaml", host);
-    assert_eq!(daemon::check(files.config(example)).unwrap(), None);
+    files.write("worked/storage.yaml", host);
+    files.write(
+        "worked/web.yaml",
+        "apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop}
+spec: {nodeName: node-a}
+status: {podIPs: [{ip: 10.244.1.10}]}
+",
+    );
+    let example = example.replacen("manifests: manifests", "manifests: worked", 1);
+    assert_eq!(daemon::check(files.config(&example)).unwrap(), None);
 }
 
 #[test]
