@@ -8,6 +8,7 @@ use sluice_dataplane_core::snapshot::ROUTER_MAC;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec, fragments};
 use sluice_dataplane_core::wire::{checksum, icmp};
 
+use crate::hostile::{bodies, mutate, repair};
 use crate::rig::*;
 
 const V4: bool = true;
@@ -483,5 +484,54 @@ fn without_esn_the_sender_stops_hard_before_the_number_wraps() {
         let vf0 = &rig.a.handle.counters.ports()[usize::from(VF0.0)];
         assert_eq!(vf0.dropped(DropReason::SaExhausted), 3);
         assert!(!rig.seen_on_wire(MARKER));
+    }
+}
+
+#[test]
+fn sealed_packets_of_any_shape_are_counted_and_leave_by_pods_ports_only() {
+    for how in both_families() {
+        let (mut rig, mut host) = Rig::with_foreign(how);
+        let (v4, mut random) = (how.outer_v4, Seeded(0x7a_5011));
+        let kinds = [0, 1, 4, 6, 6, 17, 17, 41, 43, 44, 50, 58, 59, 60, 132, 255];
+        let mut delivered = 0;
+        for round in 0..300 {
+            for _ in 0..32 {
+                // What ESP carries, its kind, or what travels is unsound.
+                let body = bodies()[random.below(bodies().len())];
+                let mut frame = from_c(Side::A.pod(random.below(3), v4), body).build();
+                let header = frame[..if v4 { 34 } else { 54 }].to_vec();
+                let mut payload = frame.split_off(header.len());
+                if random.below(2) == 0 {
+                    mutate(&mut random, &mut payload);
+                }
+                payload.truncate(1400);
+                let (whole, kind) = (
+                    [&header[14..], &payload].concat(),
+                    random.below(kinds.len()),
+                );
+                let mut sealed = host.seals_as(&whole, header.len() - 14, kinds[kind]);
+                if random.below(4) == 0 {
+                    mutate(&mut random, &mut sealed);
+                    repair(&mut sealed);
+                }
+                sealed.truncate(9000);
+                rig.a.deliver(UPLINK, &sealed);
+                delivered += 1;
+            }
+            rig.a.poll();
+            for frame in rig.a.take(UPLINK) {
+                assert!(!contains(&frame, MARKER), "in clear after round {round}");
+            }
+        }
+        rig.a.drain();
+        let uplink = &rig.a.handle.counters.ports()[usize::from(UPLINK.0)];
+        let opened = rig.a.handle.counters.opened.read();
+        assert!(
+            opened > delivered / 4,
+            "only {opened} of {delivered} opened"
+        );
+        assert!(uplink.dropped(DropReason::InnerMalformed) > 0);
+        assert!(uplink.dropped(DropReason::EspForged) > 0);
+        assert!(uplink.dropped(DropReason::EspDummy) > 0);
     }
 }
