@@ -6,10 +6,10 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SIM := $(TARGET)/release/sluice-sim
 OUT ?= out
-# Of deploy/lab/lab.py: --hold, --keep DIR.
+# Of deploy/lab: --keep DIR, and of lab.py --hold.
 LAB_ARGS ?=
 
-.PHONY: help sim test soak lint bench deps check scapy lab lab-check clean
+.PHONY: help sim test soak lint bench deps check scapy lab lab-check foreign foreign-check clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,7 +21,7 @@ sim: $(SIM) ## Build the simulator and run the quickstart: policy and encryption
 $(SIM):
 	$(CARGO) build --release --locked -p sluice-sim
 
-test: deps lint check scapy lab-check ## Install what is needed (root), then lint and every test
+test: deps lint check scapy lab-check foreign-check ## Install what is needed (root), then lint and every test
 
 deps: ## Debian packages and cargo tools that the tests need
 	.ci/install-deps
@@ -48,6 +48,15 @@ lab: ## Both nodes on DPDK ports, real kernels as pods, real CNI (root, after ma
 lab-check:
 	$(CARGO) build --locked -p sluice-dataplane -p sluice-host-agent --features sluice-dataplane/dpdk
 	python3 deploy/lab/lab.py --bin $(TARGET)/debug
+
+foreign: ## ESP with the Linux kernel's own in a guest, and strongSwan's (root, after make deps)
+	$(CARGO) build --release --locked -p sluice-dataplane --features sluice-dataplane/dpdk
+	python3 deploy/lab/foreign.py --bin $(TARGET)/release $(LAB_ARGS)
+
+# After lab-check: the same program, built once.
+foreign-check:
+	$(CARGO) build --locked -p sluice-dataplane -p sluice-host-agent --features sluice-dataplane/dpdk
+	python3 deploy/lab/foreign.py --bin $(TARGET)/debug
 
 soak: ## The long runs of which make test has a share: hours
 	SLUICE_FRAMES=1000000000 SLUICE_SEEDS=100000 $(CARGO) test --release --locked -p sluice-dataplane-core --test walk -- --nocapture mutated_frames an_honest_connection

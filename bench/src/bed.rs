@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
+use sluice_crypto::esp::{InboundSa, Mode, OutboundSa, Outer, Spi, Tunnel};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane_core::addr::{Addr, Mac};
 use sluice_dataplane_core::command::Command;
@@ -162,6 +162,7 @@ pub fn instruct(handle: &mut WorkerHandle, side: Side, algorithm: Algorithm) {
     let inbound = Inbound {
         sa: Box::new(receive.expect("a sound window")),
         peer: OTHER,
+        mode: Mode::Tunnel,
     };
     let outbound = Outbound {
         sa: Box::new(OutboundSa::new(to.spi(), to.key(algorithm), true)),
@@ -172,6 +173,7 @@ pub fn instruct(handle: &mut WorkerHandle, side: Side, algorithm: Algorithm) {
             },
             udp_encap: false,
         },
+        mode: Mode::Tunnel,
     };
     for command in [
         Command::InstallInbound(inbound),

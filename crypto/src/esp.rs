@@ -1,4 +1,5 @@
-//! ESP in tunnel mode (RFC 4303) with AES-GCM (RFC 4106).
+//! ESP (RFC 4303) in tunnel and transport mode, with AES-GCM (RFC 4106) and ChaCha20-Poly1305
+//! (RFC 7634).
 //!
 //! ```text
 //!  offset
@@ -23,6 +24,8 @@
 //!  AAD with ESN       SPI (4) | sequence high (4) | sequence low (4)
 //! ```
 //!
+//! In transport mode the inner packet is without its IP header, which stands before the SPI.
+//!
 //! The high half of an extended sequence number never travels; the receiver infers it and the
 //! ICV confirms it.
 
@@ -32,6 +35,7 @@ mod sa;
 mod seal;
 mod seq;
 mod trailer;
+mod transport;
 mod tunnel;
 mod udp;
 
@@ -39,6 +43,7 @@ pub use self::ecn::decap_ecn;
 pub use self::open::{InboundSa, OpenError, Opened};
 pub use self::sa::{ReservedSpi, Spi};
 pub use self::seal::{OutboundSa, SealError};
+pub use self::transport::{Mode, Transport, TransportError, unshield};
 pub use self::tunnel::{Outer, Tunnel, TunnelError};
 pub use self::udp::{PORT_NAT_T, UdpEncap, esp_in_udp};
 

@@ -5,6 +5,7 @@ Runs inside a pod's namespace; prints one JSON document a line.
 """
 
 import argparse
+import itertools
 import json
 import selectors
 import socket
@@ -21,15 +22,18 @@ def say(**values):
     print(json.dumps(values), flush=True)
 
 
-def serve(ports):
-    """Echoes on TCP and UDP, IPv4 and IPv6, until it is ended."""
+def serve(ports, addresses=("::",)):
+    """Echoes on TCP and UDP until it is ended: of IPv4 and IPv6, or at these addresses, from
+    which it answers then."""
     selector = selectors.DefaultSelector()
-    for port in ports:
+    for port, address in itertools.product(ports, addresses):
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            listener = socket.socket(socket.AF_INET6, kind)
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            listener = socket.socket(family, kind)
+            if address == "::":
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("::", port))
+            listener.bind((address, port))
             if kind == socket.SOCK_STREAM:
                 listener.listen()
                 selector.register(listener, selectors.EVENT_READ, accept)
@@ -63,54 +67,59 @@ def echo_datagram(_, listener):
     listener.sendto(data, source)
 
 
-def connect(host, port, timeout):
+def client(kind, host, port, timeout, source=None):
+    """A connected socket, from the address `source` if it is given."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    connection.settimeout(timeout)
-    connection.connect((host, port))
-    return connection
+    made = socket.socket(family, kind)
+    made.settimeout(timeout)
+    if source:
+        made.bind((source, 0))
+    made.connect((host, port))
+    return made
 
 
-def tcp(host, port, length, timeout):
+def connect(host, port, timeout):
+    return client(socket.SOCK_STREAM, host, port, timeout)
+
+
+def tcp(host, port, length, timeout, source=None):
     """Sends `length` bytes and waits for all of them to come back."""
     try:
-        connection = connect(host, port, timeout)
+        connection = client(socket.SOCK_STREAM, host, port, timeout, source)
     except OSError as error:
-        say(ok=False, why=f"connect: {error}")
-        return 1
+        return {"ok": False, "why": f"connect: {error}"}
     sent = (MARKER * (length // len(MARKER) + 1))[:length]
     back = b""
-    try:
-        for start in range(0, length, 16384):
-            chunk = sent[start : start + 16384]
-            connection.sendall(chunk)
-            while len(back) < start + len(chunk):
-                more = connection.recv(65536)
-                if not more:
-                    raise OSError("closed by the peer")
-                back += more
-    except OSError as error:
-        say(ok=False, why=f"after {len(back)} bytes: {error}")
-        return 1
-    mss = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
-    say(ok=back == sent, bytes=len(back), mss=mss)
-    return 0 if back == sent else 1
+    with connection:
+        try:
+            for start in range(0, length, 16384):
+                chunk = sent[start : start + 16384]
+                connection.sendall(chunk)
+                while len(back) < start + len(chunk):
+                    more = connection.recv(65536)
+                    if not more:
+                        raise OSError("closed by the peer")
+                    back += more
+        except OSError as error:
+            return {"ok": False, "why": f"after {len(back)} bytes: {error}"}
+        mss = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+    return {"ok": back == sent, "bytes": len(back), "mss": mss}
 
 
-def udp(host, port, timeout):
+def udp(host, port, length, timeout, source=None):
     """One datagram there and back."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    client = socket.socket(family, socket.SOCK_DGRAM)
-    client.settimeout(timeout)
-    client.connect((host, port))
+    sent = (MARKER * (length // len(MARKER) + 1))[:length]
     try:
-        client.send(MARKER)
-        ok = client.recv(65536) == MARKER
-        say(ok=ok)
-        return 0 if ok else 1
+        with client(socket.SOCK_DGRAM, host, port, timeout, source) as asking:
+            asking.send(sent)
+            return {"ok": asking.recv(65536) == sent}
     except OSError as error:
-        say(ok=False, why=str(error))
-        return 1
+        return {"ok": False, "why": str(error)}
+
+
+def say_outcome(outcome):
+    say(**outcome)
+    return 0 if outcome["ok"] else 1
 
 
 def hold(host, port, timeout, until):
@@ -210,6 +219,7 @@ def main():
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("serve")
     verb.add_argument("ports", type=int, nargs="+")
+    verb.add_argument("--at", nargs="+", default=["::"], help="addresses; all, if none is given")
     for name in ("tcp", "udp", "hold", "knock", "send"):
         verb = verbs.add_parser(name)
         verb.add_argument("host")
@@ -224,11 +234,11 @@ def main():
     args = parser.parse_args()
     match args.verb:
         case "serve":
-            return serve(args.ports)
+            return serve(args.ports, args.at)
         case "tcp":
-            return tcp(args.host, args.port, args.bytes, args.timeout)
+            return say_outcome(tcp(args.host, args.port, args.bytes, args.timeout))
         case "udp":
-            return udp(args.host, args.port, args.timeout)
+            return say_outcome(udp(args.host, args.port, args.bytes, args.timeout))
         case "hold":
             return hold(args.host, args.port, args.timeout, args.until)
         case "send":

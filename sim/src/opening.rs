@@ -42,9 +42,9 @@ pub struct OpenedFrame {
     pub spi: u32,
     /// The full sequence number.
     pub seq: u64,
-    /// What is inside: 4 IPv4, 41 IPv6.
+    /// What is inside: 4 IPv4, 41 IPv6; in transport mode what the packet carries.
     pub next_header: u8,
-    /// The inner packet in hex.
+    /// The inner packet in hex, in transport mode without its IP header.
     pub inner: String,
 }
 

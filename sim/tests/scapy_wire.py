@@ -6,7 +6,9 @@
 1. Real runs of the simulator, one for each algorithm, outer family, ESN on and off, plain
    and in UDP 4500. scapy opens every ESP frame of their wire.pcap with the keys of esp_sa.
 2. scapy seals, `sluice-sim esp open` opens: the same combinations, IPv4 and IPv6 inside.
-3. What scapy sealed is forged, cut, replayed and misdirected; nothing of it may open, and
+3. The same in transport mode, which only foreign peers speak: what ESP carries opens. Ours to
+   scapy is shown by dataplane/daemon/tests/scapy_static.py.
+4. What scapy sealed is forged, cut, replayed and misdirected; nothing of it may open, and
    what is good must open after it.
 
 One line a case. Exit 1 if any fails.
@@ -75,13 +77,15 @@ def check(condition, message):
 class Combination:
     """What an SA is made of."""
 
-    def __init__(self, algorithm, outer, esn, udp):
+    def __init__(self, algorithm, outer, esn, udp, mode="tunnel"):
         self.algorithm, self.outer, self.esn, self.udp = algorithm, outer, esn, udp
+        self.mode = mode
 
     def __str__(self):
         esn = "on " if self.esn else "off"
         udp = "udp  " if self.udp else "plain"
-        return f"{self.algorithm} outer {self.outer} {udp} esn {esn}"
+        mode = "transport " * (self.mode == "transport")
+        return f"{mode}{self.algorithm} outer {self.outer} {udp} esn {esn}"
 
 
 COMBINATIONS = [
@@ -104,7 +108,9 @@ def security_association(combination, spi, keymat, addresses):
         spi=spi,
         crypt_algo=SCAPY[combination.algorithm],
         crypt_key=keymat,
-        tunnel_header=ip_header(combination.outer, addresses),
+        tunnel_header=(
+            ip_header(combination.outer, addresses) if combination.mode == "tunnel" else None
+        ),
         nat_t_header=nat_t,
         esn_en=combination.esn,
     )
@@ -219,9 +225,9 @@ def scapy_opens(simulator, combination, inner):
     return counts[inner]
 
 
-def inner_packets(family, rng):
+def inner_packets(family, rng, addresses=None):
     """Packets of every residue of padding, and of a full MTU."""
-    header = ip_header(family, INNER[family])
+    header = ip_header(family, addresses or INNER[family])
     echo = ICMP() if family == "ipv4" else ICMPv6EchoRequest()
     yield header / echo
     for length in (*range(9), 63, 64, 65, 1300):
@@ -276,6 +282,37 @@ def we_open(simulator, combination, inner):
             "seq": number,
             "next_header": 4 if inner == "ipv4" else 41,
             "inner": bytes(packet).hex(),
+        }
+        check(opened == expected, f"frame {number}: {opened}, not {expected}")
+    return len(packets)
+
+
+def we_open_transport(simulator, algorithm, family, esn, udp):
+    """Returns how many frames."""
+    combination = Combination(algorithm, family, esn, udp, "transport")
+    name = f"sealed-{combination}".replace(" ", "-")
+    sealed = Sealed(simulator, combination, name)
+    source, destination = OUTER[family]
+    packets = list(inner_packets(family, random.Random(name), (source, destination)))
+    # scapy puts ESP into the packet it is given.
+    whole = [bytes(packet) for packet in packets]
+    frames = [
+        sealed.seal(packet.__class__(data), seq)
+        for seq, (packet, data) in enumerate(zip(packets, whole), 1)
+    ]
+    record = sealed.open(frames, exit_code=0)
+    check(record["other"] == 0, f"{record['other']} frames aren't seen as ESP")
+    check(len(record["opened"]) == len(packets), "not every frame opened")
+    header_len = 20 if family == "ipv4" else 40
+    for number, (data, opened) in enumerate(zip(whole, record["opened"]), 1):
+        expected = {
+            "frame": number,
+            "src": source,
+            "dst": destination,
+            "spi": SPI,
+            "seq": number,
+            "next_header": data[9 if family == "ipv4" else 6],
+            "inner": data[header_len:].hex(),
         }
         check(opened == expected, f"frame {number}: {opened}, not {expected}")
     return len(packets)
@@ -391,6 +428,11 @@ def cases(simulator):
             yield title, combination, inner, lambda s, f=function, c=combination, i=inner: f(
                 s, c, i
             )
+    for combination in COMBINATIONS:
+        parts = (combination.algorithm, combination.outer, combination.esn, combination.udp)
+        yield "we open transport", combination, combination.outer, lambda s, p=parts: (
+            we_open_transport(s, *p)
+        )
     for combination in COMBINATIONS:
         yield "over 2^32        ", combination, "ipv4", lambda s, c=combination: over_2_to_32(s, c)
 

@@ -11,8 +11,8 @@ use crate::aead::TAG_LEN;
 
 const IPV4_HEADER_LEN: usize = 20;
 const IPV6_HEADER_LEN: usize = 40;
-const UDP_HEADER_LEN: usize = 8;
-const PROTOCOL_UDP: u8 = 17;
+pub(super) const UDP_HEADER_LEN: usize = 8;
+pub(super) const PROTOCOL_UDP: u8 = 17;
 
 /// Time to live and hop limit of every outer header.
 const TTL: u8 = 64;
@@ -130,12 +130,7 @@ impl Tunnel {
                 udp
             }
         };
-        if let Some(udp) = udp.first_chunk_mut::<UDP_HEADER_LEN>() {
-            let ([p0, p1], [l0, l1]) = (PORT_NAT_T.to_be_bytes(), udp_len.to_be_bytes());
-            //= RFC 3948 section 2.1
-            //# the IPv4 UDP Checksum SHOULD be transmitted as a zero value
-            *udp = [p0, p1, p0, p1, l0, l1, 0, 0];
-        }
+        write_udp(udp, udp_len);
         Ok(())
     }
 
@@ -170,6 +165,17 @@ pub enum TunnelError {
 
 fn length_field(len: usize) -> Result<u16, TunnelError> {
     u16::try_from(len).map_err(|_| TunnelError::TooLong { len, max: u16::MAX })
+}
+
+/// Writes the UDP header of ESP in UDP, whose `udp_len` counts itself; nothing where there is no
+/// room for one.
+pub(super) fn write_udp(udp: &mut [u8], udp_len: u16) {
+    if let Some(udp) = udp.first_chunk_mut::<UDP_HEADER_LEN>() {
+        let ([p0, p1], [l0, l1]) = (PORT_NAT_T.to_be_bytes(), udp_len.to_be_bytes());
+        //= RFC 3948 section 2.1
+        //# the IPv4 UDP Checksum SHOULD be transmitted as a zero value
+        *udp = [p0, p1, p0, p1, l0, l1, 0, 0];
+    }
 }
 
 /// An IPv4 header without options.
@@ -234,10 +240,10 @@ fn ipv6(
     header
 }
 
-/// The Internet checksum of a header whose checksum field is 0.
+/// The Internet checksum of an IPv4 header whose checksum field is 0.
 ///
 //= RFC 1071 section 1
-fn checksum(header: &[u8; IPV4_HEADER_LEN]) -> u16 {
+pub(super) fn checksum(header: &[u8]) -> u16 {
     let (pairs, _) = header.as_chunks::<2>();
     pairs.iter().fold(0xffff, |complement, pair| {
         // Ones' complement subtraction, folding the borrow back in.

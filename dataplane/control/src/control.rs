@@ -410,11 +410,11 @@ impl Control {
     /// [`SaError`]; nothing has changed.
     pub fn install_inbound(&mut self, node: &NodeName, config: SaConfig) -> Result<(), SaError> {
         let peer = self.peer(node)?;
-        let spi = config.spi;
+        let (spi, mode) = (config.spi, config.mode);
         let sa = Box::new(InboundSa::new(spi, config.key, config.esn, config.window)?);
         self.worker
             .commands
-            .send(Command::InstallInbound(Inbound { sa, peer }))
+            .send(Command::InstallInbound(Inbound { sa, peer, mode }))
             .map_err(|_| SaError::Busy)?;
         self.inbound.insert(spi, node.clone());
         Ok(())
@@ -443,7 +443,7 @@ impl Control {
         let outer = self
             .outer(peer)
             .ok_or_else(|| SaError::NoTunnel { node: node.clone() })?;
-        let spi = config.spi;
+        let (spi, mode) = (config.spi, config.mode);
         let mut sa = Box::new(OutboundSa::new(spi, config.key, config.esn));
         sa.set_hard_limit(packets_max.min(sa.hard_limit()));
         let tunnel = Tunnel {
@@ -452,7 +452,10 @@ impl Control {
         };
         self.worker
             .commands
-            .send(Command::InstallOutbound(peer, Outbound { sa, tunnel }))
+            .send(Command::InstallOutbound(
+                peer,
+                Outbound { sa, tunnel, mode },
+            ))
             .map_err(|_| SaError::Busy)?;
         self.outbound.insert(peer, spi);
         Ok(())

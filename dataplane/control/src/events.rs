@@ -1,6 +1,6 @@
 //! What the dataplane tells its drivers, and what the key driver tells it.
 
-use sluice_crypto::esp::Spi;
+use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::EspKey;
 use sluice_offload_api::model::{Generation, NodeName};
 
@@ -34,6 +34,8 @@ pub struct SaConfig {
     pub window: usize,
     /// ESP in UDP 4500 (RFC 3948); sending SAs only.
     pub udp_encap: bool,
+    /// What of a packet it protects; between Sluice nodes all.
+    pub mode: Mode,
 }
 
 /// Why an SA was not taken.

@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use sluice_crypto::esp::Spi;
+use sluice_crypto::esp::{self, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane_control::{
     Control, ControlConfig, Event, ProgramError, SaConfig, SaError, Vitals,
@@ -130,6 +130,7 @@ fn sa(spi: u32) -> SaConfig {
         esn: true,
         window: 1024,
         udp_encap: false,
+        mode: esp::Mode::Tunnel,
     }
 }
 

@@ -132,6 +132,12 @@ pub struct Meta {
 const _: () = assert!(size_of::<Meta>() <= 80);
 
 impl Meta {
+    /// Length in bytes of the IP header with its options or extension headers.
+    #[must_use]
+    pub const fn l3_header_len(&self) -> usize {
+        (self.l4_off - self.l3_off) as usize
+    }
+
     /// Length of the IP packet in bytes.
     #[must_use]
     pub const fn l3_len(&self) -> usize {

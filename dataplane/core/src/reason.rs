@@ -72,6 +72,8 @@ reasons! {
     EspTruncated = "esp-truncated",
     /// ESP whose padding, pad length or next header is wrong.
     EspTrailer = "esp-trailer",
+    /// ESP of a transport mode SA for the dataplane, or of a tunnel mode SA for a pod.
+    EspMode = "esp-mode",
     /// A dummy packet (next header 59): dropped by design.
     EspDummy = "esp-dummy",
     /// The decrypted source isn't the SA's node's, or an address is no longer the pod's that the
@@ -99,7 +101,8 @@ reasons! {
     IcmpNotSent = "icmp-not-sent",
     /// An ICMP error that asks for packets smaller than any link has to carry.
     IcmpMtu = "icmp-mtu",
-    /// A fragment of ESP: it can't be opened before it is put together.
+    /// A fragment of ESP: it can't be opened before it is put together. Or a fragment to a host
+    /// whose SA is of transport mode, which takes whole packets only.
     Fragment = "fragment",
     /// A first fragment without the whole transport header, or a later one that starts
     /// inside it.

@@ -1,10 +1,11 @@
 //! The security association database of one worker (RFC 4301 section 4.4.2): it owns its
 //! SAs, so sequence numbers and replay windows have one writer.
 
-use sluice_crypto::esp::{InboundSa, OutboundSa, Spi, Tunnel};
+use sluice_crypto::esp::{InboundSa, Mode, OutboundSa, Outer, Spi, Transport, Tunnel};
 use sluice_crypto::replay::ReplayWindow;
 use sluice_intrinsics::prefetch;
 
+use crate::addr::Addr;
 use crate::snapshot::PeerIndex;
 
 /// SAs of one direction, at most.
@@ -21,6 +22,8 @@ pub struct Inbound {
     pub sa: Box<InboundSa>,
     /// The node whose packets it carries.
     pub peer: PeerIndex,
+    /// What of them it protects.
+    pub mode: Mode,
 }
 
 /// A sending SA and where its packets go.
@@ -28,8 +31,42 @@ pub struct Inbound {
 pub struct Outbound {
     /// The SA.
     pub sa: Box<OutboundSa>,
-    /// The outer header.
+    /// The outer header. In transport mode its destination is the one that packets must have.
     pub tunnel: Tunnel,
+    /// What of a packet it protects.
+    pub mode: Mode,
+}
+
+impl Outbound {
+    /// Where its packets go.
+    #[must_use]
+    pub const fn destination(&self) -> Addr {
+        match self.tunnel.outer {
+            Outer::V4 { dst, .. } => Addr::v4(dst),
+            Outer::V6 { dst, .. } => Addr::v6(dst),
+        }
+    }
+
+    /// Its transport mode, if that is its mode.
+    #[must_use]
+    pub const fn transport(&self) -> Option<Transport> {
+        match self.mode {
+            Mode::Tunnel => None,
+            Mode::Transport => Some(Transport {
+                udp_encap: self.tunnel.udp_encap,
+            }),
+        }
+    }
+
+    /// The largest packet, with IP headers of `ip_header_len` bytes, that a link of `link_mtu`
+    /// takes sealed.
+    #[must_use]
+    pub const fn packet_mtu(&self, link_mtu: usize, ip_header_len: usize) -> usize {
+        match self.transport() {
+            None => self.tunnel.inner_mtu(link_mtu),
+            Some(transport) => transport.packet_mtu(link_mtu, ip_header_len),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

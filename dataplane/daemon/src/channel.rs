@@ -13,6 +13,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use sluice_crypto::esp::Mode;
 use sluice_crypto::lifecycle::Install;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::SaConfig;
@@ -122,6 +123,7 @@ fn to_command(event: Event, udp_encap: bool) -> Option<SaCommand> {
         esn: sa.esn,
         window: ReplayWindow::DEFAULT,
         udp_encap,
+        mode: Mode::Tunnel,
     };
     match event {
         Event::InstallInbound { node, sa } => Some(SaCommand::InstallInbound(node, config(sa))),

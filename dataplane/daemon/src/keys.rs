@@ -237,6 +237,7 @@ impl KeyDriver for NoKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluice_crypto::esp::Mode;
     use sluice_crypto::key::{Algorithm, EspKey};
 
     fn sa(peer: &str, direction: SaDirection, spi: u32) -> StaticSa {
@@ -246,6 +247,7 @@ mod tests {
             esn: true,
             window: 64,
             udp_encap: false,
+            mode: Mode::Tunnel,
         };
         StaticSa {
             peer: peer.into(),

@@ -98,7 +98,7 @@ fn line(src: IpAddr, dst: IpAddr, sa: &SaConfig) -> Zeroizing<String> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use sluice_crypto::esp::Spi;
+    use sluice_crypto::esp::{Mode, Spi};
     use sluice_crypto::key::EspKey;
     use sluice_crypto::replay::ReplayWindow;
 
@@ -115,6 +115,7 @@ mod tests {
             esn: true,
             window: ReplayWindow::DEFAULT,
             udp_encap: false,
+            mode: Mode::Tunnel,
         };
         let outer = ("198.18.0.1".parse().unwrap(), "198.18.0.2".parse().unwrap());
         LabKeys::open(&path).unwrap().write(outer, &sa);

@@ -1,11 +1,13 @@
 //! Static mode: the agent's own compiler makes the state, once, from files.
 
 use miette::Diagnostic;
+use sluice_crypto::esp::Mode;
+use sluice_host_agent::cluster::Node;
 use sluice_host_agent::compile::{CompileError, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::manifest::{LoadError, load_dir};
 use sluice_host_agent::vf::{VfError, VfTable};
-use sluice_offload_api::model::{Generation, PodRef};
+use sluice_offload_api::model::{Generation, NodeName, PodRef};
 use sluice_offload_api::{Limits, Refusal, Transaction};
 
 use crate::config::StaticConfig;
@@ -45,7 +47,16 @@ pub enum StaticError {
     #[error("an SA is for node {node}, which is no peer: give its tunnel_ips")]
     NoPeer {
         /// The node.
-        node: sluice_offload_api::model::NodeName,
+        node: NodeName,
+    },
+    /// An SA of transport mode with a node that has no address to be spoken to at.
+    #[error(
+        "an SA of mode transport is with node {node}, and none of its tunnel_ips is an InternalIP \
+         of that node: it protects packets between pods and an address that is both"
+    )]
+    NoHost {
+        /// The node.
+        node: NodeName,
     },
 }
 
@@ -82,6 +93,12 @@ pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
     for sa in &config.sas {
         if !state.peers.contains_key(&sa.peer) {
             return Err(StaticError::NoPeer {
+                node: sa.peer.clone(),
+            });
+        }
+        let is_host = |it: &Node| it.tunnel_ips.iter().any(|ip| it.ips.contains(ip));
+        if sa.config.mode == Mode::Transport && !cluster.nodes.get(&sa.peer).is_some_and(is_host) {
+            return Err(StaticError::NoHost {
                 node: sa.peer.clone(),
             });
         }

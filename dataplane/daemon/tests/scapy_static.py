@@ -3,9 +3,9 @@
 
     python3 dataplane/daemon/tests/scapy_static.py --bin target/debug/sluice-dataplane
 
-For each algorithm, outer family, ESN on and off, plain and in UDP 4500: scapy seals what
-goes in by the uplink's pcap file, and opens what comes out by it. No one here wrote scapy's
-ESP. One line a case; exit 1 if any fails.
+For each algorithm, outer family, ESN on and off, plain and in UDP 4500, tunnel and transport
+mode: scapy seals what goes in by the uplink's pcap file, and opens what comes out by it. No one
+here wrote scapy's ESP. One line a case; exit 1 if any fails.
 """
 
 import argparse
@@ -35,6 +35,36 @@ POD = {  # shop/web on this node, shop/cart on the peer's
     "ipv6": ("fd00:10:244:1::10", "fd00:10:244:2::11"),
 }
 MARKER = b"sluice-marker-in-clear"
+# For transport mode: node-b is spoken to itself, and the pod may say and hear 8080 only.
+HOST = """
+apiVersion: v1
+kind: Node
+metadata: {{name: node-a}}
+---
+apiVersion: v1
+kind: Node
+metadata: {{name: node-b}}
+status: {{addresses: [{{type: InternalIP, address: "{host}"}}]}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {{name: shop}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: web, namespace: shop}}
+spec: {{nodeName: node-a}}
+status: {{podIPs: [{{ip: 10.244.1.10}}, {{ip: "fd00:10:244:1::10"}}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: web, namespace: shop}}
+spec:
+  podSelector: {{}}
+  policyTypes: [Ingress, Egress]
+  ingress: [{{ports: [{{protocol: TCP, port: 8080}}]}}]
+  egress: [{{ports: [{{protocol: TCP, port: 8080}}]}}]
+"""
 
 
 class Failed(Exception):
@@ -53,31 +83,39 @@ def ip(family, source, destination):
 
 
 def association(case, spi, keymat, source, destination):
-    algorithm, outer, esn, udp = case
+    algorithm, outer, esn, udp, mode = case
     return SecurityAssociation(
         ESP, spi=spi, crypt_algo=SCAPY[algorithm], crypt_key=keymat, esn_en=esn,
-        tunnel_header=ip(outer, source, destination),
+        tunnel_header=ip(outer, source, destination) if mode == "tunnel" else None,
         nat_t_header=UDP(sport=4500, dport=4500) if udp else None,
     )
 
 
-def from_web():
+def ends(case):
+    """The addresses of the pod and of whom it speaks with, by family."""
+    _, outer, _, _, mode = case
+    if mode == "tunnel":
+        return POD
+    return {outer: (POD[outer][0], OUTER[outer][1])}
+
+
+def from_web(case):
     """What the pod sends: allowed SYNs in both families, one with data (RFC 7413) as nobody
     answers here, and what policy denies."""
     allowed, denied = [], []
-    for family, (web, cart) in POD.items():
-        head = ip(family, web, cart)
+    for family, (web, other) in ends(case).items():
+        head = ip(family, web, other)
         allowed.append(head / TCP(sport=40000, dport=8080, flags="S"))
         allowed.append(head / TCP(sport=40001, dport=8080, flags="S") / Raw(MARKER))
         denied.append(head / TCP(sport=40000, dport=22, flags="S"))
     return [type(it)(bytes(it)) for it in allowed], denied
 
 
-def to_web():
-    """What the peer's pod sends, to the port that everyone may use."""
+def to_web(case):
+    """What the peer's pod, or the peer, sends, to the port that everyone may use."""
     packets = []
-    for family, (web, cart) in POD.items():
-        head = ip(family, cart, web)
+    for family, (web, other) in ends(case).items():
+        head = ip(family, other, web)
         packets.append(head / TCP(sport=50000, dport=8080, flags="S"))
         packets.append(head / TCP(sport=50001, dport=8080, flags="S") / Raw(MARKER))
     return [type(it)(bytes(it)) for it in packets]
@@ -94,14 +132,19 @@ def neighbour(outer):
 
 
 def write_config(folder, case, keys):
-    algorithm, outer, esn, udp = case
+    algorithm, outer, esn, udp, mode = case
+    manifests = MANIFESTS
+    if mode == "transport":
+        manifests = folder / "manifests"
+        manifests.mkdir()
+        (manifests / "host.yaml").write_text(HOST.format(host=OUTER[outer][1]))
     for name, keymat in keys.items():
         path = folder / f"{name}.hex"
         path.touch(mode=0o600)
         path.write_text(keymat.hex())
     sas = [
         {"direction": way, "peer": "node-b", "spi": spi, "algorithm": algorithm, "esn": esn,
-         "key_file": f"{way}.hex", "udp_encap": udp and way == "outbound"}
+         "key_file": f"{way}.hex", "mode": mode, "udp_encap": udp and way == "outbound"}
         for way, spi in (("inbound", IN_SPI), ("outbound", OUT_SPI))
     ]
     port = lambda name, kind, device, mac, **more: dict(
@@ -119,7 +162,7 @@ def write_config(folder, case, keys):
         ],
         "worker": {"flows": 1024, "idle": {"policy": "adaptive"}},
         "static": {
-            "manifests": str(MANIFESTS),
+            "manifests": str(manifests),
             "pods": [{"pod": "shop/web", "port": "vf0"}],
             "peers": [{"node": "node-b", "tunnel_ips": [OUTER[outer][1]]}],
             "sas": sas,
@@ -131,20 +174,35 @@ def write_config(folder, case, keys):
     return path
 
 
+def esp_alone(case, packet):
+    """The packet for scapy to open. Its decrypt leaves the UDP of an IPv6 packet in transport
+    mode in place, so that is looked at and taken out here."""
+    _, outer, _, udp, mode = case
+    if (outer, udp, mode) != ("ipv6", True, "transport"):
+        return packet
+    found = packet[UDP]
+    check((found.sport, found.dport, packet.nh) == (4500, 4500, 17), packet.summary())
+    check(found.len == packet.plen == len(bytes(found)), "UDP's length")
+    esp, header = packet[ESP], packet.copy()
+    header.remove_payload()
+    header.nh, header.plen = 50, len(bytes(esp))
+    return IPv6(bytes(header) + bytes(esp))
+
+
 def drops(summary, port):
     found = next(it for it in summary["ports"] if it["port"] == port)
     return {it["reason"]: it["frames"] for it in found["drops"]}
 
 
 def play(binary, folder, case, rng):
-    algorithm, outer, esn, _ = case
+    algorithm, outer, *_ = case
     keys = {way: rng.randbytes(KEY_LEN[algorithm] + 4) for way in ("inbound", "outbound")}
     ours, theirs = OUTER[outer]
     seal = association(case, IN_SPI, keys["inbound"], theirs, ours)
     opener = association(case, OUT_SPI, keys["outbound"], ours, theirs)
     stranger = association(case, IN_SPI + 1, keys["inbound"], theirs, ours)
 
-    arriving = to_web()
+    arriving = to_web(case)
     ether = Ether(src=PEER, dst=UPLINK)
     sealed = [bytes(ether / seal.encrypt(it.copy())) for it in arriving]
     forged = bytearray(bytes(ether / seal.encrypt(arriving[0].copy())))
@@ -153,7 +211,7 @@ def play(binary, folder, case, rng):
     wrpcap(str(folder / "uplink-in.pcap"),
            [neighbour(outer)] + [Ether(it) for it in sealed + bad])
 
-    allowed, denied = from_web()
+    allowed, denied = from_web(case)
     ether = Ether(src=WEB, dst=ROUTER)
     wrpcap(str(folder / "web-in.pcap"), [ether / it for it in allowed + denied])
 
@@ -173,7 +231,7 @@ def play(binary, folder, case, rng):
     with PcapReader(str(folder / "uplink-out.pcap")) as reader:
         carried = [it for it in reader if it.haslayer(ESP)]
     numbers = [it[ESP].seq for it in carried]  # decrypt changes the packet in place
-    opened = [bytes(opener.decrypt(it.payload, esn=0)) for it in carried]
+    opened = [bytes(opener.decrypt(esp_alone(case, it.payload), esn=0)) for it in carried]
     check(opened == [bytes(it) for it in allowed],
           f"scapy opened {len(opened)} packets and they are not what the pod sent")
     check(numbers == list(range(1, len(allowed) + 1)), f"sequence numbers {numbers}")
@@ -188,9 +246,10 @@ def main():
     parser.add_argument("--bin", required=True, help="sluice-dataplane, built with dpdk")
     binary = str(Path(parser.parse_args().bin).resolve())
     rng, failed = random.Random(8), 0
-    for case in itertools.product(KEY_LEN, OUTER, (False, True), (False, True)):
-        algorithm, outer, esn, udp = case
-        name = f"{algorithm} outer {outer} esn {esn} udp {udp}"
+    modes = ("tunnel", "transport")
+    for case in itertools.product(KEY_LEN, OUTER, (False, True), (False, True), modes):
+        algorithm, outer, esn, udp, mode = case
+        name = f"{mode} {algorithm} {outer} esn {esn} udp {udp}"
         with tempfile.TemporaryDirectory() as folder:
             try:
                 play(binary, Path(folder), case, rng)

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sluice_crypto::esp::Spi;
+use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::{Algorithm, KeyError};
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Event, SaConfig, SaError};
@@ -185,6 +185,7 @@ impl Keying {
             esn: self.esn,
             window: ReplayWindow::DEFAULT,
             udp_encap: self.udp_encap,
+            mode: Mode::Tunnel,
         })
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod parse;
 mod refuse;
 pub(crate) mod seal;
 pub(crate) mod track;
+mod transport;
 
 use crate::batch::{Batch, Slot};
 use crate::counters::Counters;

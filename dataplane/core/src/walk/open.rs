@@ -2,9 +2,10 @@
 //!
 //! Order as RFC 4303 section 3.4 has it: SA by SPI, window check, integrity, window
 //! commit, trailer; then the inner packet is parsed and its source must belong to the node
-//! whose SA carried it (RFC 4301 section 5.2 step 4, with nodes for selectors).
+//! whose SA carried it (RFC 4301 section 5.2 step 4, with nodes for selectors). In transport
+//! mode the inner packet is the outer header with what ESP carried behind it.
 
-use sluice_crypto::esp::{self, ESP_HEADER_LEN, NEXT_HEADER_DUMMY, OpenError, Spi, UdpEncap};
+use sluice_crypto::esp::{self, ESP_HEADER_LEN, Mode, NEXT_HEADER_DUMMY, OpenError, Spi, UdpEncap};
 
 use crate::batch::{Path, Slot};
 use crate::meta::{Meta, NdKind, proto};
@@ -13,7 +14,7 @@ use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::sad::Sad;
 use crate::snapshot::{PeerIndex, Place, Snapshot};
-use crate::walk::Walk;
+use crate::walk::{Walk, transport};
 use crate::wire::{self, ethernet, ip};
 
 /// Bytes of a UDP header.
@@ -89,39 +90,53 @@ fn open_one<F: Frame>(
     let [s0, s1, s2, s3, ..] = *header;
     let spi = Spi(u32::from_be_bytes([s0, s1, s2, s3]));
     let inbound = sad.inbound_mut(spi).ok_or(DropReason::UnknownSpi)?;
-    let peer = inbound.peer;
+    let (peer, mode) = (inbound.peer, inbound.mode);
+    // A tunnel ends here, a transport mode SA at the pod: in the other mode an authentic packet
+    // would be read as something that its sender never meant.
+    if snapshot.is_own(outer.dst) != (mode == Mode::Tunnel) {
+        return Err(DropReason::EspMode);
+    }
     let opened = inbound.sa.open(packet).map_err(reason_of)?;
     if opened.next_header == NEXT_HEADER_DUMMY {
         return Err(DropReason::EspDummy);
     }
+    let (inner, version) = match mode {
+        Mode::Tunnel => {
+            let inner = start + opened.inner.start..start + opened.inner.end;
+            (inner, opened.next_header)
+        }
+        Mode::Transport => {
+            let restored = transport::restore(frame.bytes_mut(), &outer, start, &opened)?;
+            (restored.packet, restored.next_header)
+        }
+    };
 
     // What is left: room for an Ethernet header, then the inner packet.
-    let inner_start = start + opened.inner.start;
-    let front = inner_start
+    let front = inner
+        .start
         .checked_sub(ethernet::HEADER_LEN)
         .ok_or(DropReason::NoHeadroom)?;
-    frame.truncate(start + opened.inner.end);
+    frame.truncate(inner.end);
     frame.trim_front(front);
-    let inner_end = ethernet::HEADER_LEN + opened.inner.len();
-    let meta = wire::parse_inner(
-        frame.bytes(),
-        ethernet::HEADER_LEN,
-        inner_end,
-        opened.next_header,
-    )
-    .map_err(|reason| match reason {
-        DropReason::FragmentTiny => reason,
-        _ => DropReason::InnerMalformed,
-    })?;
+    let inner_end = ethernet::HEADER_LEN + inner.len();
+    let meta = wire::parse_inner(frame.bytes(), ethernet::HEADER_LEN, inner_end, version).map_err(
+        |reason| match reason {
+            DropReason::FragmentTiny => reason,
+            _ => DropReason::InnerMalformed,
+        },
+    )?;
     // The hop limit isn't lowered on the way, so what proves that neighbour discovery
     // comes from the link (RFC 4861 section 7.1) would prove nothing in here.
     if meta.nd != NdKind::None {
         return Err(DropReason::InnerMalformed);
     }
     frame.truncate(usize::from(meta.l3_end));
-    let tos = esp::decap_ecn(outer.tos, meta.tos).ok_or(DropReason::InnerMalformed)?;
-    if tos != meta.tos && !ip::set_tos(frame.bytes_mut(), &meta, tos) {
-        return Err(DropReason::InnerMalformed);
+    // In transport mode there is one header, whose marks are as they arrived.
+    if mode == Mode::Tunnel {
+        let tos = esp::decap_ecn(outer.tos, meta.tos).ok_or(DropReason::InnerMalformed)?;
+        if tos != meta.tos && !ip::set_tos(frame.bytes_mut(), &meta, tos) {
+            return Err(DropReason::InnerMalformed);
+        }
     }
     slot.path = inner_path(snapshot, &meta, peer)?;
     slot.meta = meta;

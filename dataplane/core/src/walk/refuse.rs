@@ -13,7 +13,7 @@ use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::snapshot::{PeerIndex, PortKind, ROUTER_MAC};
 use crate::walk::Walk;
-use crate::walk::seal::seal_one;
+use crate::walk::seal::{accepts, seal_one};
 use crate::wire::{self, ethernet, icmp};
 
 /// Drops a frame that is longer than the `mtu` of its way.
@@ -78,11 +78,11 @@ fn originate_sealed<P: Port>(
         return;
     };
     let port = walk.snapshot.port(uplink);
-    let inner_mtu = outbound.tunnel.inner_mtu(usize::from(port.mtu));
-    if meta.l3_len() > inner_mtu {
+    let mtu = outbound.packet_mtu(usize::from(port.mtu), meta.l3_header_len());
+    if meta.l3_len() > mtu || !accepts(outbound, &meta) {
         return;
     }
-    let Ok(destination) = seal_one(outbound, &mut frame, &meta, inner_mtu) else {
+    let Ok(destination) = seal_one(outbound, &mut frame, &meta, mtu) else {
         return;
     };
     walk.counters.sealed.add(1);

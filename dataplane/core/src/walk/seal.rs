@@ -1,11 +1,11 @@
 //! Stage seal: packets for other nodes become ESP, or are dropped. There is no third way.
 
 use sluice_crypto::esp::{
-    ESP_HEADER_LEN, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, OutboundSa, Outer, SealError,
+    ESP_HEADER_LEN, Mode, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, OutboundSa, SealError,
 };
 
 use crate::addr::Addr;
-use crate::meta::{Meta, proto, tcp_flag};
+use crate::meta::{FragKind, Meta, proto, tcp_flag};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -13,6 +13,7 @@ use crate::sad::Outbound;
 use crate::walk::Walk;
 use crate::walk::egress::to_next_hop;
 use crate::walk::refuse::refuse_size;
+use crate::walk::transport;
 use crate::wire::{ethernet, tcp};
 
 /// IP and TCP header without options, what an MSS leaves out (RFC 9293 section 3.7.1).
@@ -34,15 +35,19 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
             walk.drop(at, DropReason::NoSa);
             return;
         };
-        let link_mtu = walk.snapshot.port(uplink).mtu;
-        let inner_mtu = outbound.tunnel.inner_mtu(usize::from(link_mtu));
-        if slot.meta.l3_len() > inner_mtu {
-            refuse_size(walk, at, u16::try_from(inner_mtu).unwrap_or(u16::MAX));
+        let meta = slot.meta;
+        if !accepts(outbound, &meta) {
+            walk.drop(at, DropReason::NoSa);
             return;
         }
-        let meta = slot.meta;
+        let link_mtu = walk.snapshot.port(uplink).mtu;
+        let mtu = outbound.packet_mtu(usize::from(link_mtu), meta.l3_header_len());
+        if meta.l3_len() > mtu {
+            refuse_size(walk, at, u16::try_from(mtu).unwrap_or(u16::MAX));
+            return;
+        }
         let sealed = match slot.frame.as_mut() {
-            Some(frame) => seal_one(outbound, frame, &meta, inner_mtu),
+            Some(frame) => seal_one(outbound, frame, &meta, mtu),
             None => return,
         };
         match sealed {
@@ -67,19 +72,52 @@ fn expect<P: Port>(walk: &mut Walk<'_, P>) {
     });
 }
 
-/// Seals the packet of a frame in place; the outer destination on success. The Ethernet
-/// header in front has its ethertype, its MACs come with the next hop.
+/// Whether an SA is for a packet: in transport mode only for those to the host at its other
+/// end (RFC 4301 section 4.4.1.1, an SA's own addresses as its selectors).
+pub(crate) fn accepts(outbound: &Outbound, meta: &Meta) -> bool {
+    match outbound.mode {
+        Mode::Tunnel => true,
+        Mode::Transport => meta.dst == outbound.destination(),
+    }
+}
+
+/// Seals the packet of a frame in place, which is at most `mtu` long; the outer destination on
+/// success. The Ethernet header in front has its ethertype, its MACs come with the next hop.
 pub(crate) fn seal_one<F: Frame>(
     outbound: &mut Outbound,
     frame: &mut F,
     meta: &Meta,
-    inner_mtu: usize,
+    mtu: usize,
 ) -> Result<Addr, DropReason> {
-    clamp(frame, meta, inner_mtu);
-    let inner_len = meta.l3_len();
+    clamp(frame, meta, mtu);
     frame.truncate(usize::from(meta.l3_end));
     frame.trim_front(usize::from(meta.l3_off));
+    match outbound.transport() {
+        None => seal_tunnel(outbound, frame, meta)?,
+        Some(_) if meta.frag != FragKind::Whole => return Err(DropReason::Fragment),
+        Some(mode) => transport::seal(&mut outbound.sa, mode, frame, meta)?,
+    }
+    let destination = outbound.destination();
+    let ethertype = if destination.is_v4() {
+        ethernet::ETHERTYPE_IPV4
+    } else {
+        ethernet::ETHERTYPE_IPV6
+    };
+    if ethernet::write(frame.bytes_mut(), meta.eth_src, meta.eth_dst, ethertype) {
+        Ok(destination)
+    } else {
+        Err(DropReason::NoHeadroom)
+    }
+}
 
+/// Puts the outer headers and ESP around a frame that is one IP packet, behind room for an
+/// Ethernet header.
+fn seal_tunnel<F: Frame>(
+    outbound: &mut Outbound,
+    frame: &mut F,
+    meta: &Meta,
+) -> Result<(), DropReason> {
+    let inner_len = meta.l3_len();
     let outer_len = outbound.tunnel.header_len();
     let trailer_len = OutboundSa::trailer_len(inner_len);
     let esp_off = ethernet::HEADER_LEN + outer_len;
@@ -98,38 +136,33 @@ pub(crate) fn seal_one<F: Frame>(
     outbound
         .sa
         .seal(esp, inner_len, next_header)
-        .map_err(|e| match e {
-            SealError::Exhausted { .. } => DropReason::SaExhausted,
-            _ => DropReason::NoSa,
-        })?;
-    let (eth, outer) = headers
-        .split_at_mut_checked(ethernet::HEADER_LEN)
+        .map_err(reason_of)?;
+    let outer = headers
+        .get_mut(ethernet::HEADER_LEN..)
         .ok_or(DropReason::NoHeadroom)?;
     // DF on the outer header always: the size was checked against the way, and a fragment
     // of ESP would have to be put together before it can be opened.
     outbound
         .tunnel
         .write(outer, esp.len(), meta.tos, true, 0)
-        .map_err(|_| DropReason::NoHeadroom)?;
-    let (ethertype, destination) = match outbound.tunnel.outer {
-        Outer::V4 { dst, .. } => (ethernet::ETHERTYPE_IPV4, Addr::v4(dst)),
-        Outer::V6 { dst, .. } => (ethernet::ETHERTYPE_IPV6, Addr::v6(dst)),
-    };
-    if ethernet::write(eth, meta.eth_src, meta.eth_dst, ethertype) {
-        Ok(destination)
-    } else {
-        Err(DropReason::NoHeadroom)
+        .map_err(|_| DropReason::NoHeadroom)
+}
+
+pub(crate) const fn reason_of(error: SealError) -> DropReason {
+    match error {
+        SealError::Exhausted { .. } => DropReason::SaExhausted,
+        _ => DropReason::NoSa,
     }
 }
 
-fn clamp<F: Frame>(frame: &mut F, meta: &Meta, inner_mtu: usize) {
+fn clamp<F: Frame>(frame: &mut F, meta: &Meta, mtu: usize) {
     if meta.protocol == proto::TCP && meta.tcp_flags & tcp_flag::SYN != 0 {
         let headers = if meta.src.is_v4() {
             TCP_IPV4_LEN
         } else {
             TCP_IPV6_LEN
         };
-        let mtu = u16::try_from(inner_mtu).unwrap_or(u16::MAX);
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         // Nothing to do where the option is absent or already low enough.
         let _lowered = tcp::clamp_mss(frame.bytes_mut(), meta, mtu.saturating_sub(headers));
     }

@@ -23,7 +23,7 @@ fn harmless(spec: FrameSpec) -> FrameSpec {
     with_payload(spec, b"of no concern to anyone".to_vec())
 }
 
-fn bodies() -> Vec<Body> {
+pub(crate) fn bodies() -> Vec<Body> {
     let syn_mss = Body::Tcp {
         src_port: 1,
         dst_port: 2,
@@ -128,7 +128,7 @@ fn pieces(random: &mut Seeded) -> (PortIndex, Vec<u8>) {
 }
 
 /// Makes a sound frame unsound in one to four places, or leaves it.
-fn mutate(random: &mut Seeded, frame: &mut Vec<u8>) {
+pub(crate) fn mutate(random: &mut Seeded, frame: &mut Vec<u8>) {
     for _ in 0..random.below(5) {
         let len = frame.len().max(1);
         // Half of the time in the headers.
@@ -154,7 +154,7 @@ fn mutate(random: &mut Seeded, frame: &mut Vec<u8>) {
 }
 
 /// Makes the header checksum of an IPv4 packet right again, so that the rest is looked at.
-fn repair(frame: &mut [u8]) {
+pub(crate) fn repair(frame: &mut [u8]) {
     if frame.len() >= 34 && frame[12..14] == [8, 0] {
         let repaired = fragmented(
             frame.to_vec(),

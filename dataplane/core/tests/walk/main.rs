@@ -34,3 +34,4 @@ mod soak;
 mod tcp;
 mod tcp_model;
 mod track;
+mod transport;

@@ -183,6 +183,40 @@ fn mixed_traffic() {
 }
 
 #[test]
+fn transport_mode_there_back_and_refused() {
+    for outer_v4 in [true, false] {
+        let how = Protection {
+            outer_v4,
+            ..Protection::default()
+        };
+        let (mut rig, mut host) = Rig::with_foreign(how);
+        for round in 0..40 {
+            rig.a.counting = round > 0;
+            let (pod, c) = (Side::A.pod(0, outer_v4), host.addr());
+            let there = Side::A.pod_sends(0, c, udp(1000 + round, 53));
+            rig.a.deliver(VF0, &there.build());
+            let long = with_payload(there.clone(), vec![9; 1500 - 28]);
+            rig.a.deliver(VF0, &long.build());
+            let whole = with_payload(there, vec![9; 100]).build();
+            for fragment in fragments(&whole, u32::from(round), 40) {
+                rig.a.deliver(VF0, &fragment);
+            }
+            let from_c = spec((C_MAC, c), (ROUTER_MAC, pod), udp(53, 1000 + round));
+            let mut sealed = host.seals(packet(&from_c.build()));
+            rig.a.deliver(UPLINK, &sealed);
+            rig.a.deliver(UPLINK, &sealed);
+            sealed[70] ^= 1;
+            rig.a.deliver(UPLINK, &sealed);
+            rig.settle();
+            assert_eq!(rig.outside.len(), 1);
+            rig.outside.clear();
+            rig.wire.clear();
+            assert!(!rig.a.take(VF0).is_empty());
+        }
+    }
+}
+
+#[test]
 fn fragments_that_wait_pass_clash_and_expire() {
     let mut rig = warmed(Protection::default());
     for round in 1..200 {

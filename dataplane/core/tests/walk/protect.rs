@@ -1,15 +1,20 @@
 //! Between nodes everything is ESP, and what ESP brings is believed only as far as the
 //! node that sent it may speak.
 
+use sluice_crypto::aead::{Aead, RingAead};
+use sluice_crypto::esp::{InboundSa, Spi};
 use sluice_crypto::key::Algorithm;
 use sluice_dataplane_core::addr::Addr;
 use sluice_dataplane_core::command::{Command, Reply};
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
+use sluice_dataplane_core::wire::checksum;
 
 use crate::rig::*;
 
 const V4: bool = true;
 const V6: bool = false;
+/// An index of neither side's own.
+const FOREIGN: Spi = Spi(0x4000_0001);
 
 fn inner_from_b(dst: Addr) -> FrameSpec {
     Side::B.pod_sends(0, dst, udp(1000, 2000))
@@ -132,6 +137,98 @@ fn a_replayed_packet_is_dropped_and_a_late_one_within_the_window_is_not() {
     refused(&mut rig, &sealed[1025], "esp-duplicate");
     refused(&mut rig, &sealed[2], "esp-duplicate");
     refused(&mut rig, &sealed[1], "esp-stale");
+}
+
+/// A with a window of so many numbers for what B sends.
+fn with_window(size: usize) -> Rig {
+    let mut rig = Rig::new();
+    let how = Protection::default();
+    let mut receiving = inbound(Side::A, how);
+    let key = key(how.algorithm, Side::A as u8);
+    *receiving.sa = InboundSa::new(spi(Side::A), key, how.esn, size).unwrap();
+    rig.a.command(Command::RetireInbound(spi(Side::A)));
+    rig.a.command(Command::InstallInbound(receiving));
+    rig.a.poll();
+    assert!(matches!(rig.a.reply(), Reply::InboundRetired(_, Some(_))));
+    assert!(matches!(rig.a.reply(), Reply::InboundInstalled(_)));
+    rig.a.rebase();
+    rig
+}
+
+#[test]
+fn of_200_then_81_then_201_in_one_burst_a_window_of_64_drops_the_81() {
+    let mut rig = with_window(64);
+    let inner = inner_from_b(Side::A.pod(0, V4)).build();
+    for seq in [200, 81, 201] {
+        let frame = Forger::new(Side::B, Protection::default(), seq).seal(packet(&inner), 4);
+        rig.a.deliver(UPLINK, &frame);
+    }
+    rig.a.poll();
+    assert_eq!(rig.a.take(VF0).len(), 2);
+    rig.a.expect_delta(&[
+        ("uplink.rx", 3),
+        ("uplink.forwarded", 2),
+        ("uplink.drop.esp-stale", 1),
+        ("vf0.tx", 2),
+        ("opened", 2),
+        ("flow.miss", 2),
+        ("flows", 1),
+    ]);
+}
+
+#[test]
+fn every_window_loses_nothing_that_is_late_by_less_over_2_to_the_32() {
+    for size in [64, 128, 1024, 4096] {
+        let mut rig = with_window(size);
+        let inner = inner_from_b(Side::A.pod(0, V4)).build();
+        let mut forger = Forger::new(Side::B, Protection::default(), (1 << 32) - size as u64);
+        let sealed: Vec<_> = (0..2 * size)
+            .map(|_| forger.seal(packet(&inner), 4))
+            .collect();
+        let (before, after) = sealed.split_at(size);
+        // Each half from its last to its first: late by one less than the window.
+        for frame in before.iter().rev().chain(after.iter().rev()) {
+            rig.a.deliver(UPLINK, frame);
+        }
+        rig.a.drain();
+        assert_eq!(rig.a.take(VF0).len(), 2 * size, "window {size}");
+        rig.a.rebase();
+        rig.a.drops(UPLINK, &after[0], "esp-duplicate");
+        rig.a.drops(UPLINK, &before[size - 1], "esp-stale");
+    }
+}
+
+#[test]
+fn an_authentic_packet_with_bad_padding_is_counted_apart_and_its_number_spent() {
+    let mut rig = Rig::new();
+    let how = Protection {
+        esn: false,
+        ..Protection::default()
+    };
+    let mut receiving = inbound(Side::A, how);
+    receiving.sa = Box::new(InboundSa::new(FOREIGN, key(how.algorithm, 9), false, 64).unwrap());
+    rig.a.command(Command::InstallInbound(receiving));
+    rig.a.poll();
+    rig.a.rebase();
+    let inner = inner_from_b(Side::A.pod(0, V4)).build();
+    let good = Forger::new(Side::B, how, 1).seal(packet(&inner), 4);
+    let mut wrong = packet(&inner).to_vec();
+    wrong.extend([1, 1, 2, 4]);
+    let keymat = key(how.algorithm, 9);
+    let (aes_key, salt) = keymat.expose_keymat().split_at(16);
+    let aead = RingAead::from_key(how.algorithm, aes_key).unwrap();
+    let (spi, seq) = (FOREIGN.0.to_be_bytes(), [0, 0, 0, 0, 0, 0, 0, 1]);
+    let nonce = [salt, &seq].concat().try_into().unwrap();
+    let icv = aead.seal_in_place(&nonce, &[spi, [0, 0, 0, 1]].concat(), &mut wrong);
+    let esp = [&spi, &seq[4..], &seq, &wrong, &icv.unwrap()[..]].concat();
+    let mut frame = good[..34].to_vec();
+    frame[16..18].copy_from_slice(&(20 + esp.len() as u16).to_be_bytes());
+    frame[24..26].fill(0);
+    let sum = checksum::of(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame.extend(esp);
+    refused(&mut rig, &frame, "esp-trailer");
+    refused(&mut rig, &frame, "esp-duplicate");
 }
 
 #[test]

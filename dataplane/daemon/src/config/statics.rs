@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use serde_saphyr::{Location, Spanned};
-use sluice_crypto::esp::Spi;
+use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::Algorithm;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::SaConfig;
@@ -242,6 +242,10 @@ fn sas(source: &Text, sas: &Spanned<Vec<Spanned<wire::Sa>>>) -> Result<Vec<Stati
             esn: sa.esn,
             window,
             udp_encap: sa.udp_encap,
+            mode: match sa.mode {
+                wire::SaMode::Tunnel => Mode::Tunnel,
+                wire::SaMode::Transport => Mode::Transport,
+            },
         };
         out.push(StaticSa {
             peer,

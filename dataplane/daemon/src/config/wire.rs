@@ -150,6 +150,16 @@ pub(super) struct Sa {
     pub(super) window: Option<Spanned<usize>>,
     #[serde(default)]
     pub(super) udp_encap: bool,
+    #[serde(default)]
+    pub(super) mode: SaMode,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SaMode {
+    #[default]
+    Tunnel,
+    Transport,
 }
 
 const fn yes() -> bool {

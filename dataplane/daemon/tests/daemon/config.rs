@@ -62,6 +62,32 @@ fn the_examples_of_the_reference_are_good() {
 }
 
 #[test]
+fn the_worked_example_of_a_foreign_peer_is_good() {
+    let text = std::fs::read_to_string(repository().join("docs/encryption.md")).unwrap();
+    let blocks: Vec<_> = text
+        .split("```yaml\n")
+        .skip(1)
+        .map(|it| it.split("```").next().unwrap())
+        .collect();
+    let [host, example] = blocks.as_slice() else {
+        panic!("a node and a configuration, not {} blocks", blocks.len());
+    };
+    let files = with_files();
+    files.write("worked/storage.yaml", host);
+    files.write(
+        "worked/web.yaml",
+        "apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop}
+spec: {nodeName: node-a}
+status: {podIPs: [{ip: 10.244.1.10}]}
+",
+    );
+    let example = example.replacen("manifests: manifests", "manifests: worked", 1);
+    assert_eq!(daemon::check(files.config(&example)).unwrap(), None);
+}
+
+#[test]
 fn the_samples_are_good() {
     let files = with_files();
     let mut seen = 0;
@@ -299,6 +325,7 @@ const BAD_STATIC: &[Bad] = &[
         "hex digits and nothing else",
     ),
     ("keys/out.hex", "keys/open.hex", 14, "mode 0640"),
+    ("keys/in.hex", "keys/in.hex, mode: beet", 13, "beet"),
     ("after_ms: 100", "after_ms: 0", 15, "from 1 to 3600000"),
     ("after_ms: 100", "after_ms: 100, x: 1", 15, "x"),
     (
@@ -474,6 +501,8 @@ fn files_that_make_no_state_are_told_apart() {
     assert!(elsewhere.contains("not a pod of this node"), "{elsewhere}");
     let stranger = check("inbound, peer: node-b", "inbound, peer: node-c");
     assert!(stranger.contains("which is no peer"), "{stranger}");
+    let no_host = check("keys/in.hex", "keys/in.hex, mode: transport");
+    assert!(no_host.contains("is an InternalIP"), "{no_host}");
     let nowhere = check(
         "peers: [{node: node-b, tunnel_ips: [198.51.100.2]}]",
         "peers: []",

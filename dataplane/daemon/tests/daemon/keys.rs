@@ -1,7 +1,7 @@
 //! The seam to a key driver: what it hears, and what is done that it asks for.
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use sluice_crypto::esp::Spi;
+use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane::keys::{KeyDriver, KeyEvent, Retirement, SaCommand};
 use sluice_dataplane::runtime::{Dataplane, Opening};
@@ -32,6 +32,7 @@ fn sa(spi: u32) -> SaConfig {
         esn: true,
         window: 64,
         udp_encap: false,
+        mode: Mode::Tunnel,
     }
 }
 

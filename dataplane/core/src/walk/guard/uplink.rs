@@ -4,7 +4,7 @@ use sluice_crypto::esp::PORT_NAT_T;
 
 use super::{Arrival, Claim, Guarded, Neighbor, Question, is_group, is_local_pod};
 use crate::addr::Addr;
-use crate::meta::{FragKind, FrameKind, NdKind, proto};
+use crate::meta::{FragKind, FrameKind, Meta, NdKind, proto};
 use crate::reason::DropReason;
 use crate::snapshot::{Place, Snapshot};
 
@@ -45,14 +45,17 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
         if meta.frag != FragKind::Whole {
             return Guarded::Drop(DropReason::Fragment);
         }
-        let nat_t = meta.protocol == proto::UDP && meta.dst_port == PORT_NAT_T;
-        return if meta.eth_dst != port.mac || !(meta.protocol == proto::ESP || nat_t) {
+        return if meta.eth_dst != port.mac || !is_esp(meta) {
             Guarded::Drop(DropReason::NotForUs)
         } else {
             Guarded::Open
         };
     }
     guard_plaintext(arrival, unchanged)
+}
+
+fn is_esp(meta: &Meta) -> bool {
+    meta.protocol == proto::ESP || meta.protocol == proto::UDP && meta.dst_port == PORT_NAT_T
 }
 
 /// Whether an address is this dataplane's or one of its pods': the wire never speaks as it.
@@ -70,6 +73,17 @@ fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
     let place = |addr: Addr| snapshot.owner(addr).map(|o| o.place);
     let source = place(meta.src);
     match (place(meta.dst), source) {
+        // Transport mode, from host to pod: if the node has such an SA. In clear it may not
+        // speak to a pod, so what isn't ESP after all is lost either way.
+        (Some(Place::LocalPod(_)), Some(Place::RemoteNode(_)))
+            if is_esp(meta) && meta.eth_dst == port.mac =>
+        {
+            if meta.frag == FragKind::Whole {
+                Guarded::Open
+            } else {
+                Guarded::Drop(DropReason::Fragment)
+            }
+        }
         // Between pods and nodes of the cluster PROTECT is what policy wants
         // (RFC 4301 section 5.2: inbound that bypassed where it should not have).
         (

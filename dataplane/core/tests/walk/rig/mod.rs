@@ -14,18 +14,20 @@
 //! each port's counters balance; [`Node::expect_delta`] checks every counter there is.
 
 mod dns;
+mod foreign;
 mod frames;
 mod node;
 mod places;
 mod plan;
 
 pub(crate) use dns::*;
+pub(crate) use foreign::*;
 pub(crate) use frames::*;
 pub(crate) use node::{FLOWS, HASH_KEY, Node};
 pub(crate) use places::*;
 pub(crate) use plan::{FALLBACK_RULE, Plan, Policy};
 
-use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
+use sluice_crypto::esp::{InboundSa, Mode, OutboundSa, Outer, Spi, Tunnel};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::command::{Command, Reply};
@@ -73,6 +75,7 @@ pub(crate) fn inbound(to: Side, how: Protection) -> Inbound {
     Inbound {
         sa: Box::new(InboundSa::new(spi(to), key, how.esn, 1024).unwrap()),
         peer: OTHER,
+        mode: Mode::Tunnel,
     }
 }
 
@@ -100,6 +103,7 @@ pub(crate) fn outbound(from: Side, how: Protection) -> Outbound {
             outer,
             udp_encap: how.udp_encap,
         },
+        mode: Mode::Tunnel,
     }
 }
 

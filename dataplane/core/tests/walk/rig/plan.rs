@@ -143,6 +143,8 @@ pub(crate) struct Plan {
     pub(crate) vf_mtu: u16,
     /// The family that peers' tunnels are in.
     pub(crate) outer_v4: bool,
+    /// Whether C's own address is known as that of a host of the cluster.
+    pub(crate) host_c: bool,
     /// Pods of the other side whose addresses are nobody's: by [`Side::pod`].
     pub(crate) revoked: Vec<usize>,
     last_endpoint_generation: u32,
@@ -168,6 +170,7 @@ impl Plan {
             uplink_mtu: 1500,
             vf_mtu: 1500,
             outer_v4: true,
+            host_c: false,
             revoked: Vec::new(),
             last_endpoint_generation: VFS as u32,
             moves: Moves::default(),
@@ -293,6 +296,10 @@ impl Plan {
                 prefixes.push(host(other.pod(vf, v4), identity, place));
             }
             prefixes.push(host(c_pod(v4), pod_id(3, 0), Place::RemotePod(PEER_C)));
+            if self.host_c {
+                let place = Place::RemoteNode(PEER_C);
+                prefixes.push(host(c_tunnel(v4), node_id(3), place));
+            }
             prefixes.push(host(service(v4), SERVICE_ID, Place::ServiceVip));
             let everywhere = if v4 { Addr::v4([0; 4]) } else { Addr(0) };
             let outside = Owner {

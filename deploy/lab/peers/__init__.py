@@ -1,0 +1,1 @@
+"""A Linux kernel of its own in a virtual machine: what the machine under test can't be."""
