@@ -7,8 +7,8 @@ use clap::Args;
 use super::{Common, Failure, Outcome};
 use crate::artifacts;
 use crate::input::{InputError, load_manifests, load_probes};
+use crate::oracle::Oracles;
 use crate::output::{Format, Paint, Progress, note, print, show_connectivity, to_json};
-use crate::play::broken_invariants;
 use crate::record::{ConnectivityRecord, WireRecord};
 use crate::verify;
 use crate::world::{World, WorldConfig};
@@ -63,9 +63,12 @@ pub(super) fn run(args: &ConnectivityArgs) -> Outcome {
         .try_for_each(|asked| verify::check(&world, asked))?;
     let mut progress = Progress::default();
     progress.begin(probes.len());
-    let mut results = Vec::new();
+    let (mut results, mut failed_checks) = (Vec::new(), Vec::new());
+    let mut oracles = Oracles::default();
     for asked in &probes {
         results.push(verify::ask(&mut world, asked)?);
+        let breaches = oracles.watch(&mut world);
+        failed_checks.extend(breaches.iter().map(ToString::to_string));
         progress.advance();
     }
     progress.end();
@@ -75,7 +78,6 @@ pub(super) fn run(args: &ConnectivityArgs) -> Outcome {
         results,
         mismatches,
     };
-    let failed_checks = broken_invariants(&world);
     let json = to_json(&record)?;
     if let Some(out) = &args.common.out {
         artifacts::write(out, &world, &json).map_err(Failure::Other)?;

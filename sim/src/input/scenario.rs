@@ -15,11 +15,14 @@ use super::probes::{PortEntry, ProbeEntry, check_port};
 use super::{
     InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes, parse_party,
 };
-use crate::probe::{Family, Party, ProbePort};
+use crate::fault::{DELAY_MS_MAX, Fault, Heal, Program, Span};
+use crate::probe::{Family, Party, Probe, ProbePort};
 use crate::world::WorldConfig;
 
 /// Steps of a scenario, at most.
 pub const STEPS_MAX: usize = 1_000;
+/// Frames that one step replays, at most.
+pub const REPLAY_MAX: usize = 1_000;
 /// How long one step waits, in milliseconds of virtual time, at most: ten minutes.
 pub const WAIT_MS_MAX: u64 = 600_000;
 
@@ -80,19 +83,31 @@ pub enum Action {
     /// All nodes get fresh keys.
     Rekey,
     /// Something breaks.
-    Fault(Breakage),
+    Fault(Fault),
     /// It is whole again.
-    Heal(Breakage),
+    Heal(Heal),
+    /// A program dies.
+    Kill(Program),
+    /// A program starts.
+    Restart(Program),
+    /// A packet with another one's source address.
+    Spoof(Spoof),
+    /// Frames of the wire once more.
+    Replay {
+        /// The last so many.
+        frames: usize,
+    },
     /// What must be true of the run so far.
     Expect(Expect),
 }
 
-/// What breaks, and where.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Breakage {
-    /// A node's agent sees nothing of what changes in the cluster. CNI goes on there.
-    StaleWatch(String),
+/// A packet whose sender claims to be another one.
+#[derive(Clone, Debug)]
+pub struct Spoof {
+    /// Who sends what, but for its source address.
+    pub probe: Probe,
+    /// Whose address it has.
+    pub address_of: Party,
 }
 
 /// Which object goes.
@@ -215,8 +230,12 @@ enum StepEntry {
     Matrix(MatrixEntry),
     Wait(String),
     Rekey(Nothing),
-    Fault(Breakage),
-    Heal(Breakage),
+    Fault(Fault),
+    Heal(Heal),
+    Kill(Program),
+    Restart(Program),
+    Spoof(SpoofEntry),
+    Replay(usize),
     Expect(ExpectEntry),
 }
 
@@ -234,6 +253,39 @@ struct MatrixEntry {
     #[serde(default)]
     namespaces: Vec<String>,
     expect: Option<Verdict>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpoofEntry {
+    from: String,
+    #[serde(rename = "as")]
+    address_of: String,
+    to: String,
+    protocol: Protocol,
+    port: Option<PortEntry>,
+    family: Option<Family>,
+}
+
+impl SpoofEntry {
+    fn check(self, place: &Place) -> Result<Spoof, InputError> {
+        check_port(self.protocol, self.port.as_ref(), place)?;
+        let party = |text: &str| parse_party(text).map_err(|error| place.fault(error));
+        Ok(Spoof {
+            probe: Probe {
+                from: party(&self.from)?,
+                to: party(&self.to)?,
+                from_network: None,
+                to_network: None,
+                protocol: self.protocol,
+                port: self.port.map(|port| port.0),
+                family: self.family,
+                source_port: None,
+                expect: None,
+            },
+            address_of: party(&self.address_of)?,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -363,8 +415,14 @@ impl StepEntry {
                 ns: duration_ns(&text, place)?,
             },
             Self::Rekey(Nothing {}) => Action::Rekey,
-            Self::Fault(fault) => Action::Fault(fault),
-            Self::Heal(fault) => Action::Heal(fault),
+            Self::Fault(fault) => Action::Fault(check_fault(fault, place)?),
+            Self::Heal(heal) => Action::Heal(heal),
+            Self::Kill(program) => Action::Kill(program),
+            Self::Restart(program) => Action::Restart(program),
+            Self::Spoof(entry) => Action::Spoof(entry.check(place)?),
+            Self::Replay(frames) => Action::Replay {
+                frames: check_frames(frames, place)?,
+            },
             Self::Expect(entry) => Action::Expect(entry.check(place)?),
         })
     }
@@ -396,30 +454,31 @@ impl ExpectEntry {
 
 /// Reads `20us`, `500ms`, `2s`.
 fn duration_ns(text: &str, place: &Place) -> Result<u64, InputError> {
-    let wrong = || {
-        place.fault(format!(
-            "`{text}` is no time; write a number and ns, us, ms or s: 500ms"
-        ))
-    };
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(digits);
-    let unit_ns = match unit {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => Tick::MS,
-        "s" => 1_000 * Tick::MS,
-        _ => return Err(wrong()),
-    };
-    let ns = number
-        .parse::<u64>()
-        .map_err(|_| wrong())?
-        .saturating_mul(unit_ns);
-    if ns > WAIT_MS_MAX * Tick::MS {
+    let span = Span::try_from(text.to_owned()).map_err(|error| place.fault(error))?;
+    if span.ns > WAIT_MS_MAX * Tick::MS {
         return Err(place.fault(format!(
             "{text} is longer than the {WAIT_MS_MAX}ms of one step"
         )));
     }
-    Ok(ns)
+    Ok(span.ns)
+}
+
+fn check_fault(fault: Fault, place: &Place) -> Result<Fault, InputError> {
+    match &fault {
+        Fault::Delay(span) if span.ns > DELAY_MS_MAX * Tick::MS => Err(place.fault(format!(
+            "a delay of {span} is longer than the {DELAY_MS_MAX}ms that a wire may have"
+        ))),
+        _ => Ok(fault),
+    }
+}
+
+fn check_frames(frames: usize, place: &Place) -> Result<usize, InputError> {
+    if (1..=REPLAY_MAX).contains(&frames) {
+        return Ok(frames);
+    }
+    Err(place.fault(format!(
+        "{frames} frames can't be replayed; write 1 to {REPLAY_MAX}"
+    )))
 }
 
 #[cfg(test)]
@@ -463,7 +522,8 @@ mod tests {
     #[test]
     fn an_unknown_verb_is_refused_with_the_known_ones() {
         let error = step("frobnicate: {}").unwrap_err();
-        let verbs = "apply, delete, probe, probes, matrix, wait, rekey, fault, heal, expect";
+        let verbs = "apply, delete, probe, probes, matrix, wait, rekey, fault, heal, \
+                     kill, restart, spoof, replay, expect";
         assert!(error.starts_with("s.yaml:1:1: "), "{error}");
         assert!(
             error.contains("`frobnicate`") && error.contains(verbs),

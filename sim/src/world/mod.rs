@@ -2,7 +2,9 @@
 //! one clock, one seed.
 
 mod agent;
+mod attacking;
 mod bindings;
+mod breaking;
 mod keying;
 mod net;
 mod node;
@@ -11,7 +13,10 @@ mod probing;
 mod resolving;
 mod stale;
 mod station;
+mod unsettled;
+mod watching;
 mod wire_check;
+mod wire_faults;
 
 #[cfg(test)]
 mod tests;
@@ -23,13 +28,15 @@ use sluice_dataplane_control::Event;
 use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::tick::Tick;
 use sluice_host_agent::cluster::Cluster;
-use sluice_offload_api::model::{NodeName, PodRef};
+use sluice_offload_api::model::PodRef;
 
 pub use agent::AgentError;
+pub use breaking::BreakError;
 pub use keying::KeyingError;
 pub use node::NodeError;
 pub use plan::{NODES_MAX, PODS_PER_NODE_MAX, PlanError};
 pub use resolving::{DNS_PORT, Exchange};
+pub use stale::Api;
 pub use wire_check::MARKER;
 
 use self::agent::Agent;
@@ -43,6 +50,7 @@ use self::station::Station;
 use crate::keys::SeedKeys;
 use crate::probe::Family;
 use crate::report::{Binding, Captured, DropCount, ExposedSa, WireProof};
+use crate::sighting::Sighting;
 
 /// How often an idle dataplane is polled.
 const IDLE_POLL_NS: u64 = 10 * Tick::MS;
@@ -120,6 +128,8 @@ pub struct World {
     keying: Keying,
     announcements: Announcements,
     stale: Stale,
+    /// What was seen and not asked for yet.
+    sightings: Vec<Sighting>,
     probes: u16,
 }
 
@@ -133,7 +143,7 @@ impl World {
         plan::place(&mut cluster, config.underlay)?;
         let pool = MemPool::default();
         let keys = SeedKeys::new(config.seed);
-        let mut net = Net::default();
+        let mut net = Net::new(config.seed);
         let mut nodes = Vec::new();
         for ((index, number), name) in (0..).zip(0u8..).zip(cluster.nodes.keys()) {
             let number = NodeNumber(number);
@@ -167,6 +177,7 @@ impl World {
             keying,
             announcements: Announcements::default(),
             stale: Stale::default(),
+            sightings: Vec::new(),
             probes: 0,
         };
         world.converge(cluster)?;
@@ -258,28 +269,6 @@ impl World {
         Err(WorldError::Restless)
     }
 
-    /// A node's watch falls behind: what changes from now on it doesn't see, until
-    /// [`Self::heal_watch`]. CNI goes on there. Whether there is such a node.
-    pub fn stale_watch(&mut self, node: &NodeName) -> bool {
-        let known = self.cluster.nodes.contains_key(node);
-        if known {
-            self.stale.begin(node, &self.cluster);
-        }
-        known
-    }
-
-    /// A node's watch catches up. Whether it was behind.
-    ///
-    /// # Errors
-    /// [`WorldError`].
-    pub fn heal_watch(&mut self, node: &NodeName) -> Result<bool, WorldError> {
-        let was = self.stale.end(node);
-        if was {
-            self.converge(self.cluster.clone())?;
-        }
-        Ok(was)
-    }
-
     /// Fresh keys between all nodes, make before break.
     ///
     /// # Errors
@@ -332,31 +321,41 @@ impl World {
 
     /// Takes a frame to where it arrives; the number of a node whose dataplane must poll.
     fn arrive(&mut self, arrival: Arrival) -> Option<usize> {
-        match arrival.at {
-            At::Dataplane(index, port) => {
-                self.nodes.get_mut(index)?.deliver(port, &arrival.frame);
-                Some(index)
+        if let At::Dataplane(index, port) = arrival.at {
+            let node = self.nodes.get_mut(index)?;
+            if node.dead {
+                self.net.faults.hits += 1;
+                return None;
             }
+            node.deliver(port, &arrival.frame);
+            self.note_arrival(&arrival);
+            return Some(index);
+        }
+        self.note_arrival(&arrival);
+        let frames = match arrival.at {
             At::Behind(index, port) => {
                 let station = self.nodes.get_mut(index)?.station_mut(port)?;
-                for frame in station.receive(&arrival.frame) {
-                    self.net.send(At::Dataplane(index, port), frame);
-                }
-                None
+                station.receive(&arrival.frame)
             }
-            At::Outside => {
-                for frame in self.outside.receive(&arrival.frame) {
-                    self.net.switch(At::Outside, frame);
-                }
-                None
-            }
-        }
+            At::Outside | At::Dataplane(..) => self.outside.receive(&arrival.frame),
+        };
+        self.send_from(arrival.at, frames);
+        None
     }
 
     /// The objects as they are, with what was filled in.
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What the API says, and what of it each node has seen.
+    #[must_use]
+    pub const fn api(&self) -> Api<'_> {
+        Api {
+            cluster: &self.cluster,
+            stale: &self.stale,
+        }
     }
 
     /// Virtual time since boot.
@@ -420,25 +419,53 @@ impl World {
     /// Drop counters that aren't zero, by node, port and reason.
     #[must_use]
     pub fn drops(&self) -> Vec<DropCount> {
-        let mut drops = Vec::new();
+        let mut drops: Vec<DropCount> = Vec::new();
         for node in &self.nodes {
-            for line in node.control.port_counters() {
-                drops.extend(line.drops.iter().map(|it| DropCount {
-                    node: node.name.to_string(),
-                    port: line.port.to_string(),
-                    reason: it.reason.clone(),
-                    frames: it.frames,
-                }));
+            for line in node.counters() {
+                for it in &line.drops {
+                    let (node, port) = (node.name.to_string(), line.port.to_string());
+                    let mut known = drops.iter_mut();
+                    let same = known.find(|has| {
+                        has.node == node && has.port == port && has.reason == it.reason
+                    });
+                    match same {
+                        // Of a life of the dataplane before.
+                        Some(has) => has.frames += it.frames,
+                        None => drops.push(DropCount {
+                            node,
+                            port,
+                            reason: it.reason.clone(),
+                            frames: it.frames,
+                        }),
+                    }
+                }
             }
         }
         drops
+    }
+
+    /// Frames that each node's dataplane says it has received, by its uplink and by the rest.
+    #[must_use]
+    pub fn received(&self) -> Vec<(String, u64, u64)> {
+        let of = |node: &SimNode| {
+            let (mut uplink, mut rest) = (0, 0);
+            for line in node.counters() {
+                if line.port.0 == "uplink" {
+                    uplink += line.rx_frames;
+                } else {
+                    rest += line.rx_frames;
+                }
+            }
+            (node.name.to_string(), uplink, rest)
+        };
+        self.nodes.iter().map(of).collect()
     }
 
     /// Frames that a dataplane received and that no counter accounts for: 0, or a frame
     /// was lost in silence.
     #[must_use]
     pub fn unaccounted(&self) -> i128 {
-        let lines = self.nodes.iter().flat_map(|n| n.control.port_counters());
+        let lines = self.nodes.iter().flat_map(SimNode::counters);
         lines.map(|line| line.unaccounted().abs()).sum()
     }
 }

@@ -2,8 +2,9 @@
 //! them and around them goes on as well.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use sluice_host_agent::cluster::Cluster;
+use sluice_host_agent::cluster::{Cluster, Pod};
 use sluice_host_agent::evaluate::{Judgement, Party, Query, egress, evaluate, ingress};
 use sluice_offload_api::model::{NodeName, PodRef, Verdict};
 
@@ -20,6 +21,16 @@ impl Stale {
     /// A node sees everything again; whether it didn't.
     pub(crate) fn end(&mut self, node: &NodeName) -> bool {
         self.0.remove(node).is_some()
+    }
+
+    /// Every node sees everything again.
+    pub(crate) fn end_all(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether every node sees everything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// What a node sees.
@@ -54,6 +65,54 @@ impl Stale {
         }
         let [at_source, at_destination] = views.map(|view| view.unwrap_or(now));
         Judgement::of(egress(at_source, query), ingress(at_destination, query))
+    }
+}
+
+/// What the API says, and what of it each node has seen: all that oracles know.
+#[derive(Clone, Copy, Debug)]
+pub struct Api<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) stale: &'a Stale,
+}
+
+impl Api<'_> {
+    /// What policy says of a flow, at each end as that end's node sees it.
+    #[must_use]
+    pub fn judge(&self, query: &Query) -> Judgement {
+        self.stale.judge(self.cluster, query)
+    }
+
+    /// Who has an address.
+    #[must_use]
+    pub fn party(&self, ip: IpAddr) -> Party {
+        let pod = self.pod(ip).map(|it| Party::Pod {
+            ns: it.pod.namespace.clone(),
+            name: it.pod.name.clone(),
+        });
+        let node = || {
+            let mut nodes = self.cluster.nodes.iter();
+            let found = nodes.find(|it| it.1.ips.contains(&ip));
+            found.map(|it| Party::Node(it.0.clone()))
+        };
+        pod.or_else(node).unwrap_or(Party::Outside(ip))
+    }
+
+    /// Whether it is a pod's own, on any of its interfaces.
+    #[must_use]
+    pub fn is_pod(&self, ip: IpAddr) -> bool {
+        self.pod(ip).is_some()
+    }
+
+    /// Whether it is a node's.
+    #[must_use]
+    pub fn is_node(&self, ip: IpAddr) -> bool {
+        self.cluster.nodes.values().any(|it| it.ips.contains(&ip))
+    }
+
+    fn pod(&self, ip: IpAddr) -> Option<&Pod> {
+        let pods = self.cluster.pods.values().filter(|it| it.owns_addresses());
+        let mut pods = pods.filter(|it| it.ips.contains(&ip) || it.interface_at(ip).is_some());
+        pods.next()
     }
 }
 

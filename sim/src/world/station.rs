@@ -12,6 +12,9 @@ use sluice_dataplane_core::meta::{FrameKind, Meta, NdKind, proto, tcp_flag};
 use sluice_dataplane_core::port::Frame;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::wire::{self, arp, nd};
+use sluice_offload_api::model::PodRef;
+
+use crate::sighting::Who;
 
 /// SCTP chunk types (RFC 9260 section 3.2).
 const INIT: u8 = 1;
@@ -42,6 +45,8 @@ pub(crate) struct Station {
     pub(crate) ips: Vec<IpAddr>,
     /// It stands for every address there is: the outside.
     pub(crate) anyone: bool,
+    /// The pod that it is, if it is one.
+    pub(crate) pod: Option<PodRef>,
     neighbors: BTreeMap<IpAddr, Mac>,
     waiting: Vec<(IpAddr, FrameSpec)>,
     asked: Option<Asked>,
@@ -56,12 +61,38 @@ impl Station {
             mac,
             ips,
             anyone: false,
+            pod: None,
             neighbors: BTreeMap::new(),
             waiting: Vec::new(),
             asked: None,
             script: None,
             pool: pool.clone(),
         }
+    }
+
+    /// Who this is, for observers.
+    pub(crate) fn who(&self) -> Who {
+        Who {
+            pod: self.pod.clone(),
+            mac: self.mac,
+            ips: self.ips.clone(),
+        }
+    }
+
+    /// A packet that is no question, whoever it says it is from: what this sends now. It asks
+    /// for its neighbours honestly.
+    pub(crate) fn utter(&mut self, mut spec: FrameSpec, next_hop: IpAddr) -> Vec<Vec<u8>> {
+        if self.neighbors.contains_key(&next_hop) || self.anyone {
+            return self.send(spec, next_hop);
+        }
+        spec.eth_src = self.mac;
+        self.waiting.push((next_hop, spec));
+        let own = self
+            .ips
+            .iter()
+            .find(|ip| ip.is_ipv4() == next_hop.is_ipv4());
+        let question = own.and_then(|own| self.question(*own, next_hop));
+        question.into_iter().collect()
     }
 
     /// Begins a question: what it sends now. The packet goes by `next_hop`.
