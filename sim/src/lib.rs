@@ -9,6 +9,7 @@ pub mod dice;
 pub mod dns;
 pub mod esp_sa;
 pub mod fault;
+pub mod fuzz;
 pub mod input;
 pub mod keys;
 pub mod opening;

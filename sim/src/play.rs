@@ -243,7 +243,9 @@ impl Player<'_> {
     /// What holds of every run, asked for or not.
     fn always(&mut self) {
         if self.world.is_whole() {
-            self.failed_checks.extend(self.world.unsettled());
+            let unsettled = self.world.unsettled();
+            let unsettled = unsettled.iter().map(|it| format!("settled: {it}"));
+            self.failed_checks.extend(unsettled);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod connectivity;
 mod esp;
+mod fuzz;
 mod run;
 
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ Examples:
   sluice-sim run quickstart.yaml --seed 7 --out out/seven --output json
   sluice-sim connectivity --manifests k8s/ --probes probes.yaml
   sluice-sim connectivity --manifests k8s/ --probes probes.yaml --output json | jq .mismatches
+  sluice-sim fuzz --seeds 0..1000 --out corpus
 
 Exit codes: 0 as expected, 1 a check failed, 2 bad input (nothing is written).";
 
@@ -68,6 +70,7 @@ struct Cli {
 enum Command {
     Run(run::RunArgs),
     Connectivity(connectivity::ConnectivityArgs),
+    Fuzz(fuzz::FuzzArgs),
     /// Debugging aid: look into ESP of a capture.
     #[command(hide = true)]
     Esp {
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Connectivity(args) => connectivity::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Esp { command } => esp::run(&command),
     };
     match outcome {

@@ -198,9 +198,45 @@ pub enum ExpectDrops {
 /// [`InputError`].
 pub fn load_scenario(path: &Path) -> Result<Scenario, InputError> {
     let source = Source::read(path)?;
-    let entry: ScenarioEntry = source.parse()?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    entry.check(&source, folder)
+    parse_scenario(&source, &Folder(folder))
+}
+
+/// The same of a text that is at hand, with the files beside it.
+///
+/// # Errors
+/// [`InputError`].
+pub fn parse_scenario(source: &Source, beside: &dyn Beside) -> Result<Scenario, InputError> {
+    let entry: ScenarioEntry = source.parse()?;
+    entry.check(source, beside)
+}
+
+/// The files that a scenario names.
+pub trait Beside {
+    /// A file or folder of manifests.
+    ///
+    /// # Errors
+    /// [`InputError`].
+    fn manifests(&self, name: &str) -> Result<Manifests, InputError>;
+
+    /// A file of probes.
+    ///
+    /// # Errors
+    /// [`InputError`].
+    fn probes(&self, name: &str) -> Result<Vec<PlacedProbe>, InputError>;
+}
+
+/// Those of the scenario's own folder.
+struct Folder<'a>(&'a Path);
+
+impl Beside for Folder<'_> {
+    fn manifests(&self, name: &str) -> Result<Manifests, InputError> {
+        load_manifests(&self.0.join(name))
+    }
+
+    fn probes(&self, name: &str) -> Result<Vec<PlacedProbe>, InputError> {
+        load_probes(&self.0.join(name))
+    }
 }
 
 #[derive(Deserialize)]
@@ -304,7 +340,7 @@ enum All {
 }
 
 impl ScenarioEntry {
-    fn check(self, source: &Source, folder: &Path) -> Result<Scenario, InputError> {
+    fn check(self, source: &Source, beside: &dyn Beside) -> Result<Scenario, InputError> {
         let config = self.config(source)?;
         let count = self.steps.value.len();
         if count > STEPS_MAX {
@@ -314,12 +350,13 @@ impl ScenarioEntry {
         let step = |entry: Spanned<StepEntry>| {
             let place = source.at(entry.referenced.into());
             Ok(Step {
-                action: entry.value.check(&place, folder)?,
+                action: entry.value.check(&place, beside)?,
                 place,
             })
         };
         let named_at = source.at(self.manifests.referenced.into());
-        let manifests = load_manifests(&folder.join(&self.manifests.value))
+        let manifests = beside
+            .manifests(&self.manifests.value)
             .map_err(|error| named_at.naming(error))?;
         let vfs_place = self.vfs.as_ref().map(|it| source.at(it.referenced.into()));
         if let Some(place) = &vfs_place
@@ -383,10 +420,10 @@ impl ScenarioEntry {
 }
 
 impl StepEntry {
-    fn check(self, place: &Place, folder: &Path) -> Result<Action, InputError> {
+    fn check(self, place: &Place, beside: &dyn Beside) -> Result<Action, InputError> {
         Ok(match self {
             Self::Apply(path) => Action::Apply {
-                manifests: load_manifests(&folder.join(&path)).map_err(|e| place.naming(e))?,
+                manifests: beside.manifests(&path).map_err(|e| place.naming(e))?,
                 path,
             },
             Self::Delete(delete) => Action::Delete(delete),
@@ -398,7 +435,7 @@ impl StepEntry {
                 })
             }
             Self::Probes(path) => Action::Probes {
-                probes: load_probes(&folder.join(&path)).map_err(|e| place.naming(e))?,
+                probes: beside.probes(&path).map_err(|e| place.naming(e))?,
                 path,
             },
             Self::Matrix(entry) => {
@@ -491,7 +528,7 @@ mod tests {
         let place = source.at(entry.referenced.into());
         entry
             .value
-            .check(&place, Path::new(""))
+            .check(&place, &Folder(Path::new("")))
             .map_err(|e| e.to_string())
     }
 

@@ -97,6 +97,13 @@ impl Oracles {
                 }
             }
         }
+        if world.is_stormy() && self.found == 0 {
+            breaches.push(Breach {
+                oracle: "storm",
+                at: world.now(),
+                what: "frames go round without end".to_owned(),
+            });
+        }
         for what in self.counted.compare(world) {
             breaches.push(Breach {
                 oracle: "counted",

@@ -1,5 +1,6 @@
 //! What people see: the one place that writes to the terminal.
 
+mod fuzz;
 mod matrix;
 mod paint;
 mod progress;
@@ -10,6 +11,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+pub use fuzz::show_fuzz;
 pub use paint::Paint;
 pub use progress::Progress;
 pub use show::{show_connectivity, show_run};

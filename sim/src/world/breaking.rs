@@ -3,6 +3,7 @@
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::NodeName;
 
+use super::node::SimNode;
 use super::{SETTLE_NS, World, WorldError};
 use crate::fault::{Fault, Heal, Program};
 use crate::keys::SeedKeys;
@@ -179,6 +180,17 @@ impl World {
         let retired = self.keying.retire_replaced(&mut self.nodes);
         retired.map_err(WorldError::from)?;
         Ok(self.bring_in_step()?)
+    }
+
+    /// Whether a dataplane holds a frame for a neighbour whose answer a fault may have
+    /// swallowed, some while ago.
+    pub(super) fn waits_for_what_is_broken(&self) -> bool {
+        let swallows = self.net.faults.swallow() || self.nodes.iter().any(|it| it.dead);
+        let holds = || {
+            let mut lines = self.nodes.iter().flat_map(SimNode::counters);
+            lines.any(|it| it.waiting > 0)
+        };
+        swallows && holds()
     }
 
     /// Whether everything is whole and runs: only then must all that is allowed flow.

@@ -58,6 +58,8 @@ const IDLE_POLL_NS: u64 = 10 * Tick::MS;
 const ROUNDS_MAX: usize = 64;
 /// VFs beyond those that the first manifests need.
 const SPARE_VFS: u16 = 16;
+/// Frames that arrive until everything that was sent must have come to rest.
+const ARRIVALS_MAX: usize = 200_000;
 /// How long neighbours have to answer after something changed.
 const SETTLE_NS: u64 = 50 * Tick::MS;
 
@@ -130,6 +132,8 @@ pub struct World {
     stale: Stale,
     /// What was seen and not asked for yet.
     sightings: Vec<Sighting>,
+    /// Frames went round without end.
+    storm: bool,
     probes: u16,
 }
 
@@ -178,6 +182,7 @@ impl World {
             announcements: Announcements::default(),
             stale: Stale::default(),
             sightings: Vec::new(),
+            storm: false,
             probes: 0,
         };
         world.converge(cluster)?;
@@ -300,9 +305,15 @@ impl World {
     }
 
     fn deliver_until(&mut self, until: Tick) {
+        let mut left = ARRIVALS_MAX;
         loop {
             let arrivals = self.net.next(until);
             if arrivals.is_empty() {
+                return;
+            }
+            left = left.saturating_sub(arrivals.len());
+            if left == 0 {
+                self.storm = true;
                 return;
             }
             let mut woken = vec![false; self.nodes.len()];
@@ -356,6 +367,12 @@ impl World {
             cluster: &self.cluster,
             stale: &self.stale,
         }
+    }
+
+    /// Whether frames went round without end, and were left to: a fault of the world.
+    #[must_use]
+    pub const fn is_stormy(&self) -> bool {
+        self.storm
     }
 
     /// Virtual time since boot.

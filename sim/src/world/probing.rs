@@ -90,7 +90,7 @@ impl World {
             rule: rule.filter(|_| answered || was_denied),
             shadow: shadow(&verdicts, &tuple_of(&spec)),
             encrypted: self.was_encrypted(wire_before, &question),
-            touched: self.net.faults.hits != hits_before,
+            touched: self.net.faults.hits != hits_before || self.waits_for_what_is_broken(),
             port: question.port,
             family: question.family,
         })
@@ -254,6 +254,8 @@ impl World {
     /// Asks once and lets everything come to rest: whether the answer came.
     fn ask(&mut self, probe: &Probe, question: &Question, spec: &FrameSpec) -> bool {
         let Some(at) = self.place_of(&probe.from, question.src) else {
+            // A pod whose VF waits for a dataplane that is dead.
+            self.net.faults.hits += u64::from(self.nodes.iter().any(|it| it.dead));
             return false;
         };
         let next_hop = self.next_hop(at, question);
@@ -288,6 +290,8 @@ impl World {
                 let index = self.nodes.iter().position(|n| n.name == node)?;
                 match self.nodes.get(index)?.attached.get(&(pod, interface)) {
                     Some(port) => Some(At::Behind(index, *port)),
+                    // It isn't plugged in: what it sends comes to nobody.
+                    None if known.owns_addresses() => None,
                     None => self.host(&node),
                 }
             }

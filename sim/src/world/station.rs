@@ -3,7 +3,7 @@
 //! answer to its own question arrived. It is the instrument, not what is measured; all it
 //! shares with the dataplane is how frames are read and written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_dataplane_core::addr::{Addr, Mac};
@@ -50,6 +50,9 @@ pub(crate) struct Station {
     neighbors: BTreeMap<IpAddr, Mac>,
     waiting: Vec<(IpAddr, FrameSpec)>,
     asked: Option<Asked>,
+    /// Protocols and ports that it has asked from: what comes there is answered by nobody, or
+    /// two stations would talk for ever about an answer that was late.
+    spoken: BTreeSet<(u8, u16)>,
     /// What it says in answer, in place of what it was told.
     pub(crate) script: Option<Vec<u8>>,
     pool: MemPool,
@@ -65,6 +68,7 @@ impl Station {
             neighbors: BTreeMap::new(),
             waiting: Vec::new(),
             asked: None,
+            spoken: BTreeSet::new(),
             script: None,
             pool: pool.clone(),
         }
@@ -108,6 +112,7 @@ impl Station {
         expects: Vec<u8>,
         next_hop: IpAddr,
     ) -> Vec<Vec<u8>> {
+        self.spoken.insert((spec.protocol(), source_port(&spec)));
         self.asked = Some(Asked {
             spec: spec.clone(),
             expects,
@@ -223,6 +228,11 @@ impl Station {
         if self.note_answer(meta, payload) || self.is_answer(meta) {
             return Vec::new();
         }
+        let late = self.spoken.contains(&(meta.protocol, meta.dst_port));
+        let echo = ECHO_REQUEST.contains(&meta.icmp_type);
+        if late && !echo && !self.asked.as_ref().is_some_and(|a| answers(&a.spec, meta)) {
+            return Vec::new();
+        }
         let reply = |body: Body, payload: &[u8]| {
             let mut spec = FrameSpec::new(meta.dst.into(), meta.src.into(), body);
             spec.eth_src = self.mac;
@@ -332,6 +342,17 @@ impl Station {
         }
         asked.answered = true;
         true
+    }
+}
+
+/// The port that a packet is from; of an echo its identifier.
+const fn source_port(spec: &FrameSpec) -> u16 {
+    match spec.body {
+        Body::Tcp { src_port, .. } | Body::Udp { src_port, .. } | Body::Sctp { src_port, .. } => {
+            src_port
+        }
+        Body::IcmpEcho { id, .. } => id,
+        Body::Other { .. } => 0,
     }
 }
 

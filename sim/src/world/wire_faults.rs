@@ -108,6 +108,11 @@ impl WireFaults {
         percents.iter().any(|it| *it > 0) || self.delay_ns > 0 || !self.partitions.is_empty()
     }
 
+    /// Whether a frame may not arrive.
+    pub(crate) fn swallow(&self) -> bool {
+        self.loss > 0 || self.corruption > 0 || !self.partitions.is_empty()
+    }
+
     /// What becomes of a frame from a node to another, by their numbers; `None` is the
     /// outside. Nothing, one frame, or two.
     pub(crate) fn pass(
