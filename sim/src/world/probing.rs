@@ -12,6 +12,7 @@ use sluice_host_agent::evaluate::{self, Judgement, Query, ShadowJudgement};
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, ShadowRuling, Verdict};
 
 use super::net::At;
+use super::stale::node_of;
 use super::station::Station;
 use super::wire_check::{MARKER, is_between, is_esp};
 use super::{World, plan};
@@ -90,10 +91,21 @@ impl World {
             rule: rule.filter(|_| answered || was_denied),
             shadow: shadow(&verdicts, &tuple_of(&spec)),
             encrypted: self.was_encrypted(wire_before, &question),
-            touched: self.net.faults.hits != hits_before || self.waits_for_what_is_broken(),
+            touched: self.net.faults.hits != hits_before
+                || self.waits_for_what_is_broken()
+                || self.is_dead(&probe.from)
+                || self.is_dead(&probe.to),
             port: question.port,
             family: question.family,
         })
+    }
+
+    /// Whether the dataplane that a party is behind doesn't run.
+    fn is_dead(&self, party: &Party) -> bool {
+        let party = judged(party);
+        let node = node_of(&self.cluster, &party);
+        let mut dead = self.nodes.iter().filter(|it| it.dead);
+        dead.any(|it| Some(&it.name) == node)
     }
 
     /// A source port, or ICMP identifier, that no probe has had for long.
@@ -113,17 +125,9 @@ impl World {
         if question.is_loopback() {
             return Ok(Judgement::of(None, None));
         }
-        let party = |party: &Party| match party {
-            Party::Pod { namespace, name } => evaluate::Party::Pod {
-                ns: namespace.clone(),
-                name: name.clone(),
-            },
-            Party::Node(name) => evaluate::Party::Node(NodeName(name.clone())),
-            Party::Outside(ip) => evaluate::Party::Outside(*ip),
-        };
         let query = Query {
-            from: party(&probe.from),
-            to: party(&probe.to),
+            from: judged(&probe.from),
+            to: judged(&probe.to),
             protocol: question.protocol,
             port: question.port,
             from_ip: question.src,
@@ -254,8 +258,6 @@ impl World {
     /// Asks once and lets everything come to rest: whether the answer came.
     fn ask(&mut self, probe: &Probe, question: &Question, spec: &FrameSpec) -> bool {
         let Some(at) = self.place_of(&probe.from, question.src) else {
-            // A pod whose VF waits for a dataplane that is dead.
-            self.net.faults.hits += u64::from(self.nodes.iter().any(|it| it.dead));
             return false;
         };
         let next_hop = self.next_hop(at, question);
@@ -347,6 +349,18 @@ impl World {
         let (src, dst) = (question.src.into(), question.dst.into());
         seen.iter().any(|c| is_esp(&c.bytes))
             && !seen.iter().any(|c| is_between(&c.bytes, src, dst))
+    }
+}
+
+/// An end as the evaluator has it.
+fn judged(party: &Party) -> evaluate::Party {
+    match party {
+        Party::Pod { namespace, name } => evaluate::Party::Pod {
+            ns: namespace.clone(),
+            name: name.clone(),
+        },
+        Party::Node(name) => evaluate::Party::Node(NodeName(name.clone())),
+        Party::Outside(ip) => evaluate::Party::Outside(*ip),
     }
 }
 

@@ -44,6 +44,11 @@ impl Stale {
         if self.0.is_empty() {
             return evaluate(now, query);
         }
+        let query = &Query {
+            from: as_node(now, &query.from),
+            to: as_node(now, &query.to),
+            ..query.clone()
+        };
         let view = |party| node_of(now, party).map(|node| self.view(node, now));
         let views = [view(&query.from), view(&query.to)];
         let mistaken = |seen: &Cluster| {
@@ -135,9 +140,20 @@ fn pod(ns: &str, name: &str) -> PodRef {
     }
 }
 
-fn node_of<'a>(now: &'a Cluster, party: &Party) -> Option<&'a NodeName> {
+/// A pod in its node's network is that node, whoever has heard of the pod.
+fn as_node(now: &Cluster, party: &Party) -> Party {
+    let Party::Pod { ns, name } = party else {
+        return party.clone();
+    };
+    let node = now.pods.get(&pod(ns, name)).and_then(Pod::host_node);
+    node.map_or_else(|| party.clone(), |node| Party::Node(node.clone()))
+}
+
+/// The node that a party is behind.
+pub(super) fn node_of<'a>(now: &'a Cluster, party: &'a Party) -> Option<&'a NodeName> {
     match party {
         Party::Pod { ns, name } => now.pods.get(&pod(ns, name))?.node.as_ref(),
-        Party::Node(_) | Party::Outside(_) => None,
+        Party::Node(node) => Some(node),
+        Party::Outside(_) => None,
     }
 }
