@@ -168,10 +168,10 @@ impl Model {
         pod
     }
 
-    /// Whether a pod can start on a node: CNI ADD waits for an agent that sees it, and
-    /// nobody hears of its addresses before.
+    /// Whether a pod can start on a node: CNI ADD waits for an agent that sees it
+    /// and a dataplane that runs, and nobody hears of its addresses before.
     pub(super) fn takes_pods(&self, node: usize) -> bool {
-        !self.faults.contains(&("stale-watch", vec![node]))
+        !self.dead.contains(&node) && !self.faults.contains(&("stale-watch", vec![node]))
     }
 
     /// A pod on a node whose dataplane runs: where it doesn't, CNI can do nothing.

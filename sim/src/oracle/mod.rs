@@ -82,9 +82,14 @@ impl Oracles {
     /// objects change, so that frames are held against what was said when they went.
     pub fn watch(&mut self, world: &mut World) -> Vec<Breach> {
         let sightings = world.take_sightings();
+        self.look(world, &sightings)
+    }
+
+    /// The same of what is at hand.
+    pub fn look(&mut self, world: &World, sightings: &[Sighting]) -> Vec<Breach> {
         let mut breaches = Vec::new();
         let api = world.api();
-        for seen in &sightings {
+        for seen in sightings {
             let packet = Packet::read(&seen.frame);
             self.counted.see(seen);
             for oracle in &mut self.each {

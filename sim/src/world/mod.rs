@@ -243,6 +243,9 @@ impl World {
                 .map_err(NodeError::from)?;
         }
         self.cluster = cluster;
+        // An address may have moved to another node, and nobody tells the gateway: until its
+        // entry grows old it sends to where the address was.
+        self.outside.forget_neighbors();
         self.bring_in_step()?;
         for node in &mut self.nodes {
             node.attach(&self.cluster);

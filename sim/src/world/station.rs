@@ -83,6 +83,11 @@ impl Station {
         }
     }
 
+    /// Its neighbours' addresses have grown old.
+    pub(crate) fn forget_neighbors(&mut self) {
+        self.neighbors.clear();
+    }
+
     /// A packet that is no question, whoever it says it is from: what this sends now. It asks
     /// for its neighbours honestly.
     pub(crate) fn utter(&mut self, mut spec: FrameSpec, next_hop: IpAddr) -> Vec<Vec<u8>> {
