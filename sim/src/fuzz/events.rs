@@ -240,12 +240,7 @@ impl Drawer {
     }
 
     fn pod_is_replaced(&mut self) -> Vec<Step> {
-        let at = self.model.movable(&mut self.dice);
-        let takes = |at: &usize| {
-            let pod = self.model.pods.get(*at);
-            pod.is_some_and(|it| self.model.takes_pods(it.node))
-        };
-        let Some(at) = at.filter(takes) else {
+        let Some(at) = self.model.movable(&mut self.dice) else {
             return Vec::new();
         };
         let next = self.model.reborn(&mut self.dice, at);

@@ -174,9 +174,11 @@ impl Model {
         !self.dead.contains(&node) && !self.faults.contains(&("stale-watch", vec![node]))
     }
 
-    /// A pod on a node whose dataplane runs: where it doesn't, CNI can do nothing.
+    /// A pod that can go. Where the dataplane is dead CNI can do nothing; and a node whose
+    /// watch is late takes a pod of its own that went for one behind its host port, which is
+    /// known and not drawn.
     pub(super) fn movable(&self, dice: &mut Dice) -> Option<usize> {
-        let alive = |it: &(usize, &PodModel)| !self.dead.contains(&it.1.node);
+        let alive = |it: &(usize, &PodModel)| self.takes_pods(it.1.node);
         let pods: Vec<_> = self.pods.iter().enumerate().filter(alive).collect();
         dice.pick(&pods).map(|it| it.0)
     }

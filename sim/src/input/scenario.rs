@@ -402,6 +402,7 @@ impl ScenarioEntry {
             underlay: self.underlay.unwrap_or(default.underlay),
             udp_encap: self.udp_encap.unwrap_or(default.udp_encap),
             vfs: self.chosen_vfs(source)?,
+            ..default
         })
     }
 

@@ -1,5 +1,5 @@
 //! No frame that policy denies comes to anyone: neither of the first of a flow nor of a later
-//! one, whatever was allowed before.
+//! one, whatever was allowed before. One that was allowed when it was sent may be late.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,13 +9,18 @@ use sluice_host_agent::evaluate::{Party, Query};
 use sluice_offload_api::model::{Protocol, Verdict};
 
 use super::Oracle;
-use super::packet::{Ends, Packet};
+use super::packet::{Ends, Identity, Packet};
 use crate::sighting::{Sighting, Spot, Way};
 use crate::world::Api;
 
-/// Who began each flow, by who was seen to send first.
+/// What was seen to be sent.
 #[derive(Debug, Default)]
-pub(super) struct Policy(BTreeMap<Ends, Flow>);
+pub(super) struct Policy {
+    /// Who began each flow, by who was seen to send first.
+    flows: BTreeMap<Ends, Flow>,
+    /// Each packet, and whether it was allowed when it was sent last.
+    sent: BTreeMap<Identity, bool>,
+}
 
 #[derive(Clone, Debug)]
 struct Flow {
@@ -32,13 +37,19 @@ impl Oracle for Policy {
     fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
         let packet = packet.filter(|it| !it.error)?;
         match seen.way {
-            Way::Sent => self.begin(sender(seen, packet)?, honest(seen, packet), packet),
+            Way::Sent => {
+                self.begin(sender(seen, packet)?, honest(seen, packet), packet);
+                let allowed = self.denial(packet, api).is_none();
+                self.sent.insert(packet.identity(), allowed);
+            }
             // Nothing protects what goes in clear by design.
             Way::OffWire if seen.touched && packet.esp.is_none() => {
                 self.begin(api.party(packet.src), false, packet);
             }
             Way::Delivered if seen.who.as_ref().is_some_and(|it| it.mac == packet.eth_dst) => {
-                return self.hold(packet, api);
+                let denial = self.denial(packet, api);
+                let late = self.sent.get(&packet.identity()) == Some(&true);
+                return denial.filter(|_| !late);
             }
             _ => {}
         }
@@ -51,9 +62,9 @@ impl Policy {
         let src = (packet.src, packet.src_port);
         let dst = (packet.dst, packet.dst_port);
         let fresh = Flow { from, src, dst };
-        match self.0.get_mut(&packet.ends()) {
+        match self.flows.get_mut(&packet.ends()) {
             None => {
-                self.0.insert(packet.ends(), fresh);
+                self.flows.insert(packet.ends(), fresh);
             }
             // The same ports again, by whoever has the address now.
             Some(flow) if honest && flow.src == src => *flow = fresh,
@@ -61,9 +72,10 @@ impl Policy {
         }
     }
 
-    fn hold(&self, packet: &Packet, api: &Api<'_>) -> Option<String> {
+    /// What denies a packet's flow as things are.
+    fn denial(&self, packet: &Packet, api: &Api<'_>) -> Option<String> {
         // What nobody sent is another oracle's.
-        let flow = self.0.get(&packet.ends())?;
+        let flow = self.flows.get(&packet.ends())?;
         let protocol = match packet.protocol {
             proto::TCP => Protocol::Tcp,
             proto::UDP => Protocol::Udp,

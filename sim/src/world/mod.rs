@@ -56,6 +56,8 @@ use crate::sighting::Sighting;
 const IDLE_POLL_NS: u64 = 10 * Tick::MS;
 /// Rounds of agents, dataplanes and keying until all must be in step.
 const ROUNDS_MAX: usize = 64;
+/// Flows that a dataplane has room for, if nobody says.
+const FLOWS_MAX: usize = 1 << 16;
 /// VFs beyond those that the first manifests need.
 const SPARE_VFS: u16 = 16;
 /// Frames that arrive until everything that was sent must have come to rest.
@@ -79,6 +81,8 @@ pub struct WorldConfig {
     /// Pods whose VF a device plugin chose: its index on the pod's node. The others get
     /// the first that are free.
     pub vfs: BTreeMap<PodRef, u16>,
+    /// Flows that each dataplane has room for.
+    pub flows_max: usize,
 }
 
 impl Default for WorldConfig {
@@ -90,6 +94,7 @@ impl Default for WorldConfig {
             underlay: Family::Ipv4,
             udp_encap: false,
             vfs: BTreeMap::new(),
+            flows_max: FLOWS_MAX,
         }
     }
 }
@@ -163,7 +168,15 @@ impl World {
             let tunnel_ips = cluster.nodes.get(name).map(|n| n.tunnel_ips.clone());
             let tunnel_ips = tunnel_ips.unwrap_or_default();
             let agent = Agent::new(name, number, vfs, &tunnel_ips, &config.vfs);
-            let node = SimNode::new(name, index, number, agent, vfs, &keys, &pool)?;
+            let node = SimNode::new(
+                name,
+                index,
+                number,
+                agent,
+                (vfs, config.flows_max),
+                &keys,
+                &pool,
+            )?;
             net.plug(node.at_switch());
             nodes.push(node);
         }

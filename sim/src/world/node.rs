@@ -26,8 +26,6 @@ const FIRST_VF: u16 = 2;
 const TX_MAX: usize = 4096;
 /// Polls until a worker must have emptied its ports.
 const POLLS_MAX: usize = 1 << 16;
-/// Flows a dataplane has room for.
-const FLOWS_MAX: usize = 1 << 16;
 
 /// The name of a VF's port.
 pub(crate) fn vf_name(index: u16) -> PortName {
@@ -46,6 +44,7 @@ pub(crate) struct SimNode {
     worker: Worker<MemPort>,
     pool: MemPool,
     ports: u16,
+    flows_max: usize,
     /// Who is behind a port: the host, and the pods whose VFs are attached.
     behind: BTreeMap<u16, Station>,
     /// The port of each pod's interface whose VF is attached; the primary one has no name.
@@ -63,12 +62,13 @@ impl SimNode {
         index: usize,
         number: NodeNumber,
         agent: Agent,
-        vfs: u16,
+        (vfs, flows_max): (u16, usize),
         keys: &SeedKeys,
         pool: &MemPool,
     ) -> Result<Self, NodeError> {
         let ports = FIRST_VF + vfs;
-        let (worker, control) = start(ports, keys.hash_key(&name.0), FIRST_INSTANCE, pool)?;
+        let sizes = (ports, flows_max);
+        let (worker, control) = start(sizes, keys.hash_key(&name.0), FIRST_INSTANCE, pool)?;
         let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), pool);
         Ok(Self {
             name: name.clone(),
@@ -79,6 +79,7 @@ impl SimNode {
             worker,
             pool: pool.clone(),
             ports,
+            flows_max,
             behind: BTreeMap::from([(HOST, host)]),
             attached: BTreeMap::new(),
             dead: false,
@@ -101,7 +102,12 @@ impl SimNode {
         self.kill();
         self.instance += 1;
         let hash_key = keys.hash_key(&format!("{} {}", self.name.0, self.instance));
-        let started = start(self.ports, hash_key, self.instance, &self.pool)?;
+        let started = start(
+            (self.ports, self.flows_max),
+            hash_key,
+            self.instance,
+            &self.pool,
+        )?;
         (self.worker, self.control) = started;
         self.dead = false;
         self.agent.on_connect(self.instance);
@@ -292,7 +298,7 @@ impl SimNode {
 
 /// A dataplane that was told nothing yet.
 fn start(
-    ports: u16,
+    (ports, flows_max): (u16, usize),
     hash_key: [u64; 2],
     instance: u64,
     pool: &MemPool,
@@ -300,7 +306,7 @@ fn start(
     let names = [PortName::from("uplink"), PortName::from("host")];
     let vfs = (0..ports.saturating_sub(FIRST_VF)).map(vf_name);
     let mem_ports = (0..ports).map(|_| MemPort::new(pool, TX_MAX)).collect();
-    let config = WorkerConfig::new(FLOWS_MAX, hash_key);
+    let config = WorkerConfig::new(flows_max, hash_key);
     let (worker, handle) = Worker::new(mem_ports, &config)?;
     let config = ControlConfig {
         ports: names.into_iter().chain(vfs).collect(),

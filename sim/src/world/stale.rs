@@ -65,11 +65,22 @@ impl Stale {
                     Party::Node(_) | Party::Outside(_) => false,
                 })
         };
-        if views.into_iter().flatten().any(mistaken) {
+        let [at_source, at_destination] = views.map(|view| view.unwrap_or(now));
+        if mistaken(at_source) {
             return nobody();
         }
-        let [at_source, at_destination] = views.map(|view| view.unwrap_or(now));
-        Judgement::of(egress(at_source, query), ingress(at_destination, query))
+        let egress = egress(at_source, query);
+        let denies = egress
+            .as_ref()
+            .is_some_and(|it| it.verdict == Verdict::Deny);
+        if denies {
+            // It never reaches the other end, whatever that makes of it.
+            return Judgement::of(egress, None);
+        }
+        if mistaken(at_destination) {
+            return nobody();
+        }
+        Judgement::of(egress, ingress(at_destination, query))
     }
 }
 

@@ -38,7 +38,10 @@ fn what_it_draws_is_a_scenario_that_run_plays() {
     assert_eq!(code, Some(0));
     let scenario = out.join("seed-42/scenario.yaml");
     let text = fs::read_to_string(&scenario).unwrap();
-    assert!(text.contains("seed: 42") && text.contains("- probe: "), "{text}");
+    assert!(
+        text.contains("seed: 42") && text.contains("- probe: "),
+        "{text}"
+    );
     let played = Command::new(env!("CARGO_BIN_EXE_sluice-sim"))
         .args(["run", scenario.to_str().unwrap(), "--output", "json"])
         .current_dir(&out)

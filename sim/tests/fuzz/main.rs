@@ -9,8 +9,6 @@
 
 mod command;
 mod corpus;
-#[cfg(feature = "mutants")]
-mod mutants;
 mod seeds;
 mod wrong;
 

@@ -30,9 +30,7 @@ const CLUSTER: &str = r#"
 
 fn world() -> World {
     let manifests = sluice_sim::input::Manifests::parse("cluster.yaml", CLUSTER).unwrap();
-    let mut world = World::boot(manifests.cluster, WorldConfig::default()).unwrap();
-    assert_eq!(Oracles::default().watch(&mut world), Vec::new());
-    world
+    World::boot(manifests.cluster, WorldConfig::default()).unwrap()
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -80,6 +78,7 @@ fn seen(way: Way, pod: &str, node: &str, its: &str, spec: &FrameSpec) -> Sightin
 fn found(sightings: &[Sighting]) -> Vec<&'static str> {
     let mut world = world();
     let mut oracles = Oracles::default();
+    assert_eq!(oracles.watch(&mut world), Vec::new());
     let breaches = oracles.look(&world, sightings);
     breaches.iter().map(|it| it.oracle).collect()
 }
@@ -143,14 +142,26 @@ fn a_pods_payload_and_a_pods_address_on_the_wire_are_found() {
 
 #[test]
 fn a_sequence_number_twice_is_found() {
-    let mut spec = FrameSpec::new(ip("198.18.0.1"), ip("198.18.0.2"), Body::Other { protocol: 50 });
-    spec.payload = [[0x80, 0, 0, 1], [0, 0, 0, 7], [0; 4], [0; 4], [0; 4], [0; 4]].concat();
+    let mut spec = FrameSpec::new(
+        ip("198.18.0.1"),
+        ip("198.18.0.2"),
+        Body::Other { protocol: 50 },
+    );
+    spec.payload = [
+        [0x80, 0, 0, 1],
+        [0, 0, 0, 7],
+        [0; 4],
+        [0; 4],
+        [0; 4],
+        [0; 4],
+    ]
+    .concat();
     let on_wire = Sighting {
         spot: Spot::Uplink("one".into()),
         who: None,
         ..seen(Way::OnWire, "a", "one", A, &spec)
     };
-    assert_eq!(found(&[on_wire.clone()]), Vec::<&str>::new());
+    assert_eq!(found(core::slice::from_ref(&on_wire)), Vec::<&str>::new());
     assert_eq!(found(&[on_wire.clone(), on_wire]), ["nonce"]);
 }
 
@@ -195,6 +206,9 @@ fn a_failure_shrinks_to_what_makes_it() {
     assert_eq!(small.failure.kind, failure.kind);
     assert_eq!(small.case.steps, [probe("n/b", "allow")]);
     // Two pods and the policy; the nodes are the pods' own.
-    assert!(small.case.objects.len() < case.objects.len() + 1, "{small:?}");
+    assert!(
+        small.case.objects.len() < case.objects.len() + 1,
+        "{small:?}"
+    );
     assert!(play_case(&small.case).is_err());
 }

@@ -6,6 +6,7 @@ use crate::flow::key::Tuple;
 use crate::flow::state::Packet;
 use crate::flow::table::{Flow, FlowTable, Found, INITIATOR, RESPONDER};
 use crate::meta::{FragKind, Meta};
+use crate::mutant::{self, Mutant};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -98,7 +99,7 @@ fn is_fresh(snapshot: &Snapshot, flow: &Flow) -> bool {
         Attach::Port(port) => snapshot.generation_of(port),
         Attach::Peer(_) => 0,
     };
-    flow.generations() == flow.ends().map(generation)
+    flow.generations() == flow.ends().map(generation) || mutant::is(Mutant::StaleGeneration)
 }
 
 /// Whether the pods at a flow's ends are still those that it was judged for. A pod that
@@ -109,6 +110,9 @@ pub(crate) fn is_of_these_pods(
     ends: [Attach; 2],
 ) -> bool {
     let mut ends = generations.iter().zip(ends);
+    if mutant::is(Mutant::FlowOutlivesItsPod) {
+        return true;
+    }
     ends.all(|(&judged, end)| match end {
         Attach::Port(port) => match snapshot.endpoint_of(port) {
             Some(endpoint) => judged >= endpoint.born,
