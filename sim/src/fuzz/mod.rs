@@ -10,6 +10,7 @@ mod events;
 mod judge;
 mod model;
 mod policies;
+mod questions;
 mod shrink;
 mod tally;
 
