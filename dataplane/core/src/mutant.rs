@@ -11,11 +11,9 @@ compile_error!("the feature `mutants` plants bugs in the dataplane: it is for de
 pub enum Mutant {
     /// A flow that an older generation judged passes as if it were judged by this one.
     StaleGeneration,
-    /// A flow goes on when the pod at its end is another one.
-    FlowOutlivesItsPod,
-    /// A VF may send from any IPv6 address.
+    /// A VF may send from any IPv6 address: neither its guard nor the flow table minds.
     Ipv6SourceUnguarded,
-    /// A VF may send from any IPv4 address.
+    /// The same of IPv4.
     Ipv4SourceUnguarded,
     /// Nobody is asked at the destination.
     IngressUnasked,
@@ -31,7 +29,8 @@ pub enum Mutant {
     PassAllows,
     /// A policy in shadow mode is enforced.
     ShadowEnforced,
-    /// Plaintext from a pod's address is let in from the wire.
+    /// Plaintext from a pod's address is let in from the wire: neither the guard nor the flow
+    /// table minds.
     PlaintextLetIn,
     /// What has no SA goes in clear.
     ClearWithoutSa,
@@ -47,9 +46,8 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::StaleGeneration,
-        Self::FlowOutlivesItsPod,
         Self::Ipv6SourceUnguarded,
         Self::Ipv4SourceUnguarded,
         Self::IngressUnasked,
@@ -90,6 +88,22 @@ mod planted {
 
 #[cfg(feature = "mutants")]
 pub use planted::plant;
+
+/// Whether a planted bug lets a flow's packets come by any way.
+#[inline(always)]
+pub(crate) fn any_way(is_v4: bool) -> bool {
+    any_source(is_v4) || is(Mutant::PlaintextLetIn)
+}
+
+/// Whether a planted bug lets a pod speak from any address of a family.
+#[inline(always)]
+pub(crate) fn any_source(is_v4: bool) -> bool {
+    is(if is_v4 {
+        Mutant::Ipv4SourceUnguarded
+    } else {
+        Mutant::Ipv6SourceUnguarded
+    })
+}
 
 /// Whether a bug is planted here.
 #[inline(always)]

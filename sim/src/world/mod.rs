@@ -140,6 +140,8 @@ pub struct World {
     /// Frames went round without end.
     storm: bool,
     probes: u16,
+    /// How many probes were sent.
+    asked: u64,
 }
 
 impl World {
@@ -197,6 +199,7 @@ impl World {
             sightings: Vec::new(),
             storm: false,
             probes: 0,
+            asked: 0,
         };
         world.converge(cluster)?;
         Ok(world)

@@ -69,7 +69,10 @@ impl World {
         let source_port = probe.source_port.unwrap_or_else(|| self.fresh_port());
         let hits_before = self.net.faults.hits;
         let mut spec = packet(&question, source_port);
-        spec.payload = self.payload(probe).to_vec();
+        // Its number tells it from others of its flow.
+        let number = format!(" {:06}", self.asked);
+        self.asked = self.asked.wrapping_add(1);
+        spec.payload = [self.payload(probe), number.as_bytes()].concat();
         self.drain_verdicts();
 
         let wire_before = self.net.wire.len();

@@ -233,9 +233,15 @@ impl Station {
         if self.note_answer(meta, payload) || self.is_answer(meta) {
             return Vec::new();
         }
-        let late = self.spoken.contains(&(meta.protocol, meta.dst_port));
-        let echo = ECHO_REQUEST.contains(&meta.icmp_type);
-        if late && !echo && !self.asked.as_ref().is_some_and(|a| answers(&a.spec, meta)) {
+        // What comes to where it asks from goes no further, or two stations would talk for
+        // ever about an answer that was late or isn't whole; a connection that stands goes on.
+        let asks = self.spoken.contains(&(meta.protocol, meta.dst_port));
+        let stands = meta.tcp_flags & tcp_flag::SYN != 0
+            && self
+                .asked
+                .as_ref()
+                .is_some_and(|it| answers(&it.spec, meta));
+        if asks && !stands && !ECHO_REQUEST.contains(&meta.icmp_type) {
             return Vec::new();
         }
         let reply = |body: Body, payload: &[u8]| {

@@ -110,9 +110,6 @@ pub(crate) fn is_of_these_pods(
     ends: [Attach; 2],
 ) -> bool {
     let mut ends = generations.iter().zip(ends);
-    if mutant::is(Mutant::FlowOutlivesItsPod) {
-        return true;
-    }
     ends.all(|(&judged, end)| match end {
         Attach::Port(port) => match snapshot.endpoint_of(port) {
             Some(endpoint) => judged >= endpoint.born,
@@ -137,7 +134,7 @@ pub(crate) fn pass(
     } else {
         (responder, initiator)
     };
-    if came_by != from {
+    if came_by != from && !mutant::any_way(flow.tuple().src.is_v4()) {
         return Err(DropReason::WrongPath);
     }
     flows.take(found, packet, now)?;
