@@ -6,6 +6,8 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SIM := $(TARGET)/release/sluice-sim
 OUT ?= out
+# Of make soak.
+FUZZ_MINUTES ?= 60
 # Of deploy/lab: --keep DIR, and of lab.py --hold.
 LAB_ARGS ?=
 
@@ -34,6 +36,7 @@ lint: ## Format, clippy, licences, bans, sources
 
 check: $(SIM) ## Every Rust test, and each bench once so that none rots
 	$(CARGO) test --workspace --locked
+	$(CARGO) test -p sluice-sim --features mutants --test mutants --locked
 	$(CARGO) test -p sluice-dataplane --features dpdk --test dpdk --test binary --locked
 	$(CARGO) test -p sluice-bench --features dpdk --test command --locked
 	$(CARGO) test -p sluice-bench --benches --locked
@@ -60,6 +63,8 @@ foreign-check:
 
 soak: ## The long runs of which make test has a share: hours
 	SLUICE_FRAMES=1000000000 SLUICE_SEEDS=100000 $(CARGO) test --release --locked -p sluice-dataplane-core --test walk -- --nocapture mutated_frames an_honest_connection
+	$(MAKE) $(SIM)
+	$(SIM) fuzz --seeds 0.. --minutes $(FUZZ_MINUTES) --out $(OUT)/fuzz
 	SLUICE_CASES=100000 $(CARGO) test --release --locked -p sluice-host-agent --no-default-features --test compiled_equals_naive
 
 bench: ## Criterion benches of the packet walk

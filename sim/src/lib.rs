@@ -5,16 +5,21 @@
 
 pub mod artifacts;
 pub mod cli;
+pub mod dice;
 pub mod dns;
 pub mod esp_sa;
+pub mod fault;
+pub mod fuzz;
 pub mod input;
 pub mod keys;
 pub mod opening;
+pub mod oracle;
 pub mod output;
 pub mod pcap;
 pub mod play;
 pub mod probe;
 pub mod record;
 pub mod report;
+pub mod sighting;
 pub mod verify;
 pub mod world;

@@ -4,9 +4,10 @@ use sluice_host_agent::cluster::Cluster;
 use sluice_offload_api::model::Verdict;
 
 use crate::input::{
-    Action, Breakage, Delete, DeleteKind, Expect, ExpectDrops, InputError, Matrix, PROBES_MAX,
-    Place, PlacedProbe, Scenario, Step,
+    Action, Delete, DeleteKind, Expect, ExpectDrops, InputError, Matrix, PROBES_MAX, Place,
+    PlacedProbe, Scenario, Spoof, Step,
 };
+use crate::oracle::Oracles;
 use crate::output::Progress;
 use crate::probe::{Family, Party, Probe, ProbePort};
 use crate::record::{
@@ -34,6 +35,7 @@ pub fn play(scenario: &Scenario, progress: &mut Progress) -> Result<Played, Inpu
         .map_err(|error| unbootable(scenario, error))?;
     let mut player = Player {
         world,
+        oracles: Oracles::default(),
         results: Vec::new(),
         cleartext: 0,
         failed_checks: Vec::new(),
@@ -59,6 +61,7 @@ fn unbootable(scenario: &Scenario, error: WorldError) -> InputError {
 
 struct Player<'a> {
     world: World,
+    oracles: Oracles,
     results: Vec<SteppedOutcome>,
     /// Allowed probes between nodes that weren't encrypted.
     cleartext: usize,
@@ -75,6 +78,7 @@ impl Player<'_> {
     ) -> Result<StepRecord, InputError> {
         let (probes_before, checks_before) = (self.results.len(), self.failed_checks.len());
         let (verb, about) = self.act(index, step, cluster)?;
+        self.watch(&step.place);
         let asked = self.results.get(probes_before..).unwrap_or_default();
         let ok = asked.iter().all(|it| it.outcome.ok) && self.failed_checks.len() == checks_before;
         Ok(StepRecord {
@@ -124,24 +128,57 @@ impl Player<'_> {
                 self.world.rekey().map_err(|error| place.fault(error))?;
                 Ok(("rekey", "all nodes, fresh keys".to_owned()))
             }
-            Action::Fault(Breakage::StaleWatch(node)) => {
-                if !self.world.stale_watch(&node.as_str().into()) {
-                    return Err(place.fault(format!("there is no node {node}")));
-                }
-                Ok(("fault", format!("stale-watch {node}")))
+            Action::Fault(fault) => {
+                let broken = self.world.fault(fault);
+                broken.map_err(|error| place.fault(error))?;
+                Ok(("fault", fault.to_string()))
             }
-            Action::Heal(Breakage::StaleWatch(node)) => {
-                let healed = self.world.heal_watch(&node.as_str().into());
-                if !healed.map_err(|error| place.fault(error))? {
-                    return Err(place.fault(format!("the watch of {node} is not stale")));
-                }
-                Ok(("heal", format!("stale-watch {node}")))
+            Action::Heal(heal) => {
+                let healed = self.world.heal(heal);
+                healed.map_err(|error| place.fault(error))?;
+                Ok(("heal", heal.to_string()))
+            }
+            Action::Kill(program) => {
+                let killed = self.world.kill(program);
+                killed.map_err(|error| place.fault(error))?;
+                Ok(("kill", program.to_string()))
+            }
+            Action::Restart(program) => {
+                let started = self.world.restart(program);
+                started.map_err(|error| place.fault(error))?;
+                Ok(("restart", program.to_string()))
+            }
+            Action::Spoof(spoof) => Ok(("spoof", self.spoof(spoof, place)?)),
+            Action::Replay { frames } => {
+                let frames = self.world.replay(*frames);
+                Ok(("replay", format!("{frames} frames")))
             }
             Action::Expect(expect) => {
                 self.expect(expect, place);
                 Ok(("expect", describe_expect(expect)))
             }
         }
+    }
+
+    /// Lets the oracles look at what went by.
+    fn watch(&mut self, place: &Place) {
+        let line = place.line();
+        let breaches = self.oracles.watch(&mut self.world);
+        let told = breaches.iter().map(|it| format!("line {line}: {it}"));
+        self.failed_checks.extend(told);
+    }
+
+    fn spoof(&mut self, spoof: &Spoof, place: &Place) -> Result<String, InputError> {
+        let Spoof { probe, address_of } = spoof;
+        let family = match address_of {
+            Party::Outside(ip) => Family::of(*ip),
+            _ => probe.family.unwrap_or(Family::Ipv4),
+        };
+        let address = self.world.address(address_of, family);
+        let address = address.map_err(|error| place.fault(error))?;
+        let sent = self.world.spoof(probe, address);
+        sent.map_err(|error| place.fault(error))?;
+        Ok(format!("{} as {address_of} to {}", probe.from, probe.to))
     }
 
     fn change(&mut self, cluster: &Cluster, place: &Place) -> Result<(), InputError> {
@@ -161,6 +198,7 @@ impl Player<'_> {
             if across && outcome.verdict == Verdict::Allow && !outcome.encrypted {
                 self.cleartext += 1;
             }
+            self.watch(&asked.place);
             self.results.push(SteppedOutcome { step, outcome });
             self.progress.advance();
         }
@@ -204,7 +242,11 @@ impl Player<'_> {
 
     /// What holds of every run, asked for or not.
     fn always(&mut self) {
-        self.failed_checks.extend(broken_invariants(&self.world));
+        if self.world.is_whole() {
+            let unsettled = self.world.unsettled();
+            let unsettled = unsettled.iter().map(|it| format!("settled: {it}"));
+            self.failed_checks.extend(unsettled);
+        }
     }
 
     fn finish(self, scenario: &Scenario, steps: Vec<StepRecord>) -> Played {
@@ -231,25 +273,6 @@ impl Player<'_> {
         };
         Played { world, record }
     }
-}
-
-/// What must hold of any world, in words where it doesn't.
-#[must_use]
-pub fn broken_invariants(world: &World) -> Vec<String> {
-    let mut broken = Vec::new();
-    let clear = world.wire_proof().marker_bytes_in_clear;
-    if clear > 0 {
-        broken.push(format!(
-            "{clear} bytes of pods' payload were on the wire in clear"
-        ));
-    }
-    let lost = unaccounted(world);
-    if lost > 0 {
-        broken.push(format!(
-            "{lost} frames are in no counter: dropped in silence"
-        ));
-    }
-    broken
 }
 
 fn unaccounted(world: &World) -> u64 {
@@ -339,6 +362,7 @@ fn pairs(
             to: party(&to.pod),
             from_network: None,
             to_network: None,
+            source_port: None,
             protocol: matrix.protocol,
             port: matrix.port.clone(),
             family: matrix.family,

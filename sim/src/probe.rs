@@ -85,6 +85,9 @@ pub struct Probe {
     pub port: Option<ProbePort>,
     /// The family; by default that of the initiator's first address.
     pub family: Option<Family>,
+    /// The port that the initiator asks from, or its ICMP identifier: a flow that went before
+    /// goes on. By default another one for each probe.
+    pub source_port: Option<u16>,
     /// The answer that is right, if the asker knows.
     pub expect: Option<Verdict>,
 }
@@ -102,6 +105,8 @@ pub struct Observation {
     pub shadow: Option<ShadowJudgement>,
     /// Whether the probe's frames crossed the wire, and all of them inside ESP.
     pub encrypted: bool,
+    /// Whether a fault has swallowed or changed a frame meanwhile.
+    pub touched: bool,
     /// The port the name stood for.
     pub port: Option<u16>,
     /// The family that was used.

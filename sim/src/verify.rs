@@ -215,6 +215,10 @@ fn disagreements(
 ) -> Vec<Disagreement> {
     let mut found = Vec::new();
     let observed = seen.verdict;
+    // What a fault has swallowed shows nothing of policy.
+    let swallowed = seen.touched && observed == Verdict::Deny;
+    // Of a flow that goes on only its first packet has a record.
+    let recorded = !seen.touched && probe.source_port.is_none();
     if let Some(expected) = probe.expect.filter(|expected| *expected != observed) {
         found.push(Disagreement::Expected { expected, observed });
     }
@@ -226,18 +230,18 @@ fn disagreements(
         at: seen.at,
         rule: seen.rule.clone(),
     };
-    if judgement.verdict != observed {
+    if judgement.verdict != observed && !swallowed {
         found.push(Disagreement::Oracle {
             oracle: judgement.verdict,
             observed,
         });
-    } else if oracle != decider {
+    } else if oracle != decider && recorded {
         found.push(Disagreement::Decider {
             oracle,
             observed: decider,
         });
     }
-    if judgement.shadow != seen.shadow {
+    if judgement.shadow != seen.shadow && recorded {
         let text = |it: &Option<ShadowJudgement>| {
             let it = it.clone().map(ShadowOutcome::from);
             it.map_or_else(|| "nothing".to_owned(), |it| it.to_string())
@@ -346,6 +350,7 @@ mod tests {
             to: crate::input::parse_party(to).unwrap(),
             from_network: None,
             to_network: None,
+            source_port: None,
             protocol: Protocol::Icmp,
             port: None,
             family: None,
@@ -384,6 +389,7 @@ mod tests {
             rule: Some("r".to_owned()),
             shadow: None,
             encrypted,
+            touched: false,
             port: None,
             family: Family::Ipv4,
         };

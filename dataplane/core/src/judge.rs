@@ -6,6 +6,7 @@
 use crate::addr::Addr;
 use crate::flow::key::Tuple;
 use crate::meta::proto;
+use crate::mutant::{self, Mutant};
 use crate::names::DomainId;
 use crate::names::learned::{Learned, PATTERNS_PER_ADDR_MAX};
 use crate::reason::DropReason;
@@ -107,14 +108,20 @@ impl Rules {
     }
 }
 
-const fn transport(protocol: u8) -> Option<Transport> {
+fn transport(protocol: u8) -> Option<Transport> {
     match protocol {
         proto::TCP => Some(Transport::Tcp),
+        proto::UDP if mutant::is(Mutant::ProtocolForgotten) => Some(Transport::Tcp),
         proto::UDP => Some(Transport::Udp),
         proto::SCTP => Some(Transport::Sctp),
         proto::ICMP | proto::ICMPV6 => Some(Transport::Icmp),
         _ => None,
     }
+}
+
+/// ICMP, where it is not policed by a planted bug.
+fn unpoliced(tuple: &Tuple) -> bool {
+    mutant::is(Mutant::IcmpUnasked) && transport(tuple.protocol) == Some(Transport::Icmp)
 }
 
 /// The port that policy sees: none for ICMP, whose identifier stands in the tuple.
@@ -232,6 +239,8 @@ fn beside(
     shadow: Option<Ruling>,
 ) -> (RuleRef, bool, Option<Shadow>) {
     let of = |rule| RuleRef { policy, rule };
+    let enforced = shadow.filter(|_| mutant::is(Mutant::ShadowEnforced));
+    let Ruling { allow, rule } = enforced.unwrap_or(Ruling { allow, rule });
     let shadow = shadow.filter(|it| it.allow != allow).map(|it| Shadow {
         port: endpoint.port,
         allow: it.allow,
@@ -287,7 +296,7 @@ pub fn judge_told(
         domain = by;
         rules.egress = Some(rule);
         shadows.egress = shadow;
-        if !allow {
+        if !allow && !mutant::is(Mutant::EgressUnasked) && !unpoliced(tuple) {
             return Err(denied(DropReason::PolicyEgress, rules, shadows));
         }
     }
@@ -299,7 +308,7 @@ pub fn judge_told(
             ask(snapshot, endpoint, Direction::Ingress, src.identity, tuple);
         rules.ingress = Some(rule);
         shadows.ingress = shadow;
-        if !allow {
+        if !allow && !mutant::is(Mutant::IngressUnasked) && !unpoliced(tuple) {
             return Err(denied(DropReason::PolicyIngress, rules, shadows));
         }
     }

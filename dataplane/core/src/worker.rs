@@ -10,6 +10,7 @@ use crate::flow::state::Timeouts;
 use crate::flow::table::FlowTable;
 use crate::frag::Fragments;
 use crate::hash::HashKey;
+use crate::mutant::{self, Mutant};
 use crate::names::asked::Questions;
 use crate::names::learned::{LearnLimits, Learned, PATTERNS_PER_ADDR_MAX};
 use crate::neighbor::Neighbors;
@@ -270,6 +271,9 @@ impl<P: Port> Worker<P> {
                     Ok(old) => Reply::OutboundInstalled(peer, spi, old),
                     Err(refused) => Reply::OutboundRefused(refused.0),
                 }
+            }
+            Command::RetireInbound(spi) if mutant::is(Mutant::SaKept) => {
+                Reply::InboundRetired(spi, None)
             }
             Command::RetireInbound(spi) => Reply::InboundRetired(spi, self.sad.retire_inbound(spi)),
             Command::RetireOutbound(peer) => {

@@ -71,12 +71,9 @@ pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
     }
     let mut cluster = loaded.cluster;
     for (node, tunnel_ips) in &config.peers {
-        cluster
-            .nodes
-            .entry(node.clone())
-            .or_default()
-            .tunnel_ips
-            .clone_from(tunnel_ips);
+        let mut known = cluster.nodes.get(node).cloned().unwrap_or_default();
+        known.tunnel_ips.clone_from(tunnel_ips);
+        cluster.nodes.insert(node.clone(), known);
     }
     let mut vfs = VfTable::default();
     for (name, port) in &config.pods {

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
+use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{NodeName, PodRef, Protocol};
 
 use super::blocks::{Blocks, PartId};
@@ -122,7 +123,7 @@ impl Folder {
     ) -> Self {
         let mut folder = Self {
             reduced: Cluster {
-                pods: BTreeMap::new(),
+                pods: SharedMap::default(),
                 ..placed.clone()
             },
             unaddressed,

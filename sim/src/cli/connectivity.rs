@@ -7,11 +7,11 @@ use clap::{Args, ValueEnum};
 use super::{Common, Failure, Outcome};
 use crate::artifacts;
 use crate::input::{InputError, PlacedProbe, load_manifests, load_probes};
+use crate::oracle::Oracles;
 use crate::output::{
     Paint, Progress, SarifLevel, SarifLog, SarifResult, SarifRule, artifact, junit_of_connectivity,
     note, print, show_connectivity, to_json,
 };
-use crate::play::broken_invariants;
 use crate::record::{ConnectivityRecord, WireRecord};
 use crate::verify::{self, Disagreement};
 use crate::world::{World, WorldConfig};
@@ -83,9 +83,12 @@ pub(super) fn run(args: &ConnectivityArgs) -> Outcome {
         .try_for_each(|asked| verify::check(&world, asked))?;
     let mut progress = Progress::default();
     progress.begin(probes.len());
-    let mut results = Vec::new();
+    let (mut results, mut failed_checks) = (Vec::new(), Vec::new());
+    let mut oracles = Oracles::default();
     for asked in &probes {
         results.push(verify::ask(&mut world, asked)?);
+        let breaches = oracles.watch(&mut world);
+        failed_checks.extend(breaches.iter().map(ToString::to_string));
         progress.advance();
     }
     progress.end();
@@ -95,7 +98,6 @@ pub(super) fn run(args: &ConnectivityArgs) -> Outcome {
         results,
         mismatches,
     };
-    let failed_checks = broken_invariants(&world);
     let json = to_json(&record)?;
     if let Some(out) = &args.common.out {
         artifacts::write(out, &world, &json).map_err(Failure::Other)?;

@@ -6,6 +6,7 @@
 mod connectivity;
 mod diff;
 mod esp;
+mod fuzz;
 mod lint;
 mod run;
 mod schema;
@@ -57,6 +58,7 @@ Examples:
   sluice-sim connectivity --manifests k8s/ --probes probes.yaml --output json | jq .mismatches
   sluice-sim diff --before main/k8s --after k8s
   sluice-sim lint --manifests k8s --deny all
+  sluice-sim fuzz --seeds 0..1000 --out corpus
 
 Exit codes: 0 as expected, 1 a check failed, 2 bad input (nothing is written).";
 
@@ -76,6 +78,7 @@ enum Command {
     Diff(diff::DiffArgs),
     Lint(lint::LintArgs),
     Schema(schema::SchemaArgs),
+    Fuzz(fuzz::FuzzArgs),
     /// Debugging aid: look into ESP of a capture.
     #[command(hide = true)]
     Esp {
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Esp { command } => esp::run(&command),
     };
     match outcome {

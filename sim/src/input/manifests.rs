@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use sluice_host_agent::cluster::Cluster;
-use sluice_host_agent::manifest::{LoadError, load_dir};
+use sluice_host_agent::manifest::{LoadError, load_dir, load_texts};
 
 use super::{FILE_BYTES_MAX, InputError, ReadError};
 
@@ -31,6 +31,18 @@ pub fn load_manifests(path: &Path) -> Result<Manifests, InputError> {
 }
 
 impl Manifests {
+    /// Of a text that is at hand.
+    ///
+    /// # Errors
+    /// [`InputError`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, InputError> {
+        let loaded = load_texts(&[(name, text)]).map_err(LoadError::from)?;
+        Ok(Self {
+            cluster: loaded.cluster,
+            notes: loaded.notes.iter().map(ToString::to_string).collect(),
+        })
+    }
+
     /// Puts these objects over others: those of the same kind and name are replaced.
     pub fn put_over(&self, cluster: &mut Cluster) {
         let mine = &self.cluster;

@@ -23,8 +23,8 @@ pub use manifests::{Manifests, load_manifests};
 pub use party::{PartyError, parse_party};
 pub use probes::{PROBES_MAX, PlacedProbe, load_probes};
 pub use scenario::{
-    Action, Breakage, Delete, DeleteKind, Expect, ExpectDrops, Matrix, STEPS_MAX, Scenario, Step,
-    WAIT_MS_MAX, load_scenario,
+    Action, Beside, Delete, DeleteKind, Expect, ExpectDrops, Matrix, REPLAY_MAX, STEPS_MAX,
+    Scenario, Spoof, Step, WAIT_MS_MAX, load_scenario, parse_scenario,
 };
 
 /// Length of a file that is read, in bytes, at most.

@@ -14,6 +14,9 @@ use crate::probe::{Family, Party, Probe, ProbePort};
 /// Probes of a file, at most.
 pub const PROBES_MAX: usize = 10_000;
 
+/// What a probe may name as its source port: those that no probe is given.
+const SOURCE_PORTS: core::ops::RangeInclusive<u16> = 60_000..=65_535;
+
 /// A probe and where it was written.
 #[derive(Clone, Debug)]
 pub struct PlacedProbe {
@@ -67,6 +70,7 @@ pub(super) struct ProbeEntry {
     port: Option<PortEntry>,
     family: Option<Family>,
     network: Option<String>,
+    source_port: Option<u16>,
     expect: Option<Verdict>,
 }
 
@@ -74,6 +78,17 @@ impl ProbeEntry {
     /// The probe, if its fields go together.
     pub(super) fn check(self, place: &Place) -> Result<Probe, InputError> {
         check_port(self.protocol, self.port.as_ref(), place)?;
+        let source_port = self.source_port;
+        if let Some(port) = source_port
+            && (!SOURCE_PORTS.contains(&port) || self.protocol == Protocol::Tcp)
+        {
+            return Err(place.fault(format!(
+                "source_port {port}: a flow goes on over UDP, SCTP and ICMP, from a port of \
+                 {} to {}; the others are for probes of their own",
+                SOURCE_PORTS.start(),
+                SOURCE_PORTS.end()
+            )));
+        }
         let party = |text: &str| parse_party(text).map_err(|error| place.fault(error));
         let network = self.network.map(|text| network(&text, place)).transpose()?;
         Ok(Probe {
@@ -81,6 +96,7 @@ impl ProbeEntry {
             to: party(&self.to)?,
             from_network: network.clone(),
             to_network: network,
+            source_port,
             protocol: self.protocol,
             port: self.port.map(|port| port.0),
             family: self.family,

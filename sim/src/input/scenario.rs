@@ -15,11 +15,14 @@ use super::probes::{PortEntry, ProbeEntry, check_port};
 use super::{
     InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes, parse_party,
 };
-use crate::probe::{Family, Party, ProbePort};
+use crate::fault::{DELAY_MS_MAX, Fault, Heal, Program, Span};
+use crate::probe::{Family, Party, Probe, ProbePort};
 use crate::world::WorldConfig;
 
 /// Steps of a scenario, at most.
 pub const STEPS_MAX: usize = 1_000;
+/// Frames that one step replays, at most.
+pub const REPLAY_MAX: usize = 1_000;
 /// How long one step waits, in milliseconds of virtual time, at most: ten minutes.
 pub const WAIT_MS_MAX: u64 = 600_000;
 
@@ -80,19 +83,31 @@ pub enum Action {
     /// All nodes get fresh keys.
     Rekey,
     /// Something breaks.
-    Fault(Breakage),
+    Fault(Fault),
     /// It is whole again.
-    Heal(Breakage),
+    Heal(Heal),
+    /// A program dies.
+    Kill(Program),
+    /// A program starts.
+    Restart(Program),
+    /// A packet with another one's source address.
+    Spoof(Spoof),
+    /// Frames of the wire once more.
+    Replay {
+        /// The last so many.
+        frames: usize,
+    },
     /// What must be true of the run so far.
     Expect(Expect),
 }
 
-/// What breaks, and where.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Breakage {
-    /// A node's agent sees nothing of what changes in the cluster. CNI goes on there.
-    StaleWatch(String),
+/// A packet whose sender claims to be another one.
+#[derive(Clone, Debug)]
+pub struct Spoof {
+    /// Who sends what, but for its source address.
+    pub probe: Probe,
+    /// Whose address it has.
+    pub address_of: Party,
 }
 
 /// Which object goes.
@@ -183,9 +198,45 @@ pub enum ExpectDrops {
 /// [`InputError`].
 pub fn load_scenario(path: &Path) -> Result<Scenario, InputError> {
     let source = Source::read(path)?;
-    let entry: ScenarioEntry = source.parse()?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    entry.check(&source, folder)
+    parse_scenario(&source, &Folder(folder))
+}
+
+/// The same of a text that is at hand, with the files beside it.
+///
+/// # Errors
+/// [`InputError`].
+pub fn parse_scenario(source: &Source, beside: &dyn Beside) -> Result<Scenario, InputError> {
+    let entry: ScenarioEntry = source.parse()?;
+    entry.check(source, beside)
+}
+
+/// The files that a scenario names.
+pub trait Beside {
+    /// A file or folder of manifests.
+    ///
+    /// # Errors
+    /// [`InputError`].
+    fn manifests(&self, name: &str) -> Result<Manifests, InputError>;
+
+    /// A file of probes.
+    ///
+    /// # Errors
+    /// [`InputError`].
+    fn probes(&self, name: &str) -> Result<Vec<PlacedProbe>, InputError>;
+}
+
+/// Those of the scenario's own folder.
+struct Folder<'a>(&'a Path);
+
+impl Beside for Folder<'_> {
+    fn manifests(&self, name: &str) -> Result<Manifests, InputError> {
+        load_manifests(&self.0.join(name))
+    }
+
+    fn probes(&self, name: &str) -> Result<Vec<PlacedProbe>, InputError> {
+        load_probes(&self.0.join(name))
+    }
 }
 
 #[derive(Deserialize)]
@@ -215,8 +266,12 @@ enum StepEntry {
     Matrix(MatrixEntry),
     Wait(String),
     Rekey(Nothing),
-    Fault(Breakage),
-    Heal(Breakage),
+    Fault(Fault),
+    Heal(Heal),
+    Kill(Program),
+    Restart(Program),
+    Spoof(SpoofEntry),
+    Replay(usize),
     Expect(ExpectEntry),
 }
 
@@ -238,6 +293,39 @@ struct MatrixEntry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct SpoofEntry {
+    from: String,
+    #[serde(rename = "as")]
+    address_of: String,
+    to: String,
+    protocol: Protocol,
+    port: Option<PortEntry>,
+    family: Option<Family>,
+}
+
+impl SpoofEntry {
+    fn check(self, place: &Place) -> Result<Spoof, InputError> {
+        check_port(self.protocol, self.port.as_ref(), place)?;
+        let party = |text: &str| parse_party(text).map_err(|error| place.fault(error));
+        Ok(Spoof {
+            probe: Probe {
+                from: party(&self.from)?,
+                to: party(&self.to)?,
+                from_network: None,
+                to_network: None,
+                protocol: self.protocol,
+                port: self.port.map(|port| port.0),
+                family: self.family,
+                source_port: None,
+                expect: None,
+            },
+            address_of: party(&self.address_of)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ExpectEntry {
     #[serde(default)]
     drops: BTreeMap<String, ExpectDrops>,
@@ -252,7 +340,7 @@ enum All {
 }
 
 impl ScenarioEntry {
-    fn check(self, source: &Source, folder: &Path) -> Result<Scenario, InputError> {
+    fn check(self, source: &Source, beside: &dyn Beside) -> Result<Scenario, InputError> {
         let config = self.config(source)?;
         let count = self.steps.value.len();
         if count > STEPS_MAX {
@@ -262,12 +350,13 @@ impl ScenarioEntry {
         let step = |entry: Spanned<StepEntry>| {
             let place = source.at(entry.referenced.into());
             Ok(Step {
-                action: entry.value.check(&place, folder)?,
+                action: entry.value.check(&place, beside)?,
                 place,
             })
         };
         let named_at = source.at(self.manifests.referenced.into());
-        let manifests = load_manifests(&folder.join(&self.manifests.value))
+        let manifests = beside
+            .manifests(&self.manifests.value)
             .map_err(|error| named_at.naming(error))?;
         let vfs_place = self.vfs.as_ref().map(|it| source.at(it.referenced.into()));
         if let Some(place) = &vfs_place
@@ -313,6 +402,7 @@ impl ScenarioEntry {
             underlay: self.underlay.unwrap_or(default.underlay),
             udp_encap: self.udp_encap.unwrap_or(default.udp_encap),
             vfs: self.chosen_vfs(source)?,
+            ..default
         })
     }
 
@@ -331,10 +421,10 @@ impl ScenarioEntry {
 }
 
 impl StepEntry {
-    fn check(self, place: &Place, folder: &Path) -> Result<Action, InputError> {
+    fn check(self, place: &Place, beside: &dyn Beside) -> Result<Action, InputError> {
         Ok(match self {
             Self::Apply(path) => Action::Apply {
-                manifests: load_manifests(&folder.join(&path)).map_err(|e| place.naming(e))?,
+                manifests: beside.manifests(&path).map_err(|e| place.naming(e))?,
                 path,
             },
             Self::Delete(delete) => Action::Delete(delete),
@@ -346,7 +436,7 @@ impl StepEntry {
                 })
             }
             Self::Probes(path) => Action::Probes {
-                probes: load_probes(&folder.join(&path)).map_err(|e| place.naming(e))?,
+                probes: beside.probes(&path).map_err(|e| place.naming(e))?,
                 path,
             },
             Self::Matrix(entry) => {
@@ -363,8 +453,14 @@ impl StepEntry {
                 ns: duration_ns(&text, place)?,
             },
             Self::Rekey(Nothing {}) => Action::Rekey,
-            Self::Fault(fault) => Action::Fault(fault),
-            Self::Heal(fault) => Action::Heal(fault),
+            Self::Fault(fault) => Action::Fault(check_fault(fault, place)?),
+            Self::Heal(heal) => Action::Heal(heal),
+            Self::Kill(program) => Action::Kill(program),
+            Self::Restart(program) => Action::Restart(program),
+            Self::Spoof(entry) => Action::Spoof(entry.check(place)?),
+            Self::Replay(frames) => Action::Replay {
+                frames: check_frames(frames, place)?,
+            },
             Self::Expect(entry) => Action::Expect(entry.check(place)?),
         })
     }
@@ -396,30 +492,31 @@ impl ExpectEntry {
 
 /// Reads `20us`, `500ms`, `2s`.
 fn duration_ns(text: &str, place: &Place) -> Result<u64, InputError> {
-    let wrong = || {
-        place.fault(format!(
-            "`{text}` is no time; write a number and ns, us, ms or s: 500ms"
-        ))
-    };
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(digits);
-    let unit_ns = match unit {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => Tick::MS,
-        "s" => 1_000 * Tick::MS,
-        _ => return Err(wrong()),
-    };
-    let ns = number
-        .parse::<u64>()
-        .map_err(|_| wrong())?
-        .saturating_mul(unit_ns);
-    if ns > WAIT_MS_MAX * Tick::MS {
+    let span = Span::try_from(text.to_owned()).map_err(|error| place.fault(error))?;
+    if span.ns > WAIT_MS_MAX * Tick::MS {
         return Err(place.fault(format!(
             "{text} is longer than the {WAIT_MS_MAX}ms of one step"
         )));
     }
-    Ok(ns)
+    Ok(span.ns)
+}
+
+fn check_fault(fault: Fault, place: &Place) -> Result<Fault, InputError> {
+    match &fault {
+        Fault::Delay(span) if span.ns > DELAY_MS_MAX * Tick::MS => Err(place.fault(format!(
+            "a delay of {span} is longer than the {DELAY_MS_MAX}ms that a wire may have"
+        ))),
+        _ => Ok(fault),
+    }
+}
+
+fn check_frames(frames: usize, place: &Place) -> Result<usize, InputError> {
+    if (1..=REPLAY_MAX).contains(&frames) {
+        return Ok(frames);
+    }
+    Err(place.fault(format!(
+        "{frames} frames can't be replayed; write 1 to {REPLAY_MAX}"
+    )))
 }
 
 #[cfg(test)]
@@ -432,7 +529,7 @@ mod tests {
         let place = source.at(entry.referenced.into());
         entry
             .value
-            .check(&place, Path::new(""))
+            .check(&place, &Folder(Path::new("")))
             .map_err(|e| e.to_string())
     }
 
@@ -463,7 +560,8 @@ mod tests {
     #[test]
     fn an_unknown_verb_is_refused_with_the_known_ones() {
         let error = step("frobnicate: {}").unwrap_err();
-        let verbs = "apply, delete, probe, probes, matrix, wait, rekey, fault, heal, expect";
+        let verbs = "apply, delete, probe, probes, matrix, wait, rekey, fault, heal, \
+                     kill, restart, spoof, replay, expect";
         assert!(error.starts_with("s.yaml:1:1: "), "{error}");
         assert!(
             error.contains("`frobnicate`") && error.contains(verbs),

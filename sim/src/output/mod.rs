@@ -2,6 +2,7 @@
 
 mod diff;
 mod findings;
+mod fuzz;
 mod junit;
 mod matrix;
 mod paint;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use diff::show_diff;
 pub use findings::show_lint;
+pub use fuzz::show_fuzz;
 pub use junit::{junit_of_connectivity, junit_of_run};
 pub use paint::Paint;
 pub use progress::Progress;

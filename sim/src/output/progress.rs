@@ -16,6 +16,7 @@ const BAR_PROBES_MIN: usize = 200;
 #[derive(Debug)]
 pub struct Progress {
     terminal: bool,
+    silent: bool,
     bar: Option<ProgressBar>,
     done: usize,
     total: usize,
@@ -26,6 +27,7 @@ impl Default for Progress {
     fn default() -> Self {
         Self {
             terminal: io::stderr().is_terminal(),
+            silent: false,
             bar: None,
             done: 0,
             total: 0,
@@ -35,10 +37,19 @@ impl Default for Progress {
 }
 
 impl Progress {
+    /// One that says nothing.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self {
+            silent: true,
+            ..Self::default()
+        }
+    }
+
     /// So many probes come.
     pub fn begin(&mut self, total: usize) {
         (self.done, self.total) = (0, total);
-        if self.terminal && total >= BAR_PROBES_MIN {
+        if !self.silent && self.terminal && total >= BAR_PROBES_MIN {
             let bar = ProgressBar::new(total as u64);
             if let Ok(style) = ProgressStyle::with_template("probes {bar:40} {pos}/{len}") {
                 bar.set_style(style);
@@ -52,7 +63,7 @@ impl Progress {
         self.done += 1;
         match &self.bar {
             Some(bar) => bar.inc(1),
-            None if self.last.elapsed() >= LINE_EVERY => {
+            None if !self.silent && self.last.elapsed() >= LINE_EVERY => {
                 note(&format!("{} of {} probes", self.done, self.total));
                 self.last = Instant::now();
             }

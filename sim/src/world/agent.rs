@@ -17,8 +17,8 @@ use std::net::IpAddr;
 use super::node::vf_name;
 use super::plan::{self, MacOf, NodeNumber};
 
-/// Of every dataplane: a simulated one starts once.
-pub(crate) const INSTANCE: u64 = 1;
+/// Of a dataplane's first start.
+pub(crate) const FIRST_INSTANCE: u64 = 1;
 
 /// The underlay's MTU.
 const UPLINK_MTU: u16 = 1500;
@@ -98,7 +98,7 @@ impl Agent {
                 .collect(),
         };
         let mut reconciler = Reconciler::default();
-        reconciler.on_connect(INSTANCE, None);
+        reconciler.on_connect(FIRST_INSTANCE, None);
         Self {
             setup,
             vfs: VfTable::default(),
@@ -187,6 +187,35 @@ impl Agent {
             Some(tx) => Ok(Some(tx)),
             None => Err(wire("no transaction at the commit".to_owned())),
         }
+    }
+
+    /// It starts anew: what its journals keep it has, what it knew of the dataplane is gone.
+    pub(crate) fn restart(&mut self, instance: u64, observed: Option<Generation>) {
+        let desired = self.reconciler.desired().cloned();
+        self.reconciler = Reconciler::default();
+        if let Some(desired) = desired {
+            self.reconciler.on_desired(desired);
+        }
+        if let Some(observed) = observed {
+            self.reconciler.on_connect(instance, Some(observed));
+        }
+    }
+
+    /// The dataplane is gone.
+    pub(crate) fn on_disconnect(&mut self) {
+        self.reconciler.on_disconnect();
+    }
+
+    /// The dataplane has started and was told nothing yet.
+    pub(crate) fn on_connect(&mut self, instance: u64) {
+        self.reconciler.on_connect(instance, None);
+    }
+
+    /// Whether the dataplane holds what it is to hold, and under which generation.
+    pub(crate) fn settled(&self) -> Option<Generation> {
+        let settled = self.reconciler.is_settled();
+        let held = self.reconciler.acknowledged().filter(|_| settled);
+        held.map(|it| it.generation)
     }
 
     pub(crate) fn on_ack(&mut self, generation: Generation) {

@@ -15,6 +15,15 @@ use super::node::SimNode;
 pub(crate) struct Announcements(BTreeMap<NodeName, BTreeMap<IpAddr, PodUid>>);
 
 impl Announcements {
+    /// A node's dataplane has started anew: the others tell it what they have announced.
+    pub(crate) fn tell(&self, node: &mut SimNode) {
+        for (name, bindings) in self.0.iter().filter(|it| *it.0 != node.name) {
+            for (addr, pod) in bindings {
+                node.control.announce_binding(name, *addr, pod.clone());
+            }
+        }
+    }
+
     /// A generation is in force at a node: the others hear what has changed of its pods.
     pub(crate) fn on_applied(&mut self, nodes: &mut [SimNode], at: usize) {
         let Some(node) = nodes.get(at) else {
@@ -26,7 +35,8 @@ impl Announcements {
             .flat_map(|it| it.ips.iter().map(|ip| (*ip, it.pod_uid.clone())))
             .collect();
         let before = self.0.insert(name.clone(), now.clone()).unwrap_or_default();
-        let others = nodes.iter_mut().filter(|it| it.name != name);
+        // One that is dead is told everything when it starts.
+        let others = nodes.iter_mut().filter(|it| it.name != name && !it.dead);
         for control in others.map(|it| &mut it.control) {
             for (addr, pod) in &before {
                 if now.get(addr) != Some(pod) {

@@ -116,6 +116,21 @@ impl Keying {
         ways.iter().try_for_each(|way| self.renew(nodes, way))
     }
 
+    /// A node's dataplane has started anew and has lost its SAs. Those to it are renewed
+    /// when it has peers again; those from it now: what was used once is never sent by again.
+    pub(crate) fn on_restart(
+        &mut self,
+        nodes: &mut [SimNode],
+        node: &NodeName,
+    ) -> Result<(), KeyingError> {
+        let touches = |way: &Way| way.0 == *node || way.1 == *node;
+        self.ready.retain(|(way, _)| !touches(way));
+        self.replaced.retain(|(way, _)| way.1 != *node);
+        let from_it = |way: &&Way| way.0 == *node;
+        let ways: Vec<_> = self.epochs.keys().filter(from_it).cloned().collect();
+        ways.iter().try_for_each(|way| self.renew(nodes, way))
+    }
+
     fn spi(&self, (from, to): &Way, epoch: u32) -> Spi {
         self.keys.spi(&from.0, &to.0, epoch)
     }
@@ -126,7 +141,11 @@ impl Keying {
         let epoch = self.epochs.get(way).map_or(0, |epoch| epoch + 1);
         let config = self.config(way, epoch)?;
         let (from, to) = way;
-        let Some(receiver) = find(nodes, to) else {
+        // A dead end gets its keys when it starts.
+        if find(nodes, from).is_none_or(|it| it.dead) {
+            return Ok(());
+        }
+        let Some(receiver) = find(nodes, to).filter(|it| !it.dead) else {
             return Ok(());
         };
         let sent = receiver.control.install_inbound(from, config);
@@ -142,7 +161,7 @@ impl Keying {
         for (way, epoch) in core::mem::take(&mut self.ready) {
             let (from, to) = &way;
             let config = self.config(&way, epoch)?;
-            let Some(sender) = find(nodes, from) else {
+            let Some(sender) = find(nodes, from).filter(|it| !it.dead) else {
                 continue;
             };
             match sender.control.install_outbound(to, config) {
@@ -160,7 +179,7 @@ impl Keying {
     /// Retires what was replaced; call when nothing is under way any more.
     pub(crate) fn retire_replaced(&mut self, nodes: &mut [SimNode]) -> Result<(), KeyingError> {
         for (way, spi) in core::mem::take(&mut self.replaced) {
-            let Some(receiver) = find(nodes, &way.1) else {
+            let Some(receiver) = find(nodes, &way.1).filter(|it| !it.dead) else {
                 continue;
             };
             receiver

@@ -2,7 +2,9 @@
 //! one clock, one seed.
 
 mod agent;
+mod attacking;
 mod bindings;
+mod breaking;
 mod keying;
 mod net;
 mod node;
@@ -11,7 +13,10 @@ mod probing;
 mod resolving;
 mod stale;
 mod station;
+mod unsettled;
+mod watching;
 mod wire_check;
+mod wire_faults;
 
 #[cfg(test)]
 mod tests;
@@ -23,13 +28,15 @@ use sluice_dataplane_control::Event;
 use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::tick::Tick;
 use sluice_host_agent::cluster::Cluster;
-use sluice_offload_api::model::{NodeName, PodRef};
+use sluice_offload_api::model::PodRef;
 
 pub use agent::AgentError;
+pub use breaking::BreakError;
 pub use keying::KeyingError;
 pub use node::NodeError;
 pub use plan::{NODES_MAX, PODS_PER_NODE_MAX, PlanError};
 pub use resolving::{DNS_PORT, Exchange};
+pub use stale::Api;
 pub use wire_check::MARKER;
 
 use self::agent::Agent;
@@ -43,13 +50,18 @@ use self::station::Station;
 use crate::keys::SeedKeys;
 use crate::probe::Family;
 use crate::report::{Binding, Captured, DropCount, ExposedSa, WireProof};
+use crate::sighting::Sighting;
 
 /// How often an idle dataplane is polled.
 const IDLE_POLL_NS: u64 = 10 * Tick::MS;
 /// Rounds of agents, dataplanes and keying until all must be in step.
 const ROUNDS_MAX: usize = 64;
+/// Flows that a dataplane has room for, if nobody says.
+const FLOWS_MAX: usize = 1 << 16;
 /// VFs beyond those that the first manifests need.
 const SPARE_VFS: u16 = 16;
+/// Frames that arrive until everything that was sent must have come to rest.
+const ARRIVALS_MAX: usize = 200_000;
 /// How long neighbours have to answer after something changed.
 const SETTLE_NS: u64 = 50 * Tick::MS;
 
@@ -69,6 +81,8 @@ pub struct WorldConfig {
     /// Pods whose VF a device plugin chose: its index on the pod's node. The others get
     /// the first that are free.
     pub vfs: BTreeMap<PodRef, u16>,
+    /// Flows that each dataplane has room for.
+    pub flows_max: usize,
 }
 
 impl Default for WorldConfig {
@@ -80,6 +94,7 @@ impl Default for WorldConfig {
             underlay: Family::Ipv4,
             udp_encap: false,
             vfs: BTreeMap::new(),
+            flows_max: FLOWS_MAX,
         }
     }
 }
@@ -120,7 +135,13 @@ pub struct World {
     keying: Keying,
     announcements: Announcements,
     stale: Stale,
+    /// What was seen and not asked for yet.
+    sightings: Vec<Sighting>,
+    /// Frames went round without end.
+    storm: bool,
     probes: u16,
+    /// How many probes were sent.
+    asked: u64,
 }
 
 impl World {
@@ -133,7 +154,7 @@ impl World {
         plan::place(&mut cluster, config.underlay)?;
         let pool = MemPool::default();
         let keys = SeedKeys::new(config.seed);
-        let mut net = Net::default();
+        let mut net = Net::new(config.seed);
         let mut nodes = Vec::new();
         for ((index, number), name) in (0..).zip(0u8..).zip(cluster.nodes.keys()) {
             let number = NodeNumber(number);
@@ -149,7 +170,15 @@ impl World {
             let tunnel_ips = cluster.nodes.get(name).map(|n| n.tunnel_ips.clone());
             let tunnel_ips = tunnel_ips.unwrap_or_default();
             let agent = Agent::new(name, number, vfs, &tunnel_ips, &config.vfs);
-            let node = SimNode::new(name, index, number, agent, vfs, &keys, &pool)?;
+            let node = SimNode::new(
+                name,
+                index,
+                number,
+                agent,
+                (vfs, config.flows_max),
+                &keys,
+                &pool,
+            )?;
             net.plug(node.at_switch());
             nodes.push(node);
         }
@@ -167,7 +196,10 @@ impl World {
             keying,
             announcements: Announcements::default(),
             stale: Stale::default(),
+            sightings: Vec::new(),
+            storm: false,
             probes: 0,
+            asked: 0,
         };
         world.converge(cluster)?;
         Ok(world)
@@ -227,6 +259,9 @@ impl World {
                 .map_err(NodeError::from)?;
         }
         self.cluster = cluster;
+        // An address may have moved to another node, and nobody tells the gateway: until its
+        // entry grows old it sends to where the address was.
+        self.outside.forget_neighbors();
         self.bring_in_step()?;
         for node in &mut self.nodes {
             node.attach(&self.cluster);
@@ -256,28 +291,6 @@ impl World {
             }
         }
         Err(WorldError::Restless)
-    }
-
-    /// A node's watch falls behind: what changes from now on it doesn't see, until
-    /// [`Self::heal_watch`]. CNI goes on there. Whether there is such a node.
-    pub fn stale_watch(&mut self, node: &NodeName) -> bool {
-        let known = self.cluster.nodes.contains_key(node);
-        if known {
-            self.stale.begin(node, &self.cluster);
-        }
-        known
-    }
-
-    /// A node's watch catches up. Whether it was behind.
-    ///
-    /// # Errors
-    /// [`WorldError`].
-    pub fn heal_watch(&mut self, node: &NodeName) -> Result<bool, WorldError> {
-        let was = self.stale.end(node);
-        if was {
-            self.converge(self.cluster.clone())?;
-        }
-        Ok(was)
     }
 
     /// Fresh keys between all nodes, make before break.
@@ -311,9 +324,15 @@ impl World {
     }
 
     fn deliver_until(&mut self, until: Tick) {
+        let mut left = ARRIVALS_MAX;
         loop {
             let arrivals = self.net.next(until);
             if arrivals.is_empty() {
+                return;
+            }
+            left = left.saturating_sub(arrivals.len());
+            if left == 0 {
+                self.storm = true;
                 return;
             }
             let mut woken = vec![false; self.nodes.len()];
@@ -332,31 +351,47 @@ impl World {
 
     /// Takes a frame to where it arrives; the number of a node whose dataplane must poll.
     fn arrive(&mut self, arrival: Arrival) -> Option<usize> {
-        match arrival.at {
-            At::Dataplane(index, port) => {
-                self.nodes.get_mut(index)?.deliver(port, &arrival.frame);
-                Some(index)
+        if let At::Dataplane(index, port) = arrival.at {
+            let node = self.nodes.get_mut(index)?;
+            if node.dead {
+                self.net.faults.hits += 1;
+                return None;
             }
+            node.deliver(port, &arrival.frame);
+            self.note_arrival(&arrival);
+            return Some(index);
+        }
+        self.note_arrival(&arrival);
+        let frames = match arrival.at {
             At::Behind(index, port) => {
                 let station = self.nodes.get_mut(index)?.station_mut(port)?;
-                for frame in station.receive(&arrival.frame) {
-                    self.net.send(At::Dataplane(index, port), frame);
-                }
-                None
+                station.receive(&arrival.frame)
             }
-            At::Outside => {
-                for frame in self.outside.receive(&arrival.frame) {
-                    self.net.switch(At::Outside, frame);
-                }
-                None
-            }
-        }
+            At::Outside | At::Dataplane(..) => self.outside.receive(&arrival.frame),
+        };
+        self.send_from(arrival.at, frames);
+        None
     }
 
     /// The objects as they are, with what was filled in.
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What the API says, and what of it each node has seen.
+    #[must_use]
+    pub const fn api(&self) -> Api<'_> {
+        Api {
+            cluster: &self.cluster,
+            stale: &self.stale,
+        }
+    }
+
+    /// Whether frames went round without end, and were left to: a fault of the world.
+    #[must_use]
+    pub const fn is_stormy(&self) -> bool {
+        self.storm
     }
 
     /// Virtual time since boot.
@@ -420,25 +455,53 @@ impl World {
     /// Drop counters that aren't zero, by node, port and reason.
     #[must_use]
     pub fn drops(&self) -> Vec<DropCount> {
-        let mut drops = Vec::new();
+        let mut drops: Vec<DropCount> = Vec::new();
         for node in &self.nodes {
-            for line in node.control.port_counters() {
-                drops.extend(line.drops.iter().map(|it| DropCount {
-                    node: node.name.to_string(),
-                    port: line.port.to_string(),
-                    reason: it.reason.clone(),
-                    frames: it.frames,
-                }));
+            for line in node.counters() {
+                for it in &line.drops {
+                    let (node, port) = (node.name.to_string(), line.port.to_string());
+                    let mut known = drops.iter_mut();
+                    let same = known.find(|has| {
+                        has.node == node && has.port == port && has.reason == it.reason
+                    });
+                    match same {
+                        // Of a life of the dataplane before.
+                        Some(has) => has.frames += it.frames,
+                        None => drops.push(DropCount {
+                            node,
+                            port,
+                            reason: it.reason.clone(),
+                            frames: it.frames,
+                        }),
+                    }
+                }
             }
         }
         drops
+    }
+
+    /// Frames that each node's dataplane says it has received, by its uplink and by the rest.
+    #[must_use]
+    pub fn received(&self) -> Vec<(String, u64, u64)> {
+        let of = |node: &SimNode| {
+            let (mut uplink, mut rest) = (0, 0);
+            for line in node.counters() {
+                if line.port.0 == "uplink" {
+                    uplink += line.rx_frames;
+                } else {
+                    rest += line.rx_frames;
+                }
+            }
+            (node.name.to_string(), uplink, rest)
+        };
+        self.nodes.iter().map(of).collect()
     }
 
     /// Frames that a dataplane received and that no counter accounts for: 0, or a frame
     /// was lost in silence.
     #[must_use]
     pub fn unaccounted(&self) -> i128 {
-        let lines = self.nodes.iter().flat_map(|n| n.control.port_counters());
+        let lines = self.nodes.iter().flat_map(SimNode::counters);
         lines.map(|line| line.unaccounted().abs()).sum()
     }
 }

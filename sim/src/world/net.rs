@@ -8,6 +8,7 @@ use sluice_dataplane_core::meta::FrameKind;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::{self, ethernet};
 
+use super::wire_faults::WireFaults;
 use crate::report::Captured;
 
 /// How long a frame takes over any link.
@@ -30,11 +31,13 @@ pub(crate) struct Arrival {
     pub(crate) time: Tick,
     order: u64,
     pub(crate) at: At,
+    /// A fault of the wires has done something to it.
+    pub(crate) touched: bool,
     pub(crate) frame: Vec<u8>,
 }
 
 /// The network.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Net {
     pub(crate) now: Tick,
     queue: BinaryHeap<Reverse<Arrival>>,
@@ -45,21 +48,43 @@ pub(crate) struct Net {
     stations: BTreeMap<Mac, At>,
     /// Every frame that entered the switch.
     pub(crate) wire: Vec<Captured>,
+    /// Of the underlay's links.
+    pub(crate) faults: WireFaults,
+    /// Frames that were put on the wire and not yet asked for: who sent them, and when.
+    pub(crate) entered: Vec<(Tick, At, Vec<u8>)>,
 }
 
 impl Net {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            now: Tick::default(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            switch: Vec::new(),
+            stations: BTreeMap::new(),
+            wire: Vec::new(),
+            faults: WireFaults::new(seed),
+            entered: Vec::new(),
+        }
+    }
+
     /// Plugs someone into the underlay's switch.
     pub(crate) fn plug(&mut self, at: At) {
         self.switch.push(at);
     }
 
-    /// Sends a frame over a link of its own.
+    /// Sends a frame over a link of its own, on which nothing happens to it.
     pub(crate) fn send(&mut self, at: At, frame: Vec<u8>) {
+        self.arrive_in(LINK_NS, at, false, frame);
+    }
+
+    fn arrive_in(&mut self, ns: u64, at: At, touched: bool, frame: Vec<u8>) {
         self.order += 1;
         let arrival = Arrival {
-            time: self.now + LINK_NS,
+            time: self.now + ns,
             order: self.order,
             at,
+            touched,
             frame,
         };
         self.queue.push(Reverse(arrival));
@@ -70,20 +95,35 @@ impl Net {
         if let Some(src) = ethernet::src(&frame) {
             self.stations.insert(src, from);
         }
-        let known = ethernet::dst(&frame)
-            .and_then(|dst| self.stations.get(&dst))
-            .copied();
-        let to: Vec<At> = match known {
-            Some(at) => vec![at],
-            None => self.switch.clone(),
-        };
+        self.entered.push((self.now, from, frame.clone()));
+        self.capture(&frame);
+        for at in self.ways_to(&frame).into_iter().filter(|at| *at != from) {
+            for passage in self.faults.pass(node(from), node(at), frame.clone()) {
+                let ns = LINK_NS + passage.late_ns;
+                self.arrive_in(ns, at, passage.touched, passage.frame);
+            }
+        }
+    }
+
+    /// Someone on the underlay puts a frame on the wire that another one has sent before.
+    pub(crate) fn replay(&mut self, frame: &[u8]) {
+        self.capture(frame);
+        for at in self.ways_to(frame) {
+            self.arrive_in(LINK_NS, at, true, frame.to_vec());
+        }
+    }
+
+    fn capture(&mut self, frame: &[u8]) {
         self.wire.push(Captured {
             at: self.now,
-            bytes: frame.clone(),
+            bytes: frame.to_vec(),
         });
-        for at in to.into_iter().filter(|at| *at != from) {
-            self.send(at, frame.clone());
-        }
+    }
+
+    /// Where the switch sends a frame.
+    fn ways_to(&self, frame: &[u8]) -> Vec<At> {
+        let known = ethernet::dst(frame).and_then(|dst| self.stations.get(&dst));
+        known.map_or_else(|| self.switch.clone(), |at| vec![*at])
     }
 
     /// All frames that arrive next, at one moment not after `until`.
@@ -106,6 +146,14 @@ impl Net {
             }
         }
         arrivals
+    }
+}
+
+/// The number of the node that someone on the switch is.
+const fn node(at: At) -> Option<usize> {
+    match at {
+        At::Dataplane(node, _) | At::Behind(node, _) => Some(node),
+        At::Outside => None,
     }
 }
 

@@ -8,13 +8,14 @@ use sluice_dataplane_core::port::Frame;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::worker::{TooManyPorts, Worker, WorkerConfig};
 use sluice_host_agent::cluster::Cluster;
-use sluice_offload_api::model::{NodeName, PodRef, PortName};
+use sluice_offload_api::model::{NodeName, PodRef, PortCounters, PortName};
 
-use super::agent::{Agent, AgentError, INSTANCE};
+use super::agent::{Agent, AgentError, FIRST_INSTANCE};
 use super::net::{At, Net};
 use super::plan::{self, MacOf, NodeNumber};
 use super::station::Station;
 use crate::keys::SeedKeys;
+use crate::sighting::Spot;
 
 /// The dataplane's ports in its worker's order; VFs follow.
 const UPLINK: u16 = 0;
@@ -25,8 +26,6 @@ const FIRST_VF: u16 = 2;
 const TX_MAX: usize = 4096;
 /// Polls until a worker must have emptied its ports.
 const POLLS_MAX: usize = 1 << 16;
-/// Flows a dataplane has room for.
-const FLOWS_MAX: usize = 1 << 16;
 
 /// The name of a VF's port.
 pub(crate) fn vf_name(index: u16) -> PortName {
@@ -45,10 +44,16 @@ pub(crate) struct SimNode {
     worker: Worker<MemPort>,
     pool: MemPool,
     ports: u16,
+    flows_max: usize,
     /// Who is behind a port: the host, and the pods whose VFs are attached.
     behind: BTreeMap<u16, Station>,
     /// The port of each pod's interface whose VF is attached; the primary one has no name.
     pub(crate) attached: BTreeMap<(PodRef, String), u16>,
+    /// Its dataplane doesn't run: nothing passes.
+    pub(crate) dead: bool,
+    instance: u64,
+    /// Counters of the dataplane's lives before this one.
+    past: Vec<PortCounters>,
 }
 
 impl SimNode {
@@ -57,25 +62,13 @@ impl SimNode {
         index: usize,
         number: NodeNumber,
         agent: Agent,
-        vfs: u16,
+        (vfs, flows_max): (u16, usize),
         keys: &SeedKeys,
         pool: &MemPool,
     ) -> Result<Self, NodeError> {
-        let names = [PortName::from("uplink"), PortName::from("host")];
-        let names: Vec<_> = names.into_iter().chain((0..vfs).map(vf_name)).collect();
         let ports = FIRST_VF + vfs;
-        let mem_ports = (0..ports).map(|_| MemPort::new(pool, TX_MAX)).collect();
-        let hash_key = keys.hash_key(&name.0);
-        let config = WorkerConfig::new(FLOWS_MAX, hash_key);
-        let (worker, handle) = Worker::new(mem_ports, &config)?;
-        let control = Control::new(
-            ControlConfig {
-                ports: names,
-                hash_key,
-                instance: INSTANCE,
-            },
-            handle,
-        );
+        let sizes = (ports, flows_max);
+        let (worker, control) = start(sizes, keys.hash_key(&name.0), FIRST_INSTANCE, pool)?;
         let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), pool);
         Ok(Self {
             name: name.clone(),
@@ -86,15 +79,73 @@ impl SimNode {
             worker,
             pool: pool.clone(),
             ports,
+            flows_max,
             behind: BTreeMap::from([(HOST, host)]),
             attached: BTreeMap::new(),
+            dead: false,
+            instance: FIRST_INSTANCE,
+            past: Vec::new(),
         })
+    }
+
+    /// Its dataplane dies with all it had, flows and SAs and frames too.
+    pub(crate) fn kill(&mut self) {
+        if !self.dead {
+            self.dead = true;
+            self.past.extend(self.control.port_counters());
+            self.agent.on_disconnect();
+        }
+    }
+
+    /// Its dataplane starts: with every port closed, until the agent has told it all.
+    pub(crate) fn start_again(&mut self, keys: &SeedKeys) -> Result<(), NodeError> {
+        self.kill();
+        self.instance += 1;
+        let hash_key = keys.hash_key(&format!("{} {}", self.name.0, self.instance));
+        let started = start(
+            (self.ports, self.flows_max),
+            hash_key,
+            self.instance,
+            &self.pool,
+        )?;
+        (self.worker, self.control) = started;
+        self.dead = false;
+        self.agent.on_connect(self.instance);
+        Ok(())
+    }
+
+    /// Its agent starts anew.
+    pub(crate) fn restart_agent(&mut self) {
+        let observed = (!self.dead).then(|| self.control.state().generation);
+        self.agent.restart(self.instance, observed);
+    }
+
+    /// The counters of all its dataplane's lives, several lines a port if it has had several.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = PortCounters> {
+        let now = if self.dead {
+            Vec::new()
+        } else {
+            self.control.port_counters()
+        };
+        self.past.iter().cloned().chain(now)
+    }
+
+    /// What a port is, for observers.
+    pub(crate) fn spot(&self, port: u16) -> Spot {
+        match port {
+            UPLINK => Spot::Uplink(self.name.clone()),
+            HOST => Spot::Host(self.name.clone()),
+            _ => Spot::Vf(self.name.clone(), port),
+        }
     }
 
     /// Lets the agent look at the cluster and bring the dataplane in step with it, over
     /// the contract's wire format. What happened on the way.
     pub(crate) fn reconcile(&mut self, now: Tick) -> Result<Vec<Event>, NodeError> {
         let mut events = Vec::new();
+        if self.dead {
+            return Ok(events);
+        }
         while let Some(tx) = self.agent.next_transaction()? {
             let mut programmed = self.control.program(&tx);
             if let Err(ProgramError::Pending { .. }) = programmed {
@@ -141,6 +192,10 @@ impl SimNode {
     /// Brings up the pods whose VFs the acknowledged generation protects, as CNI ADD does
     /// when it returns, and takes down those that are gone.
     pub(crate) fn attach(&mut self, cluster: &Cluster) {
+        if self.dead {
+            // ADD and DEL wait.
+            return;
+        }
         let endpoints = &self.control.state().endpoints;
         let wanted: BTreeMap<(PodRef, String), u16> = endpoints
             .values()
@@ -163,8 +218,9 @@ impl SimNode {
             let mac = plan::mac(MacOf::Vf(self.number, port - FIRST_VF));
             let fresh = self.attached.get(at) != Some(port);
             if fresh || self.behind.get(port).is_none_or(|s| s.ips != ips) {
-                self.behind
-                    .insert(*port, Station::new(mac, ips, &self.pool));
+                let mut station = Station::new(mac, ips, &self.pool);
+                station.pod = Some(pod.clone());
+                self.behind.insert(*port, station);
             }
         }
         self.attached = wanted;
@@ -189,6 +245,10 @@ impl SimNode {
         HOST
     }
 
+    pub(crate) fn station(&self, port: u16) -> Option<&Station> {
+        self.behind.get(&port)
+    }
+
     pub(crate) fn station_mut(&mut self, port: u16) -> Option<&mut Station> {
         self.behind.get_mut(&port)
     }
@@ -205,6 +265,9 @@ impl SimNode {
 
     /// Lets the dataplane work until its ports are empty, and sends on what it sent.
     pub(crate) fn poll(&mut self, net: &mut Net) {
+        if self.dead {
+            return;
+        }
         for _ in 0..POLLS_MAX {
             let frames = self.worker.poll(net.now);
             self.collect(net);
@@ -231,6 +294,26 @@ impl SimNode {
     pub(crate) const fn at_switch(&self) -> At {
         At::Dataplane(self.index, UPLINK)
     }
+}
+
+/// A dataplane that was told nothing yet.
+fn start(
+    (ports, flows_max): (u16, usize),
+    hash_key: [u64; 2],
+    instance: u64,
+    pool: &MemPool,
+) -> Result<(Worker<MemPort>, Control), TooManyPorts> {
+    let names = [PortName::from("uplink"), PortName::from("host")];
+    let vfs = (0..ports.saturating_sub(FIRST_VF)).map(vf_name);
+    let mem_ports = (0..ports).map(|_| MemPort::new(pool, TX_MAX)).collect();
+    let config = WorkerConfig::new(flows_max, hash_key);
+    let (worker, handle) = Worker::new(mem_ports, &config)?;
+    let config = ControlConfig {
+        ports: names.into_iter().chain(vfs).collect(),
+        hash_key,
+        instance,
+    };
+    Ok((worker, Control::new(config, handle)))
 }
 
 /// What went wrong at a node.

@@ -12,6 +12,8 @@ use sluice_host_agent::evaluate::{self, Judgement, Query, ShadowJudgement};
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, ShadowRuling, Verdict};
 
 use super::net::At;
+use super::stale::node_of;
+use super::station::Station;
 use super::wire_check::{MARKER, is_between, is_esp};
 use super::{World, plan};
 use crate::probe::{Family, Observation, Party, Probe, ProbeError, ProbePort};
@@ -23,18 +25,18 @@ const SOURCE_PORTS: u16 = 40_000;
 const INIT: u8 = 1;
 /// What a payload has in place of the marker where it may be seen: to or from the outside,
 /// and between nodes themselves.
-const PLAIN: &[u8] = b"sluice-visible-text!!";
+pub(super) const PLAIN: &[u8] = b"sluice-visible-text!!";
 /// Times a question is sent before it counts as unanswered.
 const TRIES: usize = 2;
 
 /// A probe with everything it leaves open filled in.
 #[derive(Debug)]
-struct Question {
-    src: IpAddr,
-    dst: IpAddr,
-    protocol: Protocol,
-    port: Option<u16>,
-    family: Family,
+pub(super) struct Question {
+    pub(super) src: IpAddr,
+    pub(super) dst: IpAddr,
+    pub(super) protocol: Protocol,
+    pub(super) port: Option<u16>,
+    pub(super) family: Family,
 }
 
 impl Question {
@@ -59,14 +61,18 @@ impl World {
                 rule: None,
                 shadow: None,
                 encrypted: false,
+                touched: false,
                 port: question.port,
                 family: question.family,
             });
         }
-        let source_port = FIRST_SOURCE_PORT + self.probes % SOURCE_PORTS;
-        self.probes = self.probes.wrapping_add(1);
+        let source_port = probe.source_port.unwrap_or_else(|| self.fresh_port());
+        let hits_before = self.net.faults.hits;
         let mut spec = packet(&question, source_port);
-        spec.payload = self.payload(probe).to_vec();
+        // Its number tells it from others of its flow.
+        let number = format!(" {:06}", self.asked);
+        self.asked = self.asked.wrapping_add(1);
+        spec.payload = [self.payload(probe), number.as_bytes()].concat();
         self.drain_verdicts();
 
         let wire_before = self.net.wire.len();
@@ -88,9 +94,28 @@ impl World {
             rule: rule.filter(|_| answered || was_denied),
             shadow: shadow(&verdicts, &tuple_of(&spec)),
             encrypted: self.was_encrypted(wire_before, &question),
+            touched: self.net.faults.hits != hits_before
+                || self.waits_for_what_is_broken()
+                || self.is_dead(&probe.from)
+                || self.is_dead(&probe.to),
             port: question.port,
             family: question.family,
         })
+    }
+
+    /// Whether the dataplane that a party is behind doesn't run.
+    fn is_dead(&self, party: &Party) -> bool {
+        let party = judged(party);
+        let node = node_of(&self.cluster, &party);
+        let mut dead = self.nodes.iter().filter(|it| it.dead);
+        dead.any(|it| Some(&it.name) == node)
+    }
+
+    /// A source port, or ICMP identifier, that no probe has had for long.
+    pub(super) fn fresh_port(&mut self) -> u16 {
+        let port = FIRST_SOURCE_PORT + self.probes % SOURCE_PORTS;
+        self.probes = self.probes.wrapping_add(1);
+        port
     }
 
     /// What policy says of a probe, by the naive evaluator: nothing of the dataplanes is
@@ -103,23 +128,21 @@ impl World {
         if question.is_loopback() {
             return Ok(Judgement::of(None, None));
         }
-        let party = |party: &Party| match party {
-            Party::Pod { namespace, name } => evaluate::Party::Pod {
-                ns: namespace.clone(),
-                name: name.clone(),
-            },
-            Party::Node(name) => evaluate::Party::Node(NodeName(name.clone())),
-            Party::Outside(ip) => evaluate::Party::Outside(*ip),
-        };
         let query = Query {
-            from: party(&probe.from),
-            to: party(&probe.to),
+            from: judged(&probe.from),
+            to: judged(&probe.to),
             protocol: question.protocol,
             port: question.port,
             from_ip: question.src,
             to_ip: question.dst,
         };
-        Ok(self.stale.judge(&self.cluster, &query))
+        Ok(self.judge(&query))
+    }
+
+    /// What policy says of a flow, by the naive evaluator, at each end as its node sees it.
+    #[must_use]
+    pub fn judge(&self, query: &Query) -> Judgement {
+        self.stale.judge(&self.cluster, query)
     }
 
     /// The marker, if it may be nowhere on the wire: not between nodes, whose hostNetwork
@@ -143,7 +166,7 @@ impl World {
         }
     }
 
-    fn question(&self, probe: &Probe) -> Result<Question, ProbeError> {
+    pub(super) fn question(&self, probe: &Probe) -> Result<Question, ProbeError> {
         let from = self.addresses(&probe.from, probe.from_network.as_ref())?;
         let to = self.addresses(&probe.to, probe.to_network.as_ref())?;
         let outside = |party: &Party| matches!(party, Party::Outside(_));
@@ -175,7 +198,7 @@ impl World {
     }
 
     /// A pod's addresses on a network, or else its own; only pods are on networks.
-    fn addresses(
+    pub(super) fn addresses(
         &self,
         party: &Party,
         network: Option<&NamespacedName>,
@@ -242,32 +265,17 @@ impl World {
         };
         let next_hop = self.next_hop(at, question);
         let spec = spec.clone();
-        match at {
-            At::Outside => {
-                self.outside.ips.push(question.src);
-                for frame in self.outside.ask(spec, next_hop) {
-                    self.net.switch(At::Outside, frame);
-                }
-            }
-            At::Behind(node, port) | At::Dataplane(node, port) => {
-                let station = self.nodes.get_mut(node).and_then(|n| n.station_mut(port));
-                let frames = station.map(|s| s.ask(spec, next_hop)).unwrap_or_default();
-                for frame in frames {
-                    self.net.send(At::Dataplane(node, port), frame);
-                }
-            }
+        if at == At::Outside {
+            self.outside.ips.push(question.src);
         }
+        let station = self.station_at(at);
+        let frames = station.map(|s| s.ask(spec, next_hop)).unwrap_or_default();
+        self.send_from(at, frames);
         self.settle();
-        match at {
-            At::Outside => {
-                self.outside.ips.pop();
-                self.outside.finish()
-            }
-            At::Behind(node, port) | At::Dataplane(node, port) => {
-                let station = self.nodes.get_mut(node).and_then(|n| n.station_mut(port));
-                station.is_some_and(super::station::Station::finish)
-            }
+        if at == At::Outside {
+            self.outside.ips.pop();
         }
+        self.station_at(at).is_some_and(Station::finish)
     }
 
     /// Where a party's frames from an address enter.
@@ -287,6 +295,8 @@ impl World {
                 let index = self.nodes.iter().position(|n| n.name == node)?;
                 match self.nodes.get(index)?.attached.get(&(pod, interface)) {
                     Some(port) => Some(At::Behind(index, *port)),
+                    // It isn't plugged in: what it sends comes to nobody.
+                    None if known.owns_addresses() => None,
                     None => self.host(&node),
                 }
             }
@@ -300,7 +310,7 @@ impl World {
 
     /// Who a station asks for on its way: a pod its router, a node whoever is in the
     /// cluster directly and the gateway for the rest, the outside everyone directly.
-    fn next_hop(&self, at: At, question: &Question) -> IpAddr {
+    pub(super) fn next_hop(&self, at: At, question: &Question) -> IpAddr {
         let host =
             |index: usize, port| self.nodes.get(index).is_some_and(|n| n.host_port() == port);
         let inside = self
@@ -345,8 +355,20 @@ impl World {
     }
 }
 
+/// An end as the evaluator has it.
+fn judged(party: &Party) -> evaluate::Party {
+    match party {
+        Party::Pod { namespace, name } => evaluate::Party::Pod {
+            ns: namespace.clone(),
+            name: name.clone(),
+        },
+        Party::Node(name) => evaluate::Party::Node(NodeName(name.clone())),
+        Party::Outside(ip) => evaluate::Party::Outside(*ip),
+    }
+}
+
 /// The first packet of a probe.
-fn packet(question: &Question, source_port: u16) -> FrameSpec {
+pub(super) fn packet(question: &Question, source_port: u16) -> FrameSpec {
     let dst_port = question.port.unwrap_or(0);
     let src_port = source_port;
     let body = match question.protocol {

@@ -98,22 +98,11 @@ impl World {
         self.outside.finish();
     }
 
-    fn station_at(&mut self, at: At) -> Option<&mut Station> {
+    pub(super) fn station_at(&mut self, at: At) -> Option<&mut Station> {
         match at {
             At::Outside => Some(&mut self.outside),
             At::Behind(node, port) | At::Dataplane(node, port) => {
                 self.nodes.get_mut(node)?.station_mut(port)
-            }
-        }
-    }
-
-    fn send_from(&mut self, at: At, frames: Vec<Vec<u8>>) {
-        for frame in frames {
-            match at {
-                At::Outside => self.net.switch(At::Outside, frame),
-                At::Behind(node, port) | At::Dataplane(node, port) => {
-                    self.net.send(At::Dataplane(node, port), frame);
-                }
             }
         }
     }

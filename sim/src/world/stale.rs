@@ -2,8 +2,9 @@
 //! them and around them goes on as well.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use sluice_host_agent::cluster::Cluster;
+use sluice_host_agent::cluster::{Cluster, Pod};
 use sluice_host_agent::evaluate::{Judgement, Party, Query, egress, evaluate, ingress};
 use sluice_offload_api::model::{NodeName, PodRef, Verdict};
 
@@ -22,6 +23,16 @@ impl Stale {
         self.0.remove(node).is_some()
     }
 
+    /// Every node sees everything again.
+    pub(crate) fn end_all(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether every node sees everything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What a node sees.
     pub(crate) fn view<'a>(&'a self, node: &NodeName, now: &'a Cluster) -> &'a Cluster {
         self.0.get(node).unwrap_or(now)
@@ -33,6 +44,11 @@ impl Stale {
         if self.0.is_empty() {
             return evaluate(now, query);
         }
+        let query = &Query {
+            from: as_node(now, &query.from),
+            to: as_node(now, &query.to),
+            ..query.clone()
+        };
         let view = |party| node_of(now, party).map(|node| self.view(node, now));
         let views = [view(&query.from), view(&query.to)];
         let mistaken = |seen: &Cluster| {
@@ -49,11 +65,70 @@ impl Stale {
                     Party::Node(_) | Party::Outside(_) => false,
                 })
         };
-        if views.into_iter().flatten().any(mistaken) {
+        let [at_source, at_destination] = views.map(|view| view.unwrap_or(now));
+        if mistaken(at_source) {
             return nobody();
         }
-        let [at_source, at_destination] = views.map(|view| view.unwrap_or(now));
-        Judgement::of(egress(at_source, query), ingress(at_destination, query))
+        let egress = egress(at_source, query);
+        let denies = egress
+            .as_ref()
+            .is_some_and(|it| it.verdict == Verdict::Deny);
+        if denies {
+            // It never reaches the other end, whatever that makes of it.
+            return Judgement::of(egress, None);
+        }
+        if mistaken(at_destination) {
+            return nobody();
+        }
+        Judgement::of(egress, ingress(at_destination, query))
+    }
+}
+
+/// What the API says, and what of it each node has seen: all that oracles know.
+#[derive(Clone, Copy, Debug)]
+pub struct Api<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) stale: &'a Stale,
+}
+
+impl Api<'_> {
+    /// What policy says of a flow, at each end as that end's node sees it.
+    #[must_use]
+    pub fn judge(&self, query: &Query) -> Judgement {
+        self.stale.judge(self.cluster, query)
+    }
+
+    /// Who has an address.
+    #[must_use]
+    pub fn party(&self, ip: IpAddr) -> Party {
+        let pod = self.pod(ip).map(|it| Party::Pod {
+            ns: it.pod.namespace.clone(),
+            name: it.pod.name.clone(),
+        });
+        let node = || {
+            let mut nodes = self.cluster.nodes.iter();
+            let found = nodes.find(|it| it.1.ips.contains(&ip));
+            found.map(|it| Party::Node(it.0.clone()))
+        };
+        pod.or_else(node).unwrap_or(Party::Outside(ip))
+    }
+
+    /// Whether it is a pod's own, on any of its interfaces.
+    #[must_use]
+    pub fn is_pod(&self, ip: IpAddr) -> bool {
+        self.pod(ip).is_some()
+    }
+
+    /// Whether it is a node's.
+    #[must_use]
+    pub fn is_node(&self, ip: IpAddr) -> bool {
+        self.cluster.nodes.values().any(|it| it.ips.contains(&ip))
+    }
+
+    fn pod(&self, ip: IpAddr) -> Option<&Pod> {
+        let pods = self.cluster.pods.values().filter(|it| it.owns_addresses());
+        let mut pods = pods.filter(|it| it.ips.contains(&ip) || it.interface_at(ip).is_some());
+        pods.next()
     }
 }
 
@@ -76,9 +151,20 @@ fn pod(ns: &str, name: &str) -> PodRef {
     }
 }
 
-fn node_of<'a>(now: &'a Cluster, party: &Party) -> Option<&'a NodeName> {
+/// A pod in its node's network is that node, whoever has heard of the pod.
+fn as_node(now: &Cluster, party: &Party) -> Party {
+    let Party::Pod { ns, name } = party else {
+        return party.clone();
+    };
+    let node = now.pods.get(&pod(ns, name)).and_then(Pod::host_node);
+    node.map_or_else(|| party.clone(), |node| Party::Node(node.clone()))
+}
+
+/// The node that a party is behind.
+pub(super) fn node_of<'a>(now: &'a Cluster, party: &'a Party) -> Option<&'a NodeName> {
     match party {
         Party::Pod { ns, name } => now.pods.get(&pod(ns, name))?.node.as_ref(),
-        Party::Node(_) | Party::Outside(_) => None,
+        Party::Node(node) => Some(node),
+        Party::Outside(_) => None,
     }
 }

@@ -3,7 +3,7 @@
 //! answer to its own question arrived. It is the instrument, not what is measured; all it
 //! shares with the dataplane is how frames are read and written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_dataplane_core::addr::{Addr, Mac};
@@ -12,6 +12,9 @@ use sluice_dataplane_core::meta::{FrameKind, Meta, NdKind, proto, tcp_flag};
 use sluice_dataplane_core::port::Frame;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::wire::{self, arp, nd};
+use sluice_offload_api::model::PodRef;
+
+use crate::sighting::Who;
 
 /// SCTP chunk types (RFC 9260 section 3.2).
 const INIT: u8 = 1;
@@ -42,9 +45,14 @@ pub(crate) struct Station {
     pub(crate) ips: Vec<IpAddr>,
     /// It stands for every address there is: the outside.
     pub(crate) anyone: bool,
+    /// The pod that it is, if it is one.
+    pub(crate) pod: Option<PodRef>,
     neighbors: BTreeMap<IpAddr, Mac>,
     waiting: Vec<(IpAddr, FrameSpec)>,
     asked: Option<Asked>,
+    /// Protocols and ports that it has asked from: what comes there is answered by nobody, or
+    /// two stations would talk for ever about an answer that was late.
+    spoken: BTreeSet<(u8, u16)>,
     /// What it says in answer, in place of what it was told.
     pub(crate) script: Option<Vec<u8>>,
     pool: MemPool,
@@ -56,12 +64,44 @@ impl Station {
             mac,
             ips,
             anyone: false,
+            pod: None,
             neighbors: BTreeMap::new(),
             waiting: Vec::new(),
             asked: None,
+            spoken: BTreeSet::new(),
             script: None,
             pool: pool.clone(),
         }
+    }
+
+    /// Who this is, for observers.
+    pub(crate) fn who(&self) -> Who {
+        Who {
+            pod: self.pod.clone(),
+            mac: self.mac,
+            ips: self.ips.clone(),
+        }
+    }
+
+    /// Its neighbours' addresses have grown old.
+    pub(crate) fn forget_neighbors(&mut self) {
+        self.neighbors.clear();
+    }
+
+    /// A packet that is no question, whoever it says it is from: what this sends now. It asks
+    /// for its neighbours honestly.
+    pub(crate) fn utter(&mut self, mut spec: FrameSpec, next_hop: IpAddr) -> Vec<Vec<u8>> {
+        if self.neighbors.contains_key(&next_hop) || self.anyone {
+            return self.send(spec, next_hop);
+        }
+        spec.eth_src = self.mac;
+        self.waiting.push((next_hop, spec));
+        let own = self
+            .ips
+            .iter()
+            .find(|ip| ip.is_ipv4() == next_hop.is_ipv4());
+        let question = own.and_then(|own| self.question(*own, next_hop));
+        question.into_iter().collect()
     }
 
     /// Begins a question: what it sends now. The packet goes by `next_hop`.
@@ -77,6 +117,7 @@ impl Station {
         expects: Vec<u8>,
         next_hop: IpAddr,
     ) -> Vec<Vec<u8>> {
+        self.spoken.insert((spec.protocol(), source_port(&spec)));
         self.asked = Some(Asked {
             spec: spec.clone(),
             expects,
@@ -192,6 +233,17 @@ impl Station {
         if self.note_answer(meta, payload) || self.is_answer(meta) {
             return Vec::new();
         }
+        // What comes to where it asks from goes no further, or two stations would talk for
+        // ever about an answer that was late or isn't whole; a connection that stands goes on.
+        let asks = self.spoken.contains(&(meta.protocol, meta.dst_port));
+        let stands = meta.tcp_flags & tcp_flag::SYN != 0
+            && self
+                .asked
+                .as_ref()
+                .is_some_and(|it| answers(&it.spec, meta));
+        if asks && !stands && !ECHO_REQUEST.contains(&meta.icmp_type) {
+            return Vec::new();
+        }
         let reply = |body: Body, payload: &[u8]| {
             let mut spec = FrameSpec::new(meta.dst.into(), meta.src.into(), body);
             spec.eth_src = self.mac;
@@ -301,6 +353,17 @@ impl Station {
         }
         asked.answered = true;
         true
+    }
+}
+
+/// The port that a packet is from; of an echo its identifier.
+const fn source_port(spec: &FrameSpec) -> u16 {
+    match spec.body {
+        Body::Tcp { src_port, .. } | Body::Udp { src_port, .. } | Body::Sctp { src_port, .. } => {
+            src_port
+        }
+        Body::IcmpEcho { id, .. } => id,
+        Body::Other { .. } => 0,
     }
 }
 

@@ -64,6 +64,7 @@ fn probe(from: &str, to: &str, protocol: Protocol, port: Option<u16>, family: Fa
         to: party(to),
         from_network: None,
         to_network: None,
+        source_port: None,
         protocol,
         port: port.map(ProbePort::Number),
         family: Some(family),

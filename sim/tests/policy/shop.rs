@@ -187,6 +187,7 @@ fn ask(
         to: probe_party(&to),
         from_network: network(cluster, from_ip),
         to_network: network(cluster, to_ip),
+        source_port: None,
         protocol,
         port: port.map(ProbePort::Number),
         family: Some(if from_ip.is_ipv4() {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::hash::HashKey;
+use crate::mutant::{self, Mutant};
 use crate::names::patterns::Patterns;
 use crate::snapshot::IdentityId;
 use crate::table::ports::stronger;
@@ -224,9 +225,15 @@ impl PolicyTable {
     ) -> Ruling {
         let has_rows = self.has_rows[direction as usize];
         for (tier, _) in self.tiers.iter().zip(has_rows).filter(|it| it.1) {
+            if mutant::is(Mutant::AdminForgotten)
+                && core::ptr::eq(tier, &self.tiers[Tier::Admin as usize])
+            {
+                continue;
+            }
             let said = tier.look_up(direction, peer, transport, port, asked);
-            if let Some(said) = said.filter(|it| it.action != Action::Pass) {
-                let (allow, rule) = (said.action == Action::Allow, said.rule);
+            let passes = |action| action == Action::Pass && !mutant::is(Mutant::PassAllows);
+            if let Some(said) = said.filter(|it| !passes(it.action)) {
+                let (allow, rule) = (said.action != Action::Deny, said.rule);
                 return Ruling { allow, rule };
             }
         }

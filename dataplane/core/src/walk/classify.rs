@@ -5,6 +5,7 @@ use crate::flow::state::{Packet, Track};
 use crate::flow::table::{Found, INITIATOR, NewFlow, RESPONDER, Refused};
 use crate::judge::{Denied, Judgement, Rules, Shadows};
 use crate::meta::Meta;
+use crate::mutant;
 use crate::names::DomainId;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
@@ -152,7 +153,7 @@ fn start<P: Port>(
     packet: &Packet,
     from: Attach,
 ) -> Result<Attach, DropReason> {
-    if judgement.ends.get(end) != Some(&from) {
+    if judgement.ends.get(end) != Some(&from) && !mutant::any_way(tuple.src.is_v4()) {
         return Err(DropReason::WrongPath);
     }
     let new = NewFlow {

@@ -2,6 +2,7 @@
 
 use crate::addr::{Addr, Mac};
 use crate::batch::{Path, Slot};
+use crate::mutant::{self, Mutant};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -39,6 +40,9 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
         match (written, port.kind) {
             (Err(reason), _) => walk.drop(at, reason),
             (Ok(()), PortKind::Uplink) => to_next_hop(walk, at, out, destination),
+            (Ok(()), PortKind::Vf) if mutant::is(Mutant::WrongVf) => {
+                walk.send(at, PortIndex(out.0 + 1));
+            }
             (Ok(()), _) => walk.send(at, out),
         }
     });

@@ -6,6 +6,7 @@ use sluice_crypto::esp::{
 
 use crate::addr::Addr;
 use crate::meta::{FragKind, Meta, proto, tcp_flag};
+use crate::mutant::{self, Mutant};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -31,6 +32,14 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
             walk.drop(at, DropReason::NoPort);
             return;
         };
+        if mutant::is(Mutant::ClearAlways)
+            || mutant::is(Mutant::ClearWithoutSa) && walk.sad.outbound_mut(peer).is_none()
+        {
+            if let Some(slot) = walk.batch.slot(at) {
+                slot.to = Attach::Port(uplink);
+            }
+            return;
+        }
         let Some(outbound) = walk.sad.outbound_mut(peer) else {
             walk.drop(at, DropReason::NoSa);
             return;

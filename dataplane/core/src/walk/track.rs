@@ -7,6 +7,7 @@ use crate::flow::key::Tuple;
 use crate::flow::state::Packet;
 use crate::flow::table::{Flow, FlowTable, Found, INITIATOR, RESPONDER};
 use crate::meta::{FragKind, Meta};
+use crate::mutant::{self, Mutant};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -103,6 +104,7 @@ fn is_fresh(snapshot: &Snapshot, flow: &Flow) -> bool {
     };
     let (tuple, [from, to]) = (flow.tuple(), flow.ends());
     flow.generations() == [generation(from, tuple.dst), generation(to, tuple.src)]
+        || mutant::is(Mutant::StaleGeneration)
 }
 
 /// Whether the pods at a flow's ends are still those that it was judged for. A pod that
@@ -137,7 +139,7 @@ pub(crate) fn pass(
     } else {
         (responder, initiator)
     };
-    if came_by != from {
+    if came_by != from && !mutant::any_way(flow.tuple().src.is_v4()) {
         return Err(DropReason::WrongPath);
     }
     flows.take(found, packet, now)?;

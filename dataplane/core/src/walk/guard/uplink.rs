@@ -5,6 +5,7 @@ use sluice_crypto::esp::PORT_NAT_T;
 use super::{Arrival, Claim, Guarded, Neighbor, Question, is_group, is_local_pod};
 use crate::addr::Addr;
 use crate::meta::{FragKind, FrameKind, Meta, NdKind, proto};
+use crate::mutant::{self, Mutant};
 use crate::reason::DropReason;
 use crate::snapshot::{Place, Snapshot};
 
@@ -83,6 +84,11 @@ fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
             } else {
                 Guarded::Drop(DropReason::Fragment)
             }
+        }
+        (Some(Place::LocalPod(_)), Some(Place::RemotePod(_)))
+            if mutant::is(Mutant::PlaintextLetIn) =>
+        {
+            Guarded::Track
         }
         // Between pods and nodes of the cluster PROTECT is what policy wants
         // (RFC 4301 section 5.2: inbound that bypassed where it should not have).

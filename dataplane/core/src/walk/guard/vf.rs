@@ -3,6 +3,7 @@
 use super::{Arrival, Claim, Guarded, Neighbor, Question, is_group, link_local};
 use crate::addr::Addr;
 use crate::meta::{FrameKind, Meta, NdKind, proto};
+use crate::mutant;
 use crate::reason::DropReason;
 use crate::snapshot::{Endpoint, ROUTER_MAC};
 
@@ -39,7 +40,7 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
         (FrameKind::Ip, _) => return Guarded::Drop(DropReason::SpoofedNd),
         _ => return Guarded::Drop(DropReason::EtherType),
     }
-    if !endpoint.addrs.contains(&meta.src) {
+    if !endpoint.addrs.contains(&meta.src) && !mutant::any_source(meta.src.is_v4()) {
         return Guarded::Drop(unowned_source(meta));
     }
     if meta.protocol == proto::UDP && matches!(meta.src_port, DHCP_SERVER_PORT | DHCPV6_SERVER_PORT)

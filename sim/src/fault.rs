@@ -1,0 +1,217 @@
+//! What breaks in a world, and how it is whole again: as scenarios write it.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+use sluice_dataplane_core::tick::Tick;
+
+/// How long a delay of the wires may be, in milliseconds: dataplanes wait three seconds for
+/// a neighbour's answer.
+pub const DELAY_MS_MAX: u64 = 1_000;
+
+/// How often something happens to a frame, in percent: 1 to 100.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Percent(u8);
+
+impl Percent {
+    /// Of a number; those beyond the bounds are the bound.
+    #[must_use]
+    pub fn new(percent: u8) -> Self {
+        Self(percent.clamp(1, 100))
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn value(self) -> u8 {
+        self.0
+    }
+}
+
+/// A number that is no percentage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0} is no percentage of frames; write a whole number from 1 to 100")]
+pub struct NoPercent(u64);
+
+impl TryFrom<u64> for Percent {
+    type Error = NoPercent;
+
+    fn try_from(number: u64) -> Result<Self, NoPercent> {
+        match u8::try_from(number) {
+            Ok(percent @ 1..=100) => Ok(Self(percent)),
+            _ => Err(NoPercent(number)),
+        }
+    }
+}
+
+impl From<Percent> for u64 {
+    fn from(percent: Percent) -> Self {
+        percent.0.into()
+    }
+}
+
+/// A span of virtual time, written `20us`, `500ms`, `2s`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span {
+    /// Its length in nanoseconds.
+    pub ns: u64,
+}
+
+/// A text that is no span.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is no time; write a number and ns, us, ms or s: 500ms")]
+pub struct NoSpan(String);
+
+const UNITS: [(&str, u64); 4] = [
+    ("s", 1_000 * Tick::MS),
+    ("ms", Tick::MS),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+impl TryFrom<String> for Span {
+    type Error = NoSpan;
+
+    fn try_from(text: String) -> Result<Self, NoSpan> {
+        let digits = text.find(|c: char| !c.is_ascii_digit());
+        let parts = digits.map(|at| text.split_at(at));
+        let span = parts.and_then(|(number, unit)| {
+            let unit_ns = UNITS.iter().find(|it| it.0 == unit)?.1;
+            let number = number.parse::<u64>().ok()?;
+            Some(number.saturating_mul(unit_ns))
+        });
+        span.map(|ns| Self { ns }).ok_or(NoSpan(text))
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        span.to_string()
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |unit: &&(&str, u64)| self.ns.is_multiple_of(unit.1);
+        let (unit, unit_ns) = UNITS.iter().find(fits).copied().unwrap_or(("ns", 1));
+        write!(f, "{}{unit}", self.ns / unit_ns)
+    }
+}
+
+/// What breaks, and where. Those of the wires are for every frame between the nodes, and
+/// between them and the outside.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// A node's agent sees nothing of what changes in the cluster. CNI goes on there.
+    StaleWatch(String),
+    /// Frames that are lost.
+    Loss(Percent),
+    /// Frames that arrive twice.
+    Duplication(Percent),
+    /// Frames that are overtaken by those behind them.
+    Reordering(Percent),
+    /// Frames of which one bit turns, behind the Ethernet header. ARP and ND are lost.
+    Corruption(Percent),
+    /// How much longer every frame takes.
+    Delay(Span),
+    /// Two nodes that don't hear each other.
+    Partition([String; 2]),
+}
+
+/// What is whole again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Heal {
+    /// A node's agent sees everything again.
+    StaleWatch(String),
+    /// No frame is lost.
+    Loss,
+    /// No frame arrives twice.
+    Duplication,
+    /// Frames keep their order.
+    Reordering,
+    /// Frames arrive as they were sent.
+    Corruption,
+    /// Frames take no longer than the links.
+    Delay,
+    /// Two nodes hear each other again.
+    Partition([String; 2]),
+    /// Everything, watches too. What was killed stays dead.
+    All,
+}
+
+/// A program of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Program {
+    /// The agent of a node.
+    Agent(String),
+    /// The dataplane of a node.
+    Dataplane(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StaleWatch(node) => write!(f, "stale-watch {node}"),
+            Self::Loss(it) => write!(f, "loss {} %", it.0),
+            Self::Duplication(it) => write!(f, "duplication {} %", it.0),
+            Self::Reordering(it) => write!(f, "reordering {} %", it.0),
+            Self::Corruption(it) => write!(f, "corruption {} %", it.0),
+            Self::Delay(span) => write!(f, "delay {span}"),
+            Self::Partition([a, b]) => write!(f, "partition {a} {b}"),
+        }
+    }
+}
+
+impl fmt::Display for Heal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StaleWatch(node) => write!(f, "stale-watch {node}"),
+            Self::Loss => f.write_str("loss"),
+            Self::Duplication => f.write_str("duplication"),
+            Self::Reordering => f.write_str("reordering"),
+            Self::Corruption => f.write_str("corruption"),
+            Self::Delay => f.write_str("delay"),
+            Self::Partition([a, b]) => write!(f, "partition {a} {b}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(node) => write!(f, "agent {node}"),
+            Self::Dataplane(node) => write!(f, "dataplane {node}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_prints_as_it_is_read() {
+        for (text, ns) in [
+            ("20us", 20_000),
+            ("500ms", 500_000_000),
+            ("3s", 3_000_000_000),
+        ] {
+            let span = Span::try_from(text.to_owned()).unwrap();
+            assert_eq!((span.ns, span.to_string().as_str()), (ns, text));
+        }
+        for wrong in ["5", "ms", "5m", "-5s", "1.5s", ""] {
+            assert!(Span::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_percentage_is_from_1_to_100() {
+        assert_eq!(Percent::try_from(100).map(Percent::value), Ok(100));
+        assert!(Percent::try_from(0).is_err() && Percent::try_from(101).is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! A packet as oracles look at it: by whom, for whom, and what it says.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use sluice_crypto::esp::PORT_NAT_T;
+use sluice_dataplane_core::addr::Mac;
+use sluice_dataplane_core::meta::{FrameKind, Meta, NdKind, proto};
+use sluice_dataplane_core::wire;
+
+/// UDP's header.
+const UDP_LEN: usize = 8;
+
+/// The two ends of a packet's flow.
+pub(super) type Ends = ((IpAddr, u16), (IpAddr, u16), u8);
+
+/// An IP packet that is no neighbour discovery.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    pub(super) eth_dst: Mac,
+    pub(super) src: IpAddr,
+    pub(super) dst: IpAddr,
+    pub(super) protocol: u8,
+    pub(super) src_port: u16,
+    pub(super) dst_port: u16,
+    /// An ICMP error: about a flow, and none itself.
+    pub(super) error: bool,
+    /// SPI and the sequence number's low half, if it is ESP, in UDP too.
+    pub(super) esp: Option<(u32, u32)>,
+    /// What tells it from others of its flow and no hop changes.
+    pub(super) says: Vec<u8>,
+}
+
+impl Packet {
+    pub(super) fn read(frame: &[u8]) -> Option<Self> {
+        let meta = wire::parse(frame).ok()?;
+        if meta.kind != FrameKind::Ip || meta.nd != NdKind::None {
+            return None;
+        }
+        Some(Self {
+            eth_dst: meta.eth_dst,
+            src: meta.src.into(),
+            dst: meta.dst.into(),
+            protocol: meta.protocol,
+            src_port: meta.src_port,
+            dst_port: meta.dst_port,
+            error: meta.icmp_error,
+            esp: esp(frame, &meta),
+            says: says(frame, &meta),
+        })
+    }
+
+    /// Its flow's ends, the smaller first: the same for what goes back.
+    pub(super) fn ends(&self) -> Ends {
+        let (from, to) = ((self.src, self.src_port), (self.dst, self.dst_port));
+        (from.min(to), from.max(to), self.protocol)
+    }
+
+    /// What it is, whoever carries it.
+    pub(super) fn identity(&self) -> Identity {
+        Identity {
+            from: (self.src, self.src_port),
+            to: (self.dst, self.dst_port),
+            protocol: self.protocol,
+            says: self.says.clone(),
+        }
+    }
+}
+
+/// What makes two packets the same one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Identity {
+    from: (IpAddr, u16),
+    to: (IpAddr, u16),
+    protocol: u8,
+    says: Vec<u8>,
+}
+
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { src, dst, .. } = self;
+        let (src_port, dst_port) = (self.src_port, self.dst_port);
+        match self.protocol {
+            proto::TCP => write!(f, "TCP [{src}]:{src_port} to [{dst}]:{dst_port}"),
+            proto::UDP => write!(f, "UDP [{src}]:{src_port} to [{dst}]:{dst_port}"),
+            proto::SCTP => write!(f, "SCTP [{src}]:{src_port} to [{dst}]:{dst_port}"),
+            proto::ICMP | proto::ICMPV6 => write!(f, "ICMP {src_port} of [{src}] to [{dst}]"),
+            other => write!(f, "protocol {other} of [{src}] to [{dst}]"),
+        }
+    }
+}
+
+fn esp(frame: &[u8], meta: &Meta) -> Option<(u32, u32)> {
+    let l4 = usize::from(meta.l4_off);
+    let at = match meta.protocol {
+        proto::ESP => l4,
+        proto::UDP if meta.dst_port == PORT_NAT_T => l4 + UDP_LEN,
+        _ => return None,
+    };
+    let word = |at: usize| {
+        let bytes = frame.get(at..)?.first_chunk::<4>()?;
+        Some(u32::from_be_bytes(*bytes))
+    };
+    Some((word(at)?, word(at + 4)?))
+}
+
+/// Of TCP its numbers, flags and data; else what is behind ports and checksum.
+fn says(frame: &[u8], meta: &Meta) -> Vec<u8> {
+    let l4 = usize::from(meta.l4_off);
+    let end = usize::from(meta.l3_end);
+    let part = |from: usize, to: usize| frame.get(from..to.min(end)).unwrap_or_default();
+    match meta.protocol {
+        proto::TCP => {
+            let header = frame.get(l4 + 12).map_or(20, |b| usize::from(b >> 4) * 4);
+            let numbers = part(l4 + 4, l4 + 12);
+            let flags = part(l4 + 13, l4 + 14);
+            [numbers, flags, part(l4 + header, end)].concat()
+        }
+        proto::ICMP | proto::ICMPV6 => [part(l4, l4 + 2), part(l4 + 4, end)].concat(),
+        proto::UDP => part(l4 + UDP_LEN, end).to_vec(),
+        _ => part(l4, end).to_vec(),
+    }
+}

@@ -1,0 +1,46 @@
+//! Nothing comes to anyone more often than it was sent, or that nobody sent.
+
+use std::collections::BTreeMap;
+
+use super::Oracle;
+use super::packet::{Identity, Packet};
+use crate::sighting::{Sighting, Way};
+use crate::world::Api;
+
+/// How often each packet was sent, less how often it came.
+#[derive(Debug, Default)]
+pub(super) struct Replay(BTreeMap<Identity, usize>);
+
+impl Oracle for Replay {
+    fn name(&self) -> &'static str {
+        "replay"
+    }
+
+    fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, _: &Api<'_>) -> Option<String> {
+        // ICMP errors are of dataplanes' own making.
+        let packet = packet.filter(|it| !it.error)?;
+        match seen.way {
+            Way::Sent => *self.0.entry(packet.identity()).or_default() += 1,
+            // Nothing protects what goes in clear by design: the wire may send it again.
+            Way::OffWire if seen.touched && packet.esp.is_none() => {
+                *self.0.entry(packet.identity()).or_default() += 1;
+            }
+            Way::Delivered if !seen.touched && is_for(seen, packet) => {
+                let left = self.0.entry(packet.identity()).or_default();
+                match left.checked_sub(1) {
+                    Some(less) => *left = less,
+                    None => {
+                        return Some(format!("{packet} was delivered more often than sent"));
+                    }
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+/// The switch floods what it doesn't know: that is for nobody there.
+fn is_for(seen: &Sighting, packet: &Packet) -> bool {
+    seen.who.as_ref().is_some_and(|it| it.mac == packet.eth_dst)
+}

@@ -1,0 +1,70 @@
+//! What must be once nothing is broken: every node in step, and nothing left over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_offload_api::model::{NodeName, SaDirection};
+
+use super::World;
+
+impl World {
+    /// What is not as it must be when everything is whole, in words; empty if all is well.
+    /// Each agent has its dataplane's acknowledgement, exactly the pods that the API has are
+    /// on VFs, and there is one SA each way between any two nodes.
+    pub fn unsettled(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for node in &mut self.nodes {
+            node.control.request_sas();
+        }
+        for node in &mut self.nodes {
+            node.poll(&mut self.net);
+            node.control.poll();
+        }
+        let names: BTreeSet<NodeName> = self.nodes.iter().map(|it| it.name.clone()).collect();
+        for node in &self.nodes {
+            let name = &node.name;
+            let state = node.control.state();
+            match node.agent.settled() {
+                Some(generation) if generation == state.generation => {}
+                held => wrong.push(format!(
+                    "{name}: the agent knows of generation {held:?}, in force is {:?}",
+                    state.generation
+                )),
+            }
+            let has = state.endpoints.values();
+            let has: BTreeSet<_> = has.map(|it| (&it.pod_uid, it.name())).collect();
+            let pods = self.cluster.pods.values();
+            let here = pods.filter(|it| it.owns_addresses() && it.node.as_ref() == Some(name));
+            let mut must = BTreeSet::new();
+            for pod in here {
+                must.insert((&pod.uid, pod.pod.to_string()));
+                for it in &pod.interfaces {
+                    must.insert((&pod.uid, format!("{}@{}", pod.pod, it.name)));
+                }
+            }
+            for (uid, orphan) in has.difference(&must) {
+                wrong.push(format!(
+                    "{name}: {orphan} (uid {}) has a VF and is no pod",
+                    uid.0
+                ));
+            }
+            for (uid, bare) in must.difference(&has) {
+                wrong.push(format!("{name}: {bare} (uid {}) has no VF", uid.0));
+            }
+            let mut sas: BTreeMap<(NodeName, bool), usize> = BTreeMap::new();
+            for peer in names.iter().filter(|it| *it != name) {
+                sas.insert((peer.clone(), true), 0);
+                sas.insert((peer.clone(), false), 0);
+            }
+            for sa in node.control.sas().unwrap_or_default() {
+                let inbound = sa.direction == SaDirection::Inbound;
+                let peer = sa.peer.clone().unwrap_or(NodeName(String::new()));
+                *sas.entry((peer, inbound)).or_default() += 1;
+            }
+            for ((peer, inbound), count) in sas.into_iter().filter(|it| it.1 != 1) {
+                let way = if inbound { "from" } else { "to" };
+                wrong.push(format!("{name}: {count} SAs {way} {}, not one", peer.0));
+            }
+        }
+        wrong
+    }
+}

@@ -1,0 +1,89 @@
+//! What is noted of every frame, for oracles beside the wires.
+
+use super::World;
+use super::net::{Arrival, At};
+use crate::sighting::{Sighting, Spot, Way, Who};
+
+impl World {
+    /// Sends frames of who is at a place.
+    pub(super) fn send_from(&mut self, at: At, frames: Vec<Vec<u8>>) {
+        for frame in frames {
+            self.note(Way::Sent, at, false, &frame);
+            match at {
+                At::Outside => self.net.switch(At::Outside, frame),
+                At::Behind(node, port) | At::Dataplane(node, port) => {
+                    if self.nodes.get(node).is_some_and(|it| it.dead) {
+                        self.net.faults.hits += 1;
+                    }
+                    self.net.send(At::Dataplane(node, port), frame);
+                }
+            }
+        }
+    }
+
+    /// Notes a frame that arrives.
+    pub(super) fn note_arrival(&mut self, arrival: &Arrival) {
+        let Arrival { at, touched, .. } = *arrival;
+        let way = match at {
+            At::Behind(..) | At::Outside => Way::Delivered,
+            At::Dataplane(..) if matches!(self.spot(at), Some(Spot::Uplink(_))) => Way::OffWire,
+            At::Dataplane(..) => Way::Taken,
+        };
+        self.note(way, at, touched, &arrival.frame);
+    }
+
+    fn note(&mut self, way: Way, at: At, touched: bool, frame: &[u8]) {
+        self.note_wire();
+        let Some(spot) = self.spot(at) else {
+            return;
+        };
+        let who = self.who(at);
+        self.sightings.push(Sighting {
+            at: self.net.now,
+            way,
+            spot,
+            who,
+            touched,
+            frame: frame.to_vec(),
+        });
+    }
+
+    /// Notes what has entered the wire since.
+    fn note_wire(&mut self) {
+        for (when, from, frame) in core::mem::take(&mut self.net.entered) {
+            if let Some(spot) = self.spot(from) {
+                self.sightings.push(Sighting {
+                    at: when,
+                    way: Way::OnWire,
+                    spot,
+                    who: None,
+                    touched: false,
+                    frame,
+                });
+            }
+        }
+    }
+
+    fn spot(&self, at: At) -> Option<Spot> {
+        match at {
+            At::Outside => Some(Spot::Outside),
+            At::Behind(node, port) | At::Dataplane(node, port) => {
+                Some(self.nodes.get(node)?.spot(port))
+            }
+        }
+    }
+
+    fn who(&self, at: At) -> Option<Who> {
+        match at {
+            At::Outside => Some(self.outside.who()),
+            At::Behind(node, port) => Some(self.nodes.get(node)?.station(port)?.who()),
+            At::Dataplane(..) => None,
+        }
+    }
+
+    /// Everything that was seen since it was last asked for, in its order.
+    pub fn take_sightings(&mut self) -> Vec<Sighting> {
+        self.note_wire();
+        core::mem::take(&mut self.sightings)
+    }
+}
