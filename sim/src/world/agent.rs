@@ -2,7 +2,7 @@
 
 use prost::Message;
 use sluice_host_agent::cluster::{Cluster, Pod};
-use sluice_host_agent::compile::{CompileError, HostSetup, NodeSetup, UplinkSetup, compile};
+use sluice_host_agent::compile::{CompileError, Engine, HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::reconcile::Reconciler;
 use sluice_host_agent::vf::{VfBinding, VfError, VfSlot, VfTable};
@@ -32,7 +32,8 @@ pub(crate) struct Agent {
     vfs: VfTable,
     /// Which VFs a device plugin chose, by index.
     chosen: BTreeMap<PodRef, u16>,
-    identities: IdentityTable,
+    /// The last cluster that it compiled, and all it takes to go on from there.
+    engine: Engine,
     reconciler: Reconciler,
 }
 
@@ -100,10 +101,10 @@ impl Agent {
         let mut reconciler = Reconciler::default();
         reconciler.on_connect(FIRST_INSTANCE, None);
         Self {
+            engine: Engine::new(setup.clone(), IdentityTable::default(), Limits::MAX),
             setup,
             vfs: VfTable::default(),
             chosen: chosen.clone(),
-            identities: IdentityTable::default(),
             reconciler,
         }
     }
@@ -157,9 +158,10 @@ impl Agent {
                 error,
             })?;
         }
-        let state = compile(seen, &self.setup, &self.vfs, &mut self.identities)
-            .map_err(|error| AgentError::Compile { node, error })?;
-        self.reconciler.on_desired(state);
+        let compiled = self.engine.update(seen, &self.vfs);
+        let (engine, _) = compiled.map_err(|error| AgentError::Compile { node, error })?;
+        self.engine = engine;
+        self.reconciler.on_desired(self.engine.state().clone());
         Ok(())
     }
 
@@ -191,6 +193,8 @@ impl Agent {
 
     /// It starts anew: what its journals keep it has, what it knew of the dataplane is gone.
     pub(crate) fn restart(&mut self, instance: u64, observed: Option<Generation>) {
+        let identities = self.engine.identities().clone();
+        self.engine = Engine::new(self.setup.clone(), identities, Limits::MAX);
         let desired = self.reconciler.desired().cloned();
         self.reconciler = Reconciler::default();
         if let Some(desired) = desired {
