@@ -122,7 +122,7 @@ impl Folder {
     ) -> Self {
         let mut folder = Self {
             reduced: Cluster {
-                pods: BTreeMap::new(),
+                pods: Default::default(),
                 ..placed.clone()
             },
             unaddressed,
