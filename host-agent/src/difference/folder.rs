@@ -3,7 +3,6 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
-use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{NodeName, PodRef, Protocol};
 
 use super::blocks::{Blocks, PartId};
@@ -123,7 +122,7 @@ impl Folder {
     ) -> Self {
         let mut folder = Self {
             reduced: Cluster {
-                pods: SharedMap::default(),
+                pods: Default::default(),
                 ..placed.clone()
             },
             unaddressed,

@@ -55,11 +55,13 @@ fn pair() -> impl Strategy<Value = Pair> {
 
 fn make(first: World, second: World, changes: &[Change], stay: bool) -> Pair {
     let mut before = first.cluster;
-    let mut after = if stay {
-        before.clone()
-    } else {
-        second.cluster.clone()
-    };
+    let mut after = second.cluster.clone();
+    if stay {
+        // Then what differs is labels of namespaces, nodes and pods.
+        after.policies.clone_from(&before.policies);
+        after.cluster_policies.clone_from(&before.cluster_policies);
+        after.multi_policies.clone_from(&before.multi_policies);
+    }
     after.pods.clear();
     let others: Vec<&Pod> = second.cluster.pods.values().collect();
     let mut owners = Owners::new();

@@ -94,6 +94,21 @@ fn a_label_that_changes_changes_what_its_pod_may() {
 }
 
 #[test]
+fn a_namespaces_label_that_changes_changes_what_its_pods_may() {
+    let closed = policy(
+        "db",
+        "{podSelector: {matchLabels: {app: db}}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: red}}}], ports: [{port: 5432}]}]}",
+    );
+    let team = |team: &str| {
+        let namespace = format!("name: shop, labels: {{team: {team}}}");
+        let text = format!("---\n{{apiVersion: v1, kind: Namespace, metadata: {{{namespace}}}}}\n");
+        text + &shop() + &closed
+    };
+    let expected = ["- shop/web -> shop/db TCP 5432 [changed]"];
+    assert_eq!(lines(&team("red"), &team("blue")), expected);
+}
+
+#[test]
 fn what_comes_and_goes_says_so() {
     let closed = policy("all", "{podSelector: {}}");
     let one = pod("a", "{app: a}", "") + &closed;
