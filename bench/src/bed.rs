@@ -9,6 +9,7 @@ use sluice_dataplane_core::command::Command;
 use sluice_dataplane_core::flow::quota::Quotas;
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
+use sluice_dataplane_core::moves::Moves;
 use sluice_dataplane_core::port::{BURST_MAX, Frame};
 use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{
@@ -249,6 +250,7 @@ pub fn snapshot_with(side: Side, rows: &[Row], more: &[(Addr, u8, Owner)]) -> Sn
             tunnel: side.other().tunnel(),
         })],
         prefixes: PrefixTable::build(HASH_KEY, &prefixes(side, more)),
+        moves: Moves::default(),
     }
 }
 

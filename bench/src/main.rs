@@ -24,8 +24,8 @@ const POLICY_JSON: &str = "\
 JSON: a list of objects, with null where a key has no meaning:
   case        lookup/same-256, lookup/random, lookup/hostile; nft/same-256, nft/random;
               flow/memory, flow/new-connections; flood/established, flood/new;
-              churn/flow-hits; compile/whole, compile/validate, compile/one-pod,
-              compile/memory
+              churn/flow-hits; compile/whole, compile/validate, compile/event-p50,
+              compile/event-p99, compile/event-slowest, compile/memory
   peer        sluice (addresses to a verdict), sluice-table (the policy's table alone),
               linear, acl (librte_acl, with DPDK only), nft-map, nft-rules
   rules       rules of the policy; for compile, NetworkPolicies of the cluster
@@ -38,7 +38,11 @@ JSON: a list of objects, with null where a key has no meaning:
   note        why there is no value, or what to know of it
   machine     CPU and kernel
 compile is for one node of a cluster with 1,000 nodes, 100,000 pods and 10,000 policies.
-nft's value is what a packet takes longer with the rules; it needs root and nft.";
+nft's value is what a packet takes longer with the rules; it needs root and nft.
+Examples:
+  sluice-bench policy
+  sluice-bench policy --only compile
+  sluice-bench policy --output json > policy.json";
 
 /// The JSON of `esp`, for its help.
 const ESP_JSON: &str = "\
@@ -79,6 +83,9 @@ enum Command {
         /// Few sizes, each for a moment: to see that it works
         #[arg(long)]
         quick: bool,
+        /// Nothing but one group of cases
+        #[arg(long, value_enum)]
+        only: Option<policy::Group>,
         /// Milliseconds of one of the six rounds of a measurement
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
         round_ms: u64,
@@ -138,9 +145,10 @@ fn main() -> anyhow::Result<()> {
         } => walk(ports, Duration::from_millis(round_ms), output),
         Command::Policy {
             quick,
+            only,
             round_ms,
             output,
-        } => verdicts(quick, Duration::from_millis(round_ms), output),
+        } => verdicts(quick, only, Duration::from_millis(round_ms), output),
         Command::Esp {
             quick,
             round_ms,
@@ -184,10 +192,15 @@ fn walk(ports: Ports, share: Duration, output: Output) -> anyhow::Result<()> {
     .context("writing the result")
 }
 
-fn verdicts(quick: bool, share: Duration, output: Output) -> anyhow::Result<()> {
+fn verdicts(
+    quick: bool,
+    only: Option<policy::Group>,
+    share: Duration,
+    output: Output,
+) -> anyhow::Result<()> {
     let mut stderr = io::stderr().lock();
     writeln!(stderr, "{}; one core", machine::describe())?;
-    let all = policy::run(quick, share, |said| drop(writeln!(stderr, "{said}")))?;
+    let all = policy::run(quick, only, share, |said| drop(writeln!(stderr, "{said}")))?;
     let mut out = io::stdout().lock();
     match output {
         Output::Text => policy::report::write_table(&mut out, &all),

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod model;
 pub mod proto;
 pub mod refusal;
+pub mod shared;
 pub mod state;
 pub mod transaction;
 
@@ -30,5 +31,6 @@ pub use answer::{Answer, Refused};
 pub use convert::Assembler;
 pub use limits::Limits;
 pub use refusal::{Refusal, RefusalCode, RefusalReason};
+pub use shared::SharedMap;
 pub use state::State;
 pub use transaction::{Key, Kind, Mode, Object, Op, Transaction};

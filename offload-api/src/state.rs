@@ -1,6 +1,6 @@
 //! What a dataplane holds between transactions, and the one way to change it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::check::{self, Blame};
 use crate::limits::Limits;
@@ -9,6 +9,7 @@ use crate::model::{
     PolicyId, Port, PortName, Prefix,
 };
 use crate::refusal::{Refusal, RefusalReason};
+use crate::shared::SharedMap;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
 
 /// Everything in force under one generation. The default is the state of a dataplane that
@@ -21,24 +22,25 @@ pub struct State {
     /// The transaction that made it.
     pub generation: Generation,
     /// Ports by name.
-    pub ports: BTreeMap<PortName, Port>,
+    pub ports: SharedMap<PortName, Port>,
     /// Endpoints by pod and interface.
-    pub endpoints: BTreeMap<EndpointKey, Endpoint>,
+    pub endpoints: SharedMap<EndpointKey, Endpoint>,
     /// Identities by number.
-    pub identities: BTreeMap<IdentityId, Identity>,
+    pub identities: SharedMap<IdentityId, Identity>,
     /// Prefixes by themselves.
-    pub prefixes: BTreeMap<IpPrefix, Prefix>,
+    pub prefixes: SharedMap<IpPrefix, Prefix>,
     /// Policies by number.
-    pub policies: BTreeMap<PolicyId, Policy>,
+    pub policies: SharedMap<PolicyId, Policy>,
     /// Peers by node.
-    pub peers: BTreeMap<NodeName, Peer>,
+    pub peers: SharedMap<NodeName, Peer>,
 }
 
 impl State {
     /// The state after `tx`, or why there is none. `self` stays as it is either way.
     ///
-    /// It costs a copy and a check of the whole state, also for a small delta: about a
-    /// quarter of a second at the bounds of [`limits`](crate::limits), and never on a worker.
+    /// A small delta costs what it touches, or what can refer to what it takes away; anything
+    /// else a check of the whole state, about a quarter of a second at the bounds of
+    /// [`limits`](crate::limits), and never on a worker.
     ///
     /// # Errors
     /// The first fault found, at the field of the operation that brought it in. Where an
@@ -66,6 +68,12 @@ impl State {
                 let path = format!("ops[{index}].{}.{}", op.verb(), op.key().kind());
                 Refusal { path, why }
             })?;
+        }
+        if matches!(tx.mode, Mode::Delta { .. })
+            && check::change::is_fine(self, &next, &tx.ops, limits)
+        {
+            debug_assert_eq!(check::check(&next, limits, &blame), Ok(()), "{:?}", tx.ops);
+            return Ok(next);
         }
         check::check(&next, limits, &blame)?;
         Ok(next)
@@ -104,9 +112,8 @@ impl State {
                 if matches!(mode, Mode::Delta { .. }) {
                     return Err(RefusalReason::KeepInDelta { key: key.clone() });
                 }
-                match before.object(key) {
-                    Some(object) => self.put(object),
-                    None => return Err(RefusalReason::Missing { key: key.clone() }),
+                if !self.share(before, key) {
+                    return Err(RefusalReason::Missing { key: key.clone() });
                 }
             }
             Op::Del(key) => {
@@ -187,20 +194,57 @@ impl State {
         }
     }
 
-    /// The transaction that makes `target` of this state: no more than what differs.
+    /// The transaction that makes `target` of this state: no more than what differs. It costs
+    /// no more than that either, if the one came of a copy of the other.
     #[must_use]
     pub fn delta_to(&self, target: &Self) -> Transaction {
-        let gone = self.objects().map(|object| object.key());
-        let gone = gone.filter(|key| !target.has(key)).map(Op::Del);
-        let new = target.objects();
-        let new = new.filter(|object| self.object(&object.key()).as_ref() != Some(object));
+        let (mut gone, mut new) = (Vec::new(), Vec::new());
+        macro_rules! differences {
+            ($($map:ident: $kind:ident),*) => {
+                $(for it in self.$map.changes(&target.$map) {
+                    match it.after {
+                        Some(after) => new.push(Op::Add(Object::$kind(after.clone()))),
+                        None => gone.push(Op::Del(Key::$kind(it.key.clone()))),
+                    }
+                })*
+            };
+        }
+        differences!(
+            ports: Port,
+            identities: Identity,
+            peers: Peer,
+            policies: Policy,
+            endpoints: Endpoint,
+            prefixes: Prefix
+        );
+        gone.append(&mut new);
         Transaction {
             mode: Mode::Delta {
                 base: self.generation,
             },
-            ops: gone.chain(new.map(Op::Add)).collect(),
+            ops: gone,
             generation: target.generation,
         }
+    }
+
+    /// Shares an object with another state; whether that has it.
+    pub(crate) fn share(&mut self, before: &Self, key: &Key) -> bool {
+        macro_rules! keep {
+            ($map:ident, $key:expr) => {
+                before.$map.shared($key).map(|it| {
+                    self.$map.insert_shared($key.clone(), Arc::clone(it));
+                })
+            };
+        }
+        let kept = match key {
+            Key::Port(name) => keep!(ports, name),
+            Key::Endpoint(uid) => keep!(endpoints, uid),
+            Key::Identity(id) => keep!(identities, id),
+            Key::Prefix(prefix) => keep!(prefixes, prefix),
+            Key::Policy(id) => keep!(policies, id),
+            Key::Peer(node) => keep!(peers, node),
+        };
+        kept.is_some()
     }
 
     pub(crate) fn put(&mut self, object: Object) {

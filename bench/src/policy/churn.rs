@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use sluice_crypto::key::Algorithm;
 use sluice_dataplane_core::addr::Addr;
+use sluice_dataplane_core::moves::Moves;
 use sluice_dataplane_core::port::BURST_MAX;
 use sluice_dataplane_core::snapshot::{IdentityId, PeerIndex, Place, Snapshot};
 use sluice_dataplane_core::table::prefix::Owner;
@@ -28,7 +29,7 @@ const ROUNDS: u32 = 12;
 const TARGET: f64 = 1.1;
 
 /// A cluster of so many pods, in which one has another identity each time.
-fn cluster(pods: u16, commit: u32) -> Snapshot {
+fn cluster(pods: u16, commit: u32, moves: &mut Moves) -> Snapshot {
     let pods: Vec<_> = (0..pods)
         .map(|n| {
             let [high, low] = n.to_be_bytes();
@@ -44,6 +45,12 @@ fn cluster(pods: u16, commit: u32) -> Snapshot {
         .collect();
     let mut snapshot = snapshot_with(Side::A, &[], &pods);
     snapshot.generation = 2 + u64::from(commit);
+    // Endpoints' generations are below.
+    let event = usize::try_from(commit).unwrap_or_default() % pods.len();
+    if let Some((addr, ..)) = pods.get(event).filter(|_| commit > 0) {
+        moves.set(*addr, 1_000 + commit);
+    }
+    snapshot.moves = moves.clone();
     snapshot
 }
 
@@ -52,16 +59,24 @@ struct Node {
     bed: Bed,
     frames: Vec<Vec<u8>>,
     at: usize,
+    moves: Moves,
 }
 
 impl Node {
     fn new(pods: u16) -> anyhow::Result<Self> {
         let mut bed = Bed::new(Side::A, Algorithm::Aes128Gcm16, FLOWS);
-        bed.handle.snapshots.publish(Arc::new(cluster(pods, 0)))?;
+        let mut moves = Moves::default();
+        let first = cluster(pods, 0, &mut moves);
+        bed.handle.snapshots.publish(Arc::new(first))?;
         let frames = (0..HITS)
             .map(|n| udp(Side::A.source(), Side::A.pod(1), 1_000 + n, 60))
             .collect();
-        let mut node = Self { bed, frames, at: 0 };
+        let mut node = Self {
+            bed,
+            frames,
+            at: 0,
+            moves,
+        };
         for _ in 0..2 * usize::from(HITS) / BURST_MAX {
             node.burst()?;
         }
@@ -82,13 +97,13 @@ impl Node {
     fn mean(
         &mut self,
         share: Duration,
-        mut commit: impl FnMut(&mut Bed) -> anyhow::Result<()>,
+        mut commit: impl FnMut(&mut Bed, &mut Moves) -> anyhow::Result<()>,
     ) -> anyhow::Result<f64> {
         let (mut spent, mut bursts, mut next) = (Duration::ZERO, 0u32, BETWEEN);
         while spent < share {
             if spent >= next {
                 next += BETWEEN;
-                commit(&mut self.bed)?;
+                commit(&mut self.bed, &mut self.moves)?;
             }
             let one = self.burst()?;
             if one < INTERRUPTED {
@@ -119,10 +134,10 @@ pub fn run(quick: bool) -> anyhow::Result<Case> {
     let mut commits = 0u32;
     let (mut smalls, mut larges, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..if quick { 2 } else { ROUNDS } {
-        let small = quiet.mean(share, |_| Ok(()))?;
-        let large = busy.mean(share, |bed| {
+        let small = quiet.mean(share, |_, _| Ok(()))?;
+        let large = busy.mean(share, |bed, moves| {
             commits += 1;
-            let next = Arc::new(cluster(pods, commits));
+            let next = Arc::new(cluster(pods, commits, moves));
             Ok(bed.handle.snapshots.publish(next)?)
         })?;
         smalls.push(small);
@@ -130,9 +145,11 @@ pub fn run(quick: bool) -> anyhow::Result<Case> {
         ratios.push(large / small);
     }
     ensure!(commits > 0, "nothing was committed");
+    // Addresses share places: one event in a thousand is these flows' too.
+    let judged = stale(&busy) - judged_again;
     ensure!(
-        stale(&busy) == judged_again,
-        "a flow was judged again for an event that was not its own"
+        judged <= u64::from(HITS) * (1 + u64::from(commits) / 100),
+        "flows were judged again for events that were not their own: {judged}"
     );
     let pair = Pair {
         small: median(&mut smalls),

@@ -3,7 +3,9 @@
 #[cfg(feature = "dpdk")]
 pub mod acl;
 pub mod churn;
+mod cluster;
 pub mod compile;
+mod event;
 pub mod flows;
 pub mod lookup;
 pub mod nft;
@@ -18,27 +20,55 @@ use report::Case;
 /// Rules and identities of a quick run.
 const QUICK: [(u32, u32); 3] = [(10, 1), (100, 100), (1_000, 65_535)];
 
-/// All there is to measure. `progress` gets a line now and then.
+/// What can be measured alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Group {
+    /// Memory of a flow, new connections, a flood
+    Flows,
+    /// Flow hits while other pods come and go
+    Churn,
+    /// Verdicts by the number of rules
+    Lookup,
+    /// A large cluster, compiled whole and event by event
+    Compile,
+    /// What nftables adds to a packet
+    Nft,
+}
+
+/// All there is to measure, or one group of it. `progress` gets a line now and then.
 ///
 /// # Errors
 /// Contenders that disagree about a verdict; packets that were lost where none may be.
 pub fn run(
     quick: bool,
+    only: Option<Group>,
     share: Duration,
     mut progress: impl FnMut(&str),
 ) -> anyhow::Result<Vec<Case>> {
     let sizes = if quick { &QUICK[..] } else { &lookup::SIZES };
+    let is_asked = |group| only.is_none_or(|it| it == group);
+    let (mut flows, mut churn, mut all) = (Vec::new(), Vec::new(), Vec::new());
     // First, in a process that has not had and freed memory yet.
-    progress("flows");
-    let flows = flows::run(quick)?;
-    progress("churn");
-    let churn = churn::run(quick)?;
-    let mut all = lookup::run(sizes, share, &mut progress)?;
-    progress("compile");
-    all.extend(compile::run(quick)?);
-    all.extend(nft::run(quick, share, &mut progress));
-    all.extend(flows);
-    all.push(churn);
+    if is_asked(Group::Flows) {
+        progress("flows");
+        flows = flows::run(quick)?;
+    }
+    if is_asked(Group::Churn) {
+        progress("churn");
+        churn.push(churn::run(quick)?);
+    }
+    if is_asked(Group::Lookup) {
+        all = lookup::run(sizes, share, &mut progress)?;
+    }
+    if is_asked(Group::Compile) {
+        progress("compile");
+        all.extend(compile::run(quick)?);
+    }
+    if is_asked(Group::Nft) {
+        all.extend(nft::run(quick, share, &mut progress));
+    }
+    all.append(&mut flows);
+    all.append(&mut churn);
     let machine = machine::describe();
     for case in &mut all {
         case.machine.clone_from(&machine);

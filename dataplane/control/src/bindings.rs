@@ -81,15 +81,22 @@ impl Bindings {
         of_node.end(addr, pod.clone());
     }
 
-    /// Forgets the nodes that are no peers. Whether one of them had announced something.
-    pub(crate) fn keep_peers(&mut self, state: &State) -> bool {
-        let mut forgot = false;
+    /// Forgets the nodes that are no peers. The addresses that they had announced.
+    pub(crate) fn keep_peers(&mut self, state: &State) -> Vec<IpAddr> {
+        let mut forgot = Vec::new();
         self.0.retain(|node, it| {
             let stays = state.peers.contains_key(node);
-            forgot |= !stays && !it.now.is_empty();
+            if !stays {
+                forgot.extend(it.now.keys());
+            }
             stays
         });
         forgot
+    }
+
+    /// Whether some node says that an address is a pod's there.
+    pub(crate) fn is_announced(&self, addr: IpAddr) -> bool {
+        self.0.values().any(|it| it.now.contains_key(&addr))
     }
 
     /// The addresses that some node says are a pod's there.
@@ -103,7 +110,7 @@ impl Bindings {
     pub(crate) fn withhold(&self, state: &State, addr: IpAddr) -> bool {
         match state.prefixes.get(&IpPrefix::host(addr)) {
             Some(prefix) => self.revoke(prefix),
-            None => self.0.values().any(|it| it.now.contains_key(&addr)),
+            None => self.is_announced(addr),
         }
     }
 

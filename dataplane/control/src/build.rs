@@ -1,6 +1,7 @@
 //! A checked state becomes a snapshot.
 
-use std::collections::BTreeMap;
+use core::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_dataplane_core::addr::{Addr, Mac};
@@ -18,7 +19,7 @@ use sluice_offload_api::refusal::{Refusal, RefusalReason};
 use sluice_offload_api::state::State;
 
 use crate::bindings::Bindings;
-use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
+use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames, renamed};
 
 /// What a state is compiled with.
 pub(crate) struct Build<'a> {
@@ -30,30 +31,73 @@ pub(crate) struct Build<'a> {
     pub(crate) hash_key: HashKey,
 }
 
+/// What was built last, and from what.
+pub(crate) struct Last<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) snapshot: &'a Snapshot,
+    /// The table of prefixes before that one, if the worker has given it back, and the
+    /// prefixes that differ between the two.
+    pub(crate) spare: Option<(PrefixTable, &'a BTreeSet<IpPrefix>)>,
+    /// Addresses of which nodes have said something else since.
+    pub(crate) moved: &'a BTreeSet<IpAddr>,
+}
+
+/// What came of it.
+pub(crate) struct Built {
+    pub(crate) snapshot: Snapshot,
+    /// The prefixes that differ from the last snapshot's; `None` if all were built.
+    pub(crate) touched: Option<BTreeSet<IpPrefix>>,
+}
+
+/// Prefixes that are changed one by one, at most; more than a part of all, and the table is
+/// built anew.
+const PART: usize = 8;
+
 impl Build<'_> {
     /// Compiles a state that [`State::apply`] has checked.
     ///
     /// # Errors
     /// A port that this dataplane doesn't have.
-    pub(crate) fn snapshot(&self, state: &State) -> Result<Snapshot, Refusal> {
+    pub(crate) fn snapshot(&self, state: &State, last: Option<Last<'_>>) -> Result<Built, Refusal> {
         let mut next = Snapshot::closed(self.ports.len());
         next.generation = state.generation.0;
+        next.moves = self.generations.moves().clone();
         self.fill_ports(state, &mut next)?;
 
         let policies: BTreeMap<_, _> = state.policies.keys().zip(0u32..).collect();
         let identities = state.identities.values();
-        let named: BTreeMap<_, _> = identities
-            .filter_map(|it| Some((it.id, it.domain.as_ref()?)))
-            .collect();
+        let named = LazyCell::new(|| -> BTreeMap<_, _> {
+            let named = identities.filter_map(|it| Some((it.id, it.domain.as_ref()?)));
+            named.collect()
+        });
+        let is_renamed = last
+            .as_ref()
+            .is_none_or(|it| !renamed(it.state, state).is_empty());
+        let before = |policy: &model::Policy| {
+            let Last {
+                state, snapshot, ..
+            } = last.as_ref().filter(|_| !is_renamed)?;
+            let before = state.policies.get(&policy.id)?;
+            // Nearly always one and the same.
+            if !core::ptr::eq(before, policy) && before != policy {
+                return None;
+            }
+            let at = snapshot
+                .policies
+                .binary_search_by_key(&policy.id.0, |it| it.id);
+            snapshot.policies.get(at.ok()?).cloned()
+        };
         next.policies = state
             .policies
             .values()
-            .map(|policy| snapshot::Policy {
-                id: policy.id.0,
-                table: self
-                    .table(policy)
-                    .with_patterns(self.patterns(&named, policy)),
-                shadow: policy.shadow_table().map(|it| self.table(it)),
+            .map(|policy| {
+                before(policy).unwrap_or_else(|| snapshot::Policy {
+                    id: policy.id.0,
+                    table: self
+                        .table(policy)
+                        .with_patterns(self.patterns(&named, policy)),
+                    shadow: policy.shadow_table().map(|it| self.table(it)),
+                })
             })
             .collect();
 
@@ -86,28 +130,57 @@ impl Build<'_> {
                 *slot = Some(snapshot::Peer { tunnel });
             }
         }
-        let mut prefixes: Vec<_> = state
-            .prefixes
-            .values()
-            .filter_map(|p| {
-                let identity = IdentityId(p.identity.0);
-                let place = self.place(p, &owners)?;
-                Some((
-                    p.prefix.addr().into(),
-                    p.prefix.len(),
-                    Owner { identity, place },
-                ))
-            })
-            .collect();
-        let announced = self.bindings.announced().map(IpPrefix::host);
-        let unknown = announced.filter(|it| !state.prefixes.contains_key(it));
-        let nobody = Owner {
-            identity: IdentityId(0),
-            place: Place::Revoked,
+        let touched = last.as_ref().and_then(|last| touched(last, state));
+        next.prefixes = match (last, &touched) {
+            (Some(last), Some(touched)) => {
+                let (mut table, behind) = match last.spare {
+                    Some((table, behind)) => (table, Some(behind)),
+                    None => (last.snapshot.prefixes.clone(), None),
+                };
+                for prefix in touched.iter().chain(behind.into_iter().flatten()) {
+                    let owner = self.owner(state, prefix, &owners);
+                    table.set(prefix.addr().into(), prefix.len(), owner);
+                }
+                table
+            }
+            _ => {
+                let known = state.prefixes.keys().copied();
+                let announced = self.bindings.announced().map(IpPrefix::host);
+                let unknown = announced.filter(|it| !state.prefixes.contains_key(it));
+                let owner = |it: IpPrefix| {
+                    let owner = self.owner(state, &it, &owners)?;
+                    Some((it.addr().into(), it.len(), owner))
+                };
+                let prefixes: Vec<_> = known.chain(unknown).filter_map(owner).collect();
+                PrefixTable::build(self.hash_key, &prefixes)
+            }
         };
-        prefixes.extend(unknown.map(|it| (it.addr().into(), it.len(), nobody)));
-        next.prefixes = PrefixTable::build(self.hash_key, &prefixes);
-        Ok(next)
+        Ok(Built {
+            snapshot: next,
+            touched,
+        })
+    }
+
+    /// Who has a prefix; an address that a node announced and the state doesn't know is
+    /// nobody's.
+    fn owner(
+        &self,
+        state: &State,
+        prefix: &IpPrefix,
+        owners: &BTreeMap<IpAddr, EndpointIndex>,
+    ) -> Option<Owner> {
+        let Some(known) = state.prefixes.get(prefix) else {
+            let addr = prefix.addr();
+            let is_said = *prefix == IpPrefix::host(addr) && self.bindings.is_announced(addr);
+            return is_said.then_some(Owner {
+                identity: IdentityId(0),
+                place: Place::Revoked,
+            });
+        };
+        Some(Owner {
+            identity: IdentityId(known.identity.0),
+            place: self.place(known, owners)?,
+        })
     }
 
     fn port(&self, name: &model::PortName) -> Result<snapshot::PortIndex, Refusal> {
@@ -250,4 +323,20 @@ fn tunnel_ip(tunnel_ips: &[IpAddr], interfaces: &[Interface]) -> Option<Addr> {
         .iter()
         .map(|ip| Addr::from(*ip))
         .find(|addr| interfaces.iter().any(|i| i.addr.is_v4() == addr.is_v4()))
+}
+
+/// The prefixes whose owners may differ from the last snapshot's; `None` if they are so many
+/// that all are as good.
+fn touched(last: &Last<'_>, after: &State) -> Option<BTreeSet<IpPrefix>> {
+    let before = last.state;
+    let changes = before.prefixes.changes(&after.prefixes);
+    let mut touched: BTreeSet<IpPrefix> = changes.iter().map(|it| *it.key).collect();
+    touched.extend(last.moved.iter().copied().map(IpPrefix::host));
+    let is_numbered_anew = !before.endpoints.keys().eq(after.endpoints.keys())
+        || !before.peers.keys().eq(after.peers.keys());
+    if is_numbered_anew {
+        let all = before.endpoints.values().chain(after.endpoints.values());
+        touched.extend(all.flat_map(|it| it.ips.iter().copied().map(IpPrefix::host)));
+    }
+    (touched.len() <= after.prefixes.len() / PART).then_some(touched)
 }

@@ -1,6 +1,6 @@
 //! The control side of a dataplane.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::publish::PublishError;
 use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
+use sluice_dataplane_core::table::prefix::PrefixTable;
 use sluice_dataplane_core::worker::WorkerHandle;
 use sluice_offload_api::model::{
-    FlowRecord, Generation, Lease, NameRecord, NodeName, PodUid, PortCounters, PortName,
+    FlowRecord, Generation, IpPrefix, Lease, NameRecord, NodeName, PodUid, PortCounters, PortName,
     PortStatus, SaRecord, Status,
 };
 use sluice_offload_api::refusal::Refusal;
@@ -21,7 +22,7 @@ use sluice_offload_api::state::State;
 use sluice_offload_api::transaction::Transaction;
 
 use crate::bindings::Bindings;
-use crate::build::Build;
+use crate::build::{Build, Built, Last};
 use crate::events::{Event, SaConfig, SaError};
 use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
 use crate::read::{Namer, VerdictLine, capacity, port_counters};
@@ -96,10 +97,18 @@ pub struct Control {
     peers: PeerNumbers,
     generations: EndpointGenerations,
     bindings: Bindings,
-    /// Whether `bindings` say otherwise than when the newest snapshot was built.
-    bindings_changed: bool,
+    /// Addresses of which `bindings` say otherwise than when the newest snapshot was built.
+    moved: BTreeSet<IpAddr>,
     domains: DomainNumbers,
     snapshot: Arc<Snapshot>,
+    /// The prefixes in which the newest snapshot differs from the one before; `None` if that
+    /// isn't known, and the next one is built whole.
+    touched: Option<BTreeSet<IpPrefix>>,
+    /// The table of prefixes of the one before, once the worker has given it back: the next
+    /// one is made of it.
+    spare: Option<PrefixTable>,
+    /// Whether a snapshot was built under this life's hash key.
+    is_keyed: bool,
     inbound: BTreeMap<Spi, NodeName>,
     /// The sending SA that was sent to the worker last, by peer.
     outbound: BTreeMap<PeerIndex, Spi>,
@@ -127,8 +136,11 @@ impl Control {
             peers: PeerNumbers::default(),
             generations: EndpointGenerations::default(),
             bindings: Bindings::default(),
-            bindings_changed: false,
+            moved: BTreeSet::new(),
             domains: DomainNumbers::default(),
+            touched: None,
+            spare: None,
+            is_keyed: false,
             inbound: BTreeMap::new(),
             outbound: BTreeMap::new(),
             events: VecDeque::new(),
@@ -160,30 +172,40 @@ impl Control {
             return Err(ProgramError::Pending { pending });
         }
         let next = self.state.apply(tx)?;
-        let mut peers = self.peers.clone();
-        let removed = peers.renew(&next);
+        // Hundreds of nodes, of which hardly ever one changes.
+        let same_peers = self.state.peers == next.peers;
+        let mut peers = (!same_peers).then(|| self.peers.clone());
+        let removed = peers.as_mut().map_or_else(Vec::new, |it| it.renew(&next));
         let mut generations = self.generations.clone();
         generations.renew(&self.state, &next);
-        if self.bindings_changed {
-            generations.renew_all();
-        }
+        generations.renew_addresses(&self.moved);
         let mut domains = self.domains.clone();
         domains.renew(&next);
-        let snapshot = Arc::new(self.build(&peers, &generations, &domains).snapshot(&next)?);
+        let spare = self.spare.take();
+        let build = self.build(
+            peers.as_ref().unwrap_or(&self.peers),
+            &generations,
+            &domains,
+        );
+        let Built { snapshot, touched } = build.snapshot(&next, self.last(spare))?;
+        let snapshot = Arc::new(snapshot);
         self.worker.snapshots.publish(Arc::clone(&snapshot))?;
-        self.bindings_changed = false;
+        self.moved.clear();
+        self.touched = touched;
+        self.is_keyed = true;
 
-        let moved = |node: &NodeName| {
-            let tunnel = |s: &Snapshot, p: &PeerNumbers| s.peer(p.index(node)?);
-            tunnel(&self.snapshot, &self.peers) != tunnel(&snapshot, &peers)
-        };
-        let added = next
-            .peers
-            .keys()
-            .filter(|node| moved(node))
-            .cloned()
-            .collect();
-        self.peers = peers;
+        let mut added = Vec::new();
+        if !same_peers || self.snapshot.interfaces != snapshot.interfaces {
+            let now = peers.as_ref().unwrap_or(&self.peers);
+            let moved = |node: &NodeName| {
+                let tunnel = |s: &Snapshot, p: &PeerNumbers| s.peer(p.index(node)?);
+                tunnel(&self.snapshot, &self.peers) != tunnel(&snapshot, now)
+            };
+            added.extend(next.peers.keys().filter(|node| moved(node)).cloned());
+        }
+        if let Some(peers) = peers {
+            self.peers = peers;
+        }
         self.generations = generations;
         self.domains = domains;
         self.snapshot = snapshot;
@@ -211,6 +233,16 @@ impl Control {
         }
     }
 
+    /// What the next snapshot can be made of.
+    fn last(&self, spare: Option<PrefixTable>) -> Option<Last<'_>> {
+        self.is_keyed.then(|| Last {
+            state: &self.state,
+            snapshot: &self.snapshot,
+            spare: spare.zip(self.touched.as_ref()),
+            moved: &self.moved,
+        })
+    }
+
     /// Another node announces that an address is this pod's. Where the agent says otherwise,
     /// the address is nobody's from one of the next [`Self::poll`]s on, until they agree.
     pub fn announce_binding(&mut self, node: &NodeName, addr: IpAddr, pod: PodUid) {
@@ -230,24 +262,28 @@ impl Control {
         };
         let before = self.bindings.withhold(state, addr);
         change(&mut self.bindings);
-        self.bindings_changed |= before != self.bindings.withhold(state, addr);
+        if before != self.bindings.withhold(state, addr) {
+            self.moved.insert(addr);
+        }
     }
 
     /// Sends the state in force once more, as the bindings have it now.
     fn publish_bindings(&mut self) {
         let mut generations = self.generations.clone();
-        generations.renew_all();
+        generations.renew_addresses(&self.moved);
         // Neither fails: the same state was built before, and nothing else is under way. If
-        // one did, `bindings_changed` stays and it is tried again.
+        // one did, `moved` stays and it is tried again.
+        let spare = self.spare.take();
         let build = self.build(&self.peers, &generations, &self.domains);
-        let Ok(snapshot) = build.snapshot(&self.state) else {
+        let Ok(Built { snapshot, touched }) = build.snapshot(&self.state, self.last(spare)) else {
             return;
         };
         let snapshot = Arc::new(snapshot);
         if self.worker.snapshots.publish(Arc::clone(&snapshot)).is_ok() {
             self.generations = generations;
             self.snapshot = snapshot;
-            self.bindings_changed = false;
+            self.moved.clear();
+            self.touched = touched;
             self.under_way = Some(UnderWay::Bindings);
         }
     }
@@ -255,7 +291,11 @@ impl Control {
     /// Looks at what the worker has done since.
     pub fn poll(&mut self) {
         let mut bindings_done = false;
-        if self.worker.snapshots.reclaim() {
+        let spare = &mut self.spare;
+        // Freed here, and what is big and nearly right is kept.
+        let mut keep =
+            |retired| *spare = Arc::try_unwrap(retired).ok().map(Snapshot::into_prefixes);
+        if self.worker.snapshots.reclaim_into(&mut keep) {
             match self.under_way.take() {
                 Some(UnderWay::Generation(pending)) => self.adopt(pending),
                 Some(UnderWay::Bindings) => bindings_done = true,
@@ -264,7 +304,7 @@ impl Control {
         }
         // A generation that waits goes between two of these, and takes them along: a peer that
         // announces without end holds nobody up.
-        if self.bindings_changed && self.under_way.is_none() && !bindings_done {
+        if !self.moved.is_empty() && self.under_way.is_none() && !bindings_done {
             self.publish_bindings();
         }
         while let Some(reply) = self.worker.commands.next_reply() {
@@ -279,7 +319,7 @@ impl Control {
 
     fn adopt(&mut self, pending: Pending) {
         self.state = pending.state;
-        self.bindings_changed |= self.bindings.keep_peers(&self.state);
+        self.moved.extend(self.bindings.keep_peers(&self.state));
         for (node, index) in pending.removed {
             let spis: Vec<_> = self
                 .inbound

@@ -1,11 +1,14 @@
 //! The numbers that workers know things by, kept stable from generation to generation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
+use sluice_dataplane_core::moves::Moves;
 use sluice_dataplane_core::names::DomainId;
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex};
 use sluice_offload_api::model::{
-    DomainPattern, Endpoint, EndpointKey, IdentityId, NodeName, PortName,
+    DomainPattern, Endpoint, EndpointKey, Identity, IdentityId, IpPrefix, NodeName, PortName,
 };
 use sluice_offload_api::state::State;
 
@@ -137,10 +140,11 @@ impl DomainNumbers {
 }
 
 /// Endpoints' generations: a new number whenever anything that an endpoint's flows were
-/// judged by has changed.
+/// judged by has changed. All of one renewal get the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EndpointGenerations {
     current: BTreeMap<EndpointKey, Generations>,
+    moves: Moves,
     last: u32,
 }
 
@@ -154,14 +158,22 @@ pub(crate) struct Generations {
 }
 
 impl EndpointGenerations {
-    /// Moves on from one state to the next.
-    ///
-    /// What all flows read (prefixes, identities, peers, ports) moves every endpoint; a
-    /// policy only those that it judges. Coarser than it could be, never too fine.
+    /// Moves on from one state to the next. A policy moves the endpoints that it judges, an
+    /// address the flows to it; what all flows read (peers, ports, blocks of addresses) moves
+    /// every endpoint.
     pub(crate) fn renew(&mut self, before: &State, after: &State) {
-        let shared_same = before.prefixes == after.prefixes
-            && before.peers == after.peers
-            && before.ports == after.ports;
+        // 2^32 changes are 500 days of 100 a second.
+        let number = self.last.wrapping_add(1).max(1);
+        let mut shared_same = before.peers == after.peers && before.ports == after.ports;
+        let mut is_used = false;
+        for it in before.prefixes.changes(&after.prefixes) {
+            if *it.key == IpPrefix::host(it.key.addr()) {
+                self.moves.set(it.key.addr().into(), number);
+                is_used = true;
+            } else {
+                shared_same = false;
+            }
+        }
         let renamed = renamed(before, after);
         let names_renamed = |endpoint: &Endpoint| {
             let policy = || after.policies.get(&endpoint.policy);
@@ -174,7 +186,7 @@ impl EndpointGenerations {
         let same = |endpoint: &Endpoint| {
             shared_same
                 && before.endpoints.get(&endpoint.key()) == Some(endpoint)
-                && before.policies.get(&endpoint.policy) == after.policies.get(&endpoint.policy)
+                && same_policy(before, after, endpoint)
                 && !names_renamed(endpoint)
         };
         let mut next = BTreeMap::new();
@@ -183,26 +195,34 @@ impl EndpointGenerations {
             let generations = match held {
                 Some(&held) if same(endpoint) => held,
                 _ => {
-                    // 2^32 changes are 136 years of one a second.
-                    self.last = self.last.wrapping_add(1).max(1);
+                    is_used = true;
                     Generations {
-                        current: self.last,
-                        born: held.map_or(self.last, |held| held.born),
+                        current: number,
+                        born: held.map_or(number, |held| held.born),
                     }
                 }
             };
             next.insert(key.clone(), generations);
         }
         self.current = next;
+        if is_used {
+            self.last = number;
+        }
     }
 
-    /// Moves every endpoint: something changed that all flows read. All to one number, or peers
-    /// that announce a lot would use the numbers up.
-    pub(crate) fn renew_all(&mut self) {
-        self.last = self.last.wrapping_add(1).max(1);
-        for generations in self.current.values_mut() {
-            generations.current = self.last;
+    /// Addresses are somebody else's, whatever the state says.
+    pub(crate) fn renew_addresses(&mut self, addrs: &BTreeSet<IpAddr>) {
+        if addrs.is_empty() {
+            return;
         }
+        self.last = self.last.wrapping_add(1).max(1);
+        for addr in addrs {
+            self.moves.set((*addr).into(), self.last);
+        }
+    }
+
+    pub(crate) const fn moves(&self) -> &Moves {
+        &self.moves
     }
 
     pub(crate) fn of(&self, key: &EndpointKey) -> Generations {
@@ -210,15 +230,23 @@ impl EndpointGenerations {
     }
 }
 
+/// Whether an endpoint's policy is what it was. Nearly always it is one and the same, and to
+/// compare all rows takes a while.
+fn same_policy(before: &State, after: &State, endpoint: &Endpoint) -> bool {
+    let policy = |state: &State| state.policies.shared(&endpoint.policy).cloned();
+    match (policy(before), policy(after)) {
+        (Some(before), Some(after)) => Arc::ptr_eq(&before, &after) || before == after,
+        (before, after) => before.is_none() && after.is_none(),
+    }
+}
+
 /// The identities that stand for other domains than before. Rows have their numbers only, so
 /// no row shows it.
-fn renamed(before: &State, after: &State) -> BTreeSet<IdentityId> {
-    fn domain(state: &State, id: IdentityId) -> Option<&DomainPattern> {
-        state.identities.get(&id)?.domain.as_ref()
-    }
-    let all = before.identities.values().chain(after.identities.values());
-    let named = all.filter(|it| it.domain.is_some()).map(|it| it.id);
-    named
-        .filter(|&id| domain(before, id) != domain(after, id))
+pub(crate) fn renamed(before: &State, after: &State) -> BTreeSet<IdentityId> {
+    let changes = before.identities.changes(&after.identities).into_iter();
+    let domain = |it: Option<&Identity>| it.and_then(|it| it.domain.clone());
+    changes
+        .filter(|it| domain(it.before) != domain(it.after))
+        .map(|it| *it.key)
         .collect()
 }

@@ -21,8 +21,8 @@ use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::worker::{Worker, WorkerConfig};
 use sluice_offload_api::model::{
     Action, Direction, Generation, Identity, IdentityId, IpPrefix, Lease, NodeName, Place,
-    PolicyId, PolicyRow, PortBlock, PortCounters, PortName, Protocol, RuleIndex, SaDirection, Tier,
-    Verdict,
+    PolicyId, PolicyRow, PortBlock, PortCounters, PortName, Prefix, Protocol, RuleIndex,
+    SaDirection, Tier, Verdict,
 };
 use sluice_offload_api::testing::sample;
 use sluice_offload_api::transaction::{Mode, Object, Op, Transaction};
@@ -277,6 +277,41 @@ fn an_unchanged_generation_costs_flows_nothing() {
 }
 
 #[test]
+fn an_address_that_changes_hands_costs_the_flows_to_it_and_no_others() {
+    let mut rig = Rig::programmed();
+    rig.send(VF0, &syn(1, 5432));
+    let somebody = |state: &mut State, addr: &str| {
+        let known = state.prefixes[&IpPrefix::host(ip("10.0.1.1"))].clone();
+        let prefix = IpPrefix::host(ip(addr));
+        state.prefixes.insert(prefix, Prefix { prefix, ..known });
+    };
+    let [hit, miss, stale] = rig.control.flow_counters();
+    // One comes, is relabelled, and goes.
+    rig.change(|state| somebody(state, "10.0.1.77")).unwrap();
+    rig.send(VF0, &syn(1, 5432));
+    rig.change(|state| {
+        let other = state.prefixes[&IpPrefix::host(ip("10.0.0.1"))].identity;
+        let prefix = state.prefixes.get_mut(&IpPrefix::host(ip("10.0.1.77")));
+        prefix.unwrap().identity = other;
+    })
+    .unwrap();
+    rig.send(VF0, &syn(1, 5432));
+    rig.change(|state| drop(state.prefixes.remove(&IpPrefix::host(ip("10.0.1.77")))))
+        .unwrap();
+    rig.send(VF0, &syn(1, 5432));
+    assert_eq!(rig.control.flow_counters(), [hit + 3, miss, stale]);
+    // A block of addresses is read by all flows.
+    rig.change(|state| {
+        let world = state.prefixes[&"0.0.0.0/0".parse().unwrap()].clone();
+        let prefix = "198.51.100.0/24".parse().unwrap();
+        state.prefixes.insert(prefix, Prefix { prefix, ..world });
+    })
+    .unwrap();
+    rig.send(VF0, &syn(1, 5432));
+    assert_eq!(rig.control.flow_counters()[2], stale + 1);
+}
+
+#[test]
 fn sas_are_installed_shown_by_fingerprint_and_go_with_their_peer() {
     let mut rig = Rig::programmed();
     let b = NodeName::from("b");
@@ -384,7 +419,7 @@ fn a_bad_replay_window_is_refused() {
 #[test]
 fn a_stale_delta_is_refused_and_a_snapshot_holds_whatever_is_in_force() {
     let mut rig = Rig::programmed();
-    let port = sample().ports.into_values().next().unwrap();
+    let port = sample().ports.values().next().unwrap().clone();
     let stale = Transaction {
         mode: Mode::Delta {
             base: Generation(3),
@@ -641,7 +676,8 @@ fn an_identity_that_stands_for_another_name_has_none_of_the_addresses_of_the_fir
     assert!(may_by_name(&mut rig, 5));
     // Under another number it is the same name.
     rig.change(|state| {
-        let mut identity = state.identities.remove(&IdentityId(70)).unwrap();
+        let identity = state.identities.remove(&IdentityId(70)).unwrap();
+        let mut identity = (*identity).clone();
         identity.id = IdentityId(71);
         state.identities.insert(identity.id, identity);
         let policy = state.policies.get_mut(&PolicyId(1)).unwrap();

@@ -3,6 +3,7 @@
 //! The walk asks it on a flow's first packet and again when a generation has made its
 //! answer stale; `sluicectl trace` asks it about a described packet.
 
+use crate::addr::Addr;
 use crate::flow::key::Tuple;
 use crate::meta::proto;
 use crate::mutant::{self, Mutant};
@@ -311,10 +312,15 @@ pub fn judge_told(
             return Err(denied(DropReason::PolicyIngress, rules, shadows));
         }
     }
-    let generation = |endpoint: Option<&Endpoint>| endpoint.map_or(0, |e| e.generation);
+    let generation = |endpoint: Option<&Endpoint>, other: Addr| {
+        endpoint.map_or(0, |it| snapshot.generation_towards(it, other))
+    };
     Ok(Judgement {
         ends: [from, to],
-        generations: [generation(source), generation(destination)],
+        generations: [
+            generation(source, tuple.dst),
+            generation(destination, tuple.src),
+        ],
         rules,
         domain,
         shadows,

@@ -15,6 +15,7 @@ pub mod hash;
 pub mod judge;
 pub mod mem;
 pub mod meta;
+pub mod moves;
 pub mod mutant;
 pub mod names;
 pub mod neighbor;

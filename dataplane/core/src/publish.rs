@@ -78,7 +78,13 @@ impl<T> Publisher<T> {
 
     /// Frees what came back; whether the worker uses the last published snapshot.
     pub fn reclaim(&mut self) -> bool {
-        while self.back.try_recv().is_ok() {
+        self.reclaim_into(drop)
+    }
+
+    /// [`Self::reclaim`] that hands over what came back, oldest first.
+    pub fn reclaim_into(&mut self, mut take: impl FnMut(Arc<T>)) -> bool {
+        while let Ok(retired) = self.back.try_recv() {
+            take(retired);
             self.adopted += 1;
         }
         self.adopted == self.published

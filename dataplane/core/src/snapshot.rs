@@ -2,6 +2,7 @@
 //! and peers. Built whole on the control side, published at a burst boundary, immutable.
 
 use crate::addr::{Addr, Mac};
+use crate::moves::Moves;
 use crate::table::policy::PolicyTable;
 use crate::table::prefix::{Owner, PrefixTable};
 
@@ -182,6 +183,8 @@ pub struct Snapshot {
     pub peers: Vec<Option<Peer>>,
     /// Address to owner.
     pub prefixes: PrefixTable,
+    /// When addresses changed owners.
+    pub moves: Moves,
 }
 
 impl Snapshot {
@@ -198,7 +201,14 @@ impl Snapshot {
             policies: Vec::new(),
             peers: Vec::new(),
             prefixes: PrefixTable::build(crate::hash::HashKey([0, 0]), &[]),
+            moves: Moves::default(),
         }
+    }
+
+    /// The table of prefixes, to make another of it.
+    #[must_use]
+    pub fn into_prefixes(self) -> PrefixTable {
+        self.prefixes
     }
 
     /// A port; one that the generation doesn't have is closed.
@@ -225,11 +235,20 @@ impl Snapshot {
         self.endpoint(self.port(port).endpoint?)
     }
 
-    /// The generation of the endpoint behind a port; 0 if there is none.
+    /// What an endpoint judges its flows to an address by: a newer number, and they are judged
+    /// again.
     #[inline]
     #[must_use]
-    pub fn generation_of(&self, port: PortIndex) -> u32 {
-        self.endpoint_of(port).map_or(0, |e| e.generation)
+    pub fn generation_towards(&self, endpoint: &Endpoint, other: Addr) -> u32 {
+        endpoint.generation.max(self.moves.at(other))
+    }
+
+    /// The same for a port and whatever address; 0 if no endpoint is behind it.
+    #[inline]
+    #[must_use]
+    pub fn newest_generation(&self, port: PortIndex) -> u32 {
+        let endpoint = self.endpoint_of(port);
+        endpoint.map_or(0, |e| e.generation.max(self.moves.last()))
     }
 
     /// A peer.

@@ -23,14 +23,13 @@ pub use trace::{Disposition, Trace, TraceEnd, TraceError, TraceRequest, TraceSha
 
 use std::collections::BTreeMap;
 
-use sluice_offload_api::model::{EndpointKey, Generation, IpPrefix, Place, PortName};
-use sluice_offload_api::{Answer, Refused, State, Transaction};
+use sluice_offload_api::model::{Endpoint, EndpointKey, Generation, IpPrefix, Place, PortName};
+use sluice_offload_api::{Answer, Limits, Refused, State, Transaction};
 
-use crate::cluster::Cluster;
-use crate::compile::{CompileError, NodeSetup, compile};
-use crate::identity::IdentityTable;
+use crate::cluster::{Cluster, PolicySet};
+use crate::compile::{CompileError, Engine, NodeSetup, Touched};
 use crate::reconcile::Reconciler;
-use crate::validate::{Counterexample, POINTS_MAX, Sweep, validate, validate_shadow};
+use crate::validate::{Counterexample, Directory, POINTS_MAX, Sweep, validate_by};
 use crate::vf::VfTable;
 
 /// What a VF is, apart from what the dataplane needs of it.
@@ -58,7 +57,11 @@ pub struct Agent {
     devices: DeviceNames,
     attachments: Vec<Attachment>,
     vfs: VfTable,
-    identities: IdentityTable,
+    /// The last state that was taken, and all it takes to go on from it.
+    engine: Engine,
+    /// What the state is held against.
+    directory: Directory,
+    touched: Touched,
     /// The last manifests without a fault.
     cluster: Option<Cluster>,
     /// What was compiled last: the manifests with what CNI said of this node's pods.
@@ -87,12 +90,15 @@ impl Agent {
         devices: DeviceNames,
         journal: Journal,
     ) -> (Self, Vec<Attachment>) {
+        let engine = Engine::new(setup.clone(), journal.identities, Limits::MAX);
         let mut agent = Self {
             setup,
             devices,
             attachments: Vec::new(),
             vfs: VfTable::default(),
-            identities: journal.identities,
+            engine,
+            directory: Directory::default(),
+            touched: Touched::default(),
             cluster: None,
             subjects: Subjects::default(),
             source_fault: None,
@@ -123,7 +129,7 @@ impl Agent {
     pub fn journal(&self) -> Journal {
         Journal {
             attachments: self.attachments.clone(),
-            identities: self.identities.clone(),
+            identities: self.engine.identities().clone(),
         }
     }
 
@@ -132,6 +138,24 @@ impl Agent {
         self.cluster = Some(cluster);
         self.source_fault = None;
         self.recompile();
+    }
+
+    /// Some objects of the manifests have changed, and are good: `change` makes the last good
+    /// cluster the new one. It costs what it touches, so a watch uses it; [`Self::on_cluster`]
+    /// has to compare the objects one by one. Whether there was a cluster to change.
+    pub fn on_change(&mut self, change: impl FnOnce(&mut Cluster)) -> bool {
+        let Some(mut cluster) = self.cluster.clone() else {
+            return false;
+        };
+        change(&mut cluster);
+        self.on_cluster(cluster);
+        true
+    }
+
+    /// What the last compile that was taken had to do.
+    #[must_use]
+    pub const fn touched(&self) -> Touched {
+        self.touched
     }
 
     /// The manifests are at fault. The last good ones stay; if there were none, nothing is
@@ -198,8 +222,10 @@ impl Agent {
     /// Holds some more of what was sent against the policies, `rows_max` rows at most. A pod
     /// whose table differs is closed at once; the flow that shows it, for the log.
     pub fn sweep(&mut self, rows_max: usize) -> Option<Counterexample> {
-        let (cluster, state) = (&self.subjects.cluster, self.reconciler.desired()?);
-        let found = *self.sweep.step(cluster, state, rows_max).found?;
+        let state = self.reconciler.desired()?;
+        let set = PolicySet::Enforced;
+        let swept = self.sweep.step_by(&self.directory, state, set, rows_max);
+        let found = *swept.found?;
         let sharing = state
             .endpoints
             .values()
@@ -219,11 +245,12 @@ impl Agent {
     /// [`Self::sweep`] over the shadow tables. One that differs is dropped at once: its
     /// policies are counted no more, and nothing else changes.
     pub fn sweep_shadow(&mut self, rows_max: usize) -> Option<Counterexample> {
-        let (cluster, state) = (&self.subjects.cluster, self.reconciler.desired()?);
-        let found = *self
+        let state = self.reconciler.desired()?;
+        let set = PolicySet::WithShadow;
+        let swept = self
             .shadow_sweep
-            .step_shadow(cluster, state, rows_max)
-            .found?;
+            .step_by(&self.directory, state, set, rows_max);
+        let found = *swept.found?;
         let mut state = state.clone();
         self.unshadow(&mut state, &found);
         self.reconciler.on_desired(state);
@@ -232,9 +259,8 @@ impl Agent {
 
     /// Takes the shadow from the table that a counterexample is of, and remembers it.
     fn unshadow(&mut self, state: &mut State, found: &Counterexample) {
-        let mut endpoints = state.endpoints.values();
-        let sharing = endpoints.find(|it| it.pod == found.pod && it.ips.contains(&found.own));
-        let policy = sharing.map(|it| it.policy);
+        let is_found = |it: &&Endpoint| it.pod == found.pod && it.ips.contains(&found.own);
+        let policy = state.endpoints.values().find(is_found).map(|it| it.policy);
         for endpoint in state.endpoints.values() {
             if Some(endpoint.policy) == policy {
                 self.unshadowed.insert(endpoint.key(), found.clone());
@@ -271,19 +297,18 @@ impl Agent {
 
     fn recompile(&mut self) {
         let Some(cluster) = &self.cluster else { return };
-        let mut subjects = merge(cluster, &self.setup, &self.attachments);
+        let mut subjects = merge(cluster, &self.setup, &self.attachments, &self.subjects);
         for key in self.closed.keys() {
             subjects.vfs.release_interface(key);
         }
-        let compiled = compile(
-            &subjects.cluster,
-            &self.setup,
-            &subjects.vfs,
-            &mut self.identities,
-        );
+        let compiled = self.engine.update(&subjects.cluster, &subjects.vfs);
         let taken = compiled
             .map_err(StateFault::from)
-            .and_then(|state| self.take(subjects, state));
+            .and_then(|(engine, touched)| {
+                self.take(subjects, engine.state().clone())?;
+                (self.engine, self.touched) = (engine, touched);
+                Ok(())
+            });
         self.compile_fault = taken.err();
     }
 
@@ -292,17 +317,20 @@ impl Agent {
         self.validations = self.validations.wrapping_add(1);
         let (nothing, turn) = (State::default(), self.validations);
         let before = self.reconciler.desired().unwrap_or(&nothing);
-        validate(&subjects.cluster, before, &state, turn, POINTS_MAX)?;
+        let directory = self.directory.at(&subjects.cluster, &state);
+        let set = PolicySet::Enforced;
+        validate_by(&directory, (before, &state), set, turn, POINTS_MAX)?;
         self.drop_shadows(&mut state);
         // Each turn takes a table's shadow away, so this ends.
         for _ in 0..=state.policies.len() {
             let before = self.reconciler.desired().unwrap_or(&nothing);
-            let cluster = &subjects.cluster;
-            match validate_shadow(cluster, before, &state, turn, POINTS_MAX) {
+            let set = PolicySet::WithShadow;
+            match validate_by(&directory, (before, &state), set, turn, POINTS_MAX) {
                 Ok(_) => break,
                 Err(found) => self.unshadow(&mut state, &found),
             }
         }
+        self.directory = directory;
         self.subjects = subjects;
         self.reconciler.on_desired(state);
         Ok(())

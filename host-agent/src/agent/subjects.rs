@@ -6,6 +6,7 @@
 use core::fmt;
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use sluice_offload_api::model::{EndpointKey, NodeName, PodRef, PodUid};
@@ -106,16 +107,31 @@ pub(super) struct Subjects {
     pub(super) standings: BTreeMap<EndpointKey, Standing>,
 }
 
-pub(super) fn merge(cluster: &Cluster, setup: &NodeSetup, attachments: &[Attachment]) -> Subjects {
+/// `last` is what the last merge gave: what is as it was is shared with it.
+pub(super) fn merge(
+    cluster: &Cluster,
+    setup: &NodeSetup,
+    attachments: &[Attachment],
+    last: &Subjects,
+) -> Subjects {
     let mut subjects = Subjects {
         cluster: cluster.clone(),
         ..Subjects::default()
     };
     for it in attachments {
         let other = second_primary(cluster, attachments, it);
-        let standing = match (subjects.cluster.pods.get_mut(&it.pod), other) {
+        let standing = match (subjects.cluster.pods.get(&it.pod), other) {
             (None, _) => Standing::NoManifest,
-            (Some(pod), None) => unite(pod, &setup.node, it),
+            (Some(given), None) => {
+                let mut pod = given.clone();
+                let standing = unite(&mut pod, &setup.node, it);
+                if pod != *given {
+                    let same = last.cluster.pods.shared(&it.pod).filter(|it| ***it == pod);
+                    let pod = same.cloned().unwrap_or_else(|| Arc::new(pod));
+                    subjects.cluster.pods.insert_shared(it.pod.clone(), pod);
+                }
+                standing
+            }
             (Some(_), Some(other)) => Standing::SecondPrimary { other },
         };
         if standing == Standing::Known

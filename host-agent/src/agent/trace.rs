@@ -240,7 +240,7 @@ impl Agent {
                 .map_or_else(|| "unknown".to_owned(), |it| place_word(&it.place)),
             domains: Vec::new(),
         };
-        let domains = patterns(state).filter(|(_, it)| {
+        let domains = patterns(&state.identities).filter(|(_, it)| {
             let outside = |it: &Prefix| it.place == Place::Outside;
             longest_prefix(state, to_ip).is_some_and(outside) && names.is(to_ip, it)
         });
@@ -374,7 +374,8 @@ fn named_note(state: &State, query: &Query, names: &[String]) -> Option<String> 
     let mut endpoints = state.endpoints.values();
     let source = endpoints.find(|it| it.ips.contains(&query.from_ip))?;
     let rows = &state.policies.get(&source.policy)?.rows;
-    let mut named = patterns(state).filter(|(id, _)| rows.iter().any(|it| it.peer == Some(*id)));
+    let mut named =
+        patterns(&state.identities).filter(|(id, _)| rows.iter().any(|it| it.peer == Some(*id)));
     let (_, first) = named.next().filter(|_| outside)?;
     let others = match named.count() {
         0 => String::new(),

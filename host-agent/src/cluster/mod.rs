@@ -12,7 +12,6 @@ mod policy;
 mod selector;
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
 
 pub use addresses::{AddressIndex, AddressTaken, Holder};
 pub use cluster_policy::{ClusterPolicy, ClusterRule, RuleAction};
@@ -23,6 +22,7 @@ pub use objects::{
 };
 pub use policy::{NetworkPolicy, Peer, PortRule, PortSpec, Rule};
 pub use selector::{LabelSelector, Labels, Operator, Requirement};
+use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{Direction, NodeName, PodRef};
 
 /// The label that every namespace has and that holds its name.
@@ -32,20 +32,20 @@ pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
     /// Namespaces by name. One that is only referred to needs no entry.
-    pub namespaces: BTreeMap<String, Namespace>,
+    pub namespaces: SharedMap<String, Namespace>,
     /// Nodes by name.
-    pub nodes: BTreeMap<NodeName, Node>,
+    pub nodes: SharedMap<NodeName, Node>,
     /// Pods by namespace and name.
-    pub pods: BTreeMap<PodRef, Pod>,
+    pub pods: SharedMap<PodRef, Pod>,
     /// NetworkPolicies. The order of the keys, namespace before name, is the order in
     /// which rules are tried and named.
-    pub policies: BTreeMap<NamespacedName, NetworkPolicy>,
+    pub policies: SharedMap<NamespacedName, NetworkPolicy>,
     /// ClusterNetworkPolicies by name.
-    pub cluster_policies: BTreeMap<String, ClusterPolicy>,
+    pub cluster_policies: SharedMap<String, ClusterPolicy>,
     /// MultiNetworkPolicies, in the order in which their rules are tried and named.
-    pub multi_policies: BTreeMap<NamespacedName, MultiPolicy>,
+    pub multi_policies: SharedMap<NamespacedName, MultiPolicy>,
     /// Services, for their addresses.
-    pub services: BTreeMap<NamespacedName, Service>,
+    pub services: SharedMap<NamespacedName, Service>,
 }
 
 impl Cluster {

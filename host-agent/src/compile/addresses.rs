@@ -3,10 +3,10 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_offload_api::model::{Direction, IpPrefix, NodeName, Place, PodUid};
+use sluice_offload_api::model::{Direction, IpPrefix, NodeName, Place, PodRef, PodUid};
 
 use super::{Bound, NodeSetup};
-use crate::cluster::{AddressIndex, Cluster, Holder, Peer, Pod, PortRule, PortSpec};
+use crate::cluster::{AddressIndex, Cluster, Holder, Peer, Pod, PortSpec, Rule};
 use crate::identity::{IdentityKey, NamedPorts, Subject};
 
 /// Who and where a prefix's addresses are.
@@ -46,66 +46,99 @@ pub(super) fn owners(
             .copied()
             .filter(|it| it.covers(&prefix))
             .collect();
-        let key = IdentityKey {
-            subject: Subject::Outside,
-            blocks,
-        };
-        owners.insert(
-            prefix,
-            Owner {
-                key,
-                place: Place::Outside,
-                pod_uid: None,
-            },
-        );
+        owners.insert(prefix, outside(blocks));
     }
+    let is_bound = |name: &PodRef, inside: &str| bound.contains_key(&(name, inside));
+    let is_name = |name: &str| names.contains(name);
     for (ip, holder) in index.iter() {
-        let mut pod_uid = None;
-        let (subject, place) = match holder {
-            Holder::Pod(name) | Holder::Interface(name, _) => {
-                let Some(pod) = cluster.pods.get(name) else {
-                    continue;
-                };
-                let inside = match holder {
-                    Holder::Interface(_, inside) => inside.as_str(),
-                    _ => "",
-                };
-                let place = match pod.node.as_ref() {
-                    Some(node) if *node != setup.node => {
-                        pod_uid = pod.given_uid().cloned();
-                        Place::RemotePod(node.clone())
-                    }
-                    _ if bound.contains_key(&(name, inside)) => Place::LocalPod,
-                    _ => Place::LocalNode,
-                };
-                (pod_subject(pod, inside, &names), place)
-            }
-            Holder::Node(name) if *name == setup.node => {
-                (Subject::Node { name: name.clone() }, Place::LocalNode)
-            }
-            Holder::Node(name) => (
-                Subject::Node { name: name.clone() },
-                Place::RemoteNode(name.clone()),
-            ),
-            Holder::Service(_) => (Subject::Outside, Place::ServiceVip),
+        let Some(held) = held(cluster, setup, holder, is_bound, is_name) else {
+            continue;
         };
         let blocks = blocks
             .iter()
             .copied()
             .filter(|it| it.contains(ip))
             .collect();
-        let key = IdentityKey { subject, blocks };
-        let owner = Owner {
-            key,
-            place,
-            pod_uid,
-        };
-        owners.insert(IpPrefix::host(ip), owner);
+        owners.insert(IpPrefix::host(ip), held.within(blocks));
     }
     owners
 }
 
-fn world() -> [IpPrefix; 2] {
+/// Addresses that nobody of the cluster has.
+pub(super) fn outside(blocks: BTreeSet<IpPrefix>) -> Owner {
+    let held = Held {
+        subject: Subject::Outside,
+        place: Place::Outside,
+        pod_uid: None,
+    };
+    held.within(blocks)
+}
+
+/// An address of the cluster, but for the blocks that it is in.
+pub(super) struct Held {
+    subject: Subject,
+    place: Place,
+    pod_uid: Option<PodUid>,
+}
+
+impl Held {
+    /// With the blocks.
+    pub(super) fn within(self, blocks: BTreeSet<IpPrefix>) -> Owner {
+        Owner {
+            key: IdentityKey {
+                subject: self.subject,
+                blocks,
+            },
+            place: self.place,
+            pod_uid: self.pod_uid,
+        }
+    }
+}
+
+/// What `holder` has; `is_bound` says which interfaces of this node's pods are endpoints, `is_name` which
+/// port names any egress rule uses. `None` for a pod that isn't there.
+pub(super) fn held(
+    cluster: &Cluster,
+    setup: &NodeSetup,
+    holder: &Holder,
+    is_bound: impl Fn(&PodRef, &str) -> bool,
+    is_name: impl Fn(&str) -> bool,
+) -> Option<Held> {
+    let mut pod_uid = None;
+    let (subject, place) = match holder {
+        Holder::Pod(name) | Holder::Interface(name, _) => {
+            let pod = cluster.pods.get(name)?;
+            let inside = match holder {
+                Holder::Interface(_, inside) => inside.as_str(),
+                _ => "",
+            };
+            let place = match pod.node.as_ref() {
+                Some(node) if *node != setup.node => {
+                    pod_uid = pod.given_uid().cloned();
+                    Place::RemotePod(node.clone())
+                }
+                _ if is_bound(name, inside) => Place::LocalPod,
+                _ => Place::LocalNode,
+            };
+            (pod_subject(pod, inside, is_name), place)
+        }
+        Holder::Node(name) if *name == setup.node => {
+            (Subject::Node { name: name.clone() }, Place::LocalNode)
+        }
+        Holder::Node(name) => (
+            Subject::Node { name: name.clone() },
+            Place::RemoteNode(name.clone()),
+        ),
+        Holder::Service(_) => (Subject::Outside, Place::ServiceVip),
+    };
+    Some(Held {
+        subject,
+        place,
+        pod_uid,
+    })
+}
+
+pub(super) fn world() -> [IpPrefix; 2] {
     let zero = [
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -114,43 +147,49 @@ fn world() -> [IpPrefix; 2] {
 }
 
 fn blocks(cluster: &Cluster) -> BTreeSet<IpPrefix> {
-    let mut blocks = BTreeSet::new();
     let both = [Direction::Ingress, Direction::Egress].map(|it| cluster.rules(it));
-    for peer in both.into_iter().flatten().flat_map(|rule| &rule.peers) {
-        if let Peer::Block { cidr, except } = peer {
-            blocks.insert(*cidr);
-            blocks.extend(except);
-        }
-    }
-    blocks
+    both.into_iter().flatten().flat_map(blocks_of).collect()
+}
+
+/// The blocks and exceptions of a rule.
+pub(super) fn blocks_of(rule: &Rule) -> impl Iterator<Item = IpPrefix> {
+    let of = |peer: &Peer| match peer {
+        Peer::Block { cidr, except } => [*cidr].into_iter().chain(except.iter().copied()).collect(),
+        _ => Vec::new(),
+    };
+    rule.peers.iter().flat_map(of)
 }
 
 /// The port names whose numbers on another pod matter to some table.
-fn egress_port_names<'a>(cluster: &'a Cluster) -> BTreeSet<&'a str> {
-    let ports = cluster
+fn egress_port_names(cluster: &Cluster) -> BTreeSet<&str> {
+    cluster
         .rules(Direction::Egress)
-        .flat_map(|rule| &rule.ports);
-    let name = |port: &'a PortRule| match &port.ports {
-        PortSpec::Named(name) => Some(name.as_str()),
-        PortSpec::Any | PortSpec::Range { .. } => None,
-    };
-    ports.filter_map(name).collect()
+        .flat_map(names_of)
+        .collect()
 }
 
-fn pod_subject(pod: &Pod, interface: &str, names: &BTreeSet<&str>) -> Subject {
+/// The port names of a rule.
+pub(super) fn names_of(rule: &Rule) -> impl Iterator<Item = &str> {
+    rule.ports.iter().filter_map(|port| match &port.ports {
+        PortSpec::Named(name) => Some(name.as_str()),
+        PortSpec::Any | PortSpec::Range { .. } => None,
+    })
+}
+
+fn pod_subject(pod: &Pod, interface: &str, is_name: impl Fn(&str) -> bool) -> Subject {
     Subject::Pod {
         namespace: pod.pod.namespace.clone(),
         network: pod.interface(interface).map(|it| it.network.clone()),
         labels: pod.labels.clone(),
-        ports: named_ports(pod, names),
+        ports: named_ports(pod, is_name),
     }
 }
 
-/// A pod's named ports, of these names only.
-pub(super) fn named_ports(pod: &Pod, names: &BTreeSet<&str>) -> NamedPorts {
+/// A pod's named ports, of some names only.
+pub(super) fn named_ports(pod: &Pod, is_name: impl Fn(&str) -> bool) -> NamedPorts {
     let mut ports = NamedPorts::default();
     for port in &pod.ports {
-        if let Some(name) = port.name.as_deref().filter(|it| names.contains(it)) {
+        if let Some(name) = port.name.as_deref().filter(|it| is_name(it)) {
             ports.insert(name, port.protocol, port.number);
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sluice_offload_api::State;
-use sluice_offload_api::model::{DomainPattern, IdentityId};
+use sluice_offload_api::SharedMap;
+use sluice_offload_api::model::{DomainPattern, Identity, IdentityId};
 
 /// Patterns by their names, so that a name's are found by its labels.
 pub(crate) struct Domains<'a> {
@@ -12,12 +12,12 @@ pub(crate) struct Domains<'a> {
 }
 
 impl<'a> Domains<'a> {
-    pub(crate) fn new(state: &'a State) -> Self {
+    pub(crate) fn new(identities: &'a SharedMap<IdentityId, Identity>) -> Self {
         let mut domains = Self {
             exact: BTreeMap::new(),
             below: BTreeMap::new(),
         };
-        for (id, pattern) in patterns(state) {
+        for (id, pattern) in patterns(identities) {
             let all = if pattern.is_wildcard() {
                 &mut domains.below
             } else {
@@ -38,9 +38,11 @@ impl<'a> Domains<'a> {
     }
 }
 
-/// A state's patterns.
-pub(crate) fn patterns(state: &State) -> impl Iterator<Item = (IdentityId, &DomainPattern)> {
-    let all = state.identities.values();
+/// The patterns among a state's identities.
+pub(crate) fn patterns(
+    identities: &SharedMap<IdentityId, Identity>,
+) -> impl Iterator<Item = (IdentityId, &DomainPattern)> {
+    let all = identities.values();
     all.filter_map(|it| Some((it.id, it.domain.as_ref()?)))
 }
 

@@ -127,7 +127,7 @@ pub fn judge_knowing(
             (Some(policy), Some(other)) => {
                 let mut peers = vec![other.identity];
                 if other.place == Place::Outside && direction == Direction::Egress {
-                    let named = patterns(state).filter(|(_, it)| names.is(to, it));
+                    let named = patterns(&state.identities).filter(|(_, it)| names.is(to, it));
                     peers.extend(named.map(|(id, _)| id));
                 }
                 let ask = |table| lookup_any(table, direction, &peers, protocol, port);

@@ -6,6 +6,7 @@
 
 mod addresses;
 pub(crate) mod domains;
+mod engine;
 mod lookup;
 mod node;
 mod table;
@@ -13,14 +14,18 @@ mod table;
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
+pub use engine::{Engine, Touched};
 pub use lookup::{Sides, judge, judge_knowing, longest_prefix, lookup, lookup_any};
 pub use node::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_offload_api::model::{
-    Direction, Endpoint, EndpointKey, Identity, IpPrefix, NodeName, Peer, PodRef, PortName, Prefix,
+    Direction, DomainPattern, Endpoint, EndpointKey, Identity, IpPrefix, NodeName, Peer, PodRef,
+    PolicyId, PortName, Prefix,
 };
-use sluice_offload_api::{Limits, State};
+use sluice_offload_api::{Limits, SharedMap, State};
 
-use crate::cluster::{AddressIndex, AddressTaken, Cluster, Interface, Peer as RulePeer, Pod};
+use crate::cluster::{
+    AddressIndex, AddressTaken, Cluster, Interface, Node, Peer as RulePeer, Pod, Rule,
+};
 use crate::identity::{Full, IdentityKey, IdentityTable, PolicyKey};
 use crate::vf::{VfSlot, VfTable};
 
@@ -142,24 +147,9 @@ pub fn compile_within(
     }
     table::close_the_largest(&mut state.policies, limits.rows);
     for (at, it) in bound {
-        let (ips, slot) = (it.ips(), it.slot);
-        let first = ips
-            .first()
-            .and_then(|&ip| state.prefixes.get(&IpPrefix::host(ip)));
         let policy = keys.get(&at).and_then(|key| identities.policy(key));
-        // Both are always there: `bound` has only pods with an address and a key.
-        if let (Some(prefix), Some(policy)) = (first, policy) {
-            let (name, interface) = at;
-            let endpoint = Endpoint {
-                pod_uid: it.pod.uid.clone(),
-                interface: interface.to_owned(),
-                pod: name.clone(),
-                port: slot.name.clone(),
-                identity: prefix.identity,
-                policy,
-                mac: slot.mac,
-                ips: ips.to_vec(),
-            };
+        // Always there: `bound` has only interfaces with an address and a key.
+        if let Some(endpoint) = policy.and_then(|policy| endpoint(&state, at, &it, policy)) {
             state.endpoints.insert(endpoint.key(), endpoint);
         }
     }
@@ -168,10 +158,35 @@ pub fn compile_within(
 
 /// The identities of all domain names that rules name.
 fn domain_keys(cluster: &Cluster) -> impl Iterator<Item = IdentityKey> {
-    let peers = cluster.rules(Direction::Egress).flat_map(|it| &it.peers);
-    peers.filter_map(|peer| match peer {
-        RulePeer::Domain(pattern) => Some(IdentityKey::domain(pattern.clone())),
+    let patterns = cluster.rules(Direction::Egress).flat_map(patterns_of);
+    patterns.cloned().map(IdentityKey::domain)
+}
+
+/// The domain names of a rule.
+fn patterns_of(rule: &Rule) -> impl Iterator<Item = &DomainPattern> {
+    rule.peers.iter().filter_map(|peer| match peer {
+        RulePeer::Domain(pattern) => Some(pattern),
         _ => None,
+    })
+}
+
+/// An interface on its VF; `None` if the state has no prefix of its first address.
+fn endpoint(
+    state: &State,
+    (name, interface): (&PodRef, &str),
+    it: &BoundInterface<'_>,
+    policy: PolicyId,
+) -> Option<Endpoint> {
+    let first = IpPrefix::host(*it.ips().first()?);
+    Some(Endpoint {
+        pod_uid: it.pod.uid.clone(),
+        interface: interface.to_owned(),
+        pod: name.clone(),
+        port: it.slot.name.clone(),
+        identity: state.prefixes.get(&first)?.identity,
+        policy,
+        mac: it.slot.mac,
+        ips: it.ips().to_vec(),
     })
 }
 
@@ -198,11 +213,23 @@ fn bound_pods<'a>(
     setup: &'a NodeSetup,
     vfs: &VfTable,
 ) -> Result<Bound<'a>, CompileError> {
+    let here = cluster.pods.iter().filter(|(_, pod)| is_here(pod, setup));
+    bound_among(here, setup, vfs)
+}
+
+/// Whether it is a pod of this node with addresses of its own.
+fn is_here(pod: &Pod, setup: &NodeSetup) -> bool {
+    pod.owns_addresses() && pod.node.as_ref() == Some(&setup.node)
+}
+
+/// Those of this node's pods that are to be endpoints.
+fn bound_among<'a>(
+    here: impl Iterator<Item = (&'a PodRef, &'a Pod)>,
+    setup: &'a NodeSetup,
+    vfs: &VfTable,
+) -> Result<Bound<'a>, CompileError> {
     let mut bound = Bound::new();
-    for (name, pod) in &cluster.pods {
-        if !pod.owns_addresses() || pod.node.as_ref() != Some(&setup.node) {
-            continue;
-        }
+    for (name, pod) in here {
         for interface in core::iter::once(None).chain(pod.interfaces.iter().map(Some)) {
             let ips = interface.map_or(&pod.ips, |it| &it.ips);
             let inside = interface.map_or("", |it| it.name.as_str());
@@ -231,21 +258,18 @@ fn bound_pods<'a>(
     Ok(bound)
 }
 
-fn peers(cluster: &Cluster, setup: &NodeSetup) -> BTreeMap<NodeName, Peer> {
-    let others = cluster
-        .nodes
-        .iter()
-        .filter(|(name, _)| **name != setup.node);
-    let reachable = others.filter(|(_, node)| !node.tunnel_ips.is_empty());
-    let peer = |(name, node): (&NodeName, &crate::cluster::Node)| {
-        let tunnel_ips = node.tunnel_ips.clone();
-        (
-            name.clone(),
-            Peer {
-                node: name.clone(),
-                tunnel_ips,
-            },
-        )
-    };
-    reachable.map(peer).collect()
+fn peers(cluster: &Cluster, setup: &NodeSetup) -> SharedMap<NodeName, Peer> {
+    let nodes = cluster.nodes.iter();
+    nodes
+        .filter_map(|(name, node)| Some((name.clone(), peer(name, node, setup)?)))
+        .collect()
+}
+
+/// Another node that a tunnel leads to.
+fn peer(name: &NodeName, node: &Node, setup: &NodeSetup) -> Option<Peer> {
+    let is_other = *name != setup.node && !node.tunnel_ips.is_empty();
+    is_other.then(|| Peer {
+        node: name.clone(),
+        tunnel_ips: node.tunnel_ips.clone(),
+    })
 }

@@ -1,7 +1,6 @@
 //! What the node itself is made of: its dataplane's ports.
 
-use std::collections::BTreeMap;
-
+use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{Interface, MacAddr, NodeName, Port, PortKind, PortName};
 
 use crate::vf::VfSlot;
@@ -46,7 +45,7 @@ pub struct HostSetup {
 impl NodeSetup {
     /// All its ports. A VF has one whether or not a pod has the VF: without an endpoint it
     /// drops everything.
-    pub(super) fn ports(&self) -> BTreeMap<PortName, Port> {
+    pub(super) fn ports(&self) -> SharedMap<PortName, Port> {
         let uplink = Port {
             name: self.uplink.name.clone(),
             kind: PortKind::Uplink {

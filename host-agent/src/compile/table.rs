@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_offload_api::Limits;
 use sluice_offload_api::limits::{RULE_NAME_LEN_MAX, RULES_PER_POLICY_MAX};
 use sluice_offload_api::model::{
     Action, Direction, Fallback, IdentityId, NodeName, Policy, PolicyId, PolicyRow, PortBlock,
     Protocol, RowKey, RuleIndex, ShadowTable, Tier, Verdict,
 };
+use sluice_offload_api::{Limits, SharedMap};
 
 use super::addresses::named_ports;
 use crate::cluster::{
@@ -67,7 +67,7 @@ fn ports_of(pod: &Pod, rules: Vec<&Rule>) -> NamedPorts {
             names.insert(name.as_str());
         }
     }
-    named_ports(pod, &names)
+    named_ports(pod, |name| names.contains(name))
 }
 
 /// Where a rule's selectors look for pods.
@@ -431,28 +431,31 @@ fn one(port: u16) -> PortBlock {
 /// Closes the largest tables until all fit together: whoever needs the most must not keep
 /// everybody else's changes from the dataplane. Before that, what is only counted gives way
 /// to what is enforced, the largest first.
-pub(super) fn close_the_largest(policies: &mut BTreeMap<PolicyId, Policy>, rows_max: usize) {
+pub(super) fn close_the_largest(policies: &mut SharedMap<PolicyId, Policy>, rows_max: usize) {
     let shadow_rows = |it: &Policy| it.shadow_table().map_or(0, |it| it.rows.len());
     loop {
         let total: usize = policies.values().map(Policy::rows_in_all).sum();
-        let largest = policies.values_mut().max_by_key(|it| shadow_rows(it));
-        match largest.filter(|it| total > rows_max && shadow_rows(it) > 0) {
-            Some(largest) => largest.shadow = None,
-            None => break,
+        let largest = policies.values().max_by_key(|it| shadow_rows(it));
+        let largest = largest.filter(|it| total > rows_max && shadow_rows(it) > 0);
+        let Some(id) = largest.map(|it| it.id) else {
+            break;
+        };
+        if let Some(largest) = policies.get_mut(&id) {
+            largest.shadow = None;
         }
     }
     loop {
         let total: usize = policies.values().map(|it| it.rows.len()).sum();
-        let largest = policies.values_mut().max_by_key(|it| it.rows.len());
+        let largest = policies.values().max_by_key(|it| it.rows.len());
         let Some(largest) = largest.filter(|_| total > rows_max) else {
             return;
         };
-        let own = largest.rows.len();
+        let (id, own) = (largest.id, largest.rows.len());
         let why = format!(
             "all tables of the node need {total} rows, and {rows_max} fit; this one, the \
              largest, needs {own}"
         );
-        *largest = closed(largest.id, &why);
+        policies.insert(id, closed(id, &why));
     }
 }
 

@@ -286,8 +286,21 @@ pub fn egress_by(
     names: &KnownNames,
     set: PolicySet,
 ) -> Option<Ruling> {
+    let is_vip = cluster.is_service_vip(query.to_ip);
+    egress_to(cluster, query, names, set, is_vip)
+}
+
+/// [`egress_by`], if it is known whether the destination's address is a service's: to ask
+/// each service takes longer than all the rest.
+pub(crate) fn egress_to(
+    cluster: &Cluster,
+    query: &Query,
+    names: &KnownNames,
+    set: PolicySet,
+    is_vip: bool,
+) -> Option<Ruling> {
     let source = pod(cluster, &query.from)?;
-    if cluster.is_service_vip(query.to_ip) {
+    if is_vip {
         return Some(Ruling::deny(SERVICE_VIP));
     }
     let ask = Ask {

@@ -1,8 +1,9 @@
 //! Numbers that stay with their keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use sluice_offload_api::SharedMap;
 
 /// More keys than numbers.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -25,9 +26,10 @@ pub struct Full {
     into = "Repr<K>",
     bound(serialize = "K: Ord + Clone + Serialize")
 )]
-#[serde(bound(deserialize = "K: Ord + Deserialize<'de>"))]
+#[serde(bound(deserialize = "K: Ord + Clone + Deserialize<'de>"))]
 pub struct Numbers<K: Ord> {
-    by_key: BTreeMap<K, u32>,
+    by_key: SharedMap<K, u32>,
+    by_number: SharedMap<u32, K>,
     /// The last one given out.
     last: u32,
 }
@@ -39,14 +41,13 @@ struct Repr<K> {
     numbers: Vec<(u32, K)>,
 }
 
-impl<K: Ord> From<Repr<K>> for Numbers<K> {
+impl<K: Ord + Clone> From<Repr<K>> for Numbers<K> {
     fn from(repr: Repr<K>) -> Self {
-        let by_key = repr
-            .numbers
-            .into_iter()
-            .map(|(number, key)| (key, number))
-            .collect();
+        let keys = repr.numbers.iter();
+        let by_key: SharedMap<_, _> = keys.map(|(number, key)| (key.clone(), *number)).collect();
+        let by_number = by_key.iter().map(|(key, &number)| (number, key.clone()));
         Self {
+            by_number: by_number.collect(),
             by_key,
             last: repr.last,
         }
@@ -56,9 +57,8 @@ impl<K: Ord> From<Repr<K>> for Numbers<K> {
 impl<K: Ord + Clone> From<Numbers<K>> for Repr<K> {
     fn from(numbers: Numbers<K>) -> Self {
         let list = numbers
-            .by_key
-            .into_iter()
-            .map(|(key, number)| (number, key))
+            .iter()
+            .map(|(key, number)| (number, key.clone()))
             .collect();
         Self {
             last: numbers.last,
@@ -70,7 +70,8 @@ impl<K: Ord + Clone> From<Numbers<K>> for Repr<K> {
 impl<K: Ord> Default for Numbers<K> {
     fn default() -> Self {
         Self {
-            by_key: BTreeMap::new(),
+            by_key: SharedMap::default(),
+            by_number: SharedMap::default(),
             last: 0,
         }
     }
@@ -83,11 +84,37 @@ impl<K: Ord> Numbers<K> {
         self.by_key.get(key).copied()
     }
 
+    /// The key of a number.
+    #[must_use]
+    pub fn key(&self, number: u32) -> Option<&K> {
+        self.by_number.get(&number)
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     /// All keys with their numbers, in the keys' order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, u32)> {
         self.by_key.iter().map(|(key, &number)| (key, number))
     }
 
+    /// The keys from `first` on with their numbers.
+    pub fn from(&self, first: &K) -> impl Iterator<Item = (&K, u32)> {
+        let range = self.by_key.range(first..);
+        range.map(|(key, &number)| (key, number))
+    }
+}
+
+impl<K: Ord + Clone> Numbers<K> {
     /// Numbers exactly `keys`: frees what is no longer there, keeps what stays, gives new
     /// numbers to the rest in the keys' order.
     ///
@@ -103,22 +130,37 @@ impl<K: Ord> Numbers<K> {
         if count > max {
             return Err(Full { what, count, max });
         }
-        self.by_key.retain(|key, _| keys.contains(key));
-        let mut used: BTreeSet<u32> = self.by_key.values().copied().collect();
-        for key in keys {
-            if self.by_key.contains_key(&key) {
-                continue;
+        let gone: Vec<K> = self
+            .by_key
+            .keys()
+            .filter(|key| !keys.contains(key))
+            .cloned()
+            .collect();
+        let fresh = keys.into_iter().filter(|key| self.number(key).is_none());
+        let fresh = fresh.collect();
+        self.change(gone, fresh);
+        Ok(())
+    }
+
+    /// What [`Self::renumber`] does, by what is different: frees the numbers of `gone`, then
+    /// gives new ones to `fresh`, of which none may have one. There must be numbers for all.
+    pub fn change(&mut self, gone: impl IntoIterator<Item = K>, fresh: BTreeSet<K>) {
+        for key in gone {
+            if let Some(number) = self.by_key.remove(&key) {
+                self.by_number.remove(&*number);
             }
-            // Ends: at most `max` of the u32s are in use.
+        }
+        for key in fresh {
+            // Ends: not all of the u32s are in use.
             let number = loop {
                 self.last = self.last.checked_add(1).unwrap_or(1);
-                if used.insert(self.last) {
+                if !self.by_number.contains_key(&self.last) {
                     break self.last;
                 }
             };
+            self.by_number.insert(number, key.clone());
             self.by_key.insert(key, number);
         }
-        Ok(())
     }
 }
 
@@ -150,7 +192,8 @@ mod tests {
     #[test]
     fn numbers_come_round_past_those_in_use_and_never_to_zero() {
         let mut numbers = Numbers {
-            by_key: BTreeMap::from([("a", 1)]),
+            by_key: SharedMap::from([("a", 1)]),
+            by_number: SharedMap::from([(1, "a")]),
             last: u32::MAX - 1,
         };
         renumber(&mut numbers, &["a", "b", "c"]);

@@ -8,6 +8,8 @@
 //! match it. If that is more than fits the budget, evenly spaced points of it. Tables that
 //! didn't change are sampled, other rows each time, and swept whole in the background.
 
+mod directory;
+mod holders;
 mod lookup;
 mod points;
 mod sweep;
@@ -24,6 +26,7 @@ use sluice_offload_api::model::{Direction, Endpoint, Place, PodRef, Policy, Prot
 use crate::cluster::{Cluster, PolicySet};
 use crate::evaluate::{self, Party, Query, Ruling, SERVICE_VIP};
 use crate::identity::printable;
+pub use directory::Directory;
 use points::Point;
 pub use sweep::{Sweep, Swept};
 use who::{Who, longest};
@@ -102,13 +105,9 @@ pub fn validate(
     turn: usize,
     points_max: usize,
 ) -> Result<Compared, Box<Counterexample>> {
-    compare_all(
-        cluster,
-        (before, after),
-        turn,
-        points_max,
-        PolicySet::Enforced,
-    )
+    let directory = Directory::default().at(cluster, after);
+    let set = PolicySet::Enforced;
+    validate_by(&directory, (before, after), set, turn, points_max)
 }
 
 /// [`validate`] of the shadow tables, with the policies in shadow mode taken as enforced.
@@ -122,21 +121,27 @@ pub fn validate_shadow(
     turn: usize,
     points_max: usize,
 ) -> Result<Compared, Box<Counterexample>> {
-    if after.policies.values().all(|it| it.shadow.is_none()) {
-        return Ok(Compared::default());
-    }
+    let directory = Directory::default().at(cluster, after);
     let set = PolicySet::WithShadow;
-    compare_all(cluster, (before, after), turn, points_max, set)
+    validate_by(&directory, (before, after), set, turn, points_max)
 }
 
-fn compare_all(
-    cluster: &Cluster,
+/// [`validate`] of the tables of these policies, with the index of the cluster and the state
+/// that was compiled from it.
+///
+/// # Errors
+/// The first [`Counterexample`].
+pub fn validate_by(
+    directory: &Directory,
     (before, after): (&State, &State),
+    set: PolicySet,
     turn: usize,
     points_max: usize,
-    set: PolicySet,
 ) -> Result<Compared, Box<Counterexample>> {
-    let who = Who::new(cluster, after);
+    if set == PolicySet::WithShadow && after.policies.values().all(|it| it.shadow.is_none()) {
+        return Ok(Compared::default());
+    }
+    let who = Who::new(directory);
     let mut total = 0usize;
     let (old, new) = (tables(before, set), tables(after, set));
     let change = points::Change {
@@ -152,9 +157,9 @@ fn compare_all(
     let stride = total.div_ceil(points_max.max(1)).max(1);
     let (mut at, mut points) = (0usize, 0usize);
     let judge = Judge {
-        cluster,
         state: after,
         set,
+        directory,
     };
     points::of_change(&change, &who, turn, &mut |point| {
         at += 1;
@@ -172,10 +177,10 @@ fn compare_all(
 
 /// Compares single points.
 struct Judge<'a> {
-    cluster: &'a Cluster,
     state: &'a State,
     /// Which policies the tables are of.
     set: PolicySet,
+    directory: &'a Directory,
 }
 
 impl Judge<'_> {
@@ -191,8 +196,11 @@ impl Judge<'_> {
         else {
             return Ok(());
         };
-        let named = printable(&expected.rule, RULE_NAME_LEN_MAX);
-        if (compiled.verdict, &compiled.rule) == (expected.verdict, &named) {
+        let is_same_rule = || {
+            compiled.rule == expected.rule
+                || compiled.rule == printable(&expected.rule, RULE_NAME_LEN_MAX)
+        };
+        if compiled.verdict == expected.verdict && is_same_rule() {
             return Ok(());
         }
         Err(Box::new(Counterexample {
@@ -214,6 +222,7 @@ impl Judge<'_> {
             name,
         };
         let peer = point.peer.party.clone();
+        let cluster = self.directory.cluster();
         let query = |from, to, from_ip, to_ip| Query {
             from,
             to,
@@ -225,17 +234,19 @@ impl Judge<'_> {
         match point.direction {
             Direction::Ingress => {
                 let query = query(peer, subject, point.peer.ip, own);
-                evaluate::ingress_by(self.cluster, &query, self.set)
+                evaluate::ingress_by(cluster, &query, self.set)
             }
             Direction::Egress => {
+                let is_vip = self.directory.is_service_vip(point.peer.ip);
                 let query = query(subject, peer, own, point.peer.ip);
-                evaluate::egress_by(self.cluster, &query, &point.peer.names, self.set)
+                let names = &point.peer.names;
+                evaluate::egress_to(cluster, &query, names, self.set, is_vip)
             }
         }
     }
 
     fn compiled(&self, point: &Point<'_>) -> Option<Ruling> {
-        let prefix = longest(self.state, point.peer.ip)?;
+        let prefix = longest(&self.state.prefixes, point.peer.ip)?;
         if prefix.place == Place::ServiceVip && point.direction == Direction::Egress {
             return Some(Ruling::new(Verdict::Deny, SERVICE_VIP));
         }

@@ -5,19 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_offload_api::State;
 use sluice_offload_api::model::{
-    Direction, Endpoint, Policy, PolicyRow, PortBlock, Protocol, RowKey,
+    Direction, Endpoint, IdentityId, Policy, PolicyRow, PortBlock, Protocol, RowKey,
 };
 
 use super::who::{End, Peer, Who, around, without_ports};
 use super::{Counterexample, OF_EACH_FAMILY, Table};
 
 /// Rows that are sampled of a table that didn't change, at most.
-const SAMPLES: usize = 16;
+const SAMPLES: usize = 8;
+/// One in so many of the ends that a pod's rules tell apart is looked at, another one each
+/// time, where a peer came or changed hands that no row of the table is about.
+const UNNAMED_STRIDE: usize = 4;
+/// Peers that a table is held against of which some rows changed, at most.
+const BYSTANDERS_MAX: usize = 16;
 /// Addresses that came or changed hands, at most: of more, evenly spaced ones. With the
 /// tables of a node they bound what a change costs before its points are counted.
 const MOVED_MAX: usize = 256;
-/// Peers that stand for "anyone" in a row, at most.
-const ANYONE_MAX: usize = 64;
+/// Tables that didn't change of which rows are sampled, at most.
+const SAMPLED_MAX: usize = 4;
 
 /// One flow, at one of its ends.
 pub(super) struct Point<'a> {
@@ -61,10 +66,15 @@ pub(super) fn of_change(
         old,
         new,
     } = *change;
-    for (id, table) in new {
+    let every = new.len().div_ceil(SAMPLED_MAX).max(1);
+    for (at, (id, table)) in new.iter().enumerate() {
         match old.get(id).map(|it| it.policy) {
-            Some(was) if is_same_table(was, table.policy) => sample(table, who, turn, visit)?,
-            Some(was) => changed_table(table, was, who, visit)?,
+            Some(was) if is_same_table(was, table.policy) => {
+                if at % every == turn % every {
+                    sample(table, who, turn / every, visit)?;
+                }
+            }
+            Some(was) => changed_table(table, was, who, turn, visit)?,
             None => whole_table(table, who, visit)?,
         }
     }
@@ -75,27 +85,37 @@ pub(super) fn of_change(
     // Addresses that came, or are somebody else's now.
     let mut moves = BTreeMap::<_, usize>::new();
     let mut moved = Vec::new();
-    for prefix in after.prefixes.values() {
-        let was = before.prefixes.get(&prefix.prefix);
-        if was == Some(prefix) {
+    for it in before.prefixes.changes(&after.prefixes) {
+        let Some(prefix) = it.after else {
             continue;
-        }
+        };
         // A new block in some policy renumbers all whom it holds: a few stand for all who
         // were one thing and are another.
-        let was = was.map(|it| (it.identity, it.place.clone()));
+        let was = it.before.map(|it| (it.identity, it.place.clone()));
         let kind = (was, prefix.identity, prefix.prefix.addr().is_ipv4());
         let seen = moves.entry(kind).or_default();
         if *seen < OF_EACH_FAMILY {
             *seen += 1;
-            moved.extend(who.of_prefix(after, prefix));
+            let peer = who.of_prefix(prefix.prefix);
+            moved.extend(peer.map(|peer| (prefix.identity, peer)));
         }
     }
     let stride = moved.len().div_ceil(MOVED_MAX).max(1);
-    let moved: Vec<Peer> = moved.into_iter().step_by(stride).collect();
+    let moved: Vec<_> = moved.into_iter().step_by(stride).collect();
     for table in new.values() {
-        let ends = ends(table.policy);
-        for peer in &moved {
-            for &end in &ends {
+        let Some(endpoint) = table.endpoints.first() else {
+            continue;
+        };
+        let of_rules = who.ends_of_rules(endpoint);
+        let table = table.by_one();
+        for (identity, peer) in &moved {
+            // No row is about most of those who come: of what the rules tell apart a part.
+            let rows = &table.policy.rows;
+            let is_named = rows.iter().any(|it| it.peer == Some(*identity));
+            let stride = if is_named { 1 } else { UNNAMED_STRIDE };
+            let of_rules = of_rules.iter().skip(turn % stride).step_by(stride);
+            let of_rows = ends(table.policy, *identity);
+            for &end in of_rules.chain(&of_rows) {
                 table.visit(peer, end, visit)?;
             }
         }
@@ -105,11 +125,32 @@ pub(super) fn of_change(
 
 /// Whether two tables are the same; a shadow beside one is another table.
 fn is_same_table(a: &Policy, b: &Policy) -> bool {
+    // Mostly one and the same; to compare all rows takes a while.
+    if core::ptr::eq(a, b) {
+        return true;
+    }
     let rest = |it: &Policy| (it.id, it.ingress, it.egress);
     rest(a) == rest(b) && a.rules == b.rules && a.rows == b.rows
 }
 
-impl Table<'_> {
+impl<'a> Table<'a> {
+    /// With one endpoint of each family: that all who share it are judged alike is seen by the
+    /// table's own points.
+    fn by_one(&self) -> Self {
+        let has = |it: &Endpoint, v4: bool| it.ips.iter().any(|ip| ip.is_ipv4() == v4);
+        let mut endpoints: Vec<&'a Endpoint> = Vec::new();
+        for &it in &self.endpoints {
+            let is_new = |v4| has(it, v4) && !endpoints.iter().any(|known| has(known, v4));
+            if is_new(true) || is_new(false) {
+                endpoints.push(it);
+            }
+        }
+        Self {
+            policy: self.policy,
+            endpoints,
+        }
+    }
+
     /// A flow at each of its endpoints.
     fn visit(
         &self,
@@ -153,6 +194,7 @@ fn changed_table(
     table: &Table<'_>,
     was: &Policy,
     who: &Who<'_>,
+    turn: usize,
     visit: &mut Visit<'_>,
 ) -> Result<(), Box<Counterexample>> {
     // A row says what it says by its rule's name; numbers shift when rules come and go.
@@ -173,7 +215,11 @@ fn changed_table(
     }
     let isolation = |it: &Policy| (it.ingress.verdict, it.egress.verdict);
     if isolation(table.policy) == isolation(was) {
-        everyone(table, who, some(who).into_iter(), visit)
+        // Others each time.
+        let some = who.some();
+        let stride = some.len().div_ceil(BYSTANDERS_MAX).max(1);
+        let some = some.iter().skip(turn % stride).step_by(stride);
+        everyone(table, who, some.cloned(), visit)
     } else {
         everyone(table, who, who.all(), visit)
     }
@@ -198,10 +244,8 @@ pub(super) fn of_row(
     who: &Who<'_>,
     visit: &mut Visit<'_>,
 ) -> Result<(), Box<Counterexample>> {
-    let peers: Vec<&Peer> = match row.peer {
-        Some(identity) => who.of(identity).iter().collect(),
-        None => some(who),
-    };
+    let of_identity = row.peer.map(|identity| who.of(identity));
+    let peers = of_identity.as_deref().unwrap_or_else(|| who.some());
     let ends = block_ends(row.protocol, row.ports);
     for peer in peers {
         for &(protocol, port) in &ends {
@@ -213,10 +257,10 @@ pub(super) fn of_row(
 
 /// These peers, both ways, with everything that the pod's policies tell apart: a row that
 /// should be there and isn't has no ends of its own.
-pub(super) fn everyone<'w>(
+pub(super) fn everyone(
     table: &Table<'_>,
     who: &Who<'_>,
-    peers: impl Iterator<Item = &'w Peer>,
+    peers: impl Iterator<Item = Peer>,
     visit: &mut Visit<'_>,
 ) -> Result<(), Box<Counterexample>> {
     // Pods that share a table have the same policies and named ports.
@@ -225,27 +269,23 @@ pub(super) fn everyone<'w>(
     };
     let ends = who.ends_of_rules(endpoint);
     for peer in peers {
-        let named = who.named_ports(peer);
+        let named = who.named_ports(&peer);
         let named = named.map(|(protocol, port)| (Direction::Egress, protocol, Some(port)));
         for end in ends.iter().copied().chain(named) {
-            table.visit(peer, end, visit)?;
+            table.visit(&peer, end, visit)?;
         }
     }
     Ok(())
 }
 
-/// Peers for "anyone", spread over all identities.
-fn some<'w>(who: &'w Who<'_>) -> Vec<&'w Peer> {
-    let count = who.all().count();
-    who.all()
-        .step_by(count.div_ceil(ANYONE_MAX).max(1))
-        .collect()
-}
-
-/// Everything that a table's rows tell apart.
-fn ends(policy: &Policy) -> BTreeSet<End> {
+/// What a table's rows about a peer, or about anyone, tell apart.
+fn ends(policy: &Policy, peer: IdentityId) -> BTreeSet<End> {
     let mut ends = without_ports();
-    for row in &policy.rows {
+    let about = policy
+        .rows
+        .iter()
+        .filter(|row| row.peer.is_none_or(|it| it == peer));
+    for row in about {
         let its = block_ends(row.protocol, row.ports).into_iter();
         ends.extend(its.map(|(protocol, port)| (row.direction, protocol, port)));
     }

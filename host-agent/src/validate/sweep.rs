@@ -5,7 +5,7 @@ use std::ops::Bound;
 use sluice_offload_api::State;
 
 use super::who::Who;
-use super::{Counterexample, Judge, points, tables};
+use super::{Counterexample, Directory, Judge, points, tables};
 use crate::cluster::{Cluster, PolicySet};
 
 /// How far a sweep over all tables of a state has come. It goes round for ever.
@@ -32,28 +32,32 @@ impl Sweep {
     /// Compares the next rows, `rows_max` at most; after a table's last row everyone
     /// with all that the pod's policies tell apart.
     pub fn step(&mut self, cluster: &Cluster, state: &State, rows_max: usize) -> Swept {
-        self.step_of(cluster, state, PolicySet::Enforced, rows_max)
+        let directory = Directory::default().at(cluster, state);
+        self.step_by(&directory, state, PolicySet::Enforced, rows_max)
     }
 
     /// [`Self::step`] over the shadow tables, with the policies in shadow mode taken as
     /// enforced. A sweep is over the ones or the others.
     pub fn step_shadow(&mut self, cluster: &Cluster, state: &State, rows_max: usize) -> Swept {
-        self.step_of(cluster, state, PolicySet::WithShadow, rows_max)
+        let directory = Directory::default().at(cluster, state);
+        self.step_by(&directory, state, PolicySet::WithShadow, rows_max)
     }
 
-    fn step_of(
+    /// [`Self::step`] over the tables of these policies, with the index of the cluster and the
+    /// state.
+    pub fn step_by(
         &mut self,
-        cluster: &Cluster,
+        directory: &Directory,
         state: &State,
         set: PolicySet,
         rows_max: usize,
     ) -> Swept {
         let judge = Judge {
-            cluster,
             state,
             set,
+            directory,
         };
-        let who = Who::new(cluster, state);
+        let who = Who::new(directory);
         let tables = tables(state, set);
         let mut swept = Swept {
             rows: 0,

@@ -1,14 +1,16 @@
 //! Addresses to stand for identities.
 
+use core::cell::OnceCell;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_offload_api::State;
+use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{
-    Direction, Endpoint, IdentityId, IpPrefix, Place, PodRef, Prefix, Protocol,
+    Direction, Endpoint, IdentityId, IpPrefix, PodRef, Prefix, Protocol,
 };
 
 use super::OF_EACH_FAMILY;
+use super::directory::Directory;
 use crate::cluster::{Cluster, Holder, PortRule, PortSpec};
 use crate::compile::domains::{Domains, example, patterns};
 use crate::evaluate::{KnownNames, Party};
@@ -46,94 +48,122 @@ pub(super) struct Peer {
 /// Outside addresses with names, at most; two at least for each pattern.
 const NAMED_MAX: usize = 512;
 
+/// Peers that stand for "anyone" in a row, at most.
+const ANYONE_MAX: usize = 64;
+
 /// Who can be the other end of a flow.
 pub(super) struct Who<'a> {
     cluster: &'a Cluster,
-    /// For each identity some of each family that have it, as far as could be found.
-    by_identity: BTreeMap<IdentityId, Vec<Peer>>,
-    holders: BTreeMap<IpAddr, Holder>,
+    directory: &'a Directory,
+    some: OnceCell<Vec<Peer>>,
+    /// Those that stand for the identities of domain names.
+    named: OnceCell<BTreeMap<IdentityId, Vec<Peer>>>,
 }
 
 impl<'a> Who<'a> {
-    pub(super) fn new(cluster: &'a Cluster, state: &State) -> Self {
-        let mut who = Self {
-            cluster,
-            by_identity: BTreeMap::new(),
-            holders: holders(cluster),
-        };
-        for prefix in state.prefixes.values() {
-            let known = who.of(prefix.identity);
-            let v4 = prefix.prefix.addr().is_ipv4();
-            if known.iter().filter(|it| it.ip.is_ipv4() == v4).count() >= OF_EACH_FAMILY {
-                continue;
-            }
-            let Some(peer) = who.of_prefix(state, prefix) else {
-                continue;
-            };
-            if !known
-                .iter()
-                .any(|it| (it.ip.is_ipv4(), &it.party) == (v4, &peer.party))
-            {
-                who.by_identity
-                    .entry(prefix.identity)
-                    .or_default()
-                    .push(peer);
-            }
+    pub(super) const fn new(directory: &'a Directory) -> Self {
+        Self {
+            cluster: directory.cluster(),
+            directory,
+            some: OnceCell::new(),
+            named: OnceCell::new(),
         }
-        who.add_named(state);
-        who
     }
 
     /// For each pattern of domain names a name that it is for, as one of outside addresses
     /// of different blocks: a rule for the block may be before or behind the one for the name.
-    fn add_named(&mut self, state: &State) {
-        let patterns: Vec<_> = patterns(state).collect();
-        if patterns.is_empty() {
-            return;
-        }
-        let domains = Domains::new(state);
-        let outside = |it: &Peer| {
-            // The address of a service is nobody's either.
-            let place = || longest(state, it.ip).map(|it| &it.place);
-            matches!(it.party, Party::Outside(_)) && place() == Some(&Place::Outside)
-        };
-        let all = self.by_identity.values();
-        let of_family = |v4: bool| -> Vec<Peer> {
-            let its = |them: &Vec<Peer>| {
-                let mut its = them.iter().filter(|it| it.ip.is_ipv4() == v4);
-                its.next().filter(|it| outside(it)).cloned()
+    fn named(&self) -> &BTreeMap<IdentityId, Vec<Peer>> {
+        self.named.get_or_init(|| {
+            let identities = self.directory.identities();
+            let patterns: Vec<_> = patterns(identities).collect();
+            if patterns.is_empty() {
+                return BTreeMap::new();
+            }
+            let domains = Domains::new(identities);
+            let bases = [true, false].map(|v4| self.outside(v4));
+            let bases_max = (NAMED_MAX / patterns.len()).max(1);
+            let of = |(id, pattern)| {
+                let name = example(pattern);
+                let of = bases.iter().flat_map(|them| {
+                    let stride = them.len().div_ceil(bases_max).max(1);
+                    them.iter().step_by(stride)
+                });
+                let named = of.map(|base| Peer {
+                    names: [(name.as_str(), base.ip)].into_iter().collect(),
+                    domains: domains.of(&name),
+                    ..base.clone()
+                });
+                (id, named.collect())
             };
-            all.clone().filter_map(its).collect()
-        };
-        let bases = [of_family(true), of_family(false)];
-        let bases_max = (NAMED_MAX / patterns.len()).max(1);
-        for (id, pattern) in patterns {
-            let name = example(pattern);
-            let of = bases.iter().flat_map(|them| {
-                let stride = them.len().div_ceil(bases_max).max(1);
-                them.iter().step_by(stride)
-            });
-            let named = of.map(|base| Peer {
-                names: [(name.as_str(), base.ip)].into_iter().collect(),
-                domains: domains.of(&name),
-                ..base.clone()
-            });
-            self.by_identity.insert(id, named.collect());
-        }
+            patterns.into_iter().map(of).collect()
+        })
     }
 
-    /// Those that stand for an identity.
-    pub(super) fn of(&self, identity: IdentityId) -> &[Peer] {
-        self.by_identity.get(&identity).map_or(&[], Vec::as_slice)
+    /// For each identity of outside addresses one of a family.
+    fn outside(&self, v4: bool) -> Vec<Peer> {
+        let mut last = None;
+        let mut peers = Vec::new();
+        for (identity, prefix) in self.directory.outside() {
+            if prefix.addr().is_ipv4() != v4 || last == Some(identity) {
+                continue;
+            }
+            if let Some(peer) = self.of_prefix(*prefix) {
+                last = Some(identity);
+                // The address of a service is nobody's either.
+                let is_outside = matches!(peer.party, Party::Outside(_));
+                peers.extend(Some(peer).filter(|_| is_outside));
+            }
+        }
+        peers
+    }
+
+    /// Those that stand for an identity: some of each family that have it, as far as could be
+    /// found.
+    pub(super) fn of(&self, identity: IdentityId) -> Vec<Peer> {
+        if let Some(named) = self.named().get(&identity) {
+            return named.clone();
+        }
+        let mut known: Vec<Peer> = Vec::new();
+        for prefix in self.directory.prefixes_of(identity) {
+            let v4 = prefix.addr().is_ipv4();
+            let count = |v4: bool| known.iter().filter(|it| it.ip.is_ipv4() == v4).count();
+            if count(true) >= OF_EACH_FAMILY && count(false) >= OF_EACH_FAMILY {
+                break;
+            }
+            if count(v4) >= OF_EACH_FAMILY {
+                continue;
+            }
+            let Some(peer) = self.of_prefix(prefix) else {
+                continue;
+            };
+            let is_known = |it: &Peer| (it.ip.is_ipv4(), &it.party) == (v4, &peer.party);
+            if !known.iter().any(is_known) {
+                known.push(peer);
+            }
+        }
+        known
     }
 
     /// Those of all identities.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Peer> {
-        self.by_identity.values().flatten()
+    pub(super) fn all(&self) -> impl Iterator<Item = Peer> {
+        let identities = self.directory.identities().keys();
+        identities.flat_map(|it| self.of(*it))
     }
 
-    /// The ends of all port rules of an endpoint's policies, and of its pod's others, its own named ports, and what only
-    /// rules without ports match.
+    /// Peers for "anyone", spread over all identities.
+    pub(super) fn some(&self) -> &[Peer] {
+        self.some.get_or_init(|| {
+            let identities = self.directory.identities();
+            let stride = identities.len().div_ceil(ANYONE_MAX).max(1);
+            let spread = identities.keys().step_by(stride);
+            let peers: Vec<Peer> = spread.flat_map(|it| self.of(*it)).collect();
+            let stride = peers.len().div_ceil(ANYONE_MAX).max(1);
+            peers.into_iter().step_by(stride).collect()
+        })
+    }
+
+    /// The ends of all port rules of an endpoint's policies, and of its pod's others, its own
+    /// named ports, and what only rules without ports match.
     pub(super) fn ends_of_rules(&self, endpoint: &Endpoint) -> BTreeSet<End> {
         let mut ends = without_ports();
         let Some(pod) = self.cluster.pods.get(&endpoint.pod) else {
@@ -185,14 +215,13 @@ impl<'a> Who<'a> {
     }
 
     /// An address that has this prefix as its longest: its first or its last, if either is.
-    pub(super) fn of_prefix(&self, state: &State, prefix: &Prefix) -> Option<Peer> {
-        let of = |ip: &IpAddr| longest(state, *ip).is_some_and(|it| it.prefix == prefix.prefix);
-        let ip = [prefix.prefix.addr(), last(prefix.prefix)]
-            .into_iter()
-            .find(of)?;
+    pub(super) fn of_prefix(&self, prefix: IpPrefix) -> Option<Peer> {
+        let prefixes = self.directory.prefixes();
+        let of = |ip: &IpAddr| longest(prefixes, *ip).is_some_and(|it| it.prefix == prefix);
+        let ip = [prefix.addr(), last(prefix)].into_iter().find(of)?;
         Some(Peer {
             ip,
-            party: match self.holders.get(&ip) {
+            party: match self.directory.holder(ip) {
                 Some(Holder::Pod(pod) | Holder::Interface(pod, _)) => Party::Pod {
                     ns: pod.namespace.clone(),
                     name: pod.name.clone(),
@@ -206,38 +235,10 @@ impl<'a> Who<'a> {
     }
 }
 
-/// Who has which address, read off the objects once more: the compiler's own index is part
-/// of what is validated.
-fn holders(cluster: &Cluster) -> BTreeMap<IpAddr, Holder> {
-    let mut holders = BTreeMap::new();
-    for (name, service) in &cluster.services {
-        let with = |ip: &IpAddr| (*ip, Holder::Service(name.clone()));
-        holders.extend(service.vips.iter().map(with));
-    }
-    for (name, pod) in cluster.pods.iter().filter(|(_, it)| it.owns_addresses()) {
-        holders.extend(pod.ips.iter().map(|ip| (*ip, Holder::Pod(name.clone()))));
-        for it in &pod.interfaces {
-            let holder = Holder::Interface(name.clone(), it.name.clone());
-            holders.extend(it.ips.iter().map(|ip| (*ip, holder.clone())));
-        }
-    }
-    for (name, node) in &cluster.nodes {
-        holders.extend(node.ips.iter().map(|ip| (*ip, Holder::Node(name.clone()))));
-    }
-    // A hostNetwork pod may have an address of its node's that the node doesn't list.
-    for pod in cluster.pods.values() {
-        let Some(name) = pod.host_node() else {
-            continue;
-        };
-        holders.extend(pod.ips.iter().map(|ip| (*ip, Holder::Node(name.clone()))));
-    }
-    holders
-}
-
 /// The longest prefix of an address.
-pub(super) fn longest(state: &State, ip: IpAddr) -> Option<&Prefix> {
+pub(super) fn longest(prefixes: &SharedMap<IpPrefix, Prefix>, ip: IpAddr) -> Option<&Prefix> {
     let bits = if ip.is_ipv4() { 32 } else { 128 };
-    let at = |len| state.prefixes.get(&IpPrefix::masked(ip, len).ok()?);
+    let at = |len| prefixes.get(&IpPrefix::masked(ip, len).ok()?);
     (0..=bits).rev().find_map(at)
 }
 

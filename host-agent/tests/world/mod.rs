@@ -3,7 +3,6 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use proptest::collection::{btree_map, vec};
@@ -19,10 +18,10 @@ use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::evaluate::KnownNames;
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::vf::{VfSlot, VfTable};
-use sluice_offload_api::State;
 use sluice_offload_api::model::{
     EndpointKey, Interface, IpPrefix, MacAddr, NodeName, PodRef, PortName, Protocol, Tier,
 };
+use sluice_offload_api::{SharedMap, State};
 
 pub(crate) const NODES: [&str; 3] = ["n0", "n1", "n2"];
 const NAMESPACES: [&str; 3] = ["a", "b", "c"];
@@ -459,7 +458,7 @@ fn multi_policy() -> impl Strategy<Value = MultiPolicy> {
         })
 }
 
-fn nodes() -> BTreeMap<NodeName, Node> {
+fn nodes() -> SharedMap<NodeName, Node> {
     let node = |n: u8| Node {
         labels: Labels::new(),
         ips: vec![
@@ -499,7 +498,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 }
                 let mut cluster = Cluster {
                     nodes,
-                    cluster_policies,
+                    cluster_policies: cluster_policies.into_iter().collect(),
                     ..Cluster::default()
                 };
                 for (name, labels) in namespaces {

@@ -4,6 +4,7 @@
 //! reference brought it in; [`Blame`] then finds the operation that did.
 
 mod blame;
+pub(crate) mod change;
 mod endpoints;
 mod names;
 mod peers;

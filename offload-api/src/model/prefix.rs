@@ -1,7 +1,7 @@
 //! An address prefix whose host bits are zero.
 
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 
 /// An IP prefix in canonical form: the bits past its length are zero.
@@ -63,6 +63,12 @@ fn mask(addr: IpAddr, len: u8) -> IpAddr {
 }
 
 impl IpPrefix {
+    /// The first in order: all of IPv4.
+    pub const MIN: Self = Self {
+        addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        len: 0,
+    };
+
     /// A prefix whose host bits must be zero.
     ///
     /// # Errors

@@ -45,14 +45,14 @@ impl Manifests {
 
     /// Puts these objects over others: those of the same kind and name are replaced.
     pub fn put_over(&self, cluster: &mut Cluster) {
-        let mine = self.cluster.clone();
-        cluster.namespaces.extend(mine.namespaces);
-        cluster.nodes.extend(mine.nodes);
-        cluster.pods.extend(mine.pods);
-        cluster.policies.extend(mine.policies);
-        cluster.cluster_policies.extend(mine.cluster_policies);
-        cluster.multi_policies.extend(mine.multi_policies);
-        cluster.services.extend(mine.services);
+        let mine = &self.cluster;
+        cluster.namespaces.put_over(&mine.namespaces);
+        cluster.nodes.put_over(&mine.nodes);
+        cluster.pods.put_over(&mine.pods);
+        cluster.policies.put_over(&mine.policies);
+        cluster.cluster_policies.put_over(&mine.cluster_policies);
+        cluster.multi_policies.put_over(&mine.multi_policies);
+        cluster.services.put_over(&mine.services);
     }
 }
 

@@ -226,7 +226,7 @@ impl World {
 
     /// A pod that is known and whose manifest leaves it open stays where it is.
     fn keep_places(&self, cluster: &mut Cluster) {
-        for (name, pod) in &mut cluster.pods {
+        for (name, pod) in cluster.pods.iter_mut() {
             if let Some(known) = self.cluster.pods.get(name).filter(|k| k.uid == pod.uid) {
                 pod.node = pod.node.take().or_else(|| known.node.clone());
                 if pod.ips.is_empty() {
@@ -239,7 +239,7 @@ impl World {
                 }
             }
         }
-        for (name, node) in &mut cluster.nodes {
+        for (name, node) in cluster.nodes.iter_mut() {
             if let Some(known) = self.cluster.nodes.get(name) {
                 if node.ips.is_empty() {
                     node.ips.clone_from(&known.ips);

@@ -1,5 +1,7 @@
 //! The patterns of domain names that one policy names.
 
+use std::sync::Arc;
+
 use crate::hash::HashKey;
 use crate::names::DomainId;
 use crate::names::message::{LABELS_MAX, Name, hash_bytes};
@@ -30,9 +32,9 @@ struct Entry {
 pub struct Patterns {
     key: HashKey,
     /// In the order of their hashes.
-    entries: Box<[Entry]>,
+    entries: Arc<[Entry]>,
     /// In the order of their numbers.
-    identities: Box<[(DomainId, IdentityId)]>,
+    identities: Arc<[(DomainId, IdentityId)]>,
 }
 
 impl Patterns {
@@ -66,8 +68,8 @@ impl Patterns {
         identities.dedup_by_key(|it| it.0);
         Self {
             key,
-            entries: entries.into_boxed_slice(),
-            identities: identities.into_boxed_slice(),
+            entries: entries.into(),
+            identities: identities.into(),
         }
     }
 

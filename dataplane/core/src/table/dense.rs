@@ -21,7 +21,7 @@ impl FrozenKey for Word {
     }
 }
 
-/// Built once and then only read. Where keys are dense their values stand side by side, with
+/// Built, then read much and changed seldom. Where keys are dense their values stand side by side, with
 /// no key beside them and no slot empty for the hash's sake: of 65,535 pods' owners a
 /// megabyte in place of five, which is what a lookup that misses the cache waits for.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct DenseMap<V> {
     values: Box<[Option<V>]>,
     /// Keys whose page would be nearly empty.
     sparse: FrozenMap<Word, V>,
+    /// Where pages were that have no key any more.
+    free: Vec<u32>,
 }
 
 impl<V: Copy> DenseMap<V> {
@@ -59,7 +61,54 @@ impl<V: Copy> DenseMap<V> {
             pages: FrozenMap::build(key, &pages),
             values: values.into_boxed_slice(),
             sparse: FrozenMap::build(key, &sparse),
+            free: Vec::new(),
         }
+    }
+
+    /// Sets a key's value, or takes the key out. Off the hot path.
+    pub(crate) fn set(&mut self, k: u32, v: Option<V>) {
+        let page = Word(k >> 8);
+        if let Some(at) = self.pages.find(page) {
+            let values = self.values.get_mut(at as usize..at as usize + PAGE);
+            let Some(values) = values else { return };
+            values[(k & 0xff) as usize] = v;
+            if values.iter().all(Option::is_none) {
+                self.pages.set(page, None);
+                self.free.push(at);
+            }
+            return;
+        }
+        self.sparse.set(Word(k), v);
+        let keys = (0..=0xff).map(|low| k & !0xff | low);
+        let here: Vec<(u32, V)> = keys
+            .filter_map(|k| Some((k, self.sparse.find(Word(k))?)))
+            .collect();
+        if here.len() >= PAGE_KEYS_MIN {
+            self.open_page(page, &here);
+        }
+    }
+
+    /// Gives keys that have become many a page of their own.
+    fn open_page(&mut self, page: Word, keys: &[(u32, V)]) {
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None => {
+                let Ok(at) = u32::try_from(self.values.len()) else {
+                    return;
+                };
+                let mut values = core::mem::take(&mut self.values).into_vec();
+                values.extend([None; PAGE]);
+                self.values = values.into_boxed_slice();
+                at
+            }
+        };
+        for &(k, v) in keys {
+            self.sparse.set(Word(k), None);
+            if let Some(value) = self.values.get_mut(at as usize + (k & 0xff) as usize) {
+                *value = Some(v);
+            }
+        }
+        self.pages.set(page, Some(at));
     }
 
     /// The value of a key.

@@ -1,4 +1,4 @@
-//! A hash map that is built once and then only read, with a bounded number of probes.
+//! A hash map that is built, then read much and changed seldom, with a bounded number of probes.
 
 use crate::hash::HashKey;
 
@@ -105,6 +105,64 @@ impl<K: FrozenKey, V: Copy> FrozenMap<K, V> {
         None
     }
 
+    /// Sets a key's value, or takes the key out; whether it was there. Off the hot path: once
+    /// in a while the table is built anew.
+    pub fn set(&mut self, k: K, v: Option<V>) -> bool {
+        let (home, tag) = self.home(k);
+        let places = (0..PROBES_MAX).map(|i| (home + i) & self.mask);
+        let is_k = |at: usize| {
+            let slot = self.slots.get(at).filter(|slot| slot.0 == k);
+            slot.is_some() && self.tags.get(at).is_some_and(|it| *it != EMPTY)
+        };
+        let held = places.clone().find(|&at| is_k(at));
+        match (held, v) {
+            (None, None) => false,
+            (Some(at), None) => {
+                self.tag(at, EMPTY);
+                self.len -= 1;
+                true
+            }
+            (Some(at), Some(v)) => {
+                if let Some(slot) = self.slots.get_mut(at) {
+                    slot.1 = v;
+                }
+                true
+            }
+            (None, Some(v)) => {
+                let mut free = places.filter(|&at| self.tags.get(at) == Some(&EMPTY));
+                // Three quarters full: further ones would seldom find a place.
+                let has_room = (self.len + 1) * 4 <= self.slots.len() * 3;
+                if let Some(at) = free.next().filter(|_| has_room)
+                    && let Some(slot) = self.slots.get_mut(at)
+                {
+                    *slot = (k, v);
+                    self.tag(at, tag);
+                    self.len += 1;
+                } else {
+                    let mut entries: Vec<_> = self.entries().collect();
+                    entries.push((k, v));
+                    *self = Self::build(self.key, &entries);
+                }
+                false
+            }
+        }
+    }
+
+    /// All entries, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (K, V)> {
+        let slots = self.slots.iter().zip(&self.tags);
+        slots.filter(|it| *it.1 != EMPTY).map(|it| *it.0)
+    }
+
+    fn tag(&mut self, at: usize, tag: u8) {
+        let again = at + self.mask + 1;
+        for at in [at, again] {
+            if let Some(slot) = self.tags.get_mut(at) {
+                *slot = tag;
+            }
+        }
+    }
+
     /// How many keys there are.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -138,6 +196,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_map_that_changes_equals_a_tree(
+            start in prop::collection::vec((0u16..600, any::<u8>()), 0..100),
+            changes in prop::collection::vec((0u16..600, prop::option::of(any::<u8>())), 0..400),
+        ) {
+            let entries: Vec<_> = start.into_iter().map(|(k, v)| (Crowded(k), v)).collect();
+            let mut map = FrozenMap::build(HashKey([1, 2]), &entries);
+            let mut model: BTreeMap<_, _> = entries.into_iter().collect();
+            for (k, v) in changes {
+                let k = Crowded(k);
+                let was = match v {
+                    Some(v) => model.insert(k, v),
+                    None => model.remove(&k),
+                };
+                prop_assert_eq!(map.set(k, v), was.is_some());
+                prop_assert_eq!(map.find(k), v);
+            }
+            prop_assert_eq!(map.len(), model.len());
+            prop_assert_eq!(map.entries().collect::<BTreeMap<_, _>>(), model.clone());
+            for k in (0..700).map(Crowded) {
+                prop_assert_eq!(map.find(k), model.get(&k).copied());
+            }
+        }
+
         #[test]
         fn the_map_equals_a_tree(entries in prop::collection::vec((0u16..600, any::<u8>()), 0..300)) {
             let entries: Vec<_> = entries.into_iter().map(|(k, v)| (Crowded(k), v)).collect();

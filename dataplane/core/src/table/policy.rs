@@ -1,6 +1,8 @@
 //! One compiled policy: (direction, identity, protocol, port) to a verdict, in up to three
 //! tiers. Each is a [`TierTable`]; one without rows is not asked.
 
+use std::sync::Arc;
+
 use crate::hash::HashKey;
 use crate::mutant::{self, Mutant};
 use crate::names::patterns::Patterns;
@@ -114,7 +116,7 @@ pub struct Effort {
 #[derive(Clone, Debug)]
 pub struct PolicyTable {
     /// By [`Tier`].
-    tiers: [TierTable; Tier::ALL.len()],
+    tiers: Arc<[TierTable; Tier::ALL.len()]>,
     /// By direction and tier, whether there are rows.
     has_rows: [[bool; Tier::ALL.len()]; 2],
     fallback: [Ruling; 2],
@@ -133,7 +135,7 @@ impl PolicyTable {
         }
         let of = |tier| -> Vec<Row> { rows.iter().filter(|it| it.tier == tier).copied().collect() };
         Self {
-            tiers: Tier::ALL.map(|tier| TierTable::build(key, &of(tier))),
+            tiers: Arc::new(Tier::ALL.map(|tier| TierTable::build(key, &of(tier)))),
             has_rows,
             fallback: [ingress, egress],
             patterns: Patterns::none(),

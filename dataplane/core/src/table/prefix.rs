@@ -83,6 +83,9 @@ pub struct PrefixTable {
     /// Lengths in use, longest first; without the hosts' of IPv4.
     lens_v4: Box<[u8]>,
     lens_v6: Box<[u8]>,
+    /// How many prefixes there are of each length that `lens_v4` and `lens_v6` are about.
+    counts_v4: Vec<u32>,
+    counts_v6: Vec<u32>,
 }
 
 /// Bits in front of an IPv4 address in an [`Addr`].
@@ -96,11 +99,17 @@ const fn mask(len: u8) -> u128 {
     }
 }
 
-fn longest_first(lens: impl Iterator<Item = u8>) -> Box<[u8]> {
-    let mut lens: Vec<u8> = lens.collect();
-    lens.sort_unstable_by(|a, b| b.cmp(a));
-    lens.dedup();
+fn longest_first(counts: &[u32]) -> Box<[u8]> {
+    let lens = (0..=128u8).zip(counts).filter(|it| *it.1 > 0);
+    let mut lens: Vec<u8> = lens.map(|it| it.0).collect();
+    lens.reverse();
     lens.into_boxed_slice()
+}
+
+fn count(counts: &mut [u32], len: u8, more: i32) {
+    if let Some(count) = counts.get_mut(usize::from(len)) {
+        *count = count.saturating_add_signed(more);
+    }
 }
 
 impl PrefixTable {
@@ -117,12 +126,47 @@ impl PrefixTable {
         let v6: Vec<_> = of(false)
             .map(|&(addr, len, owner)| (KeyV6::of(addr, len.min(128)), owner))
             .collect();
+        let (v4, v6) = (FrozenMap::build(key, &v4), FrozenMap::build(key, &v6));
+        let (mut counts_v4, mut counts_v6) = (vec![0; 33], vec![0; 129]);
+        for (prefix, _) in v4.entries() {
+            count(&mut counts_v4, prefix.len, 1);
+        }
+        for (prefix, _) in v6.entries() {
+            count(&mut counts_v6, prefix.len, 1);
+        }
         Self {
-            lens_v4: longest_first(v4.iter().map(|e| e.0.len)),
-            lens_v6: longest_first(v6.iter().map(|e| e.0.len)),
+            lens_v4: longest_first(&counts_v4),
+            lens_v6: longest_first(&counts_v6),
             hosts_v4: DenseMap::build(key, &hosts),
-            v4: FrozenMap::build(key, &v4),
-            v6: FrozenMap::build(key, &v6),
+            v4,
+            v6,
+            counts_v4,
+            counts_v6,
+        }
+    }
+
+    /// Sets the owner of a prefix, given as in [`Self::build`]; `None` takes it out. Off the
+    /// hot path, and the same for every number of prefixes but once in a while.
+    pub fn set(&mut self, addr: Addr, len: u8, owner: Option<Owner>) {
+        if addr.is_v4() {
+            let len = len.min(32);
+            let prefix = KeyV4::of(addr, len);
+            if len == 32 {
+                self.hosts_v4.set(prefix.bits, owner);
+                return;
+            }
+            let was = self.v4.set(prefix, owner);
+            if was != owner.is_some() {
+                count(&mut self.counts_v4, len, if was { -1 } else { 1 });
+                self.lens_v4 = longest_first(&self.counts_v4);
+            }
+        } else {
+            let len = len.min(128);
+            let was = self.v6.set(KeyV6::of(addr, len), owner);
+            if was != owner.is_some() {
+                count(&mut self.counts_v6, len, if was { -1 } else { 1 });
+                self.lens_v6 = longest_first(&self.counts_v6);
+            }
         }
     }
 
@@ -186,6 +230,44 @@ mod tests {
                     prop_assert_eq!(prefixes[index].1, len);
                 }
             }
+        }
+    }
+
+    proptest! {
+        /// Around a few networks, so that pages come and go.
+        #[test]
+        fn a_table_that_changes_equals_one_that_is_built(
+            changes in prop::collection::vec(
+                (any::<bool>(), 0u32..3, 0u32..60, 28u8..=32, prop::option::weighted(0.6, 1u32..9)),
+                0..500,
+            ),
+        ) {
+            let key = HashKey([7, 9]);
+            let mut table = PrefixTable::build(key, &[]);
+            let mut model = std::collections::BTreeMap::new();
+            let addr = |v4: bool, net: u32, host: u32| match v4 {
+                true => Addr::v4((net << 16 | host).to_be_bytes()),
+                false => Addr(0xfd00 << 112 | u128::from(net << 16 | host)),
+            };
+            for (v4, net, host, len, who) in changes {
+                let host = host >> (32 - len) << (32 - len);
+                let (addr, len) = (addr(v4, net, host), if v4 { len } else { len + 96 });
+                table.set(addr, len, who.map(owner));
+                match who {
+                    Some(who) => drop(model.insert((addr.0, len), owner(who))),
+                    None => drop(model.remove(&(addr.0, len))),
+                }
+            }
+            let entries: Vec<_> = model.iter().map(|(it, who)| (Addr(it.0), it.1, *who)).collect();
+            let built = PrefixTable::build(key, &entries);
+            for (v4, net) in [(true, 0), (true, 1), (true, 2), (false, 0), (false, 1), (false, 2)] {
+                for host in 0..64 {
+                    let addr = addr(v4, net, host);
+                    prop_assert_eq!(table.find(addr), built.find(addr), "{:?}", addr);
+                }
+            }
+            prop_assert_eq!(table.lens_v4, built.lens_v4);
+            prop_assert_eq!(table.lens_v6, built.lens_v6);
         }
     }
 

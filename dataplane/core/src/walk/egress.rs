@@ -109,7 +109,7 @@ pub(crate) fn to_next_hop<P: Port>(
 
 fn wait<P: Port>(walk: &mut Walk<'_, P>, at: usize, next_hop: Addr) {
     let in_port = walk.batch.in_port;
-    let generation = walk.snapshot.generation_of(in_port);
+    let generation = walk.snapshot.newest_generation(in_port);
     walk.neighbors.want(next_hop, false, walk.now);
     let Some(frame) = walk.batch.take(at) else {
         return;

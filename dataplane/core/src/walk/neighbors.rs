@@ -21,7 +21,7 @@ pub(crate) fn learn<P: Port>(walk: &mut Walk<'_, P>, addr: Addr, mac: Mac) {
     while let Some(mut waiting) = walk.neighbors.release(addr) {
         let counters = walk.counters.port(waiting.in_port);
         counters.waiting.add(u64::MAX); // one less: the counter wraps
-        if walk.snapshot.generation_of(waiting.in_port) != waiting.generation {
+        if walk.snapshot.newest_generation(waiting.in_port) != waiting.generation {
             // Its pod is judged by something newer, which may deny it; the frame may be
             // sealed by now and can't be judged again.
             counters.drop(DropReason::NextHop);

@@ -1,6 +1,7 @@
 //! Stage track: each packet's flow. What has none, or one that another generation judged,
 //! is marked for the next stage.
 
+use crate::addr::Addr;
 use crate::batch::Path;
 use crate::flow::key::Tuple;
 use crate::flow::state::Packet;
@@ -95,11 +96,15 @@ pub(crate) fn known(snapshot: &Snapshot, flows: &FlowTable, found: Option<Found>
 }
 
 fn is_fresh(snapshot: &Snapshot, flow: &Flow) -> bool {
-    let generation = |end: Attach| match end {
-        Attach::Port(port) => snapshot.generation_of(port),
+    let generation = |end: Attach, other: Addr| match end {
+        Attach::Port(port) => snapshot
+            .endpoint_of(port)
+            .map_or(0, |it| snapshot.generation_towards(it, other)),
         Attach::Peer(_) => 0,
     };
-    flow.generations() == flow.ends().map(generation) || mutant::is(Mutant::StaleGeneration)
+    let (tuple, [from, to]) = (flow.tuple(), flow.ends());
+    flow.generations() == [generation(from, tuple.dst), generation(to, tuple.src)]
+        || mutant::is(Mutant::StaleGeneration)
 }
 
 /// Whether the pods at a flow's ends are still those that it was judged for. A pod that

@@ -239,6 +239,44 @@ fn a_removed_pod_is_cut_off_both_ways_at_once() {
 }
 
 #[test]
+fn a_flow_to_an_address_that_changed_hands_is_judged_again_and_no_other() {
+    let mut rig = with_flow();
+    let there_and_back = [(VF0, local(0, 1, 1000, 53)), (VF1, local(1, 0, 53, 1000))];
+    rig.a.replan(|p| p.move_address(Side::B.pod(0, V4)));
+    rig.a.rebase();
+    for (from, frame) in &there_and_back {
+        let to = if *from == VF0 { VF1 } else { VF0 };
+        rig.a.push_one(*from, frame, to);
+    }
+    let hits = [
+        ("vf0.rx", 1),
+        ("vf0.forwarded", 1),
+        ("vf0.tx", 1),
+        ("vf1.rx", 1),
+        ("vf1.forwarded", 1),
+        ("vf1.tx", 1),
+        ("flow.hit", 2),
+    ];
+    rig.a.expect_delta(&hits);
+    // Either end's: a flow is judged by both.
+    for (pod, port, name, reason) in [
+        (1, VF0, "vf0", "policy-egress"),
+        (0, VF1, "vf1", "policy-egress"),
+    ] {
+        let mut rig = with_flow();
+        rig.a.replan(|p| {
+            p.pod(0).policy = Policy::CLOSED;
+            p.move_address(Side::A.pod(pod, V4));
+        });
+        rig.a.rebase();
+        let frame = there_and_back.iter().find(|it| it.0 == port);
+        rig.a.deliver(port, &frame.unwrap().1);
+        rig.a.poll();
+        stale_drop(&mut rig.a, name, reason);
+    }
+}
+
+#[test]
 fn a_generation_between_two_nodes_takes_effect_at_each_on_its_own() {
     let mut rig = Rig::new();
     let there = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(1, 2)).build();

@@ -3,9 +3,10 @@
 use super::{accept, identity, policy, prefix, refuse_ops};
 use crate::limits::{ROWS_PER_POLICY_MAX, RULES_PER_POLICY_MAX};
 use crate::model::{
-    Action, Direction, IdentityId, Policy, PolicyRow, PortBlock, Protocol, RuleIndex, ShadowTable,
-    Tier,
+    Action, Direction, Generation, IdentityId, Policy, PolicyRow, PortBlock, Protocol, RuleIndex,
+    ShadowTable, Tier,
 };
+use crate::transaction::{Mode, Transaction};
 
 /// What is said of the sample's policy 2, of two ingress rows.
 fn db(change: impl FnOnce(&mut Policy)) -> String {
@@ -127,6 +128,26 @@ fn a_domain_is_named_by_egress_rows_that_allow_and_by_nothing_else() {
         "ops[2].add.prefix.identity: identity 70 stands for the domain *.example.com, which \
          nobody has of itself; give it another identity"
     );
+}
+
+/// Rows of policies that the transaction doesn't touch count as well.
+#[test]
+fn an_identity_that_becomes_a_domains_is_held_against_all_rows() {
+    for (direction, is_taken) in [(Direction::Egress, true), (Direction::Ingress, false)] {
+        let mut ops = with_domain(direction, Action::Allow, Vec::new());
+        let domain = ops.remove(0);
+        let plain = identity(5, |it| it.id = IdentityId(70));
+        let before = accept([vec![plain], ops].concat());
+        let becomes = Transaction {
+            mode: Mode::Delta {
+                base: before.generation,
+            },
+            ops: vec![domain],
+            generation: Generation(before.generation.0 + 1),
+        };
+        let after = before.apply(&becomes);
+        assert_eq!(after.is_ok(), is_taken, "{after:?}");
+    }
 }
 
 /// What is said of the sample's policy 2 with such a shadow of itself.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sluice_dataplane_core::addr::Addr;
 use sluice_dataplane_core::hash::HashKey;
+use sluice_dataplane_core::moves::Moves;
 use sluice_dataplane_core::names::DomainId;
 use sluice_dataplane_core::names::patterns::{Pattern, Patterns};
 use sluice_dataplane_core::snapshot::{
@@ -145,6 +146,8 @@ pub(crate) struct Plan {
     /// Pods of the other side whose addresses are nobody's: by [`Side::pod`].
     pub(crate) revoked: Vec<usize>,
     last_endpoint_generation: u32,
+    /// Addresses that changed hands.
+    moves: Moves,
 }
 
 impl Plan {
@@ -167,6 +170,7 @@ impl Plan {
             outer_v4: true,
             revoked: Vec::new(),
             last_endpoint_generation: VFS as u32,
+            moves: Moves::default(),
         }
     }
 
@@ -178,6 +182,12 @@ impl Plan {
     pub(crate) fn repolicy(&mut self, vf: usize, policy: Policy) {
         self.pod(vf).policy = policy;
         self.touch(vf);
+    }
+
+    /// An address changes hands, and no pod's generation with it.
+    pub(crate) fn move_address(&mut self, addr: Addr) {
+        self.last_endpoint_generation += 1;
+        self.moves.set(addr, self.last_endpoint_generation);
     }
 
     /// Moves a pod's generation: something it is judged by has changed.
@@ -252,6 +262,7 @@ impl Plan {
                 }),
             ],
             prefixes: PrefixTable::build(KEY, &prefixes),
+            moves: self.moves.clone(),
         })
     }
 
