@@ -23,6 +23,8 @@ const INIT_ACK: u8 = 2;
 /// INIT and INIT ACK.
 const SCTP_LEN: usize = 12;
 const CHUNK_LEN: usize = 4 + 16;
+/// Ports below it are services', also of who pretends to be one (RFC 6335 section 6).
+const CLIENT_PORT_MIN: u16 = 1_024;
 /// ICMP and ICMPv6 echo request types.
 const ECHO_REQUEST: [u8; 2] = [8, 128];
 
@@ -117,7 +119,10 @@ impl Station {
         expects: Vec<u8>,
         next_hop: IpAddr,
     ) -> Vec<Vec<u8>> {
-        self.spoken.insert((spec.protocol(), source_port(&spec)));
+        let port = source_port(&spec);
+        if port >= CLIENT_PORT_MIN {
+            self.spoken.insert((spec.protocol(), port));
+        }
         self.asked = Some(Asked {
             spec: spec.clone(),
             expects,
