@@ -116,11 +116,17 @@ impl Bindings {
 
     /// Whether what a node says forbids what the agent says of a prefix.
     pub(crate) fn revoke(&self, prefix: &Prefix) -> bool {
-        let Place::RemotePod(node) = &prefix.place else {
-            return false;
+        let addr = prefix.prefix.addr();
+        let node = match &prefix.place {
+            Place::RemotePod(node) => node,
+            // A policy names the one address as a block; that makes nobody known.
+            Place::Outside if prefix.prefix == IpPrefix::host(addr) => {
+                return self.is_announced(addr);
+            }
+            _ => return false,
         };
         let said = self.0.get(node).zip(prefix.pod_uid.as_ref());
-        said.is_some_and(|(of_node, pod)| of_node.revokes(prefix.prefix.addr(), pod))
+        said.is_some_and(|(of_node, pod)| of_node.revokes(addr, pod))
     }
 }
 
@@ -161,6 +167,23 @@ mod tests {
         assert_eq!(both, [true; 2], "a watch may be two pods behind");
         bindings.announce(&b, addr(), "old".into());
         assert!(!revoked(&bindings, "b", "old"), "its session came back");
+    }
+
+    #[test]
+    fn a_block_of_one_address_makes_nobody_known() {
+        let (mut bindings, b) = (Bindings::default(), NodeName::from("b"));
+        let outside = |text: &str| Prefix {
+            prefix: text.parse().unwrap(),
+            identity: IdentityId(1),
+            place: Place::Outside,
+            pod_uid: None,
+        };
+        bindings.announce(&b, addr(), "new".into());
+        assert!(bindings.revoke(&outside("10.0.1.1/32")));
+        assert!(!bindings.revoke(&outside("10.0.1.0/24")));
+        assert!(!bindings.revoke(&outside("10.0.1.2/32")));
+        bindings.withdraw(&b, addr(), &"new".into());
+        assert!(!bindings.revoke(&outside("10.0.1.1/32")));
     }
 
     #[test]

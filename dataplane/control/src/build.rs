@@ -141,24 +141,49 @@ impl Build<'_> {
                     let owner = self.owner(state, prefix, &owners);
                     table.set(prefix.addr().into(), prefix.len(), owner);
                 }
+                debug_assert!(
+                    self.is_as_built((last.state, state), &owners, &table),
+                    "a prefix was forgotten"
+                );
                 table
             }
-            _ => {
-                let known = state.prefixes.keys().copied();
-                let announced = self.bindings.announced().map(IpPrefix::host);
-                let unknown = announced.filter(|it| !state.prefixes.contains_key(it));
-                let owner = |it: IpPrefix| {
-                    let owner = self.owner(state, &it, &owners)?;
-                    Some((it.addr().into(), it.len(), owner))
-                };
-                let prefixes: Vec<_> = known.chain(unknown).filter_map(owner).collect();
-                PrefixTable::build(self.hash_key, &prefixes)
-            }
+            _ => PrefixTable::build(self.hash_key, &self.all_owners(state, &owners)),
         };
         Ok(Built {
             snapshot: next,
             touched,
         })
+    }
+
+    /// All prefixes, also those that nodes announced and the state doesn't know.
+    fn all_owners(
+        &self,
+        state: &State,
+        owners: &BTreeMap<IpAddr, EndpointIndex>,
+    ) -> Vec<(Addr, u8, Owner)> {
+        let known = state.prefixes.keys().copied();
+        let announced = self.bindings.announced().map(IpPrefix::host);
+        let unknown = announced.filter(|it| !state.prefixes.contains_key(it));
+        let owner = |it: IpPrefix| {
+            let owner = self.owner(state, &it, owners)?;
+            Some((it.addr().into(), it.len(), owner))
+        };
+        known.chain(unknown).filter_map(owner).collect()
+    }
+
+    /// Whether a table that was changed answers as one that is built, for the first address of
+    /// each prefix that there is or was. Debug builds ask.
+    fn is_as_built(
+        &self,
+        (before, after): (&State, &State),
+        owners: &BTreeMap<IpAddr, EndpointIndex>,
+        table: &PrefixTable,
+    ) -> bool {
+        let all = self.all_owners(after, owners);
+        let built = PrefixTable::build(self.hash_key, &all);
+        let gone = before.prefixes.keys().map(|it| it.addr().into());
+        let mut addrs = all.iter().map(|it| it.0).chain(gone);
+        addrs.all(|it| table.find(it) == built.find(it))
     }
 
     /// Who has a prefix; an address that a node announced and the state doesn't know is
@@ -332,6 +357,11 @@ fn touched(last: &Last<'_>, after: &State) -> Option<BTreeSet<IpPrefix>> {
     let changes = before.prefixes.changes(&after.prefixes);
     let mut touched: BTreeSet<IpPrefix> = changes.iter().map(|it| *it.key).collect();
     touched.extend(last.moved.iter().copied().map(IpPrefix::host));
+    // Addresses may change hands between endpoints of one identity, and no prefix shows it.
+    for it in before.endpoints.changes(&after.endpoints) {
+        let both = it.before.into_iter().chain(it.after);
+        touched.extend(both.flat_map(|it| it.ips.iter().copied().map(IpPrefix::host)));
+    }
     let is_numbered_anew = !before.endpoints.keys().eq(after.endpoints.keys())
         || !before.peers.keys().eq(after.peers.keys());
     if is_numbered_anew {

@@ -277,6 +277,63 @@ fn an_unchanged_generation_costs_flows_nothing() {
     assert_eq!(rig.control.flow_counters(), [hit + 1, miss, stale]);
 }
 
+/// Pods of another node, so many that a change of a few prefixes is made in the table that is
+/// there.
+fn crowd(state: &mut State) {
+    let known = state.prefixes[&IpPrefix::host(ip("10.0.1.1"))].clone();
+    for n in 0..200 {
+        let prefix = IpPrefix::host(ip(&format!("10.0.9.{n}")));
+        let prefix = Prefix {
+            prefix,
+            ..known.clone()
+        };
+        state.prefixes.insert(prefix.prefix, prefix);
+    }
+}
+
+#[test]
+fn pods_that_swap_addresses_get_their_own_frames() {
+    let mut rig = Rig::programmed();
+    rig.change(|state| {
+        crowd(state);
+        // One identity, so that no prefix shows the swap.
+        let cart = state.prefixes[&IpPrefix::host(ip("10.0.0.1"))].identity;
+        for endpoint in state.endpoints.values_mut() {
+            endpoint.identity = cart;
+            endpoint.ips.retain(IpAddr::is_ipv4);
+        }
+        let pods = ["10.0.0.1", "10.0.0.2"].map(|it| IpPrefix::host(ip(it)));
+        state
+            .prefixes
+            .retain(|it, prefix| !matches!(prefix.place, Place::LocalPod) || pods.contains(it));
+        for prefix in pods {
+            state.prefixes.get_mut(&prefix).unwrap().identity = cart;
+        }
+    })
+    .unwrap();
+    rig.change(|state| {
+        for endpoint in state.endpoints.values_mut() {
+            let other = if endpoint.ips == [ip("10.0.0.1")] {
+                "10.0.0.2"
+            } else {
+                "10.0.0.1"
+            };
+            endpoint.ips = vec![ip(other)];
+        }
+    })
+    .unwrap();
+    // From vf1, which has the first pod's address now, to vf0.
+    rig.send(VF1, &{
+        let mut spec = syn(1, 5432);
+        spec.eth_src = Mac([2, 0, 0, 0, 0, 2]);
+        spec
+    });
+    let of = |port| rig.counters(port);
+    assert_eq!(rig.dropped(VF1, "spoofed-ip"), 0, "{:?}", of(VF1));
+    assert_eq!(rig.dropped(VF1, "wrong-path"), 0, "{:?}", of(VF1));
+    assert_eq!(of(VF1).rx_frames, 1);
+}
+
 #[test]
 fn an_address_that_changes_hands_costs_the_flows_to_it_and_no_others() {
     let mut rig = Rig::programmed();
@@ -286,6 +343,8 @@ fn an_address_that_changes_hands_costs_the_flows_to_it_and_no_others() {
         let prefix = IpPrefix::host(ip(addr));
         state.prefixes.insert(prefix, Prefix { prefix, ..known });
     };
+    rig.change(crowd).unwrap();
+    rig.send(VF0, &syn(1, 5432));
     let [hit, miss, stale] = rig.control.flow_counters();
     // One comes, is relabelled, and goes.
     rig.change(|state| somebody(state, "10.0.1.77")).unwrap();

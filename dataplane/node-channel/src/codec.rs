@@ -22,7 +22,7 @@
 //!
 //! A body has no bytes to spare: what is left over refuses it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use sluice_crypto::esp::Spi;
 use sluice_crypto::key::Algorithm;
@@ -326,7 +326,14 @@ impl Reader<'_> {
     fn addr(&mut self) -> Result<IpAddr, DecodeError> {
         match self.u8("address family")? {
             4 => Ok(IpAddr::from(self.array::<4>("address")?)),
-            6 => Ok(IpAddr::from(self.array::<16>("address")?)),
+            6 => {
+                let addr = Ipv6Addr::from(self.array::<16>("address")?);
+                // A second spelling of an IPv4 address, which may be anybody's.
+                if addr.to_ipv4_mapped().is_some() {
+                    return Err(self.value("address", 6));
+                }
+                Ok(IpAddr::V6(addr))
+            }
             got => Err(self.value("address family", got.into())),
         }
     }

@@ -51,7 +51,11 @@ fn gone(op: &Op) -> Option<IdentityId> {
 }
 
 fn rows_name(state: &State, gone: &BTreeSet<IdentityId>) -> bool {
-    let rows = state.policies.values().flat_map(|it| &it.rows);
+    let tables = state
+        .policies
+        .values()
+        .flat_map(|it| core::iter::once(it).chain(it.shadow_table()));
+    let rows = tables.flat_map(|it| &it.rows);
     rows.filter_map(|row| row.peer)
         .any(|peer| gone.contains(&peer))
 }

@@ -34,6 +34,15 @@ pub enum PrefixError {
         /// What was probably meant.
         canonical: IpPrefix,
     },
+    /// IPv4 addresses in IPv6 form (RFC 4291 section 2.5.5.2). On the wire they are nobody's; as
+    /// a prefix they would be a second spelling of somebody else's.
+    #[error("{addr}/{len} is IPv4 in IPv6 form; write the IPv4 prefix itself")]
+    Mapped {
+        /// The address part.
+        addr: IpAddr,
+        /// The length, in bits.
+        len: u8,
+    },
     /// Not `address/length`.
     #[error("`{text}` is not an address with a prefix length, such as 10.0.0.0/8 or fd00::/64")]
     Syntax {
@@ -46,6 +55,14 @@ const fn bits(addr: IpAddr) -> u8 {
     match addr {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
+    }
+}
+
+/// Whether an address is an IPv4 address in IPv6 form.
+const fn is_mapped(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(addr) => addr.to_ipv4_mapped().is_some(),
     }
 }
 
@@ -72,7 +89,7 @@ impl IpPrefix {
     /// A prefix whose host bits must be zero.
     ///
     /// # Errors
-    /// [`PrefixError::Length`] and [`PrefixError::HostBits`].
+    /// [`PrefixError::Length`], [`PrefixError::Mapped`] and [`PrefixError::HostBits`].
     pub fn new(addr: IpAddr, len: u8) -> Result<Self, PrefixError> {
         let canonical = Self::masked(addr, len)?;
         if canonical.addr == addr {
@@ -89,16 +106,17 @@ impl IpPrefix {
     /// A prefix with the host bits cleared.
     ///
     /// # Errors
-    /// [`PrefixError::Length`].
+    /// [`PrefixError::Length`] and [`PrefixError::Mapped`].
     pub fn masked(addr: IpAddr, len: u8) -> Result<Self, PrefixError> {
         let max = bits(addr);
         if len > max {
             return Err(PrefixError::Length { addr, len, max });
         }
-        Ok(Self {
-            addr: mask(addr, len),
-            len,
-        })
+        let masked = mask(addr, len);
+        if is_mapped(masked) {
+            return Err(PrefixError::Mapped { addr, len });
+        }
+        Ok(Self { addr: masked, len })
     }
 
     /// The prefix of one address.

@@ -137,6 +137,14 @@ fn what_is_no_prefix_is_refused_with_what_was_meant() {
         "prefix length 129 is over 128, the longest for ::"
     );
     for text in [
+        "::ffff:10.1.2.3/128",
+        "::ffff:0:0/96",
+        "::ffff:10.0.0.0/104",
+    ] {
+        assert!(refused(text).ends_with("is IPv4 in IPv6 form; write the IPv4 prefix itself"));
+    }
+    assert!("::ffff:0:0:0/80".parse::<IpPrefix>().is_ok());
+    for text in [
         "",
         "10.0.0.0",
         "10.0.0/8",

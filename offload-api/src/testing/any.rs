@@ -27,6 +27,8 @@ pub fn mac() -> impl Strategy<Value = MacAddr> {
 /// Any prefix; half of them hosts.
 pub fn ip_prefix() -> impl Strategy<Value = IpPrefix> {
     (any::<IpAddr>(), 0u8..=128, any::<bool>()).prop_map(|(addr, len, host)| {
+        // IPv4 in IPv6 form is no prefix.
+        let addr = addr.to_canonical();
         let len = len % (IpPrefix::host(addr).len() + 1);
         match IpPrefix::masked(addr, len) {
             Ok(prefix) if !host => prefix,

@@ -148,6 +148,10 @@ impl PrefixTable {
     /// Sets the owner of a prefix, given as in [`Self::build`]; `None` takes it out. Off the
     /// hot path, and the same for every number of prefixes but once in a while.
     pub fn set(&mut self, addr: Addr, len: u8, owner: Option<Owner>) {
+        debug_assert!(
+            !addr.is_v4() || len <= 32,
+            "IPv4 in IPv6 form: {addr:?}/{len}"
+        );
         if addr.is_v4() {
             let len = len.min(32);
             let prefix = KeyV4::of(addr, len);

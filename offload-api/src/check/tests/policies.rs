@@ -6,7 +6,7 @@ use crate::model::{
     Action, Direction, Generation, IdentityId, Policy, PolicyRow, PortBlock, Protocol, RuleIndex,
     ShadowTable, Tier,
 };
-use crate::transaction::{Mode, Transaction};
+use crate::transaction::{Key, Mode, Op, Transaction};
 
 /// What is said of the sample's policy 2, of two ingress rows.
 fn db(change: impl FnOnce(&mut Policy)) -> String {
@@ -157,6 +157,27 @@ fn shadowed(change: impl FnOnce(&mut Policy)) -> String {
         change(&mut table);
         it.shadow = Some(Box::new(ShadowTable::new(table)));
     })
+}
+
+/// No enforced row has it, and a delta that touches nothing but the identity says so too.
+#[test]
+fn an_identity_that_a_shadow_names_stays() {
+    let named = policy(2, |it| {
+        let mut table = it.clone();
+        table.rows[0].peer = Some(IdentityId(70));
+        table.rows.sort_by_key(PolicyRow::key);
+        it.shadow = Some(Box::new(ShadowTable::new(table)));
+    });
+    let before = accept(vec![identity(5, |it| it.id = IdentityId(70)), named]);
+    let without = Transaction {
+        mode: Mode::Delta {
+            base: before.generation,
+        },
+        ops: vec![Op::Del(Key::Identity(IdentityId(70)))],
+        generation: Generation(before.generation.0 + 1),
+    };
+    let refused = before.apply(&without).unwrap_err().to_string();
+    assert!(refused.contains("identity 70"), "{refused}");
 }
 
 #[test]
