@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The addresses stay, so both must be those of the SA's two ends. What stands in front of ESP
-//! is not covered by the ICV: the receiver checks the addresses that it names.
+//! is not covered by the ICV: it is the receiver's to hold the addresses against the SA.
 
 use super::tunnel::{PROTOCOL_UDP, UDP_HEADER_LEN, checksum, write_udp};
 use super::{ESP_HEADER_LEN, PROTOCOL_ESP, TRAILER_FIXED_LEN};
