@@ -61,6 +61,20 @@ fn whole() -> Value {
             {"fault": {"stale-watch": "node-b"}},
             {"heal": {"stale-watch": "node-b"}},
             {"expect": {"drops": {"no-sa": "none"}, "encrypted": "all", "cleartext_bytes": 0}},
+            {"fault": {"loss": 1}},
+            {"fault": {"duplication": 50}},
+            {"fault": {"reordering": 50}},
+            {"fault": {"corruption": 100}},
+            {"fault": {"delay": "50ms"}},
+            {"fault": {"partition": ["node-a", "node-b"]}},
+            {"heal": {"partition": ["node-a", "node-b"]}},
+            {"heal": "loss"},
+            {"heal": "all"},
+            {"kill": {"dataplane": "node-a"}},
+            {"restart": {"agent": "node-a"}},
+            {"spoof": {"from": "shop/web", "as": "shop/cart", "to": "203.0.113.9", "protocol": "UDP", "port": 80, "family": "ipv4"}},
+            {"replay": 1000},
+            {"probe": {"from": "shop/web", "to": "shop/cart", "protocol": "UDP", "port": 80, "source_port": 60000}},
         ],
     })
 }
@@ -122,6 +136,9 @@ fn both_refuse_unknown_keys_everywhere() {
         "/steps/4/matrix",
         "/steps/6/rekey",
         "/steps/9/expect",
+        "/steps/10/fault",
+        "/steps/19/kill",
+        "/steps/21/spoof",
     ];
     let with = |at: &str| changed(at, |it| it.pointer_mut(at).unwrap()["unknown"] = json!(1));
     both_say(false, "schema-unknown", &objects.map(with));
@@ -129,7 +146,7 @@ fn both_refuse_unknown_keys_everywhere() {
 
 #[test]
 fn both_refuse_what_is_wrong() {
-    let wrong: [(&str, Value); 16] = [
+    let wrong: [(&str, Value); 24] = [
         ("/seed", json!(-1)),
         ("/workers", json!(2)),
         ("/algorithm", json!("des")),
@@ -146,6 +163,14 @@ fn both_refuse_what_is_wrong() {
         ("/steps/5/wait", json!("5m")),
         ("/steps/7/fault", json!({"fire": "node-b"})),
         ("/steps/9/expect/drops", json!({"policy": "some"})),
+        ("/steps/10/fault", json!({"loss": 0})),
+        ("/steps/10/fault", json!({"loss": 101})),
+        ("/steps/10/fault", json!({"partition": ["node-a"]})),
+        ("/steps/17/heal", json!("nothing")),
+        ("/steps/18/heal", json!({"loss": 1})),
+        ("/steps/19/kill", json!({"node": "node-a"})),
+        ("/steps/22/replay", json!(0)),
+        ("/steps/23/probe/source_port", json!(80)),
     ];
     let put = |(at, value): (&str, Value)| changed(at, |it| *it.pointer_mut(at).unwrap() = value);
     both_say(false, "schema-wrong", &wrong.map(put));
