@@ -78,7 +78,11 @@ impl Stale {
             return Judgement::of(egress, None);
         }
         if mistaken(at_destination) {
-            return nobody();
+            // What the source counts beside its verdict it has counted by then.
+            return Judgement {
+                shadow: Judgement::of(egress, None).shadow,
+                ..nobody()
+            };
         }
         Judgement::of(egress, ingress(at_destination, query))
     }
