@@ -92,6 +92,21 @@ impl Policy {
             to_ip: flow.dst.0,
         };
         let judgement = api.judge(&query);
+        // An answer that comes when its flow is gone begins one of its own.
+        let is_answer = (packet.src, packet.src_port) == flow.dst;
+        if protocol == Protocol::Udp && is_answer {
+            let own = Query {
+                from: api.party(packet.src),
+                to: api.party(packet.dst),
+                protocol,
+                port: Some(packet.dst_port),
+                from_ip: packet.src,
+                to_ip: packet.dst,
+            };
+            if api.judge(&own).verdict == Verdict::Allow {
+                return None;
+            }
+        }
         (judgement.verdict == Verdict::Deny).then(|| {
             let rule = judgement.rule.unwrap_or_else(|| "nobody's".to_owned());
             format!("{packet} was delivered, and policy denies its flow: {rule}")

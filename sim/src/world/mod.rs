@@ -308,9 +308,10 @@ impl World {
     /// Lets virtual time pass, in nanoseconds.
     pub fn run_for(&mut self, ns: u64) {
         let end = self.net.now + ns;
+        let mut left = ARRIVALS_MAX;
         while self.net.now < end {
             let tick = (self.net.now + IDLE_POLL_NS).min(end);
-            self.deliver_until(tick);
+            self.deliver_until(tick, &mut left);
             self.net.now = tick;
             for node in &mut self.nodes {
                 node.poll(&mut self.net);
@@ -320,20 +321,20 @@ impl World {
 
     /// Lets every frame that is under way arrive, and what it causes.
     fn settle(&mut self) {
-        self.deliver_until(Tick(u64::MAX));
+        self.deliver_until(Tick(u64::MAX), &mut { ARRIVALS_MAX });
     }
 
-    fn deliver_until(&mut self, until: Tick) {
-        let mut left = ARRIVALS_MAX;
+    /// No more than `left` of them: what goes round without end is a storm, and ends there.
+    fn deliver_until(&mut self, until: Tick, left: &mut usize) {
         loop {
             let arrivals = self.net.next(until);
             if arrivals.is_empty() {
                 return;
             }
-            left = left.saturating_sub(arrivals.len());
-            if left == 0 {
+            *left = left.saturating_sub(arrivals.len());
+            if *left == 0 {
                 self.storm = true;
-                return;
+                continue;
             }
             let mut woken = vec![false; self.nodes.len()];
             for arrival in arrivals {

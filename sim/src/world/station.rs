@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use sluice_dataplane_core::addr::{Addr, Mac};
 use sluice_dataplane_core::mem::MemPool;
-use sluice_dataplane_core::meta::{FrameKind, Meta, NdKind, proto, tcp_flag};
+use sluice_dataplane_core::meta::{FragKind, FrameKind, Meta, NdKind, proto, tcp_flag};
 use sluice_dataplane_core::port::Frame;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
-use sluice_dataplane_core::wire::{self, arp, nd};
+use sluice_dataplane_core::wire::{self, arp, checksum, nd};
 use sluice_offload_api::model::PodRef;
 
 use crate::sighting::Who;
@@ -234,6 +234,9 @@ impl Station {
         if !(self.anyone || self.ips.contains(&meta.dst.into())) {
             return Vec::new();
         }
+        if !is_intact(frame, meta) {
+            return Vec::new();
+        }
         let payload = payload(frame, meta);
         if self.note_answer(meta, payload) || self.is_answer(meta) {
             return Vec::new();
@@ -420,6 +423,22 @@ fn tcp_numbers(frame: &[u8], meta: &Meta) -> (u32, u32) {
     };
     let l4 = usize::from(meta.l4_off);
     (word(l4 + 4), word(l4 + 8))
+}
+
+/// Whether TCP's or UDP's checksum is right, as a kernel asks before it takes a segment: one
+/// with a turned bit is for a port that nobody asked from, and would be answered for ever.
+fn is_intact(frame: &[u8], meta: &Meta) -> bool {
+    if !matches!(meta.protocol, proto::TCP | proto::UDP) || meta.frag != FragKind::Whole {
+        return true;
+    }
+    let segment = frame.get(usize::from(meta.l4_off)..usize::from(meta.l3_end));
+    let len = |it: &[u8]| u32::try_from(it.len()).ok();
+    segment
+        .and_then(|it| Some((it, len(it)?)))
+        .is_some_and(|(it, len)| {
+            let sum = checksum::pseudo(meta.src, meta.dst, meta.protocol, len);
+            sum.bytes(it).verifies()
+        })
 }
 
 fn echo_seq(frame: &[u8], meta: &Meta) -> u16 {
