@@ -110,24 +110,8 @@ pub fn validate(
     validate_by(&directory, (before, after), set, turn, points_max)
 }
 
-/// [`validate`] of the shadow tables, with the policies in shadow mode taken as enforced.
-///
-/// # Errors
-/// The first [`Counterexample`]: that table may not be counted by.
-pub fn validate_shadow(
-    cluster: &Cluster,
-    before: &State,
-    after: &State,
-    turn: usize,
-    points_max: usize,
-) -> Result<Compared, Box<Counterexample>> {
-    let directory = Directory::default().at(cluster, after);
-    let set = PolicySet::WithShadow;
-    validate_by(&directory, (before, after), set, turn, points_max)
-}
-
-/// [`validate`] of the tables of these policies, with the index of the cluster and the state
-/// that was compiled from it.
+/// [`validate`] of the tables of these policies, those in shadow mode taken as enforced or left
+/// out, with the index of the cluster and the state that was compiled from it.
 ///
 /// # Errors
 /// The first [`Counterexample`].

@@ -36,15 +36,8 @@ impl Sweep {
         self.step_by(&directory, state, PolicySet::Enforced, rows_max)
     }
 
-    /// [`Self::step`] over the shadow tables, with the policies in shadow mode taken as
-    /// enforced. A sweep is over the ones or the others.
-    pub fn step_shadow(&mut self, cluster: &Cluster, state: &State, rows_max: usize) -> Swept {
-        let directory = Directory::default().at(cluster, state);
-        self.step_by(&directory, state, PolicySet::WithShadow, rows_max)
-    }
-
     /// [`Self::step`] over the tables of these policies, with the index of the cluster and the
-    /// state.
+    /// state. A sweep is over the enforced ones or over the shadows.
     pub fn step_by(
         &mut self,
         directory: &Directory,

@@ -1,0 +1,14 @@
+//! A control side over a worker with ports in memory: what it takes, what it refuses, and
+//! what the worker then does with frames.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are no #[test]s themselves"
+)]
+
+mod bindings;
+mod flows;
+mod names;
+mod rig;
+mod sas;
+mod transactions;

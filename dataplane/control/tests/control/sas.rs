@@ -1,0 +1,112 @@
+//! Keys to the worker and away again.
+
+use sluice_crypto::esp::Spi;
+use sluice_dataplane_control::{Event, SaConfig, SaError};
+use sluice_offload_api::model::{NodeName, SaDirection};
+
+use crate::rig::{Rig, sa};
+
+#[test]
+fn sas_are_installed_shown_by_fingerprint_and_go_with_their_peer() {
+    let mut rig = Rig::programmed();
+    let b = NodeName::from("b");
+    rig.control.install_inbound(&b, sa(0x1000)).unwrap();
+    rig.control.install_outbound(&b, sa(0x2000)).unwrap();
+    assert_eq!(
+        rig.step(),
+        [
+            Event::InboundInstalled(b.clone(), Spi(0x1000)),
+            Event::OutboundInstalled(b.clone(), Spi(0x2000)),
+        ]
+    );
+    rig.control.install_inbound(&b, sa(0x1000)).unwrap();
+    assert_eq!(rig.step(), [Event::SaRefused(b.clone(), Spi(0x1000))]);
+
+    rig.control.request_sas();
+    rig.step();
+    let sas = rig.control.sas().unwrap().to_vec();
+    let shown: Vec<_> = sas.iter().map(|s| (s.spi, s.direction)).collect();
+    assert_eq!(
+        shown,
+        [
+            (0x1000, SaDirection::Inbound),
+            (0x2000, SaDirection::Outbound)
+        ]
+    );
+    let key = sa(1).key;
+    assert!(
+        sas.iter()
+            .all(|s| s.fingerprint.to_string() == key.fingerprint().to_string())
+    );
+    assert!(
+        !format!("{sas:?}").contains("07070707"),
+        "key bytes in the read side"
+    );
+
+    let events = rig
+        .change(|next| {
+            next.peers.clear();
+            next.prefixes
+                .retain(|_, p| !format!("{:?}", p.place).starts_with("Remote"));
+        })
+        .unwrap();
+    assert!(
+        events.contains(&Event::PeerRemoved(b.clone())),
+        "{events:?}"
+    );
+    rig.step();
+    rig.control.request_sas();
+    rig.step();
+    assert_eq!(rig.control.sas(), Some([].as_slice()));
+    let unknown = rig.control.install_inbound(&b, sa(0x3000)).unwrap_err();
+    assert!(matches!(unknown, SaError::UnknownPeer { .. }), "{unknown}");
+}
+
+#[test]
+fn a_sending_sa_is_retired_only_while_it_is_the_one_in_force() {
+    let mut rig = Rig::programmed();
+    let b = NodeName::from("b");
+    let outbound = |rig: &mut Rig| -> Vec<_> {
+        rig.control.request_sas();
+        rig.step();
+        rig.control.sas().unwrap().iter().map(|s| s.spi).collect()
+    };
+    rig.control.install_outbound(&b, sa(0x2000)).unwrap();
+    rig.control.install_outbound(&b, sa(0x2001)).unwrap();
+    rig.step();
+    let late = rig.control.retire_outbound(&b, Spi(0x2000)).unwrap();
+    assert!(!late, "it was replaced, and what replaced it must stay");
+    assert_eq!(outbound(&mut rig), [0x2001]);
+    assert!(rig.control.retire_outbound(&b, Spi(0x2001)).unwrap());
+    assert!(!rig.control.retire_outbound(&b, Spi(0x2001)).unwrap());
+    assert!(
+        !rig.control
+            .retire_outbound(&"c".into(), Spi(0x2001))
+            .unwrap()
+    );
+    assert_eq!(outbound(&mut rig), []);
+    // The peer keeps its number: it can be given another.
+    rig.control
+        .install_outbound_within(&b, sa(0x2002), 5)
+        .unwrap();
+    assert_eq!(
+        rig.step(),
+        [Event::OutboundInstalled(b.clone(), Spi(0x2002))]
+    );
+    assert_eq!(outbound(&mut rig), [0x2002]);
+}
+
+#[test]
+fn a_bad_replay_window_is_refused() {
+    let mut rig = Rig::programmed();
+    let config = SaConfig {
+        window: 65,
+        ..sa(0x1000)
+    };
+    let error = rig
+        .control
+        .install_inbound(&"b".into(), config)
+        .unwrap_err();
+    assert!(matches!(error, SaError::Window(_)), "{error}");
+    assert_eq!(rig.step(), []);
+}
