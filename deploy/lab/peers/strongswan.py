@@ -7,11 +7,15 @@
                        +----------------------------+      +------------------------+
 
 A charon beside the dataplane, on its address, negotiates for it: IKE is its, ESP the
-dataplane's. It hands the keys over by VICI, in what `initiate` answers at log level 4. Neither
-`list-sas` nor the updown script has them, which is checked; nothing is written to disk but what
-static mode reads.
+dataplane's. VICI begins it and tells of the child SA; the keys come through charon's own log of
+the group CHD at level 4, into a pipe. Neither `list-sas` nor the updown script has them, which is
+checked; nothing is written to disk but what static mode reads.
+
+VICI's `initiate` would stream the same log at level 4, and did here at first: charon 5.9.8 comes
+to a standstill in one of some twenty, holding the lock of its loggers while it logs what it sends.
 """
 
+import os
 import re
 import secrets
 import subprocess
@@ -55,7 +59,8 @@ class Charon:
         ts = lambda it: ",".join(f"{ip}/{128 if ':' in ip else 32}" for ip in it.values())
         (self.folder / "strongswan.conf").write_text(
             f"charon-systemd {{\n load = {PLUGINS}\n"
-            f" filelog {{ all {{\n path = {self.folder}/charon.log\n default = 1\n }} }}\n"
+            f" filelog {{\n all {{\n path = {self.folder}/charon.log\n default = 1\n }}\n"
+            f" keys {{\n path = /dev/stdout\n default = -1\n chd = 4\n flush_line = yes\n }}\n }}\n"
             # libipsec has to be there before the kernel's own interface is.
             f" plugins {{\n vici {{ socket = {self.vici} }}\n"
             f" kernel-libipsec {{\n load = yes\n allow_peer_ts = yes\n }}\n }}\n}}\n"
@@ -74,7 +79,7 @@ class Charon:
         with open(self.folder / "out", "w") as out:
             self.process = netns.popen(
                 "env", f"STRONGSWAN_CONF={self.folder}/strongswan.conf", CHARON,
-                stdout=out, stderr=out,
+                stdout=subprocess.PIPE, stderr=out,
             )  # fmt: skip
         wait_for(f"charon {name}", self._answers)
         run("swanctl", "--load-all", "--file", config, "--uri", self.vici)
@@ -89,6 +94,11 @@ class Charon:
         if not (self.folder / "vici").exists():
             return ""
         return run("swanctl", *words, "--uri", self.vici, check=check, timeout=60)
+
+    def logged(self):
+        """What its log of keys has had to say since the last call; the pipe holds 64 KiB."""
+        os.set_blocking(self.process.stdout.fileno(), False)
+        return (self.process.stdout.read() or b"").decode(errors="replace")
 
     def stop(self):
         if self.process.poll() is None:
@@ -108,27 +118,28 @@ class Child:
     keys: dict
 
 
-def handed_over(answer):
-    """The SPIs and keys in what VICI's `initiate` answers at log level 4.
+def handed_over(log):
+    """The SPIs and keys in charon's log of the group CHD at level 4.
 
     An initiator sends under the initiator's key and receives under the responder's (RFC 7296
     section 2.17). The bytes stand in a dump: an offset, at most 16 bytes, the same as text.
     """
+    lines = [line.split("[CHD] ", 1)[1] for line in log.splitlines() if "[CHD] " in line]
     keys, spis = {}, {}
-    for packed in re.findall(r"group=CHD level=4 .*?msg=0x([0-9a-f]+)}", answer):
-        first, *dump = bytes.fromhex(packed).decode(errors="replace").splitlines()
-        named = re.match(r"encryption (initiator|responder) key => (\d+) bytes", first)
+    for at, line in enumerate(lines):
+        named = re.match(r"encryption (initiator|responder) key => (\d+) bytes", line)
         if named:
-            key = bytes.fromhex("".join(line.split(": ", 1)[1][:48] for line in dump))
+            length = int(named[2])
+            dump = lines[at + 1 : at + 1 + (length + 15) // 16]
+            key = bytes.fromhex("".join(it.split(": ", 1)[1][:48] for it in dump))
             keys[{"initiator": "outbound", "responder": "inbound"}[named[1]]] = key
-            if len(key) != int(named[2]):
-                raise CommandError(f"{len(key)} bytes of key, of {named[2]}")
-    for direction, spi in re.findall(
-        r"msg=adding (inbound|outbound) ESP SA}\s.*?SPI 0x([0-9a-f]+)", answer
-    ):
-        spis[direction] = int(spi, 16)
+            if len(key) != length:
+                raise CommandError(f"{len(key)} bytes of key, of {length}")
+        added = re.match(r"adding (inbound|outbound) ESP SA", line)
+        if added:
+            spis[added[1]] = int(re.match(r"\s*SPI 0x([0-9a-f]+)", lines[at + 1])[1], 16)
     if len(keys) != 2 or len(spis) != 2:
-        raise CommandError(f"IKE agreed on nothing, or VICI doesn't say it: {answer[-500:]}")
+        raise CommandError(f"IKE agreed on nothing, or charon doesn't say it: {log[-500:]}")
     return Child(spis, keys)
 
 
@@ -162,10 +173,10 @@ class Swan:
         # libipsec, which gets every packet too, has nobody to hand one to, and is silent.
         for address in POD.values():
             node.ip("address", "add", address, "dev", "lo")
-        answer = ask("--initiate", "--child", "c", "--loglevel", "4", "--raw", check=False)
+        ask("--initiate", "--child", "c", check=False)
         for address in POD.values():
             node.ip("address", "del", f"{address}/{128 if ':' in address else 32}", "dev", "lo")
-        return handed_over(answer)
+        return handed_over(self.charons["local"].logged())
 
     def start(self, child):
         """Gives the dataplane the SAs and starts it."""
@@ -221,7 +232,7 @@ def check_who_has_the_keys(swan, child, report):
     shown = [way for way, key in child.keys.items() if key[:8].hex() in listed.lower()]
     report.check(
         not shown and f"{child.spis['inbound']:08x}" in listed.lower(),
-        "IKEv2 agreed on keys; VICI's initiate hands them over, list-sas and updown don't",
+        "IKEv2 agreed on keys; charon's log hands them over, list-sas and updown don't",
     )
 
 
