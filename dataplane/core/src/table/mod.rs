@@ -5,4 +5,5 @@ pub mod frozen;
 pub mod policy;
 mod ports;
 pub mod prefix;
+mod said;
 mod tier;

@@ -1,13 +1,14 @@
 //! One compiled policy: (direction, identity, protocol, port) to a verdict, in up to three
 //! tiers. Each is a [`TierTable`]; one without rows is not asked.
 
+use core::hint::select_unpredictable;
 use std::sync::Arc;
 
 use crate::hash::HashKey;
 use crate::mutant::{self, Mutant};
 use crate::names::patterns::Patterns;
 use crate::snapshot::IdentityId;
-use crate::table::ports::stronger;
+use crate::table::said::Said;
 use crate::table::tier::TierTable;
 
 /// Seen from the endpoint that the policy is on.
@@ -92,6 +93,17 @@ pub struct Ruling {
     pub allow: bool,
     /// The rule's index in its policy.
     pub rule: u32,
+}
+
+impl Ruling {
+    /// What a row that decides says.
+    #[inline]
+    const fn of(said: Said) -> Self {
+        Self {
+            allow: !said.is(Action::Deny),
+            rule: said.rule(),
+        }
+    }
 }
 
 /// Groups asked in one tier, at most: the peer's for the protocol, the peer's for any
@@ -181,17 +193,16 @@ impl PolicyTable {
     ) -> (Ruling, usize) {
         let has_rows = self.has_rows[direction as usize];
         for (tier, _) in self.tiers.iter().zip(has_rows).filter(|it| it.1) {
-            let (mut best, mut of) = (None, 0);
+            let (mut best, mut of) = (Said::NOTHING, 0);
             for (at, peer) in peers.iter().enumerate() {
                 let said = tier.look_up(direction, *peer, transport, port, &mut |_| {});
-                let both = stronger(best, said);
+                let both = best.stronger(said);
                 if at == 0 || both != best {
                     (best, of) = (both, at);
                 }
             }
-            if let Some(said) = best.filter(|it| it.action != Action::Pass) {
-                let (allow, rule) = (said.action == Action::Allow, said.rule);
-                return (Ruling { allow, rule }, of);
+            if best.decides() {
+                return (Ruling::of(best), of);
             }
         }
         (self.fallback[direction as usize], 0)
@@ -223,21 +234,30 @@ impl PolicyTable {
         port: u16,
         asked: &mut impl FnMut(usize),
     ) -> Ruling {
+        let fallback = self.fallback[direction as usize];
         let has_rows = self.has_rows[direction as usize];
-        for (tier, _) in self.tiers.iter().zip(has_rows).filter(|it| it.1) {
+        let mut tiers = self.tiers.iter().zip(has_rows).filter(|it| it.1).peekable();
+        while let Some((tier, _)) = tiers.next() {
             if mutant::is(Mutant::AdminForgotten)
                 && core::ptr::eq(tier, &self.tiers[Tier::Admin as usize])
             {
                 continue;
             }
             let said = tier.look_up(direction, peer, transport, port, asked);
-            let passes = |action| action == Action::Pass && !mutant::is(Mutant::PassAllows);
-            if let Some(said) = said.filter(|it| !passes(it.action)) {
-                let (allow, rule) = (said.action != Action::Deny, said.rule);
-                return Ruling { allow, rule };
+            let decides = if mutant::is(Mutant::PassAllows) {
+                said != Said::NOTHING
+            } else {
+                said.decides()
+            };
+            if tiers.peek().is_none() {
+                // Whether the last one knows nobody could foretell.
+                return select_unpredictable(decides, Ruling::of(said), fallback);
+            }
+            if decides {
+                return Ruling::of(said);
             }
         }
-        self.fallback[direction as usize]
+        fallback
     }
 
     /// How many rows there are.

@@ -7,7 +7,8 @@ use crate::hash::HashKey;
 use crate::snapshot::IdentityId;
 use crate::table::dense::{DenseMap, Run};
 use crate::table::policy::{Direction, Row, Transport};
-use crate::table::ports::{Block, PortArena, Ports, Said, stronger};
+use crate::table::ports::{Block, PortArena, Ports};
+use crate::table::said::Said;
 
 /// Whom a group of rows is about; rows about anyone stand elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -106,9 +107,9 @@ impl TierTable {
         transport: Option<Transport>,
         port: u16,
         asked: &mut impl FnMut(usize),
-    ) -> Option<Said> {
+    ) -> Said {
         let mut ask = |ports: Option<Ports>| {
-            let (said, reads) = ports.map_or((None, 0), |p| self.arena.said(p, port));
+            let (said, reads) = ports.map_or((Said::NOTHING, 0), |p| self.arena.said(p, port));
             asked(reads);
             said
         };
@@ -124,9 +125,9 @@ impl TierTable {
             .and_then(|all| all.get(transport.map_or(0, |t| t as usize)));
         let mut best = ask(group(ANY_TRANSPORT));
         if let Some(transport) = transport {
-            best = stronger(best, ask(group(transport as u8)));
+            best = best.stronger(ask(group(transport as u8)));
         }
-        stronger(best, ask(anyone.copied().flatten()))
+        best.stronger(ask(anyone.copied().flatten()))
     }
 
     /// How many rows there are.
@@ -141,9 +142,6 @@ pub(super) fn block(row: &Row) -> Block {
     Block {
         first: row.port_base & !rest,
         last: row.port_base | rest,
-        said: Said {
-            rule: row.rule,
-            action: row.action,
-        },
+        said: Said::new(row.rule, row.action),
     }
 }
