@@ -11,7 +11,7 @@ FUZZ_MINUTES ?= 60
 # Of deploy/lab: --keep DIR, and of lab.py --hold.
 LAB_ARGS ?=
 
-.PHONY: help sim test soak lint bench deps check scapy lab lab-check foreign foreign-check clean
+.PHONY: help sim test soak lint bench deps check scapy timeline-check lab lab-check foreign foreign-check clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ sim: $(SIM) ## Build the simulator and run the quickstart: policy and encryption
 $(SIM):
 	$(CARGO) build --release --locked -p sluice-sim
 
-test: deps lint check scapy lab-check foreign-check ## Install what is needed (root), then lint and every test
+test: deps lint check scapy timeline-check lab-check foreign-check ## Install what is needed (root), then lint and every test
 
 deps: ## Debian packages and cargo tools that the tests need
 	.ci/install-deps
@@ -43,6 +43,9 @@ check: $(SIM) ## Every Rust test, and each bench once so that none rots
 
 scapy: $(SIM) ## ESP between us and scapy, which no one here wrote, both ways
 	python3 sim/tests/scapy_wire.py --bin $(SIM)
+
+timeline-check: $(SIM) ## timeline.html in a headless browser, against the report of the same run
+	python3 sim/tests/timeline.py --bin $(SIM)
 
 lab: ## Both nodes on DPDK ports, real kernels as pods, real CNI (root, after make deps)
 	$(CARGO) build --release --locked -p sluice-dataplane -p sluice-host-agent --features sluice-dataplane/dpdk

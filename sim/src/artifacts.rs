@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::output::{Timeline, timeline_html};
 use crate::world::World;
 use crate::{esp_sa, pcap};
 
@@ -16,6 +17,8 @@ pub const WIRE: &str = "wire.pcap";
 pub const KEYS: &str = "esp_sa";
 /// The record.
 pub const REPORT: &str = "report.json";
+/// The run over time, for a browser.
+pub const TIMELINE: &str = "timeline.html";
 
 /// Writes them.
 ///
@@ -39,4 +42,14 @@ pub fn write(folder: &Path, world: &World, report: &[u8]) -> anyhow::Result<()> 
     record.write_all(report)?;
     record.flush()?;
     Ok(())
+}
+
+/// Writes a timeline into a folder that is there.
+///
+/// # Errors
+/// A file that can't be written.
+pub fn write_timeline(folder: &Path, timeline: &Timeline) -> anyhow::Result<()> {
+    let path = folder.join(TIMELINE);
+    let page = timeline_html(timeline)?;
+    fs::write(&path, page).with_context(|| format!("can't write {}", path.display()))
 }

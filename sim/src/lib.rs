@@ -10,6 +10,7 @@ pub mod dns;
 pub mod esp_sa;
 pub mod fault;
 pub mod fuzz;
+pub mod happening;
 pub mod input;
 pub mod keys;
 pub mod opening;

@@ -8,11 +8,12 @@ use crate::input::{
     PlacedProbe, Scenario, Spoof, Step,
 };
 use crate::oracle::Oracles;
-use crate::output::Progress;
+use crate::output::{Progress, Recorder, Timeline};
 use crate::probe::{Family, Party, Probe, ProbePort};
 use crate::record::{
     ClusterRecord, ConfigRecord, DropRecord, RunRecord, StepRecord, SteppedOutcome, WireRecord,
 };
+use crate::sighting::Sighting;
 use crate::verify::{self, must_encrypt};
 use crate::world::{AgentError, NodeError, World, WorldError};
 
@@ -30,23 +31,32 @@ pub struct Played {
 /// # Errors
 /// [`InputError`] if a step can't be done.
 pub fn play(scenario: &Scenario, progress: &mut Progress) -> Result<Played, InputError> {
-    let mut cluster = scenario.manifests.cluster.clone();
-    let world = World::boot(cluster.clone(), scenario.config.clone())
-        .map_err(|error| unbootable(scenario, error))?;
-    let mut player = Player {
-        world,
-        oracles: Oracles::default(),
-        results: Vec::new(),
-        cleartext: 0,
-        failed_checks: Vec::new(),
-        progress,
-    };
-    let mut steps = Vec::new();
-    for (index, step) in scenario.steps.iter().enumerate() {
-        steps.push(player.step(index, step, &mut cluster)?);
-    }
-    player.always();
-    Ok(player.finish(scenario, steps))
+    let (world, cluster) = boot(scenario)?;
+    let (played, _) = Player::new(world, None, progress).play(scenario, cluster)?;
+    Ok(played)
+}
+
+/// The same, with its timeline.
+///
+/// # Errors
+/// [`InputError`] if a step can't be done.
+pub fn play_on_record(
+    scenario: &Scenario,
+    progress: &mut Progress,
+) -> Result<(Played, Timeline), InputError> {
+    let (mut world, cluster) = boot(scenario)?;
+    let recorder = Recorder::new(&mut world, scenario);
+    let player = Player::new(world, Some(recorder), progress);
+    let (mut played, recorder) = player.play(scenario, cluster)?;
+    let timeline = recorder.map(|it| it.finish(&mut played.world, &played.record));
+    Ok((played, timeline.unwrap_or_default()))
+}
+
+fn boot(scenario: &Scenario) -> Result<(World, Cluster), InputError> {
+    let cluster = scenario.manifests.cluster.clone();
+    let world = World::boot(cluster.clone(), scenario.config.clone());
+    let world = world.map_err(|error| unbootable(scenario, error))?;
+    Ok((world, cluster))
 }
 
 /// A choice of VFs that can't be is a fault of the scenario, all else one of the manifests.
@@ -67,9 +77,37 @@ struct Player<'a> {
     cleartext: usize,
     failed_checks: Vec<String>,
     progress: &'a mut Progress,
+    /// Who writes a timeline, if anyone does.
+    recorder: Option<Recorder>,
 }
 
-impl Player<'_> {
+impl<'a> Player<'a> {
+    fn new(world: World, recorder: Option<Recorder>, progress: &'a mut Progress) -> Self {
+        Self {
+            world,
+            oracles: Oracles::default(),
+            results: Vec::new(),
+            cleartext: 0,
+            failed_checks: Vec::new(),
+            progress,
+            recorder,
+        }
+    }
+
+    fn play(
+        mut self,
+        scenario: &Scenario,
+        mut cluster: Cluster,
+    ) -> Result<(Played, Option<Recorder>), InputError> {
+        let mut steps = Vec::new();
+        for (index, step) in scenario.steps.iter().enumerate() {
+            steps.push(self.step(index, step, &mut cluster)?);
+        }
+        self.always();
+        let recorder = self.recorder.take();
+        Ok((self.finish(scenario, steps), recorder))
+    }
+
     fn step(
         &mut self,
         index: usize,
@@ -77,16 +115,24 @@ impl Player<'_> {
         cluster: &mut Cluster,
     ) -> Result<StepRecord, InputError> {
         let (probes_before, checks_before) = (self.results.len(), self.failed_checks.len());
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin(&self.world, index, &self.failed_checks);
+        }
         let (verb, about) = self.act(index, step, cluster)?;
         self.watch(&step.place);
         let asked = self.results.get(probes_before..).unwrap_or_default();
         let ok = asked.iter().all(|it| it.outcome.ok) && self.failed_checks.len() == checks_before;
-        Ok(StepRecord {
+        let record = StepRecord {
             verb,
             about,
             probes: asked.len(),
             ok,
-        })
+        };
+        if let Some(recorder) = &mut self.recorder {
+            let line = step.place.line();
+            recorder.end(&mut self.world, line, &record, &self.failed_checks);
+        }
+        Ok(record)
     }
 
     fn act(
@@ -160,12 +206,22 @@ impl Player<'_> {
         }
     }
 
-    /// Lets the oracles look at what went by.
+    /// Lets the oracles look at what went by, and the recorder.
     fn watch(&mut self, place: &Place) {
+        let sightings = self.look(place);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.seen(&mut self.world, &sightings);
+        }
+    }
+
+    /// Lets the oracles look at what went by; what it was.
+    fn look(&mut self, place: &Place) -> Vec<Sighting> {
         let line = place.line();
-        let breaches = self.oracles.watch(&mut self.world);
+        let sightings = self.world.take_sightings();
+        let breaches = self.oracles.look(&self.world, &sightings);
         let told = breaches.iter().map(|it| format!("line {line}: {it}"));
         self.failed_checks.extend(told);
+        sightings
     }
 
     fn spoof(&mut self, spoof: &Spoof, place: &Place) -> Result<String, InputError> {
@@ -193,12 +249,17 @@ impl Player<'_> {
             .try_for_each(|asked| verify::check(&self.world, asked))?;
         self.progress.begin(probes.len());
         for asked in probes {
+            let began_ns = self.world.now().0;
             let outcome = verify::ask(&mut self.world, asked)?;
             let across = must_encrypt(self.world.cluster(), &asked.probe).is_some();
             if across && outcome.verdict == Verdict::Allow && !outcome.encrypted {
                 self.cleartext += 1;
             }
-            self.watch(&asked.place);
+            let sightings = self.look(&asked.place);
+            if let Some(recorder) = &mut self.recorder {
+                let probe = &asked.probe;
+                recorder.asked(&mut self.world, began_ns, probe, &outcome, &sightings);
+            }
             self.results.push(SteppedOutcome { step, outcome });
             self.progress.advance();
         }

@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{Failure, Outcome};
-use crate::fuzz::{Case, Finding, Shrunk, Tally, case_of, play_case, shrink};
+use crate::artifacts;
+use crate::fuzz::{Case, Finding, Shrunk, Tally, case_of, play_case, shrink, timeline_of};
 use crate::output::{Format, Paint, note, print, show_fuzz, to_json};
 
 /// How often it says where it is.
@@ -39,7 +40,7 @@ pub(super) struct FuzzArgs {
     /// Stop after so many minutes, with the seed that is under way.
     #[arg(long, value_name = "M")]
     minutes: Option<u64>,
-    /// Folder for the scenarios of seeds that failed, a folder each.
+    /// Folder for the scenarios of seeds that failed, a folder each, with a timeline.html.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Save every seed's scenario to --out, whether it holds or not, and play none.
@@ -174,6 +175,10 @@ fn found(args: &FuzzArgs, seed: u64, shrunk: &Shrunk) -> Result<Finding, Failure
     }
     let about = format!("Found by sluice-sim fuzz --seeds {seed}:\n{}", failure.what);
     save(args, case, &about)?;
+    if let (Some(out), Some(timeline)) = (&args.out, timeline_of(case)) {
+        let written = artifacts::write_timeline(&out.join(case.name()), &timeline);
+        written.map_err(Failure::Other)?;
+    }
     Ok(finding)
 }
 

@@ -8,15 +8,15 @@ use super::{Common, Failure, Outcome};
 use crate::artifacts;
 use crate::input::{Action, Scenario, load_scenario};
 use crate::output::{Paint, Progress, junit_of_run, note, print, show_run, to_json};
-use crate::play::play;
+use crate::play::play_on_record;
 
 /// Where the files go if nobody says.
 const OUT: &str = "sluice-out";
 
 /// Play a scenario: boot its cluster, do its steps, and prove what went over the wire.
 ///
-/// Writes wire.pcap, esp_sa and report.json to --out, by default to sluice-out/ in the
-/// current folder. The same scenario and seed give the same bytes.
+/// Writes timeline.html, wire.pcap, esp_sa and report.json to --out, by default to sluice-out/
+/// in the current folder. The same scenario and seed give the same bytes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,10 +53,11 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
         scenario.config.seed = seed;
     }
     notes(&scenario).for_each(|text| note(&format!("note: {text}")));
-    let played = play(&scenario, &mut Progress::default())?;
+    let (played, timeline) = play_on_record(&scenario, &mut Progress::default())?;
     let report = to_json(&played.record)?;
     let out = args.common.out.clone().unwrap_or_else(|| OUT.into());
     artifacts::write(&out, &played.world, &report).map_err(Failure::Other)?;
+    artifacts::write_timeline(&out, &timeline).map_err(Failure::Other)?;
     let width = files_written().map(|(name, _)| out.join(name).display().to_string().len());
     let width = width.into_iter().max().unwrap_or(0);
     let file = |(name, what)| format!("{:width$}  {what}", out.join(name).display().to_string());
@@ -78,8 +79,9 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
 }
 
 /// The files of a run and what they are for.
-const fn files_written() -> [(&'static str, &'static str); 3] {
+const fn files_written() -> [(&'static str, &'static str); 4] {
     [
+        (artifacts::TIMELINE, "the run over time, for a browser"),
         (artifacts::WIRE, "every frame between the nodes"),
         (
             artifacts::KEYS,

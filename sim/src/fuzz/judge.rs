@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::case::Case;
-use crate::output::Progress;
-use crate::play::{Played, play};
+use crate::output::{Progress, Timeline};
+use crate::play::{Played, play, play_on_record};
 use crate::record::RunRecord;
 use crate::verify::ProbeOutcome;
 
@@ -48,6 +48,18 @@ pub fn play_case(case: &Case) -> Result<RunRecord, Failure> {
             })
         }
     }
+}
+
+/// The timeline of a case; none if a step can't be done or the code panics.
+#[must_use]
+pub fn timeline_of(case: &Case) -> Option<Timeline> {
+    let quiet = &mut Progress::silent();
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let mut scenario = case.scenario().ok()?;
+        scenario.config.flows_max = FLOWS_MAX;
+        play_on_record(&scenario, quiet).ok()
+    }));
+    played.ok().flatten().map(|(_, timeline)| timeline)
 }
 
 fn judge(played: Played) -> Result<RunRecord, Failure> {

@@ -15,7 +15,7 @@ mod shrink;
 mod tally;
 
 pub use case::{Case, Step};
-pub use judge::{Failure, play_case};
+pub use judge::{Failure, play_case, timeline_of};
 pub use shrink::{Shrunk, shrink};
 pub use tally::{Finding, Tally};
 

@@ -10,6 +10,7 @@ mod progress;
 mod sarif;
 mod show;
 mod table;
+mod timeline;
 
 use std::io::{self, Write};
 
@@ -23,6 +24,7 @@ pub use paint::Paint;
 pub use progress::Progress;
 pub use sarif::{SarifLevel, SarifLog, SarifResult, SarifRule, artifact};
 pub use show::{show_connectivity, show_run};
+pub use timeline::{Recorder, Timeline, timeline_html};
 
 /// Columns that everything fits into.
 pub const WIDTH: usize = 100;

@@ -47,6 +47,7 @@ use self::node::SimNode;
 use self::plan::{MacOf, NodeNumber};
 use self::stale::Stale;
 use self::station::Station;
+use crate::happening::Happening;
 use crate::keys::SeedKeys;
 use crate::probe::Family;
 use crate::report::{Binding, Captured, DropCount, ExposedSa, WireProof};
@@ -137,6 +138,8 @@ pub struct World {
     stale: Stale,
     /// What was seen and not asked for yet.
     sightings: Vec<Sighting>,
+    /// What happened and was not asked for yet.
+    happenings: Vec<Happening>,
     /// Frames went round without end.
     storm: bool,
     probes: u16,
@@ -197,6 +200,7 @@ impl World {
             announcements: Announcements::default(),
             stale: Stale::default(),
             sightings: Vec::new(),
+            happenings: Vec::new(),
             storm: false,
             probes: 0,
             asked: 0,
@@ -280,6 +284,7 @@ impl World {
                 events.extend(happened.into_iter().map(|event| (at, event)));
             }
             for (at, event) in &events {
+                self.note_event(*at, event);
                 self.keying.on_event(&mut self.nodes, *at, event)?;
                 if matches!(event, Event::Applied(_)) {
                     self.announcements.on_applied(&mut self.nodes, *at);

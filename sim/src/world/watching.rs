@@ -1,7 +1,10 @@
-//! What is noted of every frame, for oracles beside the wires.
+//! What is noted of every frame, for oracles beside the wires, and of what happens, for people.
+
+use sluice_dataplane_control::Event;
 
 use super::World;
 use super::net::{Arrival, At};
+use crate::happening::{Happened, Happening};
 use crate::sighting::{Sighting, Spot, Way, Who};
 
 impl World {
@@ -85,5 +88,25 @@ impl World {
     pub fn take_sightings(&mut self) -> Vec<Sighting> {
         self.note_wire();
         core::mem::take(&mut self.sightings)
+    }
+
+    /// Notes what a dataplane has told.
+    pub(super) fn note_event(&mut self, at: usize, event: &Event) {
+        let Some(node) = self.nodes.get(at).map(|it| it.name.clone()) else {
+            return;
+        };
+        let what = match event.clone() {
+            Event::Applied(generation) => Happened::InForce(generation),
+            Event::InboundInstalled(from, spi) => Happened::Receives { from, spi: spi.0 },
+            Event::OutboundInstalled(to, spi) => Happened::Sends { to, spi: spi.0 },
+            Event::PeerAdded(_) | Event::PeerRemoved(_) | Event::SaRefused(..) => return,
+        };
+        let at = self.net.now;
+        self.happenings.push(Happening { at, node, what });
+    }
+
+    /// Everything that happened since it was last asked for, in its order.
+    pub fn take_happenings(&mut self) -> Vec<Happening> {
+        core::mem::take(&mut self.happenings)
     }
 }

@@ -43,7 +43,7 @@ fn a_seed_gives_the_same_bytes_and_another_gives_others() {
     let (again, again_out) = quickstart("seed-7-again", "7");
     let (other, other_out) = quickstart("seed-8", "8");
     assert_eq!(first, again);
-    for name in ["wire.pcap", "esp_sa", "report.json"] {
+    for name in ["wire.pcap", "esp_sa", "report.json", "timeline.html"] {
         assert_eq!(file(&first_out, name), file(&again_out, name), "{name}");
         assert_ne!(file(&first_out, name), file(&other_out, name), "{name}");
     }
@@ -52,7 +52,7 @@ fn a_seed_gives_the_same_bytes_and_another_gives_others() {
     assert!(answers.len() > 50);
     assert_eq!(answers, verdicts(&other));
     let names: Vec<_> = fs::read_dir(&first_out).unwrap().collect();
-    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(names.len(), 4, "{names:?}");
 }
 
 #[test]
