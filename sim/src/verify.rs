@@ -177,12 +177,18 @@ pub fn check(world: &World, asked: &PlacedProbe) -> Result<(), InputError> {
 /// [`InputError::Fault`] at the probe's place if it can't be sent.
 pub fn ask(world: &mut World, asked: &PlacedProbe) -> Result<ProbeOutcome, InputError> {
     let PlacedProbe { probe, place } = asked;
-    let judgement = world
+    let mut judgement = world
         .expected(probe)
+        .map_err(|error| unsendable(place, &error))?;
+    let may_be_turned = world
+        .may_be_turned(probe)
         .map_err(|error| unsendable(place, &error))?;
     let observation = world
         .probe(probe)
         .map_err(|error| unsendable(place, &error))?;
+    if may_be_turned && observation.verdict == Verdict::Allow {
+        judgement.verdict = Verdict::Allow;
+    }
     let disagreements = disagreements(world.cluster(), probe, &judgement, &observation);
     Ok(ProbeOutcome {
         from: probe.from.to_string(),

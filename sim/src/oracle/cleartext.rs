@@ -22,7 +22,7 @@ impl Oracle for Cleartext {
         if seen.frame.windows(MARKER.len()).any(|it| it == MARKER) {
             return Some("a pod's payload was on the wire in clear".to_owned());
         }
-        let packet = packet.filter(|it| it.esp.is_none())?;
+        let packet = packet.filter(|it| !it.is_sealed(api))?;
         let (from, to) = (packet.src, packet.dst);
         let inside = |ip| api.is_pod(ip) || api.is_node(ip);
         let protected = api.is_pod(from) && inside(to) || api.is_pod(to) && inside(from);

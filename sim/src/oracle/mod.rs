@@ -6,6 +6,7 @@
 
 mod cleartext;
 mod counted;
+mod flow;
 mod isolation;
 mod nonce;
 mod packet;

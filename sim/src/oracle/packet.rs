@@ -8,6 +8,8 @@ use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::meta::{FrameKind, Meta, NdKind, proto};
 use sluice_dataplane_core::wire;
 
+use crate::world::Api;
+
 /// UDP's header.
 const UDP_LEN: usize = 8;
 
@@ -48,6 +50,12 @@ impl Packet {
             esp: esp(frame, &meta),
             says: says(frame, &meta),
         })
+    }
+
+    /// Whether it is between two dataplanes and protected: ESP for anyone else is a packet like
+    /// any other, whoever made it, be it a bit that turned in its header.
+    pub(super) fn is_sealed(&self, api: &Api<'_>) -> bool {
+        self.esp.is_some() && api.is_tunnel(self.dst)
     }
 
     /// Its flow's ends, the smaller first: the same for what goes back.

@@ -16,13 +16,13 @@ impl Oracle for Replay {
         "replay"
     }
 
-    fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, _: &Api<'_>) -> Option<String> {
+    fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
         // ICMP errors are of dataplanes' own making.
         let packet = packet.filter(|it| !it.error)?;
         match seen.way {
             Way::Sent => *self.0.entry(packet.identity()).or_default() += 1,
             // Nothing protects what goes in clear by design: the wire may send it again.
-            Way::OffWire if seen.touched && packet.esp.is_none() => {
+            Way::OffWire if seen.touched && !packet.is_sealed(api) => {
                 *self.0.entry(packet.identity()).or_default() += 1;
             }
             Way::Delivered if !seen.touched && is_for(seen, packet) => {

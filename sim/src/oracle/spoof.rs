@@ -28,7 +28,7 @@ impl Oracle for Spoof {
             (Way::Sent, Spot::Outside) if outside => self.add(packet),
             (Way::Sent, Spot::Vf(..) | Spot::Host(_)) if owns() => self.add(packet),
             // The wire may turn any bit of what goes in clear by design.
-            (Way::OffWire, _) if seen.touched && packet.esp.is_none() && outside => {
+            (Way::OffWire, _) if seen.touched && !packet.is_sealed(api) && outside => {
                 self.add(packet);
             }
             (Way::Delivered, _)

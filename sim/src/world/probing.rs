@@ -128,15 +128,38 @@ impl World {
         if question.is_loopback() {
             return Ok(Judgement::of(None, None));
         }
-        let query = Query {
-            from: judged(&probe.from),
-            to: judged(&probe.to),
-            protocol: question.protocol,
-            port: question.port,
-            from_ip: question.src,
-            to_ip: question.dst,
+        Ok(self.judge(&query_of(probe, &question)))
+    }
+
+    /// Whether a probe of a flow that goes on may be answered though policy denies its flow: a
+    /// late answer may have begun it the other way round at a node that had it no more, and
+    /// each node then allows what it sees. Whether it was so frames tell, and their oracle.
+    ///
+    /// # Errors
+    /// As [`Self::expected`].
+    pub fn may_be_turned(&self, probe: &Probe) -> Result<bool, ProbeError> {
+        let question = self.question(probe)?;
+        let Some(source_port) = probe
+            .source_port
+            .filter(|_| probe.protocol == Protocol::Udp)
+        else {
+            return Ok(false);
         };
-        Ok(self.judge(&query))
+        let query = query_of(probe, &question);
+        let back = Query {
+            from: query.to.clone(),
+            to: query.from.clone(),
+            port: Some(source_port),
+            from_ip: query.to_ip,
+            to_ip: query.from_ip,
+            ..query
+        };
+        if self.api().share_a_node(&query.from, &query.to) {
+            return Ok(self.judge(&back).verdict == Verdict::Allow);
+        }
+        let sides = |it| self.stale.sides(&self.cluster, it);
+        let ([goes, comes], [back_goes, back_comes]) = (sides(&query), sides(&back));
+        Ok((goes || back_comes) && (comes || back_goes))
     }
 
     /// What policy says of a flow, by the naive evaluator, at each end as its node sees it.
@@ -364,6 +387,18 @@ fn judged(party: &Party) -> evaluate::Party {
         },
         Party::Node(name) => evaluate::Party::Node(NodeName(name.clone())),
         Party::Outside(ip) => evaluate::Party::Outside(*ip),
+    }
+}
+
+/// A probe's flow as the evaluator has it.
+fn query_of(probe: &Probe, question: &Question) -> Query {
+    Query {
+        from: judged(&probe.from),
+        to: judged(&probe.to),
+        protocol: question.protocol,
+        port: question.port,
+        from_ip: question.src,
+        to_ip: question.dst,
     }
 }
 

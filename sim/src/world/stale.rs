@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use sluice_host_agent::cluster::{Cluster, Pod};
-use sluice_host_agent::evaluate::{Judgement, Party, Query, egress, evaluate, ingress};
-use sluice_offload_api::model::{NodeName, PodRef, Verdict};
+use sluice_host_agent::evaluate::{Judgement, Party, Query, Ruling, egress, evaluate, ingress};
+use sluice_offload_api::model::{NodeName, PodRef, PodUid, Verdict};
 
 /// What each late node still sees.
 #[derive(Debug, Default)]
@@ -44,32 +44,11 @@ impl Stale {
         if self.0.is_empty() {
             return evaluate(now, query);
         }
-        let query = &Query {
-            from: as_node(now, &query.from),
-            to: as_node(now, &query.to),
-            ..query.clone()
-        };
-        let view = |party| node_of(now, party).map(|node| self.view(node, now));
-        let views = [view(&query.from), view(&query.to)];
-        let mistaken = |seen: &Cluster| {
-            [&query.from, &query.to]
-                .into_iter()
-                .any(|party| match party {
-                    Party::Pod { ns, name } => {
-                        let pod = pod(ns, name);
-                        let id = |of: &Cluster| {
-                            of.pods.get(&pod).map(|it| (it.uid.clone(), it.ips.clone()))
-                        };
-                        id(seen) != id(now)
-                    }
-                    Party::Node(_) | Party::Outside(_) => false,
-                })
-        };
-        let [at_source, at_destination] = views.map(|view| view.unwrap_or(now));
-        if mistaken(at_source) {
+        let ends = Ends::of(self, now, query);
+        let egress = ends.egress();
+        if ends.is_mistaken_at_source() {
             return nobody();
         }
-        let egress = egress(at_source, query);
         let denies = egress
             .as_ref()
             .is_some_and(|it| it.verdict == Verdict::Deny);
@@ -77,14 +56,82 @@ impl Stale {
             // It never reaches the other end, whatever that makes of it.
             return Judgement::of(egress, None);
         }
-        if mistaken(at_destination) {
+        if ends.is_mistaken_at_destination() {
             // What the source counts beside its verdict it has counted by then.
             return Judgement {
                 shadow: Judgement::of(egress, None).shadow,
                 ..nobody()
             };
         }
-        Judgement::of(egress, ingress(at_destination, query))
+        Judgement::of(egress, ends.ingress())
+    }
+
+    /// What each end's node says of a flow by itself: whether the source's lets it go, and the
+    /// destination's lets it come.
+    pub(crate) fn sides(&self, now: &Cluster, query: &Query) -> [bool; 2] {
+        let ends = Ends::of(self, now, query);
+        let allows = |ruling: Option<Ruling>| ruling.is_none_or(|it| it.verdict == Verdict::Allow);
+        [
+            !ends.is_mistaken_at_source() && allows(ends.egress()),
+            !ends.is_mistaken_at_destination() && allows(ends.ingress()),
+        ]
+    }
+}
+
+/// A flow's two ends, each with what its node sees of the cluster.
+struct Ends<'a> {
+    now: &'a Cluster,
+    query: Query,
+    at_source: &'a Cluster,
+    at_destination: &'a Cluster,
+}
+
+impl<'a> Ends<'a> {
+    fn of(stale: &'a Stale, now: &'a Cluster, query: &Query) -> Self {
+        let query = Query {
+            from: as_node(now, &query.from),
+            to: as_node(now, &query.to),
+            ..query.clone()
+        };
+        let view = |party| node_of(now, party).map_or(now, |node| stale.view(node, now));
+        Self {
+            now,
+            at_source: view(&query.from),
+            at_destination: view(&query.to),
+            query,
+        }
+    }
+
+    fn egress(&self) -> Option<Ruling> {
+        egress(self.at_source, &self.query)
+    }
+
+    fn ingress(&self) -> Option<Ruling> {
+        ingress(self.at_destination, &self.query)
+    }
+
+    fn is_mistaken_at_source(&self) -> bool {
+        self.is_mistaken(self.at_source)
+    }
+
+    fn is_mistaken_at_destination(&self) -> bool {
+        self.is_mistaken(self.at_destination)
+    }
+
+    /// Whether a node takes one of the two pods for another, or doesn't know it.
+    fn is_mistaken(&self, seen: &Cluster) -> bool {
+        let Query { from, to, .. } = &self.query;
+        [from, to].into_iter().any(|party| match party {
+            Party::Pod { ns, name } => {
+                let pod = pod(ns, name);
+                let id = |of: &Cluster| {
+                    let found = of.pods.get(&pod);
+                    found.map(|it| (it.uid.clone(), it.ips.clone()))
+                };
+                id(seen) != id(self.now)
+            }
+            Party::Node(_) | Party::Outside(_) => false,
+        })
     }
 }
 
@@ -100,6 +147,27 @@ impl Api<'_> {
     #[must_use]
     pub fn judge(&self, query: &Query) -> Judgement {
         self.stale.judge(self.cluster, query)
+    }
+
+    /// What each end's node says of a flow by itself: whether it may go, and whether it may
+    /// come.
+    #[must_use]
+    pub fn sides(&self, query: &Query) -> [bool; 2] {
+        self.stale.sides(self.cluster, query)
+    }
+
+    /// Whether two are behind one dataplane, which then sees both ends of what is between them.
+    #[must_use]
+    pub fn share_a_node(&self, one: &Party, other: &Party) -> bool {
+        let [one, other] = [one, other].map(|it| node_of(self.cluster, it));
+        one.is_some() && one == other
+    }
+
+    /// Whether an address is a dataplane's own, to which ESP comes.
+    #[must_use]
+    pub fn is_tunnel(&self, ip: IpAddr) -> bool {
+        let mut nodes = self.cluster.nodes.values();
+        nodes.any(|it| it.tunnel_ips.contains(&ip))
     }
 
     /// Who has an address.
@@ -121,6 +189,12 @@ impl Api<'_> {
     #[must_use]
     pub fn is_pod(&self, ip: IpAddr) -> bool {
         self.pod(ip).is_some()
+    }
+
+    /// The pod that has it, if one does.
+    #[must_use]
+    pub fn pod_uid(&self, ip: IpAddr) -> Option<PodUid> {
+        Some(self.pod(ip)?.uid.clone())
     }
 
     /// Whether it is a node's.

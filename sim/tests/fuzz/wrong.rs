@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use sluice_dataplane_core::meta::tcp_flag;
+use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_sim::fuzz::{Case, Step, play_case, shrink};
 use sluice_sim::oracle::Oracles;
@@ -61,7 +62,7 @@ fn udp(src: &str, dst: &str) -> FrameSpec {
 fn seen(way: Way, pod: &str, node: &str, its: &str, spec: &FrameSpec) -> Sighting {
     let (namespace, name) = ("n".to_owned(), pod.to_owned());
     Sighting {
-        at: sluice_dataplane_core::tick::Tick(0),
+        at: Tick(0),
         way,
         spot: Spot::Vf(node.into(), 2),
         who: Some(Who {
@@ -138,6 +139,124 @@ fn a_pods_payload_and_a_pods_address_on_the_wire_are_found() {
     assert_eq!(found(&[on_wire(&spec)]), Vec::<&str>::new());
     spec.payload = MARKER.to_vec();
     assert_eq!(found(&[on_wire(&spec)]), ["cleartext"]);
+}
+
+/// A packet from one address to another that looks like ESP.
+fn esp(src: &str, dst: &str) -> FrameSpec {
+    let mut spec = FrameSpec::new(ip(src), ip(dst), Body::Other { protocol: 50 });
+    spec.payload = [0x80, 0, 0, 1].repeat(6);
+    spec
+}
+
+/// A pod may speak ESP itself: that protects nothing of ours, unless it is between tunnels.
+#[test]
+fn esp_that_is_no_tunnels_counts_as_clear() {
+    let on_wire = |spec: &FrameSpec| Sighting {
+        spot: Spot::Uplink("one".into()),
+        who: None,
+        ..seen(Way::OnWire, "a", "one", A, spec)
+    };
+    assert_eq!(found(&[on_wire(&esp(A, B))]), ["cleartext"]);
+    let between = esp("198.18.0.1", "198.18.0.2");
+    assert_eq!(found(&[on_wire(&between)]), Vec::<&str>::new());
+}
+
+/// What comes from outside in clear may come as often as the wire brings it, ESP or not.
+#[test]
+fn a_turned_bit_that_makes_esp_is_no_replay() {
+    let spec = esp("203.0.113.9", B);
+    let off_wire = Sighting {
+        spot: Spot::Uplink("two".into()),
+        who: None,
+        touched: true,
+        ..seen(Way::OffWire, "b", "two", B, &spec)
+    };
+    let came = seen(Way::Delivered, "b", "two", B, &spec);
+    let wrong = found(&[off_wire, came.clone()]);
+    assert!(!wrong.contains(&"replay"), "{wrong:?}");
+    assert!(found(&[came]).contains(&"replay"));
+}
+
+fn udp_back(src: &str, dst: &str) -> FrameSpec {
+    let (src_port, dst_port) = (80, 20_000);
+    FrameSpec::new(ip(src), ip(dst), Body::Udp { src_port, dst_port })
+}
+
+/// Sees frames, changes what policy says, and sees more: what is found in these.
+fn found_after(before: &[Sighting], policy: &str, after: &[Sighting]) -> Vec<&'static str> {
+    let mut world = world();
+    let mut oracles = Oracles::default();
+    assert_eq!(oracles.watch(&mut world), Vec::new());
+    assert_eq!(oracles.look(&world, before), Vec::new());
+    let mut cluster = world.cluster().clone();
+    let change = sluice_sim::input::Manifests::parse("policy.yaml", policy).unwrap();
+    change.put_over(&mut cluster);
+    world.apply(cluster).unwrap();
+    assert_eq!(oracles.watch(&mut world), Vec::new());
+    let breaches = oracles.look(&world, after);
+    breaches.iter().map(|it| it.oracle).collect()
+}
+
+fn isolates(direction: &str) -> String {
+    format!(
+        r#"{{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+             "metadata": {{"name": "b2", "namespace": "n"}},
+             "spec": {{"podSelector": {{}}, "policyTypes": ["{direction}"]}}}}"#
+    )
+}
+
+/// Neither may speak first any more, and the question was under way: its answer may yet come,
+/// where it begins a flow of its own.
+#[test]
+fn an_answer_may_begin_a_flow_of_its_own_where_its_own_is_gone() {
+    let (question, answer) = (udp(A, B), udp_back(B, A));
+    let asked = [seen(Way::Sent, "a", "one", A, &question)];
+    let rest = [
+        seen(Way::Delivered, "b", "two", B, &question),
+        seen(Way::Sent, "b", "two", B, &answer),
+        seen(Way::Delivered, "a", "one", A, &answer),
+        // From now on it is the other one that has begun, at its own node.
+        seen(Way::Sent, "a", "one", A, &question),
+        seen(Way::Delivered, "b", "two", B, &question),
+    ];
+    let none = Vec::<&str>::new();
+    assert_eq!(found_after(&asked, &isolates("Egress"), &rest), none);
+    // A question of its own may not: nothing has come back.
+    let again = [
+        seen(Way::Sent, "a", "one", A, &udp(A, B)),
+        seen(Way::Delivered, "b", "two", B, &udp(A, B)),
+    ];
+    let mut more = udp(A, B);
+    more.payload = b"another".to_vec();
+    let fresh = [
+        seen(Way::Sent, "a", "one", A, &more),
+        seen(Way::Delivered, "b", "two", B, &more),
+    ];
+    assert_eq!(found_after(&again, &isolates("Egress"), &fresh), ["policy"]);
+}
+
+/// What a destination would have let come may be held by its node, but not for long.
+#[test]
+fn a_late_frame_has_its_time() {
+    let spec = {
+        let mut spec = udp(A, B);
+        spec.payload = b"held".to_vec();
+        spec
+    };
+    let sent = seen(Way::Sent, "a", "one", A, &spec);
+    let came = |at_ms: u64| Sighting {
+        at: Tick(at_ms * Tick::MS),
+        ..seen(Way::Delivered, "b", "two", B, &spec)
+    };
+    let closed = r#"{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "b", "namespace": "n"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}"#;
+    let sent = core::slice::from_ref(&sent);
+    assert_eq!(
+        found_after(sent, closed, &[came(2_900)]),
+        Vec::<&str>::new()
+    );
+    assert_eq!(found_after(sent, closed, &[came(60_000)]), ["policy"]);
 }
 
 #[test]
