@@ -50,7 +50,7 @@ impl From<Percent> for u64 {
     }
 }
 
-/// A span of virtual time, written `20us`, `500ms`, `2s`.
+/// A span of virtual time, written `20us`, `500ms`, `2s`, `24h`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Span {
@@ -60,10 +60,11 @@ pub struct Span {
 
 /// A text that is no span.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("`{0}` is no time; write a number and ns, us, ms or s: 500ms")]
+#[error("`{0}` is no time; write a number and ns, us, ms, s or h: 500ms")]
 pub struct NoSpan(String);
 
-const UNITS: [(&str, u64); 4] = [
+const UNITS: [(&str, u64); 5] = [
+    ("h", 3_600_000 * Tick::MS),
     ("s", 1_000 * Tick::MS),
     ("ms", Tick::MS),
     ("us", 1_000),
@@ -118,6 +119,47 @@ pub enum Fault {
     Delay(Span),
     /// Two nodes that don't hear each other.
     Partition([String; 2]),
+    /// No agent hears anything of the API server.
+    ApiAway,
+    /// The events that a node's agent asks for are gone (HTTP 410): it has to list anew, and
+    /// has not done so yet.
+    ApiGone(String),
+    /// A node's agent lists anew, and its list stops in the middle each time.
+    PartialList(String),
+    /// A program does nothing, and loses nothing that it has.
+    Stalled(Program),
+    /// What a node's programs write is on disk only when this is over.
+    SlowDisk(String),
+    /// A second agent speaks for a node, with the cluster as it is now. Said once more, it
+    /// connects anew.
+    SecondAgent(String),
+    /// A node's clock jumps, once.
+    ClockJump(ClockJump),
+    /// A bit turns in what a node's dataplane has kept on disk. The next that it keeps is whole.
+    CorruptedCheckpoint(String),
+}
+
+/// A clock that jumps, ahead or back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockJump {
+    /// Whose.
+    pub node: String,
+    /// How far ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<Span>,
+    /// How far back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Span>,
+}
+
+impl ClockJump {
+    /// How far ahead, in nanoseconds; below 0 is back.
+    #[must_use]
+    pub fn ahead_ns(&self) -> i128 {
+        let ns = |span: Option<Span>| span.map_or(0, |it| i128::from(it.ns));
+        ns(self.forward) - ns(self.back)
+    }
 }
 
 /// What is whole again.
@@ -138,11 +180,23 @@ pub enum Heal {
     Delay,
     /// Two nodes hear each other again.
     Partition([String; 2]),
+    /// Agents hear the API server again, and list anew.
+    ApiAway,
+    /// A node's agent has listed anew.
+    ApiGone(String),
+    /// A node's agent gets its list to the end.
+    PartialList(String),
+    /// A program goes on.
+    Stalled(Program),
+    /// What was to be written is.
+    SlowDisk(String),
+    /// The second agent ends, and the first connects anew.
+    SecondAgent(String),
     /// Everything, watches too. What was killed stays dead.
     All,
 }
 
-/// A program of a node.
+/// A program: of a node, or the API server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Program {
@@ -150,6 +204,10 @@ pub enum Program {
     Agent(String),
     /// The dataplane of a node.
     Dataplane(String),
+    /// All that runs on a node and its DPU. What is on their disks stays.
+    Node(String),
+    /// The API server. Its objects stay.
+    Api,
 }
 
 impl fmt::Display for Fault {
@@ -162,6 +220,25 @@ impl fmt::Display for Fault {
             Self::Corruption(it) => write!(f, "corruption {} %", it.0),
             Self::Delay(span) => write!(f, "delay {span}"),
             Self::Partition([a, b]) => write!(f, "partition {a} {b}"),
+            Self::ApiAway => f.write_str("api-away"),
+            Self::ApiGone(node) => write!(f, "api-gone {node}"),
+            Self::PartialList(node) => write!(f, "partial-list {node}"),
+            Self::Stalled(program) => write!(f, "stalled {program}"),
+            Self::SlowDisk(node) => write!(f, "slow-disk {node}"),
+            Self::SecondAgent(node) => write!(f, "second-agent {node}"),
+            Self::ClockJump(ClockJump {
+                node,
+                forward,
+                back,
+            }) => {
+                let (span, way) = match (forward, back) {
+                    (_, Some(span)) => (*span, "back"),
+                    (Some(span), None) => (*span, "forward"),
+                    (None, None) => (Span { ns: 0 }, "forward"),
+                };
+                write!(f, "clock-jump {node} {span} {way}")
+            }
+            Self::CorruptedCheckpoint(node) => write!(f, "corrupted-checkpoint {node}"),
         }
     }
 }
@@ -176,6 +253,12 @@ impl fmt::Display for Heal {
             Self::Corruption => f.write_str("corruption"),
             Self::Delay => f.write_str("delay"),
             Self::Partition([a, b]) => write!(f, "partition {a} {b}"),
+            Self::ApiAway => f.write_str("api-away"),
+            Self::ApiGone(node) => write!(f, "api-gone {node}"),
+            Self::PartialList(node) => write!(f, "partial-list {node}"),
+            Self::Stalled(program) => write!(f, "stalled {program}"),
+            Self::SlowDisk(node) => write!(f, "slow-disk {node}"),
+            Self::SecondAgent(node) => write!(f, "second-agent {node}"),
             Self::All => f.write_str("all"),
         }
     }
@@ -186,6 +269,8 @@ impl fmt::Display for Program {
         match self {
             Self::Agent(node) => write!(f, "agent {node}"),
             Self::Dataplane(node) => write!(f, "dataplane {node}"),
+            Self::Node(node) => write!(f, "node {node}"),
+            Self::Api => f.write_str("API server"),
         }
     }
 }
@@ -200,6 +285,7 @@ mod tests {
             ("20us", 20_000),
             ("500ms", 500_000_000),
             ("3s", 3_000_000_000),
+            ("24h", 86_400_000_000_000),
         ] {
             let span = Span::try_from(text.to_owned()).unwrap();
             assert_eq!((span.ns, span.to_string().as_str()), (ns, text));

@@ -4,6 +4,7 @@
 //! time, and keys from a seed. See [`world::World`].
 
 pub mod artifacts;
+mod changing;
 pub mod cli;
 pub mod dice;
 pub mod dns;

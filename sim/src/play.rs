@@ -1,11 +1,15 @@
 //! Playing a scenario: its steps against a world, one after the other.
 
+use std::collections::BTreeMap;
+
 use sluice_host_agent::cluster::Cluster;
 use sluice_offload_api::model::Verdict;
 
+use crate::changing::{Templates, patch, take_away};
+use crate::fault::Span;
 use crate::input::{
-    Action, Delete, DeleteKind, Expect, ExpectDrops, InputError, Matrix, PROBES_MAX, Place,
-    PlacedProbe, Scenario, Spoof, Step,
+    Action, Attack, Expect, InputError, Matrix, PROBES_MAX, Place, PlacedProbe, Scenario, Spoof,
+    Step,
 };
 use crate::oracle::Oracles;
 use crate::output::{Progress, Recorder, Timeline};
@@ -71,6 +75,7 @@ fn unbootable(scenario: &Scenario, error: WorldError) -> InputError {
 
 struct Player<'a> {
     world: World,
+    templates: Templates,
     oracles: Oracles,
     results: Vec<SteppedOutcome>,
     /// Allowed probes between nodes that weren't encrypted.
@@ -85,6 +90,7 @@ impl<'a> Player<'a> {
     fn new(world: World, recorder: Option<Recorder>, progress: &'a mut Progress) -> Self {
         Self {
             world,
+            templates: Templates::default(),
             oracles: Oracles::default(),
             results: Vec::new(),
             cleartext: 0,
@@ -99,6 +105,7 @@ impl<'a> Player<'a> {
         scenario: &Scenario,
         mut cluster: Cluster,
     ) -> Result<(Played, Option<Recorder>), InputError> {
+        self.templates.learn(&scenario.manifests.templates);
         let mut steps = Vec::new();
         for (index, step) in scenario.steps.iter().enumerate() {
             steps.push(self.step(index, step, &mut cluster)?);
@@ -145,6 +152,7 @@ impl<'a> Player<'a> {
         match &step.action {
             Action::Apply { path, manifests } => {
                 manifests.put_over(cluster);
+                self.templates.learn(&manifests.templates);
                 self.change(cluster, place)?;
                 Ok(("apply", path.clone()))
             }
@@ -152,6 +160,16 @@ impl<'a> Player<'a> {
                 let about = take_away(cluster, delete, place)?;
                 self.change(cluster, place)?;
                 Ok(("delete", about))
+            }
+            Action::Patch(change) => {
+                let about = patch(cluster, change, place)?;
+                self.change(cluster, place)?;
+                Ok(("patch", about))
+            }
+            Action::Scale(scale) => {
+                let about = self.templates.scale(cluster, scale, place)?;
+                self.change(cluster, place)?;
+                Ok(("scale", about))
             }
             Action::Probe(probe) => {
                 self.ask(index, core::slice::from_ref(probe))?;
@@ -170,9 +188,11 @@ impl<'a> Player<'a> {
                 self.world.run_for(*ns);
                 Ok(("wait", format!("{ns} ns")))
             }
-            Action::Rekey => {
-                self.world.rekey().map_err(|error| place.fault(error))?;
-                Ok(("rekey", "all nodes, fresh keys".to_owned()))
+            Action::Rekey { times } => {
+                for _ in 0..*times {
+                    self.world.rekey().map_err(|error| place.fault(error))?;
+                }
+                Ok(("rekey", rekeyed(*times)))
             }
             Action::Fault(fault) => {
                 let broken = self.world.fault(fault);
@@ -194,13 +214,19 @@ impl<'a> Player<'a> {
                 started.map_err(|error| place.fault(error))?;
                 Ok(("restart", program.to_string()))
             }
+            Action::Replace(node) => {
+                let replaced = self.world.replace(node);
+                replaced.map_err(|error| place.fault(error))?;
+                Ok(("replace", node.clone()))
+            }
+            Action::Attack(attack) => Ok(("attack", self.attack(attack, place)?)),
             Action::Spoof(spoof) => Ok(("spoof", self.spoof(spoof, place)?)),
             Action::Replay { frames } => {
                 let frames = self.world.replay(*frames);
                 Ok(("replay", format!("{frames} frames")))
             }
             Action::Expect(expect) => {
-                self.expect(expect, place);
+                self.expect(expect, place)?;
                 Ok(("expect", describe_expect(expect)))
             }
         }
@@ -267,24 +293,67 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    fn expect(&mut self, expect: &Expect, place: &Place) {
+    fn attack(&mut self, attack: &Attack, place: &Place) -> Result<String, InputError> {
+        let (about, passed) = self
+            .world
+            .attack(attack)
+            .map_err(|error| place.fault(error))?;
+        if passed > 0 {
+            let line = place.line();
+            let text = format!("line {line}: {passed} frames of the attack came to somebody");
+            self.failed_checks.push(text);
+        }
+        Ok(about)
+    }
+
+    fn expect(&mut self, expect: &Expect, place: &Place) -> Result<(), InputError> {
         let line = place.line();
+        if let Some(ns) = expect.settled_within_ns {
+            let unsettled = self.world.settle_within(ns);
+            let said = unsettled
+                .iter()
+                .map(|it| format!("line {line}: settled: {it}"));
+            self.failed_checks.extend(said);
+        }
+        let node = expect.node.as_deref();
+        if let Some(node) = node.filter(|it| !self.world.has_node(it)) {
+            return Err(place.fault(format!("there is no node {node}")));
+        }
         let mut failed = |what: String| self.failed_checks.push(format!("line {line}: {what}"));
+        let drops = self.world.drops();
         for (reason, count) in &expect.drops {
-            let drops = self.world.drops();
             let frames: u64 = drops
                 .iter()
-                .filter(|d| d.reason == *reason)
+                .filter(|d| d.reason == *reason && node.is_none_or(|node| d.node == node))
                 .map(|d| d.frames)
                 .sum();
-            match (count, frames) {
-                (ExpectDrops::None, 1..) => {
-                    failed(format!(
-                        "{frames} frames were dropped for {reason}, none expected"
-                    ));
-                }
-                (ExpectDrops::Some, 0) => failed(format!("no frame was dropped for {reason}")),
-                _ => {}
+            if !count.is(frames) {
+                failed(format!(
+                    "{frames} frames were dropped for {reason}, {count} expected"
+                ));
+            }
+        }
+        let marks = self.world.marks();
+        for (mark, count) in &expect.marks {
+            let times = marks.get(mark).copied().unwrap_or(0);
+            if !count.is(times) {
+                failed(format!(
+                    "{mark} took effect {times} times, {count} expected"
+                ));
+            }
+        }
+        let answers = [Verdict::Allow, Verdict::Deny].map(|verdict| {
+            let all = self.results.iter();
+            all.filter(|it| it.outcome.verdict == verdict).count()
+        });
+        let wanted = [expect.answers.allow, expect.answers.deny];
+        for (what, (number, wanted)) in ["allowed", "denied"]
+            .into_iter()
+            .zip(answers.into_iter().zip(wanted))
+        {
+            let number = u64::try_from(number).unwrap_or(u64::MAX);
+            if let Some(count) = wanted.filter(|it| !it.is(number)) {
+                failed(format!("{number} probes were {what}, {count} expected"));
             }
         }
         if expect.encrypted && self.cleartext > 0 {
@@ -299,6 +368,7 @@ impl<'a> Player<'a> {
                 "{found} bytes of the payload marker in clear, at most {most} expected"
             ));
         }
+        Ok(())
     }
 
     /// What holds of every run, asked for or not.
@@ -330,6 +400,7 @@ impl<'a> Player<'a> {
             wire: WireRecord::of(&world),
             drops: DropRecord::all_of(&world),
             unaccounted: unaccounted(&world),
+            marks: marks(&world),
             time_ns: world.now().0,
         };
         Played { world, record }
@@ -340,36 +411,17 @@ fn unaccounted(world: &World) -> u64 {
     u64::try_from(world.unaccounted()).unwrap_or(u64::MAX)
 }
 
-/// Takes an object out; what it was.
-fn take_away(cluster: &mut Cluster, delete: &Delete, place: &Place) -> Result<String, InputError> {
-    let mut delete = delete.clone();
-    if delete.namespace.is_empty() && delete.kind != DeleteKind::ClusterNetworkPolicy {
-        "default".clone_into(&mut delete.namespace);
-    }
-    let (kind, found) = match delete.kind {
-        DeleteKind::NetworkPolicy => (
-            "NetworkPolicy",
-            cluster.policies.remove(&delete.policy()).is_some(),
-        ),
-        DeleteKind::ClusterNetworkPolicy => (
-            "ClusterNetworkPolicy",
-            cluster.cluster_policies.remove(&delete.name).is_some(),
-        ),
-        DeleteKind::MultiNetworkPolicy => (
-            "MultiNetworkPolicy",
-            cluster.multi_policies.remove(&delete.policy()).is_some(),
-        ),
-        DeleteKind::Pod => ("Pod", cluster.pods.remove(&delete.pod()).is_some()),
-    };
-    let about = if delete.namespace.is_empty() {
-        format!("{kind} {}", delete.name)
-    } else {
-        format!("{kind} {}/{}", delete.namespace, delete.name)
-    };
-    if found {
-        Ok(about)
-    } else {
-        Err(place.fault(format!("there is no {about} to delete")))
+fn marks(world: &World) -> BTreeMap<String, u64> {
+    let marks = world.marks().into_iter();
+    marks
+        .map(|(mark, count)| (mark.to_owned(), count))
+        .collect()
+}
+
+fn rekeyed(times: u32) -> String {
+    match times {
+        1 => "all nodes, fresh keys".to_owned(),
+        times => format!("all nodes, fresh keys {times} times"),
     }
 }
 
@@ -449,12 +501,22 @@ fn describe_expect(expect: &Expect) -> String {
     if let Some(bytes) = expect.cleartext_bytes {
         parts.push(format!("at most {bytes} bytes in clear"));
     }
+    let at = expect.node.as_ref().map(|node| format!(" at {node}"));
+    let at = at.unwrap_or_default();
     for (reason, count) in &expect.drops {
-        let count = match count {
-            ExpectDrops::None => "no",
-            ExpectDrops::Some => "some",
-        };
-        parts.push(format!("{count} drops for {reason}"));
+        parts.push(format!("{count} drops for {reason}{at}"));
+    }
+    for (what, count) in [
+        ("allowed", expect.answers.allow),
+        ("denied", expect.answers.deny),
+    ] {
+        parts.extend(count.map(|count| format!("{count} probes {what}")));
+    }
+    if let Some(ns) = expect.settled_within_ns {
+        parts.push(format!("settled within {}", Span { ns }));
+    }
+    for (mark, count) in &expect.marks {
+        parts.push(format!("{count} {mark}"));
     }
     parts.join(", ")
 }

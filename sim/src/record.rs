@@ -2,6 +2,7 @@
 //!
 //! No wall-clock times, no paths: the same scenario and seed give the same bytes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
@@ -40,6 +41,8 @@ pub struct RunRecord {
     pub drops: Vec<DropRecord>,
     /// Frames that no counter accounts for.
     pub unaccounted: u64,
+    /// How often each fault took effect; those that never did are left out.
+    pub marks: BTreeMap<String, u64>,
     /// Virtual time that passed, in nanoseconds.
     pub time_ns: u64,
 }

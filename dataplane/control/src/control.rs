@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
@@ -439,13 +440,29 @@ impl Control {
         config: SaConfig,
         packets_max: u64,
     ) -> Result<(), SaError> {
+        self.install_outbound_numbered(node, config, 1..=packets_max)
+    }
+
+    /// [`Self::install_outbound`] of an SA with these sequence numbers: it refuses beyond the
+    /// last, or where they can't be told apart any more. The key must be fresh all the same.
+    ///
+    /// # Errors
+    /// [`SaError`]; nothing has changed.
+    pub fn install_outbound_numbered(
+        &mut self,
+        node: &NodeName,
+        config: SaConfig,
+        numbers: RangeInclusive<u64>,
+    ) -> Result<(), SaError> {
         let peer = self.peer(node)?;
         let outer = self
             .outer(peer)
             .ok_or_else(|| SaError::NoTunnel { node: node.clone() })?;
         let (spi, mode) = (config.spi, config.mode);
-        let mut sa = Box::new(OutboundSa::new(spi, config.key, config.esn));
-        sa.set_hard_limit(packets_max.min(sa.hard_limit()));
+        let first = *numbers.start();
+        let sa = OutboundSa::starting_at(spi, config.key, config.esn, first);
+        let mut sa = Box::new(sa);
+        sa.set_hard_limit((*numbers.end()).min(sa.hard_limit()));
         let tunnel = Tunnel {
             outer,
             udp_encap: config.udp_encap,

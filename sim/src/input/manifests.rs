@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use sluice_host_agent::cluster::Cluster;
-use sluice_host_agent::manifest::{LoadError, load_dir, load_texts};
+use sluice_host_agent::manifest::{
+    LoadError, Template, load_dir, load_templates, load_texts, templates,
+};
 
 use super::{FILE_BYTES_MAX, InputError, ReadError};
 
@@ -15,6 +17,8 @@ pub struct Manifests {
     pub cluster: Cluster,
     /// What was ignored, for people.
     pub notes: Vec<String>,
+    /// Pods as Deployments and their like would make them.
+    pub templates: Vec<Template>,
 }
 
 /// Loads a folder or a file of manifests.
@@ -27,6 +31,7 @@ pub fn load_manifests(path: &Path) -> Result<Manifests, InputError> {
     Ok(Manifests {
         cluster: loaded.cluster,
         notes: loaded.notes.iter().map(ToString::to_string).collect(),
+        templates: load_templates(path)?,
     })
 }
 
@@ -40,6 +45,7 @@ impl Manifests {
         Ok(Self {
             cluster: loaded.cluster,
             notes: loaded.notes.iter().map(ToString::to_string).collect(),
+            templates: templates(name, text),
         })
     }
 

@@ -1,11 +1,15 @@
 //! Files that people wrote: read within bounds, and wrong at a file, a line and a column.
 
+mod attack;
+mod changes;
+mod expect;
 mod flows;
 mod folder;
 mod manifests;
 mod party;
 mod probes;
 mod scenario;
+mod settings;
 
 use core::fmt;
 use std::path::Path;
@@ -17,15 +21,19 @@ use sluice_host_agent::text::{Fault, ReadError, Spot, Text};
 
 use crate::world::WorldError;
 
+pub use attack::{Attack, FLOOD_MAX};
+pub use changes::{OBJECTS_MAX, Patch, PatchKind, REPLICAS_MAX, Scale};
+pub use expect::{Answers, Count, Expect};
 pub use flows::{FLOWS_MAX, PlacedFlow, load_flows};
 pub use folder::{Folder, load_folder};
 pub use manifests::{Manifests, load_manifests};
 pub use party::{PartyError, parse_party};
 pub use probes::{PROBES_MAX, PlacedProbe, load_probes};
 pub use scenario::{
-    Action, Beside, Delete, DeleteKind, Expect, ExpectDrops, Matrix, REPLAY_MAX, STEPS_MAX,
-    Scenario, Spoof, Step, WAIT_MS_MAX, load_scenario, parse_scenario,
+    Action, Beside, Delete, DeleteKind, Matrix, REKEYS_MAX, REPLAY_MAX, STEPS_MAX, Scenario, Spoof,
+    Step, WAIT_H_MAX, load_scenario, parse_scenario,
 };
+pub use settings::{FLOWS_MAX as FLOW_TABLE_MAX, FLOWS_MIN as FLOW_TABLE_MIN};
 
 /// Length of a file that is read, in bytes, at most.
 pub const FILE_BYTES_MAX: u64 = 4 << 20;

@@ -6,25 +6,32 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use sluice_crypto::key::Algorithm;
-use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::tick::Tick;
 use sluice_host_agent::cluster::NamespacedName;
-use sluice_offload_api::model::{PodRef, Protocol, Verdict};
+use sluice_offload_api::model::{NodeName, PodRef, Protocol, Verdict};
 
+use super::attack::{Attack, AttackEntry};
+use super::changes::{ApplyEntry, Patch, Scale};
+use super::expect::{Expect, ExpectEntry};
 use super::probes::{PortEntry, ProbeEntry, check_port};
+use super::settings::{SaEntry, drifts, flows_max};
 use super::{
     InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes, parse_party,
 };
 use crate::fault::{DELAY_MS_MAX, Fault, Heal, Program, Span};
 use crate::probe::{Family, Party, Probe, ProbePort};
-use crate::world::WorldConfig;
+use crate::world::{DEFAULT_NODES, WorldConfig};
 
 /// Steps of a scenario, at most.
 pub const STEPS_MAX: usize = 1_000;
 /// Frames that one step replays, at most.
 pub const REPLAY_MAX: usize = 1_000;
-/// How long one step waits, in milliseconds of virtual time, at most: ten minutes.
-pub const WAIT_MS_MAX: u64 = 600_000;
+/// Times that one step renews all keys, at most.
+pub const REKEYS_MAX: u32 = 1_000;
+/// How long one step waits, in hours of virtual time, at most.
+pub const WAIT_H_MAX: u64 = 24;
+/// How far a clock jumps, in nanoseconds, at most.
+const JUMP_NS_MAX: u64 = WAIT_H_MAX * 3_600 * Tick::SECOND;
 
 /// A scenario, with every file that it names already read.
 #[derive(Clone, Debug)]
@@ -57,13 +64,17 @@ pub struct Step {
 pub enum Action {
     /// Objects are added or replaced.
     Apply {
-        /// The path as it was written.
+        /// The path as it was written, or what the objects are called.
         path: String,
         /// The objects.
         manifests: Manifests,
     },
     /// An object is taken away.
     Delete(Delete),
+    /// Labels change.
+    Patch(Patch),
+    /// A template has another number of pods.
+    Scale(Scale),
     /// One question.
     Probe(PlacedProbe),
     /// The questions of a file.
@@ -81,7 +92,10 @@ pub enum Action {
         ns: u64,
     },
     /// All nodes get fresh keys.
-    Rekey,
+    Rekey {
+        /// One time after the other.
+        times: u32,
+    },
     /// Something breaks.
     Fault(Fault),
     /// It is whole again.
@@ -90,6 +104,10 @@ pub enum Action {
     Kill(Program),
     /// A program starts.
     Restart(Program),
+    /// A node's machine is another one.
+    Replace(String),
+    /// Frames that nobody may send.
+    Attack(Attack),
     /// A packet with another one's source address.
     Spoof(Spoof),
     /// Frames of the wire once more.
@@ -171,27 +189,6 @@ pub struct Matrix {
     pub expect: Option<Verdict>,
 }
 
-/// What must be true of the run so far.
-#[derive(Clone, Debug)]
-pub struct Expect {
-    /// Dropped frames by reason, over all nodes and ports.
-    pub drops: BTreeMap<&'static str, ExpectDrops>,
-    /// Every allowed probe between pods of two nodes crossed the wire inside ESP.
-    pub encrypted: bool,
-    /// Bytes of the payload marker that may be found in clear.
-    pub cleartext_bytes: Option<usize>,
-}
-
-/// How many frames were dropped for a reason.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExpectDrops {
-    /// None.
-    None,
-    /// At least one.
-    Some,
-}
-
 /// Reads a scenario and everything that it names.
 ///
 /// # Errors
@@ -252,6 +249,9 @@ struct ScenarioEntry {
     underlay: Option<Family>,
     udp_encap: Option<bool>,
     vfs: Option<Spanned<BTreeMap<String, u16>>>,
+    flows_max: Option<Spanned<usize>>,
+    sa: Option<Spanned<SaEntry>>,
+    drift_ppm: Option<Spanned<BTreeMap<String, i32>>>,
     manifests: Spanned<String>,
     steps: Spanned<Vec<Spanned<StepEntry>>>,
 }
@@ -259,26 +259,43 @@ struct ScenarioEntry {
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum StepEntry {
-    Apply(String),
+    Apply(ApplyEntry),
     Delete(Delete),
+    Patch(Patch),
+    Scale(Scale),
     Probe(ProbeEntry),
     Probes(String),
     Matrix(MatrixEntry),
     Wait(String),
-    Rekey(Nothing),
+    Rekey(RekeyEntry),
     Fault(Fault),
     Heal(Heal),
     Kill(Program),
     Restart(Program),
+    Replace(String),
+    Attack(AttackEntry),
     Spoof(SpoofEntry),
     Replay(usize),
     Expect(ExpectEntry),
 }
 
-/// `{}`: a verb that needs nothing more.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct RekeyEntry {
+    times: Option<u32>,
+}
+
+impl RekeyEntry {
+    fn check(&self, place: &Place) -> Result<u32, InputError> {
+        let times = self.times.unwrap_or(1);
+        if (1..=REKEYS_MAX).contains(&times) {
+            return Ok(times);
+        }
+        Err(place.fault(format!(
+            "keys can't be renewed {times} times; write 1 to {REKEYS_MAX}"
+        )))
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -324,21 +341,6 @@ impl SpoofEntry {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExpectEntry {
-    #[serde(default)]
-    drops: BTreeMap<String, ExpectDrops>,
-    encrypted: Option<All>,
-    cleartext_bytes: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum All {
-    All,
-}
-
 impl ScenarioEntry {
     fn check(self, source: &Source, beside: &dyn Beside) -> Result<Scenario, InputError> {
         let config = self.config(source)?;
@@ -366,6 +368,16 @@ impl ScenarioEntry {
                 .find(|it| !manifests.cluster.pods.contains_key(it))
         {
             return Err(place.fault(format!("vfs names {pod}; there is no such pod")));
+        }
+        if let Some(drifts) = &self.drift_ppm {
+            let has = |it: &&NodeName| match manifests.cluster.nodes.is_empty() {
+                true => DEFAULT_NODES.contains(&it.0.as_str()),
+                false => manifests.cluster.nodes.contains_key(*it),
+            };
+            if let Some(node) = config.drift_ppm.keys().find(|it| !has(it)) {
+                let place = source.at(drifts.referenced.into());
+                return Err(place.fault(format!("drift_ppm names {node}; there is no such node")));
+            }
         }
         Ok(Scenario {
             manifests,
@@ -395,6 +407,7 @@ impl ScenarioEntry {
                 .parse::<Algorithm>()
                 .map_err(|error| place.fault(error))
         });
+        let sa = SaEntry::check(self.sa.as_ref(), source)?;
         Ok(WorldConfig {
             seed: self.seed.unwrap_or(default.seed),
             algorithm: algorithm.transpose()?.unwrap_or(default.algorithm),
@@ -402,7 +415,10 @@ impl ScenarioEntry {
             underlay: self.underlay.unwrap_or(default.underlay),
             udp_encap: self.udp_encap.unwrap_or(default.udp_encap),
             vfs: self.chosen_vfs(source)?,
-            ..default
+            flows_max: flows_max(self.flows_max.as_ref(), source, default.flows_max)?,
+            sa_first: sa.0,
+            sa_packets_max: sa.1,
+            drift_ppm: drifts(self.drift_ppm.as_ref(), source)?,
         })
     }
 
@@ -423,11 +439,13 @@ impl ScenarioEntry {
 impl StepEntry {
     fn check(self, place: &Place, beside: &dyn Beside) -> Result<Action, InputError> {
         Ok(match self {
-            Self::Apply(path) => Action::Apply {
-                manifests: beside.manifests(&path).map_err(|e| place.naming(e))?,
-                path,
-            },
+            Self::Apply(entry) => {
+                let (path, manifests) = entry.read(place, beside)?;
+                Action::Apply { path, manifests }
+            }
             Self::Delete(delete) => Action::Delete(delete),
+            Self::Patch(patch) => Action::Patch(patch),
+            Self::Scale(scale) => Action::Scale(scale.check(place)?),
             Self::Probe(entry) => {
                 let probe = entry.check(place)?;
                 Action::Probe(PlacedProbe {
@@ -452,11 +470,15 @@ impl StepEntry {
             Self::Wait(text) => Action::Wait {
                 ns: duration_ns(&text, place)?,
             },
-            Self::Rekey(Nothing {}) => Action::Rekey,
+            Self::Rekey(entry) => Action::Rekey {
+                times: entry.check(place)?,
+            },
             Self::Fault(fault) => Action::Fault(check_fault(fault, place)?),
             Self::Heal(heal) => Action::Heal(heal),
             Self::Kill(program) => Action::Kill(program),
             Self::Restart(program) => Action::Restart(program),
+            Self::Replace(node) => Action::Replace(node),
+            Self::Attack(entry) => Action::Attack(entry.check(place)?),
             Self::Spoof(entry) => Action::Spoof(entry.check(place)?),
             Self::Replay(frames) => Action::Replay {
                 frames: check_frames(frames, place)?,
@@ -466,36 +488,12 @@ impl StepEntry {
     }
 }
 
-impl ExpectEntry {
-    fn check(self, place: &Place) -> Result<Expect, InputError> {
-        let reason = |(name, count): (String, ExpectDrops)| {
-            let known = DropReason::ALL.iter().map(|reason| reason.name());
-            let found = known.clone().find(|it| *it == name).ok_or_else(|| {
-                let known = known.collect::<Vec<_>>().join(", ");
-                place.fault(format!(
-                    "`{name}` is no reason for a drop; those are {known}"
-                ))
-            })?;
-            Ok((found, count))
-        };
-        Ok(Expect {
-            drops: self
-                .drops
-                .into_iter()
-                .map(reason)
-                .collect::<Result<_, InputError>>()?,
-            encrypted: matches!(self.encrypted, Some(All::All)),
-            cleartext_bytes: self.cleartext_bytes,
-        })
-    }
-}
-
-/// Reads `20us`, `500ms`, `2s`.
-fn duration_ns(text: &str, place: &Place) -> Result<u64, InputError> {
+/// Reads `20us`, `500ms`, `2s`, `24h`.
+pub(super) fn duration_ns(text: &str, place: &Place) -> Result<u64, InputError> {
     let span = Span::try_from(text.to_owned()).map_err(|error| place.fault(error))?;
-    if span.ns > WAIT_MS_MAX * Tick::MS {
+    if span.ns > WAIT_H_MAX * 3_600 * Tick::SECOND {
         return Err(place.fault(format!(
-            "{text} is longer than the {WAIT_MS_MAX}ms of one step"
+            "{text} is longer than the {WAIT_H_MAX}h of one step"
         )));
     }
     Ok(span.ns)
@@ -505,6 +503,19 @@ fn check_fault(fault: Fault, place: &Place) -> Result<Fault, InputError> {
     match &fault {
         Fault::Delay(span) if span.ns > DELAY_MS_MAX * Tick::MS => Err(place.fault(format!(
             "a delay of {span} is longer than the {DELAY_MS_MAX}ms that a wire may have"
+        ))),
+        Fault::ClockJump(jump) if jump.forward.is_some() == jump.back.is_some() => {
+            Err(place.fault("a clock jumps either `forward` or `back`; write one of them"))
+        }
+        Fault::ClockJump(jump) if jump.ahead_ns().abs() > i128::from(JUMP_NS_MAX) => Err(place
+            .fault(format!(
+                "a jump of {} is longer than {WAIT_H_MAX}h",
+                Span {
+                    ns: u64::try_from(jump.ahead_ns().abs()).unwrap_or(u64::MAX)
+                }
+            ))),
+        Fault::Stalled(program @ (Program::Node(_) | Program::Api)) => Err(place.fault(format!(
+            "{program} can't be stalled; `agent` and `dataplane` can"
         ))),
         _ => Ok(fault),
     }
@@ -542,9 +553,10 @@ mod tests {
         };
         assert_eq!(ns("20us"), Ok(20_000));
         assert_eq!(ns("500ms"), Ok(500_000_000));
-        assert_eq!(ns("600s"), Ok(600_000_000_000));
+        assert_eq!(ns("24h"), Ok(86_400_000_000_000));
         for wrong in [
-            "601s",
+            "86401s",
+            "25h",
             "99999999999999999999s",
             "5",
             "ms",
@@ -560,8 +572,8 @@ mod tests {
     #[test]
     fn an_unknown_verb_is_refused_with_the_known_ones() {
         let error = step("frobnicate: {}").unwrap_err();
-        let verbs = "apply, delete, probe, probes, matrix, wait, rekey, fault, heal, \
-                     kill, restart, spoof, replay, expect";
+        let verbs = "apply, delete, patch, scale, probe, probes, matrix, wait, rekey, fault, \
+                     heal, kill, restart, replace, attack, spoof, replay, expect";
         assert!(error.starts_with("s.yaml:1:1: "), "{error}");
         assert!(
             error.contains("`frobnicate`") && error.contains(verbs),
@@ -580,12 +592,37 @@ mod tests {
     fn fields_that_a_verb_lacks_are_refused() {
         for text in [
             "rekey: {now: true}",
+            "rekey: {times: 0}",
+            "rekey: {times: 1001}",
+            "scale: {kind: Deployment, name: a, replicas: 201}",
+            "patch: {kind: Node, name: a, labels: {}}",
+            "fault: {clock-jump: {node: a}}",
+            "fault: {clock-jump: {node: a, forward: 1s, back: 1s}}",
+            "fault: {clock-jump: {node: a, back: 25h}}",
+            "fault: {stalled: {node: a}}",
+            "fault: {stalled: api}",
+            "heal: corrupted-checkpoint",
+            "kill: apis",
+            "apply: []",
+            "apply: {kind: Pod, apiVersion: v1, metadata: {name: a, namespace: 7/8}}",
+            "attack: {by: syn-flood, from: a/b, to: c/d, port: 80}",
+            "attack: {by: syn-flood, from: a/b, to: c/d, port: 80, frames: 10001}",
+            "attack: {by: arp, from: a/b}",
+            "attack: {by: arp, from: \"node:a\", as: a/b}",
+            "attack: {by: dhcp-offer, from: a/b, to: c/d}",
+            "expect: {settled_within: 25h}",
+            "expect: {marks: {fire: some}}",
+            "expect: {drops: {no-sa: many}}",
             "delete: {kind: Node, namespace: a, name: b}",
             "matrix: {protocol: ICMP, ports: 1}",
             "expect: {drop: {}}",
             "expect: {encrypted: some}",
         ] {
-            assert!(step(text).unwrap_err().starts_with("s.yaml:1:"), "{text}");
+            let said = step(text).map(|it| format!("{it:?}"));
+            assert!(
+                said.as_ref().is_err_and(|it| it.starts_with("s.yaml:1:")),
+                "{text}: {said:?}"
+            );
         }
     }
 }

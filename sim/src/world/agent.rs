@@ -26,7 +26,7 @@ const UPLINK_MTU: u16 = 1500;
 const POD_MTU: u16 = 1400;
 
 /// An agent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Agent {
     setup: NodeSetup,
     vfs: VfTable,
@@ -35,6 +35,10 @@ pub(crate) struct Agent {
     /// The last cluster that it compiled, and all it takes to go on from there.
     engine: Engine,
     reconciler: Reconciler,
+    /// What is on its disk: who has which VF, and the numbers of identities.
+    journal: (VfTable, IdentityTable),
+    /// It has started and has seen no objects yet.
+    blind: bool,
 }
 
 /// What an agent couldn't do.
@@ -106,13 +110,26 @@ impl Agent {
             vfs: VfTable::default(),
             chosen: chosen.clone(),
             reconciler,
+            journal: (VfTable::default(), IdentityTable::default()),
+            blind: true,
         }
+    }
+
+    /// Whether it has started and has seen no objects yet: nothing is sent then.
+    pub(crate) const fn is_blind(&self) -> bool {
+        self.blind
     }
 
     /// Looks at the cluster: gives VFs to this node's new pods, takes them from those that
     /// are gone, and compiles. `seen` is what the watch says, `now` what is there: CNI takes
-    /// a VF back whatever the watch says, and a pod that only one of them has gets none.
-    pub(crate) fn observe(&mut self, seen: &Cluster, now: &Cluster) -> Result<(), AgentError> {
+    /// a VF back whatever the watch says, and a pod that only one of them has gets none. What
+    /// follows is sent when it is in the journal, and so not at all on a `slow_disk`.
+    pub(crate) fn observe(
+        &mut self,
+        seen: &Cluster,
+        now: &Cluster,
+        slow_disk: bool,
+    ) -> Result<(), AgentError> {
         let node = self.setup.node.clone();
         let is_now = |p: &Pod| now.pods.get(&p.pod).is_some_and(|it| it.uid == p.uid);
         let is_here = |p: &&Pod| p.owns_addresses() && p.node.as_ref() == Some(&node) && is_now(p);
@@ -161,7 +178,11 @@ impl Agent {
         let compiled = self.engine.update(seen, &self.vfs);
         let (engine, _) = compiled.map_err(|error| AgentError::Compile { node, error })?;
         self.engine = engine;
-        self.reconciler.on_desired(self.engine.state().clone());
+        self.blind = false;
+        if !slow_disk {
+            self.journal = (self.vfs.clone(), self.engine.identities().clone());
+            self.reconciler.on_desired(self.engine.state().clone());
+        }
         Ok(())
     }
 
@@ -191,17 +212,16 @@ impl Agent {
         }
     }
 
-    /// It starts anew: what its journals keep it has, what it knew of the dataplane is gone.
+    /// It starts anew: what its journal keeps it has, what it knew of the cluster and of the
+    /// dataplane is gone.
     pub(crate) fn restart(&mut self, instance: u64, observed: Option<Generation>) {
-        let identities = self.engine.identities().clone();
+        let (vfs, identities) = self.journal.clone();
+        self.vfs = vfs;
         self.engine = Engine::new(self.setup.clone(), identities, Limits::MAX);
-        let desired = self.reconciler.desired().cloned();
         self.reconciler = Reconciler::default();
-        if let Some(desired) = desired {
-            self.reconciler.on_desired(desired);
-        }
-        if let Some(observed) = observed {
-            self.reconciler.on_connect(instance, Some(observed));
+        self.blind = true;
+        if observed.is_some() {
+            self.reconciler.on_connect(instance, observed);
         }
     }
 
@@ -210,9 +230,14 @@ impl Agent {
         self.reconciler.on_disconnect();
     }
 
-    /// The dataplane has started and was told nothing yet.
-    pub(crate) fn on_connect(&mut self, instance: u64) {
-        self.reconciler.on_connect(instance, None);
+    /// A connection to the dataplane is up, which holds this generation.
+    pub(crate) fn on_connect(&mut self, instance: u64, observed: Generation) {
+        self.reconciler.on_connect(instance, Some(observed));
+    }
+
+    /// Whether it sends nothing more because of a refusal.
+    pub(crate) fn is_held(&self) -> bool {
+        self.reconciler.held().is_some()
     }
 
     /// Whether the dataplane holds what it is to hold, and under which generation.

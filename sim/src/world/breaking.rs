@@ -1,16 +1,19 @@
-//! What breaks in a world and is whole again: wires, watches, programs.
+//! What breaks in a world and is whole again: wires, watches, disks, clocks.
 
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::NodeName;
 
+use super::net::Arrival;
 use super::node::SimNode;
-use super::{SETTLE_NS, World, WorldError};
-use crate::fault::{Fault, Heal, Program};
-use crate::keys::SeedKeys;
+use super::stale::Why;
+use super::{World, WorldError};
+use crate::fault::{ClockJump, Fault, Heal, Program};
 
 /// How long dataplanes may wait for a neighbour's answer that a fault has swallowed: then they
 /// ask anew.
-const FORGET_NS: u64 = 4 * Tick::SECOND;
+pub(super) const FORGET_NS: u64 = 4 * Tick::SECOND;
+/// Frames that wait for a dataplane that does nothing, at most: its ports' receive rings.
+const HELD_MAX: usize = 4_096;
 
 /// Why something can't break, or can't be whole again.
 #[derive(Debug, thiserror::Error)]
@@ -33,17 +36,27 @@ pub enum BreakError {
         /// Which.
         program: Program,
     },
+    /// The program runs.
+    #[error("{program} runs already; kill it first")]
+    Runs {
+        /// Which.
+        program: Program,
+    },
     /// A node can't be parted from itself.
     #[error("{node} can't be parted from itself; name two nodes")]
     Itself {
         /// The name.
         node: String,
     },
-    /// An agent can't be killed yet.
-    #[error(
-        "an agent can't be killed, only restarted; `fault: {{stale-watch: {node}}}` is near it"
-    )]
-    Agent {
+    /// Only parts of a node stall.
+    #[error("{program} can't be stalled; an agent and a dataplane can")]
+    NoStall {
+        /// What was to be.
+        program: Program,
+    },
+    /// Nothing was written yet.
+    #[error("the dataplane of {node} has kept nothing on disk yet")]
+    NothingKept {
         /// The node.
         node: String,
     },
@@ -53,8 +66,15 @@ pub enum BreakError {
 }
 
 impl World {
-    fn number(&self, node: &str) -> Result<usize, BreakError> {
+    pub(super) fn number(&self, node: &str) -> Result<usize, BreakError> {
         let found = self.nodes.iter().position(|it| it.name.0 == node);
+        found.ok_or_else(|| BreakError::NoNode {
+            node: node.to_owned(),
+        })
+    }
+
+    pub(super) fn named(&mut self, node: &str) -> Result<&mut SimNode, BreakError> {
+        let found = self.nodes.iter_mut().find(|it| it.name.0 == node);
         found.ok_or_else(|| BreakError::NoNode {
             node: node.to_owned(),
         })
@@ -68,6 +88,12 @@ impl World {
         Ok((a_number, b_number))
     }
 
+    /// A node is behind for a reason from now on; whether it wasn't already.
+    pub(super) fn fall_behind(&mut self, node: &str, why: Why) -> Result<bool, BreakError> {
+        let name = self.named(node)?.name.clone();
+        Ok(self.stale.begin(&name, why, &self.cluster))
+    }
+
     /// Breaks something. What is broken already is broken the new way.
     ///
     /// # Errors
@@ -75,15 +101,119 @@ impl World {
     pub fn fault(&mut self, fault: &Fault) -> Result<(), BreakError> {
         match fault {
             Fault::StaleWatch(node) => {
-                self.number(node)?;
-                self.stale.begin(&NodeName(node.clone()), &self.cluster);
+                self.fall_behind(node, Why::Watch)?;
+            }
+            Fault::ApiGone(node) => {
+                self.fall_behind(node, Why::ApiGone)?;
+            }
+            Fault::PartialList(node) => {
+                self.fall_behind(node, Why::PartialList)?;
+            }
+            Fault::SlowDisk(node) => {
+                self.fall_behind(node, Why::SlowDisk)?;
+            }
+            Fault::ApiAway => {
+                self.lose_api();
+            }
+            Fault::Stalled(program) => self.stall(program)?,
+            Fault::SecondAgent(node) => self.connect_rival(node)?,
+            Fault::ClockJump(jump) => self.jump(jump)?,
+            Fault::CorruptedCheckpoint(node) => {
+                if !self.named(node)?.damage_checkpoint() {
+                    return Err(BreakError::NothingKept { node: node.clone() });
+                }
             }
             Fault::Partition(nodes) => {
                 let (a, b) = self.pair(nodes)?;
                 self.net.faults.part(a, b);
             }
-            _ => self.net.faults.begin(fault),
+            Fault::Loss(_)
+            | Fault::Duplication(_)
+            | Fault::Reordering(_)
+            | Fault::Corruption(_)
+            | Fault::Delay(_) => self.net.faults.begin(fault),
         }
+        Ok(())
+    }
+
+    /// No agent hears the API server; whether any did.
+    pub(super) fn lose_api(&mut self) -> bool {
+        let mut lost = false;
+        for node in &self.nodes {
+            lost |= self.stale.begin(&node.name, Why::ApiAway, &self.cluster);
+        }
+        lost
+    }
+
+    fn stall(&mut self, program: &Program) -> Result<(), BreakError> {
+        match program {
+            Program::Agent(node) => {
+                self.fall_behind(node, Why::AgentStalled)?;
+            }
+            Program::Dataplane(node) => {
+                if self.named(node)?.dead {
+                    let program = program.clone();
+                    return Err(BreakError::Dead { program });
+                }
+                self.fall_behind(node, Why::DataplaneStalled)?;
+                self.named(node)?.stalled = true;
+            }
+            Program::Node(_) | Program::Api => {
+                let program = program.clone();
+                return Err(BreakError::NoStall { program });
+            }
+        }
+        Ok(())
+    }
+
+    /// A frame waits for a dataplane that does nothing, if there is room.
+    pub(super) fn hold(&mut self, arrival: Arrival) {
+        self.net.faults.hits += 1;
+        if self.held.len() < HELD_MAX {
+            self.marks.add("held");
+            self.held.push(arrival);
+        } else {
+            self.marks.add("missed");
+        }
+    }
+
+    /// Frames that waited for nodes whose dataplanes go on come to those.
+    pub(super) fn release(&mut self) {
+        let held = core::mem::take(&mut self.held);
+        for arrival in held {
+            self.arrive(arrival);
+        }
+        for node in &mut self.nodes {
+            node.poll(&mut self.net);
+        }
+    }
+
+    fn connect_rival(&mut self, node: &str) -> Result<(), BreakError> {
+        let node = self.named(node)?;
+        let name = node.name.clone();
+        let is_new = node.rival.is_none();
+        node.connect_rival();
+        self.marks.add("rival-connected");
+        if is_new {
+            let seen = self.stale.seen(&name, &self.cluster).clone();
+            self.rivals_saw.insert(name.clone(), seen);
+        }
+        self.bring_in_step()?;
+        let follows = self.named(&name.0)?.follows_rival;
+        let seen = self.rivals_saw.get(&name).filter(|_| follows).cloned();
+        self.stale.follow(&name, seen);
+        self.attach();
+        Ok(())
+    }
+
+    fn jump(&mut self, jump: &ClockJump) -> Result<(), BreakError> {
+        self.named(&jump.node)?.clock.jump(jump.ahead_ns());
+        self.marks.add("clock-jumped");
+        for node in &mut self.nodes {
+            node.poll(&mut self.net);
+        }
+        // Neighbours that grew old at once are asked for anew.
+        self.run_for(FORGET_NS);
         Ok(())
     }
 
@@ -92,100 +222,111 @@ impl World {
     /// # Errors
     /// [`BreakError`].
     pub fn heal(&mut self, heal: &Heal) -> Result<(), BreakError> {
+        let node = |name: &String| NodeName(name.clone());
         let was = match heal {
-            Heal::StaleWatch(node) => self.stale.end(&NodeName(node.clone())),
+            Heal::StaleWatch(name) => self.stale.end(&node(name), Why::Watch),
+            Heal::ApiGone(name) => self.stale.end(&node(name), Why::ApiGone),
+            Heal::PartialList(name) => self.stale.end(&node(name), Why::PartialList),
+            Heal::SlowDisk(name) => self.stale.end(&node(name), Why::SlowDisk),
+            Heal::ApiAway => self.find_api(),
+            Heal::Stalled(program) => self.wake(program)?,
+            Heal::SecondAgent(name) => self.part_from_rival(name)?,
             Heal::Partition(nodes) => {
                 let (a, b) = self.pair(nodes)?;
                 self.net.faults.join(a, b)
             }
             Heal::All => {
-                self.stale.end_all();
+                self.heal_nodes()?;
                 self.net.faults.end(heal)
             }
-            _ => self.net.faults.end(heal),
+            Heal::Loss | Heal::Duplication | Heal::Reordering | Heal::Corruption | Heal::Delay => {
+                self.net.faults.end(heal)
+            }
         };
         if !was {
             let what = heal.to_string();
             return Err(BreakError::Whole { what });
         }
-        if matches!(heal, Heal::StaleWatch(_) | Heal::All) {
-            self.converge(self.cluster.clone())?;
+        let of_wires = matches!(
+            heal,
+            Heal::Loss
+                | Heal::Duplication
+                | Heal::Reordering
+                | Heal::Corruption
+                | Heal::Delay
+                | Heal::Partition(_)
+        );
+        if !of_wires {
+            self.catch_up()?;
         }
-        if !matches!(heal, Heal::StaleWatch(_)) {
+        if of_wires || matches!(heal, Heal::All | Heal::Stalled(_)) {
             self.run_for(FORGET_NS);
         }
         Ok(())
     }
 
-    /// A program dies. A dataplane takes flows, SAs and the frames it holds along; nothing
-    /// passes it, and no pod comes or goes on its node, until it is started again.
-    ///
-    /// # Errors
-    /// [`BreakError`]; only dataplanes can be killed.
-    pub fn kill(&mut self, program: &Program) -> Result<(), BreakError> {
+    /// Everything comes in step that can, and keys that were replaced meanwhile go.
+    pub(super) fn catch_up(&mut self) -> Result<(), WorldError> {
+        self.release();
+        self.converge(self.cluster.clone())?;
+        self.keying.retire_replaced(&mut self.nodes)?;
+        self.bring_in_step()
+    }
+
+    /// Agents hear the API server again; whether they didn't.
+    pub(super) fn find_api(&mut self) -> bool {
+        let mut found = false;
+        for node in &self.nodes {
+            found |= self.stale.end(&node.name, Why::ApiAway);
+        }
+        found
+    }
+
+    fn wake(&mut self, program: &Program) -> Result<bool, BreakError> {
         match program {
-            Program::Agent(node) => {
-                self.number(node)?;
-                let node = node.clone();
-                Err(BreakError::Agent { node })
-            }
+            Program::Agent(node) => Ok(self.stale.end(&NodeName(node.clone()), Why::AgentStalled)),
             Program::Dataplane(node) => {
-                let number = self.number(node)?;
-                match self.nodes.get_mut(number).filter(|it| !it.dead) {
-                    Some(node) => node.kill(),
-                    None => {
-                        let program = program.clone();
-                        return Err(BreakError::Dead { program });
-                    }
-                }
-                Ok(())
+                let node = self.named(node)?;
+                let (name, was) = (node.name.clone(), core::mem::take(&mut node.stalled));
+                self.stale.end(&name, Why::DataplaneStalled);
+                Ok(was)
             }
+            Program::Node(_) | Program::Api => Ok(false),
         }
     }
 
-    /// A program starts, dead or alive: an agent with its journals and nothing else, a
-    /// dataplane with nothing at all.
-    ///
-    /// # Errors
-    /// [`BreakError`].
-    pub fn restart(&mut self, program: &Program) -> Result<(), BreakError> {
-        match program {
-            Program::Agent(node) => {
-                let number = self.number(node)?;
-                if let Some(node) = self.nodes.get_mut(number) {
-                    node.restart_agent();
-                }
+    fn part_from_rival(&mut self, node: &str) -> Result<bool, BreakError> {
+        let node = self.named(node)?;
+        let (name, was) = (node.name.clone(), node.part_from_rival());
+        self.rivals_saw.remove(&name);
+        Ok(was)
+    }
+
+    /// Whatever is broken at nodes is whole; what was killed stays dead.
+    fn heal_nodes(&mut self) -> Result<(), BreakError> {
+        let names: Vec<_> = self.nodes.iter().map(|it| it.name.clone()).collect();
+        for name in names {
+            for why in [
+                Why::Watch,
+                Why::ApiAway,
+                Why::ApiGone,
+                Why::PartialList,
+                Why::AgentStalled,
+                Why::SlowDisk,
+            ] {
+                self.stale.end(&name, why);
             }
-            Program::Dataplane(node) => {
-                let number = self.number(node)?;
-                let keys = SeedKeys::new(self.config.seed);
-                if let Some(node) = self.nodes.get_mut(number) {
-                    node.start_again(&keys).map_err(WorldError::from)?;
-                    self.announcements.tell(node);
-                }
-                let name = NodeName(node.clone());
-                let renewed = self.keying.on_restart(&mut self.nodes, &name);
-                renewed.map_err(WorldError::from)?;
-            }
+            self.wake(&Program::Dataplane(name.0.clone()))?;
+            self.part_from_rival(&name.0)?;
         }
-        self.bring_in_step()?;
-        for node in &mut self.nodes {
-            node.attach(&self.cluster);
-        }
-        self.run_for(match program {
-            Program::Agent(_) => SETTLE_NS,
-            // Its peers have asked for it in vain meanwhile, and ask again.
-            Program::Dataplane(_) => FORGET_NS,
-        });
-        let retired = self.keying.retire_replaced(&mut self.nodes);
-        retired.map_err(WorldError::from)?;
-        Ok(self.bring_in_step()?)
+        Ok(())
     }
 
     /// Whether a dataplane holds a frame for a neighbour whose answer a fault may have
     /// swallowed, some while ago.
     pub(super) fn waits_for_what_is_broken(&self) -> bool {
-        let swallows = self.net.faults.swallow() || self.nodes.iter().any(|it| it.dead);
+        let idle = |it: &SimNode| it.dead || it.stalled;
+        let swallows = self.net.faults.swallow() || self.nodes.iter().any(idle);
         let holds = || {
             let mut lines = self.nodes.iter().flat_map(SimNode::counters);
             lines.any(|it| it.waiting > 0)
@@ -196,6 +337,7 @@ impl World {
     /// Whether everything is whole and runs: only then must all that is allowed flow.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        !self.net.faults.any() && self.stale.is_empty() && !self.nodes.iter().any(|it| it.dead)
+        let whole = |it: &SimNode| !it.dead && !it.stalled && it.rival.is_none();
+        !self.net.faults.any() && self.stale.is_empty() && self.nodes.iter().all(whole)
     }
 }

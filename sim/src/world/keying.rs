@@ -11,6 +11,7 @@ use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Event, SaConfig, SaError};
 use sluice_offload_api::model::NodeName;
 
+use super::WorldConfig;
 use super::node::SimNode;
 use crate::keys::SeedKeys;
 use crate::report::ExposedSa;
@@ -25,6 +26,10 @@ pub(crate) struct Keying {
     algorithm: Algorithm,
     esn: bool,
     udp_encap: bool,
+    /// The number of each SA's first packet.
+    first: u64,
+    /// Packets that each sends, at most.
+    packets_max: u64,
     epochs: BTreeMap<Way, u32>,
     /// SAs that the receiver has and the sender waits for.
     ready: VecDeque<(Way, u32)>,
@@ -59,17 +64,14 @@ pub enum KeyingError {
 }
 
 impl Keying {
-    pub(crate) const fn new(
-        keys: SeedKeys,
-        algorithm: Algorithm,
-        esn: bool,
-        udp_encap: bool,
-    ) -> Self {
+    pub(crate) const fn new(keys: SeedKeys, config: &WorldConfig) -> Self {
         Self {
             keys,
-            algorithm,
-            esn,
-            udp_encap,
+            algorithm: config.algorithm,
+            esn: config.esn,
+            udp_encap: config.udp_encap,
+            first: config.sa_first,
+            packets_max: config.sa_packets_max,
             epochs: BTreeMap::new(),
             ready: VecDeque::new(),
             replaced: Vec::new(),
@@ -141,11 +143,12 @@ impl Keying {
         let epoch = self.epochs.get(way).map_or(0, |epoch| epoch + 1);
         let config = self.config(way, epoch)?;
         let (from, to) = way;
-        // A dead end gets its keys when it starts.
-        if find(nodes, from).is_none_or(|it| it.dead) {
+        // A dead end gets its keys when it starts; with one that does nothing they stay.
+        let works = |it: &&mut SimNode| !it.dead && !it.stalled;
+        if find(nodes, from).filter(works).is_none() {
             return Ok(());
         }
-        let Some(receiver) = find(nodes, to).filter(|it| !it.dead) else {
+        let Some(receiver) = find(nodes, to).filter(works) else {
             return Ok(());
         };
         let sent = receiver.control.install_inbound(from, config);
@@ -164,7 +167,10 @@ impl Keying {
             let Some(sender) = find(nodes, from).filter(|it| !it.dead) else {
                 continue;
             };
-            match sender.control.install_outbound(to, config) {
+            let last = self.first.saturating_add(self.packets_max - 1);
+            let numbers = self.first..=last;
+            let control = &mut sender.control;
+            match control.install_outbound_numbered(to, config, numbers) {
                 Ok(()) => {
                     switched = true;
                     self.expose(nodes, &way, epoch)?;

@@ -5,11 +5,14 @@ mod agent;
 mod attacking;
 mod bindings;
 mod breaking;
+mod clock;
 mod keying;
+mod marks;
 mod net;
 mod node;
 mod plan;
 mod probing;
+mod programs;
 mod resolving;
 mod stale;
 mod station;
@@ -28,24 +31,28 @@ use sluice_dataplane_control::Event;
 use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::tick::Tick;
 use sluice_host_agent::cluster::Cluster;
-use sluice_offload_api::model::PodRef;
+use sluice_offload_api::model::{NodeName, PodRef};
 
 pub use agent::AgentError;
 pub use breaking::BreakError;
+pub use clock::DRIFT_PPM_MAX;
 pub use keying::KeyingError;
+pub use marks::MARKS;
 pub use node::NodeError;
-pub use plan::{NODES_MAX, PODS_PER_NODE_MAX, PlanError};
+pub use plan::{DEFAULT_NODES, NODES_MAX, PODS_PER_NODE_MAX, PlanError};
 pub use resolving::{DNS_PORT, Exchange};
 pub use stale::Api;
 pub use wire_check::MARKER;
 
 use self::agent::Agent;
 use self::bindings::Announcements;
+use self::clock::NodeClock;
 use self::keying::Keying;
+use self::marks::Marks;
 use self::net::{Arrival, At, Net};
 use self::node::SimNode;
 use self::plan::{MacOf, NodeNumber};
-use self::stale::Stale;
+use self::stale::{Stale, Why};
 use self::station::Station;
 use crate::happening::Happening;
 use crate::keys::SeedKeys;
@@ -53,8 +60,11 @@ use crate::probe::Family;
 use crate::report::{Binding, Captured, DropCount, ExposedSa, WireProof};
 use crate::sighting::Sighting;
 
-/// How often an idle dataplane is polled.
+/// How often an idle dataplane is polled, at first and at least.
 const IDLE_POLL_NS: u64 = 10 * Tick::MS;
+const IDLE_POLL_NS_MAX: u64 = 10 * Tick::SECOND;
+/// By how much time that has passed an idle poll may be further off than the one before.
+const IDLE_SHARE: u64 = 64;
 /// Rounds of agents, dataplanes and keying until all must be in step.
 const ROUNDS_MAX: usize = 64;
 /// Flows that a dataplane has room for, if nobody says.
@@ -84,6 +94,12 @@ pub struct WorldConfig {
     pub vfs: BTreeMap<PodRef, u16>,
     /// Flows that each dataplane has room for.
     pub flows_max: usize,
+    /// The number of each SA's first packet.
+    pub sa_first: u64,
+    /// Packets that a sending SA seals, at most.
+    pub sa_packets_max: u64,
+    /// How much too fast nodes' clocks run, in parts per million; too slow below 0.
+    pub drift_ppm: BTreeMap<NodeName, i32>,
 }
 
 impl Default for WorldConfig {
@@ -96,6 +112,9 @@ impl Default for WorldConfig {
             udp_encap: false,
             vfs: BTreeMap::new(),
             flows_max: FLOWS_MAX,
+            sa_first: 1,
+            sa_packets_max: u64::MAX,
+            drift_ppm: BTreeMap::new(),
         }
     }
 }
@@ -136,6 +155,11 @@ pub struct World {
     keying: Keying,
     announcements: Announcements,
     stale: Stale,
+    /// What second agents know of the cluster, by node.
+    rivals_saw: BTreeMap<NodeName, Cluster>,
+    marks: Marks,
+    /// Frames that wait for a dataplane that does nothing.
+    held: Vec<Arrival>,
     /// What was seen and not asked for yet.
     sightings: Vec<Sighting>,
     /// What happened and was not asked for yet.
@@ -160,7 +184,10 @@ impl World {
         let mut net = Net::new(config.seed);
         let mut nodes = Vec::new();
         for ((index, number), name) in (0..).zip(0u8..).zip(cluster.nodes.keys()) {
-            let number = NodeNumber(number);
+            let number = NodeNumber {
+                place: number,
+                machine: 0,
+            };
             let pods = cluster
                 .pods
                 .values()
@@ -173,7 +200,7 @@ impl World {
             let tunnel_ips = cluster.nodes.get(name).map(|n| n.tunnel_ips.clone());
             let tunnel_ips = tunnel_ips.unwrap_or_default();
             let agent = Agent::new(name, number, vfs, &tunnel_ips, &config.vfs);
-            let node = SimNode::new(
+            let mut node = SimNode::new(
                 name,
                 index,
                 number,
@@ -182,6 +209,9 @@ impl World {
                 &keys,
                 &pool,
             )?;
+            if let Some(ppm) = config.drift_ppm.get(name) {
+                node.clock = NodeClock::drifting(*ppm);
+            }
             net.plug(node.at_switch());
             nodes.push(node);
         }
@@ -189,7 +219,7 @@ impl World {
         let gateways = vec![plan::gateway(Family::Ipv4), plan::gateway(Family::Ipv6)];
         let mut outside = Station::new(plan::mac(MacOf::Outside), gateways, &pool);
         outside.anyone = true;
-        let keying = Keying::new(keys, config.algorithm, config.esn, config.udp_encap);
+        let keying = Keying::new(keys, &config);
         let mut world = Self {
             cluster: Cluster::default(),
             config,
@@ -199,6 +229,9 @@ impl World {
             keying,
             announcements: Announcements::default(),
             stale: Stale::default(),
+            rivals_saw: BTreeMap::new(),
+            marks: Marks::default(),
+            held: Vec::new(),
             sightings: Vec::new(),
             happenings: Vec::new(),
             storm: false,
@@ -257,21 +290,41 @@ impl World {
 
     fn converge(&mut self, cluster: Cluster) -> Result<(), WorldError> {
         for node in &mut self.nodes {
-            let seen = self.stale.view(&node.name, &cluster);
-            node.agent
-                .observe(seen, &cluster)
-                .map_err(NodeError::from)?;
+            for why in self.stale.why(&node.name) {
+                self.marks.add(why.name());
+            }
+            Self::observe(&self.stale, node, &cluster)?;
         }
         self.cluster = cluster;
         // An address may have moved to another node, and nobody tells the gateway: until its
         // entry grows old it sends to where the address was.
         self.outside.forget_neighbors();
         self.bring_in_step()?;
-        for node in &mut self.nodes {
-            node.attach(&self.cluster);
-        }
+        self.attach();
         self.run_for(SETTLE_NS);
         Ok(())
+    }
+
+    /// Shows a node's agent what it can see, if it looks.
+    fn observe(stale: &Stale, node: &mut SimNode, now: &Cluster) -> Result<(), NodeError> {
+        let name = &node.name;
+        if stale.rests(name) || node.agent.is_blind() && !stale.lists(name) {
+            return Ok(());
+        }
+        let slow_disk = stale.is(name, Why::SlowDisk);
+        node.agent.observe(stale.seen(name, now), now, slow_disk)?;
+        Ok(())
+    }
+
+    /// Brings pods up and down, as far as CNI can.
+    fn attach(&mut self) {
+        for node in &mut self.nodes {
+            let waits = node.dead
+                || node.agent.is_blind()
+                || self.stale.rests(&node.name)
+                || self.stale.is(&node.name, Why::SlowDisk);
+            node.attach(&self.cluster, waits);
+        }
     }
 
     /// Runs agents, dataplanes and keying until none has anything to do.
@@ -280,7 +333,8 @@ impl World {
             let mut events = Vec::new();
             for (at, node) in self.nodes.iter_mut().enumerate() {
                 node.poll(&mut self.net);
-                let happened = node.reconcile(self.net.now)?;
+                let rests = self.stale.rests(&node.name);
+                let happened = node.reconcile(self.net.now, rests)?;
                 events.extend(happened.into_iter().map(|event| (at, event)));
             }
             for (at, event) in &events {
@@ -292,10 +346,27 @@ impl World {
             }
             let switched = self.keying.switch_senders(&mut self.nodes)?;
             if events.is_empty() && !switched {
+                self.note_speakers();
                 return Ok(());
             }
         }
         Err(WorldError::Restless)
+    }
+
+    /// Notes whose word is in force where.
+    fn note_speakers(&mut self) {
+        for node in &mut self.nodes {
+            for _ in 0..core::mem::take(&mut node.rebased) {
+                self.marks.add("stale-base");
+            }
+            let rests = self.stale.rests(&node.name) || node.agent.is_blind();
+            if !node.dead && !rests && node.agent.settled().is_some() {
+                self.stale.told(&node.name);
+            }
+            if !node.follows_rival {
+                self.stale.follow(&node.name, None);
+            }
+        }
     }
 
     /// Fresh keys between all nodes, make before break.
@@ -312,10 +383,14 @@ impl World {
 
     /// Lets virtual time pass, in nanoseconds.
     pub fn run_for(&mut self, ns: u64) {
-        let end = self.net.now + ns;
+        let begin = self.net.now;
+        let end = begin + ns;
         let mut left = ARRIVALS_MAX;
         while self.net.now < end {
-            let tick = (self.net.now + IDLE_POLL_NS).min(end);
+            // Nobody looks on when a day passes in which nothing is sent.
+            let passed = self.net.now.since(begin);
+            let step = (passed / IDLE_SHARE).clamp(IDLE_POLL_NS, IDLE_POLL_NS_MAX);
+            let tick = (self.net.now + step).min(end);
             self.deliver_until(tick, &mut left);
             self.net.now = tick;
             for node in &mut self.nodes {
@@ -363,9 +438,20 @@ impl World {
                 self.net.faults.hits += 1;
                 return None;
             }
+            if node.stalled {
+                self.hold(arrival);
+                return None;
+            }
             node.deliver(port, &arrival.frame);
             self.note_arrival(&arrival);
             return Some(index);
+        }
+        if let At::Behind(index, port) = arrival.at
+            && self.nodes.get(index).is_some_and(|it| it.is_orphaned(port))
+        {
+            // Nobody is there any more, and the VF is not taken back yet.
+            self.net.faults.hits += 1;
+            return None;
         }
         self.note_arrival(&arrival);
         let frames = match arrival.at {

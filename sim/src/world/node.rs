@@ -1,6 +1,6 @@
 //! A node: its agent, its dataplane, and who is behind its ports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_dataplane_control::{Control, ControlConfig, Event, ProgramError};
 use sluice_dataplane_core::mem::{MemPool, MemPort};
@@ -8,9 +8,11 @@ use sluice_dataplane_core::port::Frame;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::worker::{TooManyPorts, Worker, WorkerConfig};
 use sluice_host_agent::cluster::Cluster;
+use sluice_offload_api::State;
 use sluice_offload_api::model::{NodeName, PodRef, PortCounters, PortName};
 
 use super::agent::{Agent, AgentError, FIRST_INSTANCE};
+use super::clock::NodeClock;
 use super::net::{At, Net};
 use super::plan::{self, MacOf, NodeNumber};
 use super::station::Station;
@@ -32,6 +34,33 @@ pub(crate) fn vf_name(index: u16) -> PortName {
     PortName(format!("pf0vf{index}"))
 }
 
+/// What a dataplane keeps on disk.
+#[derive(Debug)]
+enum Checkpoint {
+    /// The generation that was acknowledged last.
+    Whole(Box<State>),
+    /// One with a turned bit: its checksum is wrong.
+    Damaged,
+}
+
+/// What a dataplane has started with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Start {
+    /// Its checkpoint.
+    Checkpoint,
+    /// Nothing: there is none.
+    Nothing,
+    /// Nothing: the checkpoint was damaged.
+    Refused,
+}
+
+/// Who of two agents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Speaker {
+    First,
+    Rival,
+}
+
 /// A node of the world.
 #[derive(Debug)]
 pub(crate) struct SimNode {
@@ -49,8 +78,22 @@ pub(crate) struct SimNode {
     behind: BTreeMap<u16, Station>,
     /// The port of each pod's interface whose VF is attached; the primary one has no name.
     pub(crate) attached: BTreeMap<(PodRef, String), u16>,
+    /// Ports whose pod is gone, and whose VF waits for an agent that takes it back.
+    orphaned: BTreeSet<u16>,
     /// Its dataplane doesn't run: nothing passes.
     pub(crate) dead: bool,
+    /// Its dataplane does nothing: frames wait.
+    pub(crate) stalled: bool,
+    /// Of the machine that it is on.
+    pub(crate) clock: NodeClock,
+    /// What its dataplane has on disk; nothing before the first acknowledgement.
+    checkpoint: Option<Checkpoint>,
+    /// Another agent that speaks for it.
+    pub(crate) rival: Option<Agent>,
+    /// What that one says is in force.
+    pub(crate) follows_rival: bool,
+    /// Transactions that were refused for what they were based on, and made good.
+    pub(crate) rebased: u64,
     instance: u64,
     /// Counters of the dataplane's lives before this one.
     past: Vec<PortCounters>,
@@ -82,7 +125,14 @@ impl SimNode {
             flows_max,
             behind: BTreeMap::from([(HOST, host)]),
             attached: BTreeMap::new(),
+            orphaned: BTreeSet::new(),
             dead: false,
+            stalled: false,
+            clock: NodeClock::default(),
+            checkpoint: None,
+            rival: None,
+            follows_rival: false,
+            rebased: 0,
             instance: FIRST_INSTANCE,
             past: Vec::new(),
         })
@@ -92,13 +142,19 @@ impl SimNode {
     pub(crate) fn kill(&mut self) {
         if !self.dead {
             self.dead = true;
+            self.stalled = false;
+            self.follows_rival = false;
             self.past.extend(self.control.port_counters());
             self.agent.on_disconnect();
+            if let Some(rival) = &mut self.rival {
+                rival.on_disconnect();
+            }
         }
     }
 
-    /// Its dataplane starts: with every port closed, until the agent has told it all.
-    pub(crate) fn start_again(&mut self, keys: &SeedKeys) -> Result<(), NodeError> {
+    /// Its dataplane starts: with every port closed but for what its checkpoint opens, until
+    /// the agent has told it all.
+    pub(crate) fn start_again(&mut self, keys: &SeedKeys, now: Tick) -> Result<Start, NodeError> {
         self.kill();
         self.instance += 1;
         let hash_key = keys.hash_key(&format!("{} {}", self.name.0, self.instance));
@@ -110,14 +166,81 @@ impl SimNode {
         )?;
         (self.worker, self.control) = started;
         self.dead = false;
-        self.agent.on_connect(self.instance);
-        Ok(())
+        let started_with = match &self.checkpoint {
+            None => Start::Nothing,
+            Some(Checkpoint::Damaged) => Start::Refused,
+            Some(Checkpoint::Whole(state)) => {
+                let programmed = self.control.program(&state.to_snapshot());
+                programmed.map_err(|error| self.failed(error))?;
+                self.worker.poll(self.clock.at(now));
+                self.control.poll();
+                Start::Checkpoint
+            }
+        };
+        let observed = self.control.state().generation;
+        self.agent.on_connect(self.instance, observed);
+        if let Some(rival) = &mut self.rival {
+            rival.on_connect(self.instance, observed);
+        }
+        Ok(started_with)
+    }
+
+    /// A bit turns in what its dataplane has on disk; whether there is anything.
+    pub(crate) fn damage_checkpoint(&mut self) -> bool {
+        let kept = self.checkpoint.is_some();
+        if kept {
+            self.checkpoint = Some(Checkpoint::Damaged);
+        }
+        kept
+    }
+
+    /// Its machine and its DPU are others from now on, with empty disks and other MACs, under
+    /// the same name and addresses. To be started.
+    pub(crate) fn replace(&mut self, agent: Agent, number: NodeNumber) {
+        self.kill();
+        self.number = number;
+        self.agent = agent;
+        self.rival = None;
+        self.checkpoint = None;
+        self.clock = NodeClock::default();
+        let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), &self.pool);
+        self.behind = BTreeMap::from([(HOST, host)]);
+        self.attached.clear();
+        self.orphaned.clear();
+    }
+
+    /// VFs of its DPU.
+    pub(crate) const fn vfs(&self) -> u16 {
+        self.ports - FIRST_VF
     }
 
     /// Its agent starts anew.
     pub(crate) fn restart_agent(&mut self) {
         let observed = (!self.dead).then(|| self.control.state().generation);
         self.agent.restart(self.instance, observed);
+    }
+
+    /// Another agent connects, which knows what the first one does now; or, if it is there
+    /// already, it connects anew with what it knew then.
+    pub(crate) fn connect_rival(&mut self) {
+        let observed = self.control.state().generation;
+        let instance = self.instance;
+        let rival = self.rival.get_or_insert_with(|| self.agent.clone());
+        rival.on_disconnect();
+        if !self.dead {
+            rival.on_connect(instance, observed);
+        }
+    }
+
+    /// The other agent ends, and the first one connects anew.
+    pub(crate) fn part_from_rival(&mut self) -> bool {
+        let was = self.rival.take().is_some();
+        if was && !self.dead {
+            self.agent.on_disconnect();
+            let observed = self.control.state().generation;
+            self.agent.on_connect(self.instance, observed);
+        }
+        was
     }
 
     /// The counters of all its dataplane's lives, several lines a port if it has had several.
@@ -139,14 +262,42 @@ impl SimNode {
         }
     }
 
-    /// Lets the agent look at the cluster and bring the dataplane in step with it, over
-    /// the contract's wire format. What happened on the way.
-    pub(crate) fn reconcile(&mut self, now: Tick) -> Result<Vec<Event>, NodeError> {
+    /// Lets the agent bring the dataplane in step with what it knows, over the contract's wire
+    /// format, unless it `rests`. What happened on the way.
+    pub(crate) fn reconcile(&mut self, now: Tick, rests: bool) -> Result<Vec<Event>, NodeError> {
         let mut events = Vec::new();
-        if self.dead {
+        if self.dead || self.stalled {
             return Ok(events);
         }
-        while let Some(tx) = self.agent.next_transaction()? {
+        if !rests {
+            self.speak(Speaker::First, now, &mut events)?;
+        }
+        self.speak(Speaker::Rival, now, &mut events)?;
+        events.extend(self.events());
+        Ok(events)
+    }
+
+    const fn speaker(&mut self, speaker: Speaker) -> Option<&mut Agent> {
+        match speaker {
+            Speaker::First => Some(&mut self.agent),
+            Speaker::Rival => self.rival.as_mut(),
+        }
+    }
+
+    fn speak(
+        &mut self,
+        speaker: Speaker,
+        now: Tick,
+        events: &mut Vec<Event>,
+    ) -> Result<(), NodeError> {
+        let now = self.clock.at(now);
+        loop {
+            let Some(agent) = self.speaker(speaker) else {
+                return Ok(());
+            };
+            let Some(tx) = agent.next_transaction()? else {
+                return Ok(());
+            };
             let mut programmed = self.control.program(&tx);
             if let Err(ProgramError::Pending { .. }) = programmed {
                 // What peers announced is still on its way to the worker.
@@ -155,47 +306,61 @@ impl SimNode {
                 programmed = self.control.program(&tx);
             }
             match programmed {
-                Ok(()) => {}
+                Ok(()) => {
+                    self.worker.poll(now);
+                    events.extend(self.events());
+                    self.follows_rival = speaker == Speaker::Rival;
+                }
                 Err(ProgramError::Refused(refusal)) => {
-                    self.agent.on_refused(&refusal);
-                    return Err(NodeError::Refused {
-                        node: self.name.clone(),
-                        refusal: Box::new(refusal),
+                    let held = self.speaker(speaker).is_none_or(|agent| {
+                        agent.on_refused(&refusal);
+                        agent.is_held()
                     });
+                    if held {
+                        return Err(NodeError::Refused {
+                            node: self.name.clone(),
+                            refusal: Box::new(refusal),
+                        });
+                    }
+                    // It took another one's generation for its own: it says all of it anew.
+                    self.rebased += 1;
                 }
-                Err(error) => {
-                    return Err(NodeError::Program {
-                        node: self.name.clone(),
-                        error: Box::new(error),
-                    });
-                }
+                Err(error) => return Err(self.failed(error)),
             }
-            self.worker.poll(now);
-            events.extend(self.events());
         }
-        events.extend(self.events());
-        Ok(events)
     }
 
-    /// What happened at the dataplane since.
+    fn failed(&self, error: ProgramError) -> NodeError {
+        NodeError::Program {
+            node: self.name.clone(),
+            error: Box::new(error),
+        }
+    }
+
+    /// What happened at the dataplane since. What it acknowledges it has on disk.
     pub(crate) fn events(&mut self) -> Vec<Event> {
         self.control.poll();
         let events: Vec<_> = core::iter::from_fn(|| self.control.next_event()).collect();
         for event in &events {
             if let Event::Applied(generation) = event {
+                self.checkpoint = Some(Checkpoint::Whole(Box::new(self.control.state().clone())));
                 self.agent.on_ack(*generation);
+                if let Some(rival) = &mut self.rival {
+                    rival.on_ack(*generation);
+                }
             }
         }
         events
     }
 
     /// Brings up the pods whose VFs the acknowledged generation protects, as CNI ADD does
-    /// when it returns, and takes down those that are gone.
-    pub(crate) fn attach(&mut self, cluster: &Cluster) {
-        if self.dead {
-            // ADD and DEL wait.
+    /// when it returns, and takes down those that are gone. If ADD and DEL wait, nobody comes.
+    pub(crate) fn attach(&mut self, cluster: &Cluster, cni_waits: bool) {
+        if cni_waits {
+            self.lose_gone(cluster);
             return;
         }
+        self.orphaned.clear();
         let endpoints = &self.control.state().endpoints;
         let wanted: BTreeMap<(PodRef, String), u16> = endpoints
             .values()
@@ -234,6 +399,31 @@ impl SimNode {
         }
     }
 
+    /// Pods that are gone say nothing any more, though their VFs are still theirs.
+    fn lose_gone(&mut self, cluster: &Cluster) {
+        let endpoints = self.control.state().endpoints.values();
+        let is_now = |e: &&sluice_offload_api::model::Endpoint| {
+            cluster.pods.get(&e.pod).is_some_and(|p| p.uid == e.pod_uid)
+        };
+        let stay: BTreeSet<_> = endpoints
+            .filter(is_now)
+            .map(|e| (e.pod.clone(), e.interface.clone()))
+            .collect();
+        self.attached.retain(|at, _| stay.contains(at));
+        let ports: BTreeSet<_> = self.attached.values().copied().collect();
+        let gone = |port: &u16| *port != HOST && !ports.contains(port);
+        let gone: Vec<_> = self.behind.keys().copied().filter(gone).collect();
+        for port in gone {
+            self.behind.remove(&port);
+            self.orphaned.insert(port);
+        }
+    }
+
+    /// Whether a port's pod is gone and its VF was not taken back yet.
+    pub(crate) fn is_orphaned(&self, port: u16) -> bool {
+        self.orphaned.contains(&port)
+    }
+
     fn port_index(&self, name: &PortName) -> Option<u16> {
         (0..self.ports - FIRST_VF)
             .find(|i| vf_name(*i) == *name)
@@ -265,11 +455,12 @@ impl SimNode {
 
     /// Lets the dataplane work until its ports are empty, and sends on what it sent.
     pub(crate) fn poll(&mut self, net: &mut Net) {
-        if self.dead {
+        if self.dead || self.stalled {
             return;
         }
+        let now = self.clock.at(net.now);
         for _ in 0..POLLS_MAX {
-            let frames = self.worker.poll(net.now);
+            let frames = self.worker.poll(now);
             self.collect(net);
             if frames == 0 {
                 return;

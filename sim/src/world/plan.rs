@@ -12,6 +12,8 @@ use crate::probe::Family;
 
 /// Nodes of a world, at most.
 pub const NODES_MAX: usize = 200;
+/// Nodes where no manifest has any.
+pub const DEFAULT_NODES: [&str; 2] = ["node-a", "node-b"];
 /// Pods' interfaces behind VFs of one node, at most.
 pub const PODS_PER_NODE_MAX: usize = 200;
 
@@ -25,9 +27,14 @@ const UNDERLAY_V6_LEN: u8 = 64;
 /// The number of the first secondary network that addresses are made up for.
 const SECONDARY: u16 = 512;
 
-/// A node's number in the order of names.
+/// A node's number, and its machine's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct NodeNumber(pub(crate) u8);
+pub(crate) struct NodeNumber {
+    /// Its place in the order of names.
+    pub(crate) place: u8,
+    /// How many machines it has had before this one.
+    pub(crate) machine: u8,
+}
 
 fn underlay_v4(host: u8, last: u8) -> IpAddr {
     let [a, b] = UNDERLAY_V4;
@@ -56,9 +63,9 @@ pub(crate) const fn pod_gateway(family: Family) -> IpAddr {
 }
 
 /// A dataplane's own addresses, in the order its peers prefer.
-pub(crate) fn tunnel_ips(node: NodeNumber, underlay: Family) -> Vec<IpAddr> {
-    let v4 = underlay_v4(0, node.0.saturating_add(1));
-    let v6 = underlay_v6(u16::from(node.0) + 1);
+fn tunnel_ips(place: u8, underlay: Family) -> Vec<IpAddr> {
+    let v4 = underlay_v4(0, place.saturating_add(1));
+    let v6 = underlay_v6(u16::from(place) + 1);
     match underlay {
         Family::Ipv4 => vec![v4, v6],
         Family::Ipv6 => vec![v6, v4],
@@ -90,11 +97,11 @@ pub(crate) enum MacOf {
 /// Everyone's MAC, locally administered.
 pub(crate) fn mac(of: MacOf) -> Mac {
     match of {
-        MacOf::Uplink(node) => Mac([2, 0, 0, node.0, 0xff, 1]),
-        MacOf::Host(node) => Mac([2, 0, 0, node.0, 0xff, 2]),
+        MacOf::Uplink(node) => Mac([2, node.machine, 0, node.place, 0xff, 1]),
+        MacOf::Host(node) => Mac([2, node.machine, 0, node.place, 0xff, 2]),
         MacOf::Vf(node, index) => {
             let [high, low] = index.to_be_bytes();
-            Mac([2, 0, 0, node.0, high, low])
+            Mac([2, node.machine, 0, node.place, high, low])
         }
         MacOf::Outside => Mac([2, 0, 0, 0xff, 0xff, 0xff]),
     }
@@ -134,7 +141,7 @@ pub enum PlanError {
 /// [`PlanError`].
 pub(crate) fn place(cluster: &mut Cluster, underlay: Family) -> Result<(), PlanError> {
     if cluster.nodes.is_empty() {
-        for name in ["node-a", "node-b"] {
+        for name in DEFAULT_NODES {
             cluster.nodes.insert(name.into(), Node::default());
         }
     }
@@ -234,7 +241,7 @@ fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
             node.ips = free(0);
         }
         // Whatever a manifest says is of the real network; this one has its own.
-        node.tunnel_ips = tunnel_ips(NodeNumber(number), underlay);
+        node.tunnel_ips = tunnel_ips(number, underlay);
     }
     let interfaces = cluster.pods.values().flat_map(|p| &p.interfaces);
     let networks: BTreeSet<_> = interfaces.map(|it| it.network.clone()).collect();

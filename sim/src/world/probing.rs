@@ -107,7 +107,7 @@ impl World {
     fn is_dead(&self, party: &Party) -> bool {
         let party = judged(party);
         let node = node_of(&self.cluster, &party);
-        let mut dead = self.nodes.iter().filter(|it| it.dead);
+        let mut dead = self.nodes.iter().filter(|it| it.dead || it.stalled);
         dead.any(|it| Some(&it.name) == node)
     }
 

@@ -1,47 +1,167 @@
-//! Nodes whose watch is late: they go on with the cluster as it was, while what happens on
-//! them and around them goes on as well.
+//! Nodes that don't do what the API says now: they go on with the cluster as it was, while what
+//! happens on them and around them goes on as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_host_agent::cluster::{Cluster, Pod};
 use sluice_host_agent::evaluate::{Judgement, Party, Query, Ruling, egress, evaluate, ingress};
 use sluice_offload_api::model::{NodeName, PodRef, PodUid, Verdict};
 
-/// What each late node still sees.
+/// Why a node doesn't do what the API says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Why {
+    /// Its watch is late.
+    Watch,
+    /// The API server is away.
+    ApiAway,
+    /// It has to list anew.
+    ApiGone,
+    /// Its list stops in the middle.
+    PartialList,
+    /// Its agent doesn't run.
+    AgentDead,
+    /// Its agent does nothing.
+    AgentStalled,
+    /// Nothing gets onto its disk.
+    SlowDisk,
+    /// Its dataplane does nothing.
+    DataplaneStalled,
+}
+
+impl Why {
+    /// Its name among the marks.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Watch => "stale-watch",
+            Self::ApiAway => "api-away",
+            Self::ApiGone => "api-gone",
+            Self::PartialList => "partial-list",
+            Self::AgentDead => "agent-dead",
+            Self::AgentStalled => "agent-stalled",
+            Self::SlowDisk => "slow-disk",
+            Self::DataplaneStalled => "dataplane-stalled",
+        }
+    }
+}
+
+/// What a node still goes by, and why.
+#[derive(Debug)]
+struct Late {
+    why: BTreeSet<Why>,
+    seen: Cluster,
+}
+
+/// What each node goes by that is behind.
 #[derive(Debug, Default)]
-pub(crate) struct Stale(BTreeMap<NodeName, Cluster>);
+pub(crate) struct Stale {
+    late: BTreeMap<NodeName, Late>,
+    /// Nodes where a second agent's word is in force, and what it has seen.
+    rivals: BTreeMap<NodeName, Cluster>,
+    /// What was in force at a node when its dataplane ended: what it starts with.
+    kept: BTreeMap<NodeName, Cluster>,
+    /// Nodes whose dataplane was told nothing since it has started.
+    closed: BTreeSet<NodeName>,
+}
 
 impl Stale {
-    /// From now on a node sees nothing new.
-    pub(crate) fn begin(&mut self, node: &NodeName, now: &Cluster) {
-        self.0.entry(node.clone()).or_insert_with(|| now.clone());
+    /// From now on a node does nothing new. Whether it wasn't so already for this reason.
+    pub(crate) fn begin(&mut self, node: &NodeName, why: Why, now: &Cluster) -> bool {
+        let late = self.late.entry(node.clone()).or_insert_with(|| Late {
+            why: BTreeSet::new(),
+            seen: now.clone(),
+        });
+        late.why.insert(why)
     }
 
-    /// A node sees everything again; whether it didn't.
-    pub(crate) fn end(&mut self, node: &NodeName) -> bool {
-        self.0.remove(node).is_some()
+    /// A reason is gone; whether it was there.
+    pub(crate) fn end(&mut self, node: &NodeName, why: Why) -> bool {
+        let Some(late) = self.late.get_mut(node) else {
+            return false;
+        };
+        let was = late.why.remove(&why);
+        if late.why.is_empty() {
+            self.late.remove(node);
+        }
+        was
     }
 
-    /// Every node sees everything again.
-    pub(crate) fn end_all(&mut self) {
-        self.0.clear();
+    /// The reasons that a node has.
+    pub(crate) fn why(&self, node: &NodeName) -> impl Iterator<Item = Why> {
+        self.late
+            .get(node)
+            .into_iter()
+            .flat_map(|it| &it.why)
+            .copied()
     }
 
-    /// Whether every node sees everything.
+    /// Whether a node is late for a reason.
+    pub(crate) fn is(&self, node: &NodeName, why: Why) -> bool {
+        self.why(node).any(|it| it == why)
+    }
+
+    /// Whether a node's agent does nothing at all.
+    pub(crate) fn rests(&self, node: &NodeName) -> bool {
+        let rests = [Why::AgentDead, Why::AgentStalled, Why::DataplaneStalled];
+        self.why(node).any(|it| rests.contains(&it))
+    }
+
+    /// Whether a node's agent gets a whole list of the objects, were it to ask.
+    pub(crate) fn lists(&self, node: &NodeName) -> bool {
+        let not = [Why::ApiAway, Why::PartialList];
+        !self.why(node).any(|it| not.contains(&it))
+    }
+
+    /// A node's dataplane does what a second agent says, with what that has seen; or it doesn't
+    /// any more.
+    pub(crate) fn follow(&mut self, node: &NodeName, rival: Option<Cluster>) {
+        match rival {
+            Some(seen) => self.rivals.insert(node.clone(), seen),
+            None => self.rivals.remove(node),
+        };
+    }
+
+    /// A node's dataplane ends: what it starts with is what is in force now.
+    pub(crate) fn keep(&mut self, node: &NodeName, now: &Cluster) {
+        let view = self.view(node, now).clone();
+        self.kept.entry(node.clone()).or_insert(view);
+        self.rivals.remove(node);
+    }
+
+    /// A node's dataplane has started with nothing.
+    pub(crate) fn close(&mut self, node: &NodeName) {
+        self.closed.insert(node.clone());
+    }
+
+    /// A node's agent has told its dataplane what it knows.
+    pub(crate) fn told(&mut self, node: &NodeName) {
+        self.kept.remove(node);
+        self.closed.remove(node);
+    }
+
+    /// Whether every node does what the API says.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.late.is_empty()
+            && self.rivals.is_empty()
+            && self.kept.is_empty()
+            && self.closed.is_empty()
     }
 
-    /// What a node sees.
-    pub(crate) fn view<'a>(&'a self, node: &NodeName, now: &'a Cluster) -> &'a Cluster {
-        self.0.get(node).unwrap_or(now)
+    /// What a node's agent sees.
+    pub(crate) fn seen<'a>(&'a self, node: &NodeName, now: &'a Cluster) -> &'a Cluster {
+        self.late.get(node).map_or(now, |it| &it.seen)
+    }
+
+    /// What a node's dataplane goes by.
+    fn view<'a>(&'a self, node: &NodeName, now: &'a Cluster) -> &'a Cluster {
+        let before = self.rivals.get(node).or_else(|| self.kept.get(node));
+        before.unwrap_or_else(|| self.seen(node, now))
     }
 
     /// What must come of a flow: each end's policy as that end's node sees it, and nothing at
-    /// all where a node takes one of the two pods for another or doesn't know it.
+    /// all where a node takes one of the two pods for another, doesn't know it, or is closed.
     pub(crate) fn judge(&self, now: &Cluster, query: &Query) -> Judgement {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return evaluate(now, query);
         }
         let ends = Ends::of(self, now, query);
@@ -84,6 +204,8 @@ struct Ends<'a> {
     query: Query,
     at_source: &'a Cluster,
     at_destination: &'a Cluster,
+    /// Whether the dataplane at either end knows nothing at all.
+    closed: [bool; 2],
 }
 
 impl<'a> Ends<'a> {
@@ -94,10 +216,12 @@ impl<'a> Ends<'a> {
             ..query.clone()
         };
         let view = |party| node_of(now, party).map_or(now, |node| stale.view(node, now));
+        let is_closed = |party| node_of(now, party).is_some_and(|it| stale.closed.contains(it));
         Self {
             now,
             at_source: view(&query.from),
             at_destination: view(&query.to),
+            closed: [is_closed(&query.from), is_closed(&query.to)],
             query,
         }
     }
@@ -111,11 +235,13 @@ impl<'a> Ends<'a> {
     }
 
     fn is_mistaken_at_source(&self) -> bool {
-        self.is_mistaken(self.at_source)
+        let [closed, _] = self.closed;
+        closed || self.is_mistaken(self.at_source)
     }
 
     fn is_mistaken_at_destination(&self) -> bool {
-        self.is_mistaken(self.at_destination)
+        let [_, closed] = self.closed;
+        closed || self.is_mistaken(self.at_destination)
     }
 
     /// Whether a node takes one of the two pods for another, or doesn't know it.

@@ -2,11 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{NodeName, SaDirection};
 
 use super::World;
 
+/// How often it is looked whether all is in step.
+const LOOK_EVERY_NS: u64 = 50 * Tick::MS;
+
 impl World {
+    /// Whether there is such a node.
+    #[must_use]
+    pub fn has_node(&self, name: &str) -> bool {
+        self.nodes.iter().any(|it| it.name.0 == name)
+    }
+
+    /// Lets time pass until all is as it must be, so many nanoseconds at most: what isn't then.
+    pub fn settle_within(&mut self, ns: u64) -> Vec<String> {
+        let end = self.now() + ns;
+        loop {
+            let mut unsettled = self.unsettled();
+            if !self.is_whole() {
+                unsettled.push("something is still broken".to_owned());
+            }
+            if unsettled.is_empty() || self.now() >= end {
+                return unsettled;
+            }
+            self.run_for(LOOK_EVERY_NS.min(end.since(self.now())));
+        }
+    }
+
     /// What is not as it must be when everything is whole, in words; empty if all is well.
     /// Each agent has its dataplane's acknowledgement, exactly the pods that the API has are
     /// on VFs, and there is one SA each way between any two nodes.

@@ -26,6 +26,19 @@ pub(crate) struct WireFaults {
     partitions: BTreeSet<(usize, usize)>,
     /// Frames that didn't arrive, or not as they were.
     pub(crate) hits: u64,
+    /// How many of each kind.
+    tally: Tally,
+}
+
+/// Frames that something has happened to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    lost: u64,
+    duplicated: u64,
+    reordered: u64,
+    corrupted: u64,
+    delayed: u64,
+    parted: u64,
 }
 
 /// A frame that arrives.
@@ -49,7 +62,21 @@ impl WireFaults {
             delay_ns: 0,
             partitions: BTreeSet::new(),
             hits: 0,
+            tally: Tally::default(),
         }
+    }
+
+    /// How many frames of each kind there were.
+    pub(crate) const fn marks(&self) -> [(&'static str, u64); 6] {
+        let it = &self.tally;
+        [
+            ("lost", it.lost),
+            ("duplicated", it.duplicated),
+            ("reordered", it.reordered),
+            ("corrupted", it.corrupted),
+            ("delayed", it.delayed),
+            ("parted", it.parted),
+        ]
     }
 
     /// Breaks something of the wires; partitions by [`Self::part`].
@@ -60,7 +87,8 @@ impl WireFaults {
             Fault::Reordering(percent) => self.reordering = percent.value(),
             Fault::Corruption(percent) => self.corruption = percent.value(),
             Fault::Delay(span) => self.delay_ns = span.ns,
-            Fault::StaleWatch(_) | Fault::Partition(_) => {}
+            // Those of nodes, and of pairs of them.
+            _ => {}
         }
     }
 
@@ -75,15 +103,16 @@ impl WireFaults {
             Heal::Delay => core::mem::take(&mut self.delay_ns) != 0,
             Heal::All => {
                 let dice = self.dice.clone();
-                let hits = self.hits;
+                let (hits, tally) = (self.hits, self.tally);
                 *self = Self {
                     dice,
                     hits,
+                    tally,
                     ..Self::new(0)
                 };
                 true
             }
-            Heal::StaleWatch(_) | Heal::Partition(_) => false,
+            _ => false,
         }
     }
 
@@ -132,17 +161,20 @@ impl WireFaults {
             && self.partitions.contains(&(a.min(b), a.max(b)))
         {
             self.hits += 1;
+            self.tally.parted += 1;
             return Vec::new();
         }
         let corrupt = self.dice.chance(self.corruption);
         if self.dice.chance(self.loss) || corrupt && is_neighbor(&frame) {
             self.hits += 1;
+            self.tally.lost += 1;
             return Vec::new();
         }
         let mut passages = vec![self.passage(frame.clone(), corrupt)];
         if self.dice.chance(self.duplication) {
             let mut second = self.passage(frame, false);
             second.touched = true;
+            self.tally.duplicated += 1;
             second.late_ns += self.lateness();
             passages.push(second);
         }
@@ -152,12 +184,15 @@ impl WireFaults {
     fn passage(&mut self, mut frame: Vec<u8>, corrupt: bool) -> Passage {
         if corrupt && let Some(bits) = frame.len().checked_sub(HEADER_LEN).map(|len| len * 8) {
             self.hits += 1;
+            self.tally.corrupted += 1;
             let bit = self.dice.below(bits);
             if let Some(byte) = frame.get_mut(HEADER_LEN + bit / 8) {
                 *byte ^= 1 << (bit % 8);
             }
         }
         let overtaken = self.dice.chance(self.reordering);
+        self.tally.reordered += u64::from(overtaken);
+        self.tally.delayed += u64::from(self.delay_ns > 0);
         let late_ns = self.delay_ns + if overtaken { self.lateness() } else { 0 };
         Passage {
             frame,

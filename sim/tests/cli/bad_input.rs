@@ -182,10 +182,113 @@ fn an_unknown_verb_is_named_with_the_known_ones() {
     );
     refused(
         &ran,
-        &["scenario.yaml:4:", "`frobnicate`", "apply, delete, probe"],
+        &["scenario.yaml:4:", "`frobnicate`", "apply, delete, patch"],
     );
     let ran = run("bad-field", "manifests: cluster.yaml\nsede: 4\nsteps: []\n");
     refused(&ran, &["scenario.yaml:3:", "`sede`", "seed"]);
+}
+
+#[test]
+fn steps_that_can_not_be_done_are_named_with_what_can() {
+    let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, \
+                  metadata: {name: p, namespace: n}, spec: {podSelector: {}, ingres: []}}";
+    for (name, step, parts) in [
+        (
+            "apply",
+            format!("apply: {policy}"),
+            ["NetworkPolicy p: ", "`ingres`", "ingress"],
+        ),
+        (
+            "list",
+            format!("apply: [{policy}]"),
+            ["NetworkPolicy p: ", "`ingres`", "ingress"],
+        ),
+        (
+            "number",
+            "apply: 5".into(),
+            ["a folder or file", "object", "list"],
+        ),
+        (
+            "fault",
+            "fault: {fire: one}".into(),
+            ["`fire`", "api-away", "slow-disk"],
+        ),
+        (
+            "node",
+            "fault: {slow-disk: three}".into(),
+            ["there is no node", "three", "4:"],
+        ),
+        (
+            "whole",
+            "heal: {slow-disk: one}".into(),
+            ["slow-disk one", "is not broken", "4:"],
+        ),
+        (
+            "stall",
+            "fault: {stalled: {node: one}}".into(),
+            ["node one", "`agent`", "`dataplane`"],
+        ),
+        (
+            "scale",
+            "scale: {kind: Job, name: j, replicas: 1}".into(),
+            ["Job default/j", "no template", "4:"],
+        ),
+        (
+            "size",
+            "scale: {kind: Job, name: j, replicas: 201}".into(),
+            ["201", "200", "4:"],
+        ),
+        (
+            "patch",
+            "patch: {kind: Pod, namespace: n, name: x, labels: {}}".into(),
+            ["Pod n/x", "to patch", "4:"],
+        ),
+        (
+            "attack",
+            "attack: {by: arp, from: n/a}".into(),
+            ["needs `as`", "4:", "attack"],
+        ),
+        ("wait", "wait: 25h".into(), ["25h", "24h", "4:"]),
+        (
+            "mark",
+            "expect: {marks: {fire: some}}".into(),
+            ["`fire`", "no mark", "held"],
+        ),
+        (
+            "count",
+            "expect: {answers: {deny: few}}".into(),
+            ["`few`", "none, some or a number", "4:"],
+        ),
+        (
+            "replace",
+            "replace: three".into(),
+            ["there is no node", "three", "4:"],
+        ),
+    ] {
+        let steps = format!("manifests: cluster.yaml\nsteps:\n  - {step}\n");
+        let ran = run(&format!("bad-step-{name}"), &steps);
+        refused(&ran, &[&["scenario.yaml:4:"], &parts[..]].concat());
+    }
+}
+
+#[test]
+fn what_is_made_of_itself_is_refused() {
+    let steps = "manifests: cluster.yaml\nsteps: &all\n  - *all\n";
+    refused(&run("bad-cycle", steps), &["scenario.yaml:4:", "recursive"]);
+}
+
+#[test]
+fn settings_beyond_their_bounds_are_refused() {
+    for (name, line, part) in [
+        ("flows", "flows_max: 63", "64 to 1048576"),
+        ("sa", "sa: {packets_max: 0}", "at least 1"),
+        ("drift", "drift_ppm: {one: 100001}", "-100000 to 100000"),
+        ("clock", "drift_ppm: {three: 1}", "no such node"),
+    ] {
+        let lines = format!("manifests: cluster.yaml\n{line}\nsteps: []\n");
+        let ran = run(&format!("bad-setting-{name}"), &lines);
+        refused(&ran, &["scenario.yaml:3:", part]);
+    }
 }
 
 #[test]

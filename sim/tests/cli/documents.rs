@@ -76,6 +76,16 @@ fn every_example_of_the_scenario_reference_is_read() {
         "restart",
         "spoof",
         "replay",
+        "patch",
+        "scale",
+        "replace",
+        "attack",
+        "flows_max",
+        "sa",
+        "drift_ppm",
+        "answers",
+        "settled_within",
+        "marks",
         "seed",
         "workers",
         "algorithm",
@@ -106,14 +116,22 @@ fn the_scenario_reference_lists_every_reason_for_a_drop() {
 fn every_scenario_of_the_repository_ends_as_it_says() {
     let folder = root().join("sim/scenarios");
     let out = scratch("documents-scenarios");
+    let listed = document("docs/scenarios.md");
     let mut scenarios = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let ran = sluice_sim(&["run", text(&path), "--out", text(&out)]);
         assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let source = fs::read_to_string(&path).unwrap();
+        assert!(source.contains(&format!("\nname: {name}\n")), "{name}");
+        assert!(
+            listed.contains(&format!("`{name}`")),
+            "{name} is not listed"
+        );
         scenarios += 1;
     }
-    assert!(scenarios >= 2);
+    assert!(scenarios >= 50, "{scenarios}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sluice_dataplane_core::reason::DropReason;
 use sluice_sim::input::load_scenario;
+use sluice_sim::world::MARKS;
 
 use super::reports::validate;
 use super::{root, scratch, sluice_sim, text};
@@ -29,7 +30,7 @@ fn every_scenario_of_the_repository_is_valid() {
         .filter(|it| it.extension().is_some_and(|it| it == "yaml"))
         .collect();
     let values: Vec<_> = files.iter().map(|it| yaml(it)).collect();
-    assert!(files.len() >= 4);
+    assert!(files.len() >= 40, "{}", files.len());
     for (file, said) in files.iter().zip(validate(&schema(), &values)) {
         assert_eq!(said, None, "{}", file.display());
     }
@@ -39,7 +40,7 @@ fn every_scenario_of_the_repository_is_valid() {
 fn whole() -> Value {
     let manifests = root().join("sim/manifests");
     let path = |it: &str| text(&manifests.join(it)).to_owned();
-    json!({
+    let mut whole = json!({
         "name": "whole",
         "description": "d",
         "seed": 7,
@@ -49,6 +50,9 @@ fn whole() -> Value {
         "underlay": "ipv6",
         "udp_encap": true,
         "vfs": {"shop/web": 5},
+        "flows_max": 1024,
+        "sa": {"first": 7, "packets_max": 1_000_000},
+        "drift_ppm": {"node-a": 200, "node-b": -200},
         "manifests": path("quickstart"),
         "steps": [
             {"apply": path("quickstart/policies.yaml")},
@@ -76,7 +80,51 @@ fn whole() -> Value {
             {"replay": 1000},
             {"probe": {"from": "shop/web", "to": "shop/cart", "protocol": "UDP", "port": 80, "source_port": 60000}},
         ],
-    })
+    });
+    let steps = whole["steps"].as_array_mut().unwrap();
+    steps.extend(more_steps());
+    whole
+}
+
+/// Steps 24 and on: in a list of their own, as a macro has its bounds.
+fn more_steps() -> Vec<Value> {
+    let Value::Array(mut first) = json!([
+        {"patch": {"kind": "Pod", "namespace": "shop", "name": "web", "labels": {"a": "b", "c": null}}},
+        {"scale": {"kind": "Deployment", "namespace": "shop", "name": "web", "replicas": 200}},
+        {"apply": {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}},
+        {"apply": [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}]},
+        {"rekey": {"times": 1000}},
+        {"wait": "24h"},
+        {"fault": "api-away"},
+    ]) else {
+        unreachable!("it is a list");
+    };
+    let Value::Array(second) = json!([
+        {"fault": {"api-gone": "node-a"}},
+        {"fault": {"partial-list": "node-a"}},
+        {"fault": {"stalled": {"agent": "node-a"}}},
+        {"fault": {"slow-disk": "node-a"}},
+        {"fault": {"second-agent": "node-a"}},
+        {"fault": {"clock-jump": {"node": "node-a", "back": "24h"}}},
+        {"fault": {"corrupted-checkpoint": "node-a"}},
+        {"heal": "api-away"},
+        {"heal": {"api-gone": "node-a"}},
+        {"heal": {"partial-list": "node-a"}},
+        {"heal": {"stalled": {"agent": "node-a"}}},
+        {"heal": {"slow-disk": "node-a"}},
+        {"heal": {"second-agent": "node-a"}},
+        {"kill": "api"},
+        {"restart": {"node": "node-a"}},
+        {"replace": "node-a"},
+        {"attack": {"by": "syn-flood", "from": "shop/web", "to": "shop/cart", "port": 80, "frames": 10_000, "family": "ipv6"}},
+        {"attack": {"by": "neighbor-advert", "from": "shop/web", "as": "node:node-a"}},
+        {"attack": {"by": "dhcp-offer", "from": "shop/web"}},
+        {"expect": {"node": "node-a", "drops": {"no-sa": 3}, "answers": {"allow": "some", "deny": 2}, "settled_within": "5s", "marks": {"held": "none"}}},
+    ]) else {
+        unreachable!("it is a list");
+    };
+    first.extend(second);
+    first
 }
 
 /// Whether the reader takes it. What can't be played is another matter.
@@ -131,6 +179,15 @@ fn both_take_every_field_and_those_that_may_be_missing() {
 fn both_refuse_unknown_keys_everywhere() {
     let objects = [
         "",
+        "/sa",
+        "/steps/24/patch",
+        "/steps/25/scale",
+        "/steps/28/rekey",
+        "/steps/33/fault/stalled",
+        "/steps/36/fault/clock-jump",
+        "/steps/39/heal",
+        "/steps/47/attack",
+        "/steps/50/expect/answers",
         "/steps/1/delete",
         "/steps/2/probe",
         "/steps/4/matrix",
@@ -146,7 +203,7 @@ fn both_refuse_unknown_keys_everywhere() {
 
 #[test]
 fn both_refuse_what_is_wrong() {
-    let wrong: [(&str, Value); 24] = [
+    let wrong: [(&str, Value); 42] = [
         ("/seed", json!(-1)),
         ("/workers", json!(2)),
         ("/algorithm", json!("des")),
@@ -168,12 +225,44 @@ fn both_refuse_what_is_wrong() {
         ("/steps/10/fault", json!({"partition": ["node-a"]})),
         ("/steps/17/heal", json!("nothing")),
         ("/steps/18/heal", json!({"loss": 1})),
-        ("/steps/19/kill", json!({"node": "node-a"})),
+        ("/steps/19/kill", json!({"pod": "node-a"})),
         ("/steps/22/replay", json!(0)),
         ("/steps/23/probe/source_port", json!(80)),
+        ("/flows_max", json!(63)),
+        ("/sa/first", json!(0)),
+        ("/drift_ppm/node-a", json!(100_001)),
+        ("/steps/24/patch/labels/a", json!(["b"])),
+        ("/steps/25/scale/replicas", json!(201)),
+        ("/steps/27/apply", json!([])),
+        ("/steps/28/rekey/times", json!(0)),
+        ("/steps/29/wait", json!("1d")),
+        ("/steps/30/fault", json!("api-gone")),
+        ("/steps/33/fault/stalled", json!({"node": "node-a"})),
+        (
+            "/steps/36/fault/clock-jump",
+            json!({"node": "node-a", "back": "1s", "forward": "1s"}),
+        ),
+        ("/steps/44/kill", json!("apis")),
+        ("/steps/47/attack/frames", json!(0)),
+        (
+            "/steps/48/attack",
+            json!({"by": "neighbor-advert", "from": "a/b", "to": "a/c"}),
+        ),
+        ("/steps/49/attack/by", json!("arp")),
+        ("/steps/50/expect/drops/no-sa", json!("many")),
+        ("/steps/50/expect", json!({"node": "node-a"})),
+        ("/steps/50/expect/marks", json!({"fire": 1})),
     ];
     let put = |(at, value): (&str, Value)| changed(at, |it| *it.pointer_mut(at).unwrap() = value);
     both_say(false, "schema-wrong", &wrong.map(put));
+}
+
+#[test]
+fn the_schema_knows_every_mark() {
+    let schema = schema();
+    let known = schema.pointer("/$defs/expect/properties/marks/propertyNames/enum");
+    let all: Vec<_> = MARKS.iter().map(|it| Value::from(*it)).collect();
+    assert_eq!(known.unwrap().as_array().unwrap(), &all);
 }
 
 #[test]

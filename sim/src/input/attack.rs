@@ -1,0 +1,127 @@
+//! Frames that a pod has no right to send, or too many of those that it has.
+
+use serde::Deserialize;
+use sluice_offload_api::model::Protocol;
+
+use super::{InputError, Place, parse_party};
+use crate::probe::{Family, Party, Probe, ProbePort};
+
+/// Frames of a flood, at most.
+pub const FLOOD_MAX: usize = 10_000;
+
+/// What an attacker sends.
+#[derive(Clone, Debug)]
+pub enum Attack {
+    /// So many connections that are begun and never go on.
+    SynFlood {
+        /// The first packet of one.
+        probe: Probe,
+        /// How many.
+        frames: usize,
+    },
+    /// An ARP announcement of another one's address.
+    Arp {
+        /// Who sends it.
+        from: Party,
+        /// Whose address.
+        address_of: Party,
+    },
+    /// The same over IPv6: a neighbour advertisement.
+    NeighborAdvert {
+        /// Who sends it.
+        from: Party,
+        /// Whose address.
+        address_of: Party,
+    },
+    /// It says that it is a router (RFC 4861 section 4.2).
+    RouterAdvert {
+        /// Who sends it.
+        from: Party,
+    },
+    /// It answers as a DHCP server (RFC 2131) that nobody has asked.
+    DhcpOffer {
+        /// Who sends it.
+        from: Party,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttackEntry {
+    by: By,
+    from: String,
+    #[serde(rename = "as")]
+    address_of: Option<String>,
+    to: Option<String>,
+    port: Option<u16>,
+    frames: Option<usize>,
+    family: Option<Family>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum By {
+    SynFlood,
+    Arp,
+    NeighborAdvert,
+    RouterAdvert,
+    DhcpOffer,
+}
+
+impl AttackEntry {
+    pub(super) fn check(self, place: &Place) -> Result<Attack, InputError> {
+        let party = |text: &str| parse_party(text).map_err(|error| place.fault(error));
+        let from = party(&self.from)?;
+        if !matches!(from, Party::Pod { .. }) {
+            let text = format!("{} can't attack; name a pod", self.from);
+            return Err(place.fault(text));
+        }
+        let is_flood = self.by == By::SynFlood;
+        let is_as = matches!(self.by, By::Arp | By::NeighborAdvert);
+        for (field, given, wanted) in [
+            ("to", self.to.is_some(), is_flood),
+            ("port", self.port.is_some(), is_flood),
+            ("frames", self.frames.is_some(), is_flood),
+            ("as", self.address_of.is_some(), is_as),
+        ] {
+            if given != wanted {
+                let what = if given { "has no" } else { "needs" };
+                return Err(place.fault(format!("this attack {what} `{field}`")));
+            }
+        }
+        if self.family.is_some() && !is_flood {
+            return Err(place.fault("this attack has no `family`"));
+        }
+        let address_of = self.address_of.as_deref().map(party).transpose()?;
+        Ok(match (self.by, address_of) {
+            (By::Arp, Some(address_of)) => Attack::Arp { from, address_of },
+            (By::NeighborAdvert, Some(address_of)) => Attack::NeighborAdvert { from, address_of },
+            (By::RouterAdvert, _) => Attack::RouterAdvert { from },
+            (By::DhcpOffer, _) => Attack::DhcpOffer { from },
+            _ => {
+                let frames = self.frames.unwrap_or(0);
+                if !(1..=FLOOD_MAX).contains(&frames) {
+                    return Err(place.fault(format!(
+                        "a flood of {frames} frames; write 1 to {FLOOD_MAX}"
+                    )));
+                }
+                let port = self.port.filter(|port| *port > 0);
+                let port = port.ok_or_else(|| place.fault("port 0; write 1 to 65535"))?;
+                Attack::SynFlood {
+                    frames,
+                    probe: Probe {
+                        from,
+                        to: party(&self.to.unwrap_or_default())?,
+                        from_network: None,
+                        to_network: None,
+                        source_port: None,
+                        protocol: Protocol::Tcp,
+                        port: Some(ProbePort::Number(port)),
+                        family: self.family,
+                        expect: None,
+                    },
+                }
+            }
+        })
+    }
+}
