@@ -11,7 +11,7 @@
 //! [`text`] is how what people wrote is read and told wrong, here and in the daemons.
 //!
 //! Around it, each under its feature: `drivers`, which make the daemon of it; `local`, how
-//! it is asked; `cni` and `ctl`, who asks.
+//! it is asked; `cni` and `ctl`, who asks; `incident`, what it tells for a look elsewhere.
 
 pub mod agent;
 #[cfg(feature = "ctl")]
@@ -27,8 +27,10 @@ pub mod difference;
 pub mod drivers;
 pub mod evaluate;
 pub mod identity;
+#[cfg(feature = "incident")]
+pub mod incident;
 pub mod lint;
-#[cfg(any(feature = "agent", feature = "cni", feature = "ctl"))]
+#[cfg(feature = "incident")]
 pub mod local;
 pub mod manifest;
 pub mod reconcile;

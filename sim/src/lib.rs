@@ -21,6 +21,7 @@ pub mod pcap;
 pub mod play;
 pub mod probe;
 pub mod record;
+pub mod replaying;
 pub mod report;
 pub mod sighting;
 pub mod verify;

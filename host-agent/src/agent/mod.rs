@@ -202,6 +202,13 @@ impl Agent {
         self.reconciler.acknowledged()
     }
 
+    /// The cluster that it goes by: the last good manifests, with what CNI said of this node's
+    /// pods. Empty as long as there are none.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.subjects.cluster
+    }
+
     /// Whether a dataplane is connected.
     #[must_use]
     pub const fn is_connected(&self) -> bool {

@@ -4,6 +4,7 @@
 //! input, or nobody to ask.
 
 mod authority;
+mod bundle;
 mod show;
 mod table;
 
@@ -33,6 +34,7 @@ Examples:
   sluicectl sa --peer node-b
   sluicectl trace shop/cart shop/db --port 5432 --expect allow
   sluicectl trace shop/cart 192.0.2.7 --name db.example.com --port 443
+  sluicectl bundle --out incident.json
   sluicectl ca init --domain example.org --dir ca
   sluicectl csr --domain example.org --node node-a --key node-a.key --out node-a.csr
   sluicectl ca sign --dir ca --csr node-a.csr --out node-a.pem
@@ -103,6 +105,7 @@ enum Command {
         peer: Option<String>,
     },
     Trace(TraceArgs),
+    Bundle(bundle::BundleArgs),
     /// The offline CA. Its key belongs on no node.
     Ca {
         #[command(subcommand)]
@@ -207,6 +210,12 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Names { pod } => Request::Names { pod },
         Command::Sa { peer } => Request::Sas { peer },
         Command::Trace(args) => Request::Trace(trace_request(args)),
+        Command::Bundle(args) => {
+            return match ask(&cli.socket, Request::Bundle, ANSWER_MAX)? {
+                Response::Bundle(bundle) => args.write(&bundle),
+                other => Err(unasked(&other)),
+            };
+        }
     };
     show(&ask(&cli.socket, request, ANSWER_MAX)?, expect)
 }
@@ -240,8 +249,12 @@ fn show(response: &Response, expect: Option<Expect>) -> anyhow::Result<Outcome> 
                 ..outcome
             })
         }
-        other => anyhow::bail!("the agent answered something else than was asked: {other:?}"),
+        other => Err(unasked(other)),
     }
+}
+
+fn unasked(answer: &Response) -> anyhow::Error {
+    anyhow::anyhow!("the agent answered something else than was asked: {answer:?}")
 }
 
 fn trace_request(args: TraceArgs) -> TraceRequest {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::VERSION;
 use crate::agent::{AgentStatus, AttachRequest, PolicyView, Trace, TraceRequest, VfView};
+use crate::incident::Bundle;
 
 /// A request with its version.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -79,6 +80,8 @@ pub enum Request {
     },
     /// What would happen to a packet.
     Trace(TraceRequest),
+    /// All there is to say for a look elsewhere.
+    Bundle,
 }
 
 /// A response with its version.
@@ -157,6 +160,8 @@ pub enum Response {
     Sas(Vec<SaView>),
     /// A packet.
     Trace(Box<Trace>),
+    /// All there is to say.
+    Bundle(Box<Bundle>),
 }
 
 /// Why there is no answer.

@@ -10,6 +10,7 @@
 )]
 
 mod attach;
+mod bundle;
 mod outage;
 mod policy;
 mod rig;

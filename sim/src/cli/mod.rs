@@ -8,6 +8,7 @@ mod diff;
 mod esp;
 mod fuzz;
 mod lint;
+mod replay;
 mod run;
 mod schema;
 
@@ -59,6 +60,7 @@ Examples:
   sluice-sim diff --before main/k8s --after k8s
   sluice-sim lint --manifests k8s --deny all
   sluice-sim fuzz --seeds 0..1000 --out corpus
+  sluice-sim replay incident.json
 
 Exit codes: 0 as expected, 1 a check failed, 2 bad input (nothing is written).";
 
@@ -79,6 +81,7 @@ enum Command {
     Lint(lint::LintArgs),
     Schema(schema::SchemaArgs),
     Fuzz(fuzz::FuzzArgs),
+    Replay(replay::ReplayArgs),
     /// Debugging aid: look into ESP of a capture.
     #[command(hide = true)]
     Esp {
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Lint(args) => lint::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Esp { command } => esp::run(&command),
     };
     match outcome {

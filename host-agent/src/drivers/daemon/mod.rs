@@ -3,6 +3,7 @@
 //! After each: what must outlive the process is written, what the dataplane must be told is
 //! sent, and whoever waited for it is answered. In this order.
 
+mod bundle;
 mod requests;
 mod views;
 mod waiters;

@@ -60,6 +60,7 @@ impl Daemon {
             Request::Flows { pod } => return self.flows(pod, reply),
             Request::Names { pod } => return self.names(pod, reply),
             Request::Sas { peer } => return self.sas(peer, reply),
+            Request::Bundle => return self.bundle(reply),
         };
         let _ = reply.send(answer);
     }
@@ -153,7 +154,7 @@ impl Daemon {
     }
 
     /// Lets `read` ask the dataplane, beside this task.
-    fn read_beside<F>(&self, reply: ReplyTo, read: impl FnOnce(super::Reader) -> F)
+    pub(super) fn read_beside<F>(&self, reply: ReplyTo, read: impl FnOnce(super::Reader) -> F)
     where
         F: Future<Output = Result<Response, String>> + Send + 'static,
     {

@@ -72,7 +72,7 @@ impl Daemon {
     }
 }
 
-fn dataplane(status: &Status) -> DataplaneView {
+pub(super) fn dataplane(status: &Status) -> DataplaneView {
     let down = status.ports.iter().filter(|it| !it.link_up);
     DataplaneView {
         version: status.version.clone(),

@@ -6,12 +6,13 @@
 mod limit;
 mod line;
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ use sluice_offload_api::model::FlowVerdict;
 pub(super) use line::protocol;
 
 use super::config::VerdictLogConfig;
+use crate::incident::VERDICTS_MAX;
 use crate::local::LogView;
 use limit::Limiter;
 use line::Names;
@@ -42,6 +44,8 @@ pub struct VerdictLog {
 struct Shared {
     /// What verdicts are named by.
     state: Mutex<Arc<State>>,
+    /// The last ones, whatever of them is written: for a look back.
+    last: Mutex<VecDeque<FlowVerdict>>,
     // Each is only counted up, and read for people: no order with anything else.
     written: AtomicU64,
     suppressed: AtomicU64,
@@ -78,11 +82,28 @@ impl VerdictLog {
         Ok(Self { sender, shared })
     }
 
-    /// Takes a verdict; never waits.
+    /// Takes a verdict; never waits for the disk.
     pub fn offer(&self, verdict: FlowVerdict) {
+        let mut last = self.last();
+        if last.len() == VERDICTS_MAX {
+            last.pop_front();
+        }
+        last.push_back(verdict.clone());
+        drop(last);
         if self.sender.try_send(verdict).is_err() {
             count(&self.shared.lost, 1);
         }
+    }
+
+    fn last(&self) -> MutexGuard<'_, VecDeque<FlowVerdict>> {
+        let last = self.shared.last.lock();
+        last.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last verdicts, oldest first, those too that the log leaves out.
+    #[must_use]
+    pub fn last_verdicts(&self) -> Vec<FlowVerdict> {
+        self.last().iter().cloned().collect()
     }
 
     /// The dataplane has lost some before they came here.

@@ -5,7 +5,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use sluice_dataplane_control::{Control, ControlConfig, Event, ProgramError, Vitals};
+use sluice_crypto::esp::{Mode, Spi};
+use sluice_crypto::key::{Algorithm, EspKey};
+use sluice_crypto::replay::ReplayWindow;
+use sluice_dataplane_control::{Control, ControlConfig, Event, ProgramError, SaConfig, Vitals};
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::Frame as _;
 use sluice_dataplane_core::tick::Tick;
@@ -96,6 +99,29 @@ impl PlaneHandle {
             let drops = counters.drops.iter().filter(|it| it.reason == reason);
             drops.map(|it| it.frames).sum()
         })
+    }
+
+    /// Whether somebody watches its verdicts.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.with(|plane| plane.verdicts.is_some())
+    }
+
+    /// An SA from a peer, with this key and salt.
+    pub(crate) fn install_sa(&self, peer: &'static str, keymat: [u8; 20]) {
+        self.with(move |plane| {
+            let key = EspKey::from_keymat(Algorithm::Aes128Gcm16, &keymat).expect("20 bytes");
+            let config = SaConfig {
+                spi: Spi(0x1001),
+                key,
+                esn: true,
+                window: ReplayWindow::DEFAULT,
+                udp_encap: false,
+                mode: Mode::Tunnel,
+            };
+            let installed = plane.control.install_inbound(&peer.into(), config);
+            installed.expect("a peer of the generation in force");
+            plane.step();
+        });
     }
 
     pub(crate) fn set_stuck(&self, stuck: bool) {
