@@ -24,5 +24,7 @@ pub mod record;
 pub mod replaying;
 pub mod report;
 pub mod sighting;
+mod tcp;
 pub mod verify;
+pub mod workload;
 pub mod world;

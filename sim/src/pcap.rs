@@ -100,9 +100,20 @@ pub enum PcapError {
 /// # Errors
 /// [`PcapError`].
 pub fn read(bytes: &[u8]) -> Result<Vec<&[u8]>, PcapError> {
+    let timed = read_timed(bytes)?;
+    Ok(timed.into_iter().map(|it| it.1).collect())
+}
+
+/// The same with their times, in nanoseconds since the epoch.
+///
+/// # Errors
+/// [`PcapError`].
+pub fn read_timed(bytes: &[u8]) -> Result<Vec<(u64, &[u8])>, PcapError> {
     let raw = bytes
         .first_chunk::<4>()
         .ok_or(PcapError::Truncated { frame: 0 })?;
+    let nanoseconds = [u32::from_le_bytes(*raw), u32::from_be_bytes(*raw)].contains(&MAGIC_NS);
+    let fraction_ns = if nanoseconds { 1 } else { 1_000 };
     let little = match (u32::from_le_bytes(*raw), u32::from_be_bytes(*raw)) {
         (MAGIC_NS | MAGIC_US, _) => true,
         (_, MAGIC_NS | MAGIC_US) => false,
@@ -127,13 +138,15 @@ pub fn read(bytes: &[u8]) -> Result<Vec<&[u8]>, PcapError> {
             return Err(PcapError::TooMany);
         }
         let truncated = PcapError::Truncated { frame };
+        let (seconds, fraction) = word(at).zip(word(at + 4)).ok_or(truncated.clone())?;
+        let ns = u64::from(seconds) * NS_PER_S + u64::from(fraction) * fraction_ns;
         let len = word(at + 8).ok_or(truncated.clone())?;
         if len > SNAP_LEN_MAX {
             return Err(PcapError::TooLong { frame, len });
         }
         let start = at + RECORD_LEN;
         let end = start + usize::try_from(len).unwrap_or(usize::MAX);
-        frames.push(bytes.get(start..end).ok_or(truncated)?);
+        frames.push((ns, bytes.get(start..end).ok_or(truncated)?));
         at = end;
     }
     Ok(frames)
@@ -193,6 +206,8 @@ mod tests {
         }
         out.extend([7, 8, 9]);
         assert_eq!(read(&out), Ok(vec![&[7, 8, 9][..]]));
+        let ns = NS_PER_S + 2_000;
+        assert_eq!(read_timed(&out), Ok(vec![(ns, &[7, 8, 9][..])]));
     }
 
     #[test]

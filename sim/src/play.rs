@@ -19,6 +19,7 @@ use crate::record::{
 };
 use crate::sighting::Sighting;
 use crate::verify::{self, must_encrypt};
+use crate::workload::JobRecord;
 use crate::world::{AgentError, NodeError, World, WorldError};
 
 /// A scenario that was played.
@@ -82,6 +83,8 @@ struct Player<'a> {
     cleartext: usize,
     failed_checks: Vec<String>,
     progress: &'a mut Progress,
+    /// What came of the jobs of the step that is under way.
+    work: Vec<JobRecord>,
     /// Who writes a timeline, if anyone does.
     recorder: Option<Recorder>,
 }
@@ -96,6 +99,7 @@ impl<'a> Player<'a> {
             cleartext: 0,
             failed_checks: Vec::new(),
             progress,
+            work: Vec::new(),
             recorder,
         }
     }
@@ -133,6 +137,7 @@ impl<'a> Player<'a> {
             verb,
             about,
             probes: asked.len(),
+            work: core::mem::take(&mut self.work),
             ok,
         };
         if let Some(recorder) = &mut self.recorder {
@@ -224,6 +229,15 @@ impl<'a> Player<'a> {
             Action::Replay { frames } => {
                 let frames = self.world.replay(*frames);
                 Ok(("replay", format!("{frames} frames")))
+            }
+            Action::Workload(jobs) => {
+                let work = self.world.work(jobs);
+                self.work = work.map_err(|error| place.fault(error))?;
+                let wrong = self.work.iter().filter(|it| !it.ok);
+                let told = wrong.map(|it| format!("line {}: {it}", place.line()));
+                self.failed_checks.extend(told);
+                let kinds: Vec<_> = self.work.iter().map(|it| it.kind).collect();
+                Ok(("workload", kinds.join(", ")))
             }
             Action::Expect(expect) => {
                 self.expect(expect, place)?;

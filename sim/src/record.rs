@@ -13,6 +13,7 @@ use sluice_offload_api::model::Protocol;
 use crate::input::PlacedFlow;
 use crate::probe::Family;
 use crate::verify::ProbeOutcome;
+use crate::workload::JobRecord;
 use crate::world::{World, WorldConfig};
 
 /// A run of a scenario.
@@ -86,6 +87,9 @@ pub struct StepRecord {
     pub about: String,
     /// Probes that it sent.
     pub probes: usize,
+    /// What came of its jobs, if it is a workload.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub work: Vec<JobRecord>,
     /// Whether its checks held.
     pub ok: bool,
 }

@@ -10,6 +10,7 @@ mod party;
 mod probes;
 mod scenario;
 mod settings;
+mod workload;
 
 use core::fmt;
 use std::path::Path;

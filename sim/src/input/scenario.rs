@@ -1,6 +1,8 @@
 //! The scenario file: a cluster and what is done to it, step by step.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -15,11 +17,13 @@ use super::changes::{ApplyEntry, Patch, Scale};
 use super::expect::{Expect, ExpectEntry};
 use super::probes::{PortEntry, ProbeEntry, check_port};
 use super::settings::{SaEntry, drifts, flows_max};
+use super::workload::{self, JobEntry};
 use super::{
     InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes, parse_party,
 };
 use crate::fault::{DELAY_MS_MAX, Fault, Heal, Program, Span};
 use crate::probe::{Family, Party, Probe, ProbePort};
+use crate::workload::Job;
 use crate::world::{DEFAULT_NODES, WorldConfig};
 
 /// Steps of a scenario, at most.
@@ -32,6 +36,8 @@ pub const REKEYS_MAX: u32 = 1_000;
 pub const WAIT_H_MAX: u64 = 24;
 /// How far a clock jumps, in nanoseconds, at most.
 const JUMP_NS_MAX: u64 = WAIT_H_MAX * 3_600 * Tick::SECOND;
+/// Length of a capture that is read, in bytes, at most.
+const CAPTURE_BYTES_MAX: u64 = 64 << 20;
 
 /// A scenario, with every file that it names already read.
 #[derive(Clone, Debug)]
@@ -115,6 +121,8 @@ pub enum Action {
         /// The last so many.
         frames: usize,
     },
+    /// Several send, each at its own pace.
+    Workload(Vec<Job>),
     /// What must be true of the run so far.
     Expect(Expect),
 }
@@ -221,6 +229,15 @@ pub trait Beside {
     /// # Errors
     /// [`InputError`].
     fn probes(&self, name: &str) -> Result<Vec<PlacedProbe>, InputError>;
+
+    /// A capture.
+    ///
+    /// # Errors
+    /// Those of the file system; where there are no such files, that.
+    fn capture(&self, name: &str) -> io::Result<Vec<u8>> {
+        let text = format!("there is no {name} here");
+        Err(io::Error::new(io::ErrorKind::NotFound, text))
+    }
 }
 
 /// Those of the scenario's own folder.
@@ -233,6 +250,17 @@ impl Beside for Folder<'_> {
 
     fn probes(&self, name: &str) -> Result<Vec<PlacedProbe>, InputError> {
         load_probes(&self.0.join(name))
+    }
+
+    fn capture(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = File::open(self.0.join(name))?;
+        file.take(CAPTURE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > CAPTURE_BYTES_MAX {
+            let text = format!("it is longer than the {CAPTURE_BYTES_MAX} bytes that are read");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
+        Ok(bytes)
     }
 }
 
@@ -276,6 +304,7 @@ enum StepEntry {
     Attack(AttackEntry),
     Spoof(SpoofEntry),
     Replay(usize),
+    Workload(Vec<JobEntry>),
     Expect(ExpectEntry),
 }
 
@@ -483,6 +512,7 @@ impl StepEntry {
             Self::Replay(frames) => Action::Replay {
                 frames: check_frames(frames, place)?,
             },
+            Self::Workload(jobs) => Action::Workload(workload::check(jobs, place, beside)?),
             Self::Expect(entry) => Action::Expect(entry.check(place)?),
         })
     }
@@ -573,7 +603,7 @@ mod tests {
     fn an_unknown_verb_is_refused_with_the_known_ones() {
         let error = step("frobnicate: {}").unwrap_err();
         let verbs = "apply, delete, patch, scale, probe, probes, matrix, wait, rekey, fault, \
-                     heal, kill, restart, replace, attack, spoof, replay, expect";
+                     heal, kill, restart, replace, attack, spoof, replay, workload, expect";
         assert!(error.starts_with("s.yaml:1:1: "), "{error}");
         assert!(
             error.contains("`frobnicate`") && error.contains(verbs),

@@ -54,6 +54,13 @@ pub fn show_run(record: &RunRecord, description: &str, files: &[String], paint: 
                 out.push_str(&probes(&wrong, paint));
                 out.push_str(&tally(&outcomes, paint));
             }
+            _ if !step.work.is_empty() => {
+                for job in &step.work {
+                    let ink = if job.ok { Ink::Good } else { Ink::Bad };
+                    let word = paint.ink(ink, if job.ok { "ok" } else { "failed" });
+                    line(&mut out, &format!("  {word}  {job}"));
+                }
+            }
             _ if outcomes.is_empty() => line(&mut out, &verdict_of(step.ok, paint)),
             _ => {
                 if !core::mem::replace(&mut explained, true) {

@@ -23,7 +23,7 @@ pub(crate) const FIRST_INSTANCE: u64 = 1;
 /// The underlay's MTU.
 const UPLINK_MTU: u16 = 1500;
 /// The host's and the pods' MTU: ESP over IPv6 with UDP fits into the underlay's around it.
-const POD_MTU: u16 = 1400;
+pub(super) const POD_MTU: u16 = 1400;
 
 /// An agent.
 #[derive(Clone, Debug)]

@@ -14,12 +14,14 @@ mod plan;
 mod probing;
 mod programs;
 mod resolving;
+mod sockets;
 mod stale;
 mod station;
 mod unsettled;
 mod watching;
 mod wire_check;
 mod wire_faults;
+mod working;
 
 #[cfg(test)]
 mod tests;
@@ -454,13 +456,9 @@ impl World {
             return None;
         }
         self.note_arrival(&arrival);
-        let frames = match arrival.at {
-            At::Behind(index, port) => {
-                let station = self.nodes.get_mut(index)?.station_mut(port)?;
-                station.receive(&arrival.frame)
-            }
-            At::Outside | At::Dataplane(..) => self.outside.receive(&arrival.frame),
-        };
+        let station = self.station_at(arrival.at)?;
+        station.sockets.now = arrival.time;
+        let frames = station.receive(&arrival.frame);
         self.send_from(arrival.at, frames);
         None
     }

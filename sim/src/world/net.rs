@@ -113,6 +113,11 @@ impl Net {
         }
     }
 
+    /// Whether nothing is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     fn capture(&mut self, frame: &[u8]) {
         self.wire.push(Captured {
             at: self.now,

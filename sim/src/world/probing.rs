@@ -170,7 +170,7 @@ impl World {
 
     /// The marker, if it may be nowhere on the wire: not between nodes, whose hostNetwork
     /// pods are they themselves, nor with the outside.
-    fn payload(&self, probe: &Probe) -> &'static [u8] {
+    pub(super) fn payload(&self, probe: &Probe) -> &'static [u8] {
         let is_node = |party: &Party| match party {
             Party::Node(_) => true,
             Party::Outside(_) => false,

@@ -14,6 +14,7 @@ use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::wire::{self, arp, checksum, nd};
 use sluice_offload_api::model::PodRef;
 
+use super::sockets::Sockets;
 use crate::sighting::Who;
 
 /// SCTP chunk types (RFC 9260 section 3.2).
@@ -57,6 +58,8 @@ pub(crate) struct Station {
     spoken: BTreeSet<(u8, u16)>,
     /// What it says in answer, in place of what it was told.
     pub(crate) script: Option<Vec<u8>>,
+    /// Connections of its own.
+    pub(crate) sockets: Sockets,
     pool: MemPool,
 }
 
@@ -72,6 +75,7 @@ impl Station {
             asked: None,
             spoken: BTreeSet::new(),
             script: None,
+            sockets: Sockets::default(),
             pool: pool.clone(),
         }
     }
@@ -142,7 +146,7 @@ impl Station {
         self.asked.take().is_some_and(|asked| asked.answered)
     }
 
-    fn send(&mut self, mut spec: FrameSpec, next_hop: IpAddr) -> Vec<Vec<u8>> {
+    pub(super) fn send(&mut self, mut spec: FrameSpec, next_hop: IpAddr) -> Vec<Vec<u8>> {
         spec.eth_src = self.mac;
         if let Some(&mac) = self.neighbors.get(&next_hop) {
             spec.eth_dst = mac;
@@ -238,6 +242,9 @@ impl Station {
             return Vec::new();
         }
         let payload = payload(frame, meta);
+        if let Some(frames) = self.receive_at_socket(frame, meta, payload) {
+            return frames;
+        }
         if self.note_answer(meta, payload) || self.is_answer(meta) {
             return Vec::new();
         }
@@ -416,7 +423,7 @@ fn be16(frame: &[u8], at: usize) -> u16 {
     bytes.map_or(0, |b| u16::from_be_bytes(*b))
 }
 
-fn tcp_numbers(frame: &[u8], meta: &Meta) -> (u32, u32) {
+pub(super) fn tcp_numbers(frame: &[u8], meta: &Meta) -> (u32, u32) {
     let word = |at: usize| {
         let bytes = frame.get(at..at + 4).and_then(|b| b.first_chunk::<4>());
         bytes.map_or(0, |b| u32::from_be_bytes(*b))

@@ -13,10 +13,12 @@ mod determinism;
 mod diff;
 mod documents;
 mod lint;
+mod replay;
 mod reports;
 mod samples;
 mod schema;
 mod wireshark;
+mod workload;
 
 use std::fs;
 use std::path::{Path, PathBuf};

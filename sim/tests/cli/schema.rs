@@ -124,6 +124,12 @@ fn more_steps() -> Vec<Value> {
         unreachable!("it is a list");
     };
     first.extend(second);
+    first.push(json!({"workload": [
+            {"tcp": {"from": "shop/web", "to": "shop/cart", "port": "http", "family": "ipv4", "bytes": 1, "expect": "allow"}},
+            {"udp": {"from": "shop/web", "to": "shop/cart", "port": 9, "packets": 1, "rate": 1, "sizes": "imix"}},
+            {"udp": {"from": "shop/web", "to": "shop/cart", "port": 9, "packets": 1, "rate": 1, "sizes": [64, 1518]}},
+            {"pcap": {"file": text(&root().join("sim/captures/database.pcap")), "from": "shop/web", "map": {"192.0.2.10": "shop/web"}}},
+        ]}));
     first
 }
 
@@ -196,6 +202,9 @@ fn both_refuse_unknown_keys_everywhere() {
         "/steps/10/fault",
         "/steps/19/kill",
         "/steps/21/spoof",
+        "/steps/51/workload/0/tcp",
+        "/steps/51/workload/1/udp",
+        "/steps/51/workload/3/pcap",
     ];
     let with = |at: &str| changed(at, |it| it.pointer_mut(at).unwrap()["unknown"] = json!(1));
     both_say(false, "schema-unknown", &objects.map(with));
@@ -203,7 +212,7 @@ fn both_refuse_unknown_keys_everywhere() {
 
 #[test]
 fn both_refuse_what_is_wrong() {
-    let wrong: [(&str, Value); 42] = [
+    let wrong: [(&str, Value); 48] = [
         ("/seed", json!(-1)),
         ("/workers", json!(2)),
         ("/algorithm", json!("des")),
@@ -252,6 +261,12 @@ fn both_refuse_what_is_wrong() {
         ("/steps/50/expect/drops/no-sa", json!("many")),
         ("/steps/50/expect", json!({"node": "node-a"})),
         ("/steps/50/expect/marks", json!({"fire": 1})),
+        ("/steps/51/workload", json!([])),
+        ("/steps/51/workload/0", json!({"sctp": {}})),
+        ("/steps/51/workload/0/tcp/bytes", json!(4_194_305)),
+        ("/steps/51/workload/1/udp/rate", json!(0)),
+        ("/steps/51/workload/1/udp/sizes", json!("jumbo")),
+        ("/steps/51/workload/2/udp/sizes", json!([63])),
     ];
     let put = |(at, value): (&str, Value)| changed(at, |it| *it.pointer_mut(at).unwrap() = value);
     both_say(false, "schema-wrong", &wrong.map(put));

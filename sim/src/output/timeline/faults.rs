@@ -82,6 +82,7 @@ mod tests {
             line: 1,
             ok: true,
             probes: 0,
+            work: Vec::new(),
             from_ns: at,
             to_ns: at,
         };

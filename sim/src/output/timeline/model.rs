@@ -79,6 +79,8 @@ pub struct StepSpan {
     pub ok: bool,
     /// Probes that it sent.
     pub probes: usize,
+    /// What came of its jobs, a line each.
+    pub work: Vec<String>,
     /// When it began.
     pub from_ns: u64,
     /// When it was over.

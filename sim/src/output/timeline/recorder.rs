@@ -174,6 +174,7 @@ impl Recorder {
             line,
             ok: record.ok,
             probes: record.probes,
+            work: record.work.iter().map(ToString::to_string).collect(),
             from_ns,
             to_ns: world.now().0,
         });

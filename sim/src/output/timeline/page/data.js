@@ -115,6 +115,7 @@ function makeEvents() {
     const about = only && !step.about ? `${only.from} → ${only.to}` : step.about;
     const rows = [["line", String(step.line)], ["took", span(step.to_ns - step.from_ns)]];
     if (step.probes) rows.push(["probes", String(step.probes)]);
+    for (const text of step.work) rows.push(["job", text]);
     rows.push(["checks", step.ok ? "held" : "failed"]);
     events.push({ kind: "step", layer: "step", t0: step.from_ns, t1: step.to_ns, lanes: [], step: index, pods: null, nodes: null,
       reason: null, title: `${step.verb} ${about}`.trim(), rows, wrong: !step.ok });

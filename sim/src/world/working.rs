@@ -1,0 +1,478 @@
+//! Workloads: senders that have their own pace, all at once, in virtual time.
+
+use std::net::IpAddr;
+
+use sluice_dataplane_core::meta::{FragKind, FrameKind, NdKind, proto};
+use sluice_dataplane_core::tick::Tick;
+use sluice_dataplane_core::wire::build::{Body, FrameSpec};
+use sluice_dataplane_core::wire::{self, checksum};
+use sluice_offload_api::model::{Protocol, Verdict};
+
+use super::agent::POD_MTU;
+use super::net::At;
+use super::probing::Question;
+use super::sockets::{Ends, Socket};
+use super::{ARRIVALS_MAX, IDLE_POLL_NS, World};
+use crate::dice::Dice;
+use crate::probe::{Family, Party, Probe, ProbeError};
+use crate::tcp::{Receiver, Sender};
+use crate::workload::{Job, JobRecord};
+
+/// How long a workload may take, in virtual time.
+const WORK_NS_MAX: u64 = 600 * Tick::SECOND;
+/// How long answers to the last datagrams are waited for.
+const LINGER_NS: u64 = 3 * Tick::SECOND;
+/// Ethernet's header and frame check sequence, which frame sizes count.
+const ETHERNET_LEN: usize = 18;
+const UDP_LEN: usize = 8;
+/// Bytes of a datagram that tell it from others.
+const NUMBER_LEN: usize = 8;
+
+/// A job under way.
+#[derive(Debug)]
+struct Running {
+    at: At,
+    hop: IpAddr,
+    /// The flow as the sender sees it, and where its other end is; of a capture one of its flows.
+    flow: Option<(Ends, Option<At>)>,
+    /// What is to be sent, by time: the last first.
+    due: Vec<(Tick, FrameSpec)>,
+    /// When it was over.
+    ended: Option<Tick>,
+}
+
+impl World {
+    /// Has jobs done, all at once, and tells what came of each.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if one of them can't be begun; then none was.
+    pub fn work(&mut self, jobs: &[Job]) -> Result<Vec<JobRecord>, ProbeError> {
+        for job in jobs {
+            self.check(job)?;
+        }
+        let start = self.net.now;
+        let hits = self.net.faults.hits;
+        let mut running = Vec::new();
+        for (number, job) in jobs.iter().enumerate() {
+            running.push(self.begin(number, job)?);
+        }
+        self.run_jobs(start, &mut running);
+        self.settle();
+        let touched = self.net.faults.hits != hits || !self.is_whole();
+        let mut records = Vec::new();
+        for (job, run) in jobs.iter().zip(running) {
+            records.push(self.record(job, run, start, touched)?);
+        }
+        Ok(records)
+    }
+
+    fn check(&self, job: &Job) -> Result<(), ProbeError> {
+        match job {
+            Job::Tcp { probe, .. } | Job::Udp { probe, .. } => self.question(probe).map(|_| ()),
+            Job::Pcap { from, map, .. } => {
+                let mut parties = map.values().chain([from]);
+                parties.try_for_each(|it| self.addresses(it, None).map(|_| ()))
+            }
+        }
+    }
+
+    fn begin(&mut self, number: usize, job: &Job) -> Result<Option<Running>, ProbeError> {
+        match job {
+            Job::Tcp { probe, bytes } => self.begin_tcp(number, probe, *bytes),
+            Job::Udp {
+                probe,
+                packets,
+                every_ns,
+                sizes,
+            } => self.begin_udp(probe, *packets, *every_ns, sizes),
+            Job::Pcap { from, frames, .. } => Ok(self.begin_pcap(job, from, frames)),
+        }
+    }
+
+    /// Nobody answers what comes to a flow of the capture: if both ends' frames are sent, each
+    /// is the other's answer.
+    fn begin_pcap(
+        &mut self,
+        job: &Job,
+        from: &Party,
+        frames: &[(u64, Vec<u8>)],
+    ) -> Option<Running> {
+        let now = self.net.now;
+        let rewritten = frames.iter().filter_map(|(ns, frame)| {
+            let (spec, ends) = self.rewritten(job, frame)?;
+            Some((now + *ns, spec, ends))
+        });
+        let rewritten: Vec<_> = rewritten.collect();
+        let (_, first, ends) = rewritten.first()?;
+        let question = Question {
+            src: first.src,
+            dst: first.dst,
+            protocol: Protocol::Udp,
+            port: None,
+            family: Family::of(first.src),
+        };
+        let (at, ends) = (self.place_of(from, first.src)?, *ends);
+        let hop = self.next_hop(at, &question);
+        let station = self.station_at(at)?;
+        for (_, _, ends) in &rewritten {
+            station.open(*ends, Socket::Counts(0), hop, &[]);
+        }
+        let due = rewritten.into_iter().rev();
+        Some(Running {
+            at,
+            hop,
+            flow: Some((ends, None)),
+            due: due.map(|(time, spec, _)| (time, spec)).collect(),
+            ended: None,
+        })
+    }
+
+    /// The flow of a probe, where it begins, and who is asked for on its way.
+    fn flow(
+        &mut self,
+        probe: &Probe,
+        protocol: u8,
+    ) -> Result<Option<(At, Ends, IpAddr)>, ProbeError> {
+        let question = self.question(probe)?;
+        let Some(at) = self.place_of(&probe.from, question.src) else {
+            return Ok(None);
+        };
+        let port = self.fresh_port();
+        let ends = Ends {
+            protocol,
+            local: (question.src, port),
+            remote: (question.dst, question.port.unwrap_or(0)),
+        };
+        Ok(Some((at, ends, self.next_hop(at, &question))))
+    }
+
+    fn begin_tcp(
+        &mut self,
+        number: usize,
+        probe: &Probe,
+        bytes: u64,
+    ) -> Result<Option<Running>, ProbeError> {
+        let Some((at, ends, hop)) = self.flow(probe, proto::TCP)? else {
+            return Ok(None);
+        };
+        let text = self.payload(probe);
+        let mut dice = Dice::new(self.config.seed, &format!("tcp {number} {}", self.asked));
+        self.asked = self.asked.wrapping_add(1);
+        let mut isn = || u32::try_from(dice.draw() >> 32).unwrap_or(0);
+        let (ours, theirs) = (isn(), isn());
+        let far = self.place_of(&probe.to, ends.remote.0);
+        if let Some(station) = far.and_then(|far| self.station_at(far)) {
+            let receiver = Socket::Receives(Box::new(Receiver::new(theirs, text)));
+            // It says nothing first, so it never asks for anybody.
+            station.open(ends.turned(), receiver, ends.local.0, text);
+        }
+        let now = self.net.now;
+        let frames = self.station_at(at).map(|station| {
+            station.sockets.now = now;
+            let sender = Socket::Sends(Box::new(Sender::new(ours, bytes)));
+            station.open(ends, sender, hop, text)
+        });
+        self.send_from(at, frames.unwrap_or_default());
+        Ok(Some(Running {
+            at,
+            hop,
+            flow: Some((ends, far)),
+            due: Vec::new(),
+            ended: None,
+        }))
+    }
+
+    fn begin_udp(
+        &mut self,
+        probe: &Probe,
+        packets: u64,
+        every_ns: u64,
+        sizes: &[u16],
+    ) -> Result<Option<Running>, ProbeError> {
+        let Some((at, ends, hop)) = self.flow(probe, proto::UDP)? else {
+            return Ok(None);
+        };
+        let text = self.payload(probe);
+        if let Some(station) = self.station_at(at) {
+            station.open(ends, Socket::Counts(0), hop, text);
+        }
+        let body = Body::Udp {
+            src_port: ends.local.1,
+            dst_port: ends.remote.1,
+        };
+        let header = if ends.local.0.is_ipv4() { 20 } else { 40 };
+        let longest = usize::from(POD_MTU) - header - UDP_LEN;
+        let specs = (0..packets)
+            .zip(sizes.iter().cycle())
+            .map(|(number, size)| {
+                let len = usize::from(*size).saturating_sub(ETHERNET_LEN + header + UDP_LEN);
+                let len = len.clamp(NUMBER_LEN, longest);
+                let mut spec = FrameSpec::new(ends.local.0, ends.remote.0, body);
+                spec.payload = format!("{number:0NUMBER_LEN$}").into_bytes();
+                let rest = text.iter().copied().cycle();
+                spec.payload.extend(rest.take(len - NUMBER_LEN));
+                (self.net.now + number * every_ns, spec)
+            });
+        let mut due: Vec<_> = specs.collect();
+        due.reverse();
+        Ok(Some(Running {
+            at,
+            hop,
+            flow: Some((ends, None)),
+            due,
+            ended: None,
+        }))
+    }
+
+    /// A captured packet with the addresses of who stands in, and its checksums made anew: who
+    /// captures what it sends itself often has none. None if it isn't from the one who sends,
+    /// or can't be rewritten.
+    fn rewritten(&self, job: &Job, frame: &[u8]) -> Option<(FrameSpec, Ends)> {
+        let Job::Pcap { from, map, .. } = job else {
+            return None;
+        };
+        let meta = wire::parse(frame).ok()?;
+        let whole =
+            meta.kind == FrameKind::Ip && meta.nd == NdKind::None && meta.frag == FragKind::Whole;
+        let (src, dst): (IpAddr, IpAddr) = (meta.src.into(), meta.dst.into());
+        if !whole || map.get(&src) != Some(from) {
+            return None;
+        }
+        let mapped = |ip: IpAddr| match map.get(&ip) {
+            None => Some(ip),
+            Some(party) => {
+                let ips = self.addresses(party, None).ok()?;
+                ips.into_iter().find(|it| it.is_ipv4() == ip.is_ipv4())
+            }
+        };
+        let (src, dst) = (mapped(src)?, mapped(dst)?);
+        let transport = frame.get(usize::from(meta.l4_off)..usize::from(meta.l3_end))?;
+        let protocol = meta.protocol;
+        let mut spec = FrameSpec::new(src, dst, Body::Other { protocol });
+        spec.payload = transport.to_vec();
+        let at = match protocol {
+            proto::TCP => Some(16),
+            proto::UDP => Some(6),
+            _ => None,
+        };
+        if let Some(at) = at {
+            let len = u32::try_from(transport.len()).ok()?;
+            spec.payload.get_mut(at..at + 2)?.fill(0);
+            let sum = checksum::pseudo(src.into(), dst.into(), protocol, len);
+            let sum = match sum.bytes(&spec.payload).checksum() {
+                0 if protocol == proto::UDP => 0xffff,
+                sum => sum,
+            };
+            spec.payload
+                .get_mut(at..at + 2)?
+                .copy_from_slice(&sum.to_be_bytes());
+        }
+        let ends = Ends {
+            protocol,
+            local: (src, meta.src_port),
+            remote: (dst, meta.dst_port),
+        };
+        Some((spec, ends))
+    }
+
+    /// Runs until all jobs are over.
+    fn run_jobs(&mut self, start: Tick, running: &mut [Option<Running>]) {
+        let end = start + WORK_NS_MAX;
+        let mut idle_until = None;
+        loop {
+            let mut next = self.net.now + IDLE_POLL_NS;
+            let (mut sending, mut counting) = (false, false);
+            for run in running.iter_mut().flatten() {
+                self.send_due(run);
+                if let Some((time, _)) = run.due.last() {
+                    sending = true;
+                    next = next.min(*time);
+                }
+                match self.socket(run) {
+                    Some(Socket::Sends(sender)) if sender.is_over() => {
+                        run.ended.get_or_insert(self.net.now);
+                    }
+                    Some(Socket::Sends(sender)) => {
+                        sending = true;
+                        next = sender.deadline().map_or(next, |it| it.min(next));
+                    }
+                    _ => {
+                        counting = true;
+                        if run.due.is_empty() {
+                            run.ended.get_or_insert(self.net.now);
+                        }
+                    }
+                }
+            }
+            // The last datagrams may still be answered.
+            if !sending {
+                let linger = if counting { LINGER_NS } else { 0 };
+                let until = *idle_until.get_or_insert(self.net.now + linger);
+                if self.net.now >= until || self.net.is_quiet() {
+                    return;
+                }
+            }
+            if self.net.now >= end {
+                return;
+            }
+            self.deliver_until(next, &mut { ARRIVALS_MAX });
+            self.net.now = next.max(self.net.now);
+            for node in &mut self.nodes {
+                node.poll(&mut self.net);
+            }
+            for run in running.iter().flatten() {
+                let now = self.net.now;
+                let frames = self.station_at(run.at).map(|it| it.on_time(now));
+                self.send_from(run.at, frames.unwrap_or_default());
+            }
+        }
+    }
+
+    fn send_due(&mut self, run: &mut Running) {
+        while let Some((time, _)) = run.due.last()
+            && *time <= self.net.now
+        {
+            let Some((_, spec)) = run.due.pop() else {
+                return;
+            };
+            let frames = self.station_at(run.at).map(|it| it.send(spec, run.hop));
+            self.send_from(run.at, frames.unwrap_or_default());
+        }
+    }
+
+    fn socket(&mut self, run: &Running) -> Option<&Socket> {
+        let (ends, _) = run.flow?;
+        self.station_at(run.at)?.sockets.get(ends)
+    }
+
+    fn close(&mut self, at: At, ends: Ends) -> Option<Socket> {
+        self.station_at(at)?.sockets.close(ends)
+    }
+
+    fn record(
+        &mut self,
+        job: &Job,
+        run: Option<Running>,
+        start: Tick,
+        touched: bool,
+    ) -> Result<JobRecord, ProbeError> {
+        let ended = run.as_ref().and_then(|it| it.ended).unwrap_or(self.net.now);
+        let took_ns = ended.0.saturating_sub(start.0);
+        let mut record = JobRecord {
+            kind: "pcap",
+            from: String::new(),
+            to: None,
+            port: None,
+            bytes: 0,
+            packets: 0,
+            answered: None,
+            skipped: None,
+            took_ns,
+            goodput_bps: None,
+            complete: false,
+            ok: true,
+            wrong: None,
+        };
+        match job {
+            Job::Pcap { from, frames, .. } => {
+                record.from = from.to_string();
+                let sent = frames.iter().filter_map(|it| self.rewritten(job, &it.1));
+                let sent: Vec<_> = sent.collect();
+                if let Some(run) = &run {
+                    record.packets = sent.len() as u64;
+                    record.bytes = sent.iter().map(|it| it.0.payload.len() as u64).sum();
+                    let came = sent.iter().map(|it| self.close(run.at, it.1));
+                    let came = came.map(|it| match it {
+                        Some(Socket::Counts(packets)) => packets,
+                        _ => 0,
+                    });
+                    record.answered = Some(came.sum());
+                }
+                record.skipped = Some(frames.len() as u64 - record.packets);
+                record.complete = run.is_some();
+                if record.packets == 0 {
+                    let text = "no frame of the capture is from an address that `map` gives to \
+                                who sends";
+                    record.wrong = Some(text.to_owned());
+                }
+            }
+            Job::Tcp { probe, bytes } => {
+                record.kind = "tcp";
+                self.record_tcp(&mut record, *bytes, run.as_ref());
+                self.judge_job(&mut record, probe, touched)?;
+            }
+            Job::Udp { probe, packets, .. } => {
+                record.kind = "udp";
+                record.packets = *packets;
+                let flow = run.as_ref().and_then(|it| Some((it.at, it.flow?.0)));
+                let answered = match flow.and_then(|(at, ends)| self.close(at, ends)) {
+                    Some(Socket::Counts(answered)) => answered,
+                    _ => 0,
+                };
+                record.answered = Some(answered);
+                record.complete = answered >= *packets;
+                self.judge_job(&mut record, probe, touched)?;
+                if record.wrong.is_none() && answered > 0 && !record.complete && !touched {
+                    let lost = packets - answered;
+                    record.wrong = Some(format!("{lost} were lost, and no fault is to blame"));
+                }
+            }
+        }
+        record.ok = record.wrong.is_none();
+        Ok(record)
+    }
+
+    fn record_tcp(&mut self, record: &mut JobRecord, bytes: u64, run: Option<&Running>) {
+        let Some((at, (ends, far))) = run.and_then(|it| Some((it.at, it.flow?))) else {
+            return;
+        };
+        let receiver = far.and_then(|far| self.close(far, ends.turned()));
+        let Some(Socket::Sends(sender)) = self.close(at, ends) else {
+            return;
+        };
+        record.bytes = sender.acknowledged();
+        record.packets = sender.sent_again();
+        let whole = match receiver {
+            Some(Socket::Receives(it)) => it.received() == bytes && it.is_intact(),
+            _ => false,
+        };
+        record.complete = sender.is_complete() && whole;
+        if sender.is_complete() && !whole {
+            let text = "all was acknowledged, and something else arrived than was sent";
+            record.wrong = Some(text.to_owned());
+        }
+        if record.complete {
+            let bits = u128::from(bytes) * 8 * u128::from(Tick::SECOND);
+            let bps = bits / u128::from(record.took_ns.max(1));
+            record.goodput_bps = Some(u64::try_from(bps).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// What policy says of a job, and who asked for it, against what came of it.
+    fn judge_job(
+        &self,
+        record: &mut JobRecord,
+        probe: &Probe,
+        touched: bool,
+    ) -> Result<(), ProbeError> {
+        record.from = probe.from.to_string();
+        record.to = Some(probe.to.to_string());
+        record.port = self.question(probe)?.port;
+        let policy = self.expected(probe)?.verdict;
+        let any = record.bytes > 0 || record.answered.is_some_and(|it| it > 0);
+        let wrong = match (policy, record.complete) {
+            (Verdict::Deny, _) if any => Some("policy denies it".to_owned()),
+            (Verdict::Allow, false) if !touched => {
+                Some("policy allows it, and it didn't come to its end".to_owned())
+            }
+            _ => None,
+        };
+        let expected = match (probe.expect, record.complete) {
+            (Some(Verdict::Allow), false) => Some("expected to come to its end".to_owned()),
+            (Some(Verdict::Deny), _) if any => Some("expected to be denied".to_owned()),
+            _ => None,
+        };
+        record.wrong = record.wrong.take().or(wrong).or(expected);
+        Ok(())
+    }
+}
