@@ -226,6 +226,15 @@ impl<'a> Player<'a> {
             }
             Action::Attack(attack) => Ok(("attack", self.attack(attack, place)?)),
             Action::Spoof(spoof) => Ok(("spoof", self.spoof(spoof, place)?)),
+            Action::Send(send) => {
+                let sent = self.world.send(send);
+                sent.map_err(|error| place.fault(error))?;
+                let (probe, size) = (&send.probe, send.size);
+                Ok((
+                    "send",
+                    format!("{size} bytes from {} to {}", probe.from, probe.to),
+                ))
+            }
             Action::Replay { frames } => {
                 let frames = self.world.replay(*frames);
                 Ok(("replay", format!("{frames} frames")))

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use sluice_offload_api::model::Protocol;
 
+use super::probes::{PortEntry, check_port};
 use super::{InputError, Place, parse_party};
 use crate::probe::{Family, Party, Probe, ProbePort};
 
@@ -12,8 +13,9 @@ pub const FLOOD_MAX: usize = 10_000;
 /// What an attacker sends.
 #[derive(Clone, Debug)]
 pub enum Attack {
-    /// So many connections that are begun and never go on.
-    SynFlood {
+    /// So many flows, each from a port of its own: TCP connections that are begun and never go
+    /// on, or UDP.
+    Flood {
         /// The first packet of one.
         probe: Probe,
         /// How many.
@@ -45,6 +47,66 @@ pub enum Attack {
     },
 }
 
+/// Bytes of a payload, at most: a jumbo frame's.
+pub const SIZE_MAX: usize = 9_000;
+
+/// A packet of a size.
+#[derive(Clone, Debug)]
+pub struct Send {
+    /// Who sends what.
+    pub probe: Probe,
+    /// Bytes of payload.
+    pub size: usize,
+    /// In fragments with so many bytes of data each, a multiple of 8; else whole.
+    pub fragment: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SendEntry {
+    from: String,
+    to: String,
+    protocol: Protocol,
+    port: Option<PortEntry>,
+    family: Option<Family>,
+    size: usize,
+    fragment: Option<usize>,
+}
+
+impl SendEntry {
+    pub(super) fn check(self, place: &Place) -> Result<Send, InputError> {
+        check_port(self.protocol, self.port.as_ref(), place)?;
+        let party = |text: &str| parse_party(text).map_err(|error| place.fault(error));
+        let size = self.size;
+        if size > SIZE_MAX {
+            let text = format!("{size} bytes of payload; write 0 to {SIZE_MAX}");
+            return Err(place.fault(text));
+        }
+        if let Some(bytes) = self.fragment
+            && (bytes == 0 || !bytes.is_multiple_of(8) || bytes > SIZE_MAX)
+        {
+            return Err(place.fault(format!(
+                "fragments of {bytes} bytes; write a multiple of 8, 8 to {SIZE_MAX}"
+            )));
+        }
+        Ok(Send {
+            probe: Probe {
+                from: party(&self.from)?,
+                to: party(&self.to)?,
+                from_network: None,
+                to_network: None,
+                source_port: None,
+                protocol: self.protocol,
+                port: self.port.map(|port| port.0),
+                family: self.family,
+                expect: None,
+            },
+            size,
+            fragment: self.fragment,
+        })
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AttackEntry {
@@ -62,6 +124,7 @@ pub(super) struct AttackEntry {
 #[serde(rename_all = "kebab-case")]
 enum By {
     SynFlood,
+    UdpFlood,
     Arp,
     NeighborAdvert,
     RouterAdvert,
@@ -76,7 +139,7 @@ impl AttackEntry {
             let text = format!("{} can't attack; name a pod", self.from);
             return Err(place.fault(text));
         }
-        let is_flood = self.by == By::SynFlood;
+        let is_flood = matches!(self.by, By::SynFlood | By::UdpFlood);
         let is_as = matches!(self.by, By::Arp | By::NeighborAdvert);
         for (field, given, wanted) in [
             ("to", self.to.is_some(), is_flood),
@@ -107,7 +170,7 @@ impl AttackEntry {
                 }
                 let port = self.port.filter(|port| *port > 0);
                 let port = port.ok_or_else(|| place.fault("port 0; write 1 to 65535"))?;
-                Attack::SynFlood {
+                Attack::Flood {
                     frames,
                     probe: Probe {
                         from,
@@ -115,7 +178,10 @@ impl AttackEntry {
                         from_network: None,
                         to_network: None,
                         source_port: None,
-                        protocol: Protocol::Tcp,
+                        protocol: match self.by {
+                            By::UdpFlood => Protocol::Udp,
+                            _ => Protocol::Tcp,
+                        },
                         port: Some(ProbePort::Number(port)),
                         family: self.family,
                         expect: None,

@@ -22,7 +22,7 @@ use sluice_host_agent::text::{Fault, ReadError, Spot, Text};
 
 use crate::world::WorldError;
 
-pub use attack::{Attack, FLOOD_MAX};
+pub use attack::{Attack, FLOOD_MAX, SIZE_MAX, Send};
 pub use changes::{OBJECTS_MAX, Patch, PatchKind, REPLICAS_MAX, Scale};
 pub use expect::{Answers, Count, Expect};
 pub use flows::{FLOWS_MAX, PlacedFlow, load_flows};

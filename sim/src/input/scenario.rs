@@ -12,7 +12,7 @@ use sluice_dataplane_core::tick::Tick;
 use sluice_host_agent::cluster::NamespacedName;
 use sluice_offload_api::model::{NodeName, PodRef, Protocol, Verdict};
 
-use super::attack::{Attack, AttackEntry};
+use super::attack::{Attack, AttackEntry, Send, SendEntry};
 use super::changes::{ApplyEntry, Patch, Scale};
 use super::expect::{Expect, ExpectEntry};
 use super::probes::{PortEntry, ProbeEntry, check_port};
@@ -116,6 +116,8 @@ pub enum Action {
     Attack(Attack),
     /// A packet with another one's source address.
     Spoof(Spoof),
+    /// A packet of a size, that asks nothing.
+    Send(Send),
     /// Frames of the wire once more.
     Replay {
         /// The last so many.
@@ -303,6 +305,7 @@ enum StepEntry {
     Replace(String),
     Attack(AttackEntry),
     Spoof(SpoofEntry),
+    Send(SendEntry),
     Replay(usize),
     Workload(Vec<JobEntry>),
     Expect(ExpectEntry),
@@ -509,6 +512,7 @@ impl StepEntry {
             Self::Replace(node) => Action::Replace(node),
             Self::Attack(entry) => Action::Attack(entry.check(place)?),
             Self::Spoof(entry) => Action::Spoof(entry.check(place)?),
+            Self::Send(entry) => Action::Send(entry.check(place)?),
             Self::Replay(frames) => Action::Replay {
                 frames: check_frames(frames, place)?,
             },
@@ -603,7 +607,7 @@ mod tests {
     fn an_unknown_verb_is_refused_with_the_known_ones() {
         let error = step("frobnicate: {}").unwrap_err();
         let verbs = "apply, delete, patch, scale, probe, probes, matrix, wait, rekey, fault, \
-                     heal, kill, restart, replace, attack, spoof, replay, workload, expect";
+                     heal, kill, restart, replace, attack, spoof, send, replay, workload, expect";
         assert!(error.starts_with("s.yaml:1:1: "), "{error}");
         assert!(
             error.contains("`frobnicate`") && error.contains(verbs),
@@ -638,6 +642,9 @@ mod tests {
             "attack: {by: syn-flood, from: a/b, to: c/d, port: 80}",
             "attack: {by: syn-flood, from: a/b, to: c/d, port: 80, frames: 10001}",
             "attack: {by: arp, from: a/b}",
+            "send: {from: a/b, to: c/d, protocol: UDP, port: 80, size: 9001}",
+            "send: {from: a/b, to: c/d, protocol: UDP, port: 80, size: 9, fragment: 12}",
+            "send: {from: a/b, to: c/d, protocol: UDP, size: 9}",
             "attack: {by: arp, from: \"node:a\", as: a/b}",
             "attack: {by: dhcp-offer, from: a/b, to: c/d}",
             "expect: {settled_within: 25h}",

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use sluice_crypto::esp::PORT_NAT_T;
 use sluice_dataplane_core::addr::Mac;
-use sluice_dataplane_core::meta::{FrameKind, Meta, NdKind, proto};
+use sluice_dataplane_core::meta::{FragKind, FrameKind, Meta, NdKind, proto};
 use sluice_dataplane_core::wire;
 
 use crate::world::Api;
@@ -29,8 +29,17 @@ pub(super) struct Packet {
     pub(super) error: bool,
     /// SPI and the sequence number's low half, if it is ESP, in UDP too.
     pub(super) esp: Option<(u32, u32)>,
+    /// The datagram that it is a piece of, and whether it is a later one, without ports.
+    pub(super) piece: Option<Piece>,
     /// What tells it from others of its flow and no hop changes.
     pub(super) says: Vec<u8>,
+}
+
+/// Of a datagram in pieces: its identification, and whether this one is not the first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) id: u32,
+    pub(super) is_later: bool,
 }
 
 impl Packet {
@@ -48,6 +57,7 @@ impl Packet {
             dst_port: meta.dst_port,
             error: meta.icmp_error,
             esp: esp(frame, &meta),
+            piece: piece(frame, &meta),
             says: says(frame, &meta),
         })
     }
@@ -96,6 +106,17 @@ impl fmt::Display for Packet {
             other => write!(f, "protocol {other} of [{src}] to [{dst}]"),
         }
     }
+}
+
+fn piece(frame: &[u8], meta: &Meta) -> Option<Piece> {
+    if meta.frag == FragKind::Whole {
+        return None;
+    }
+    let fragment = wire::fragment(frame, meta)?;
+    Some(Piece {
+        id: fragment.id,
+        is_later: meta.frag == FragKind::Later,
+    })
 }
 
 fn esp(frame: &[u8], meta: &Meta) -> Option<(u32, u32)> {

@@ -4,7 +4,9 @@
 //! Each end's node asks for its own end: the source's when a packet leaves, the destination's
 //! when it comes. What has left in its time may come late, if its destination allows it then.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use sluice_dataplane_core::tick::Tick;
 
@@ -23,7 +25,13 @@ const HELD_NS_MAX: u64 = 4 * Tick::SECOND;
 pub(super) struct Policy {
     flows: BTreeMap<Ends, Flow>,
     sent: BTreeMap<Identity, Sent>,
+    /// The ports of datagrams in pieces, as their first ones have them.
+    firsts: BTreeMap<Datagram, (u16, u16)>,
 }
+
+/// What pieces belong together: source, destination, protocol and identification (RFC 791
+/// section 3.2).
+type Datagram = (IpAddr, IpAddr, u8, u32);
 
 /// What was made of a packet when it was sent, which may be several times.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +42,27 @@ struct Sent {
     welcome: Option<Tick>,
 }
 
+impl Policy {
+    /// A packet with the ports that its datagram's first piece has. Who sends pieces sends the
+    /// first one first.
+    fn with_ports<'a>(&mut self, packet: &'a Packet) -> Cow<'a, Packet> {
+        let Some(piece) = packet.piece else {
+            return Cow::Borrowed(packet);
+        };
+        let datagram = (packet.src, packet.dst, packet.protocol, piece.id);
+        if !piece.is_later {
+            let ports = (packet.src_port, packet.dst_port);
+            self.firsts.insert(datagram, ports);
+            return Cow::Borrowed(packet);
+        }
+        let mut whole = packet.clone();
+        if let Some((src, dst)) = self.firsts.get(&datagram) {
+            (whole.src_port, whole.dst_port) = (*src, *dst);
+        }
+        Cow::Owned(whole)
+    }
+}
+
 impl Oracle for Policy {
     fn name(&self) -> &'static str {
         "policy"
@@ -41,6 +70,7 @@ impl Oracle for Policy {
 
     fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
         let packet = packet.filter(|it| !it.error && is_policed(it))?;
+        let packet = &self.with_ports(packet);
         let flow = self.flows.entry(packet.ends());
         match seen.way {
             Way::Sent => {

@@ -6,14 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::meta::proto;
 use sluice_dataplane_core::wire::arp;
-use sluice_dataplane_core::wire::build::{Body, FrameSpec};
+use sluice_dataplane_core::wire::build::{Body, FrameSpec, fragments};
+use sluice_offload_api::model::Protocol;
 
 use super::World;
 use super::net::At;
 use super::probing::{PLAIN, Question, packet};
 use super::station::Station;
 use super::wire_check::is_esp;
-use crate::input::Attack;
+use crate::input::{Attack, Send};
 use crate::probe::{Family, Party, Probe, ProbeError};
 use crate::sighting::Way;
 
@@ -34,6 +35,8 @@ const DHCP_CLIENT: u16 = 68;
 const BOOTREPLY: u8 = 2;
 /// The first port of a flood.
 const FLOOD_PORT: u16 = 1_024;
+/// Flows of a flood of UDP that are answered at a time.
+const ANSWERED_TOGETHER: usize = 16;
 
 impl World {
     /// Sends what nobody may send, or too much of what one may: what it was, and how many
@@ -44,10 +47,14 @@ impl World {
     pub fn attack(&mut self, attack: &Attack) -> Result<(String, usize), ProbeError> {
         self.marks.add("attacked");
         let (from, frame, about) = match attack {
-            Attack::SynFlood { probe, frames } => {
+            Attack::Flood { probe, frames } => {
                 self.flood(probe, *frames)?;
-                let about = format!("{} SYNs from {} to {}", frames, probe.from, probe.to);
-                return Ok((about, 0));
+                let protocol = format!("{:?}", probe.protocol).to_uppercase();
+                let (from, to) = (&probe.from, &probe.to);
+                return Ok((
+                    format!("{frames} flows of {protocol} from {from} to {to}"),
+                    0,
+                ));
             }
             Attack::Arp { from, address_of } => {
                 let address = self.address(address_of, Family::Ipv4)?;
@@ -109,10 +116,14 @@ impl World {
             return Ok(());
         };
         let next_hop = self.next_hop(at, &question);
-        for (port, _) in (FLOOD_PORT..).zip(0..frames) {
+        for (port, sent) in (FLOOD_PORT..).zip(0..frames) {
             let spec = packet(&question, port);
             let frames = self.station_at(at).map(|it| it.utter(spec, next_hop));
             self.send_from(at, frames.unwrap_or_default());
+            // A flow without an answer gives way to the next; those of UDP are there to stay.
+            if question.protocol == Protocol::Udp && sent % ANSWERED_TOGETHER == 0 {
+                self.settle();
+            }
         }
         self.settle();
         self.station_at(at).map(Station::finish);
@@ -140,12 +151,44 @@ impl World {
         let mut spec = packet(&forged, self.fresh_port());
         spec.payload = PLAIN.to_vec();
         let next_hop = self.next_hop(at, &forged);
+        self.utter(at, spec, next_hop, None);
+        Ok(())
+    }
+
+    /// Sends the first packet of a probe with so many bytes of payload, whole or in fragments
+    /// with so many bytes of data each, and asks for no answer.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if it can't be sent.
+    pub fn send(&mut self, sent: &Send) -> Result<(), ProbeError> {
+        let Send { probe, size, .. } = sent;
+        let question = self.question(probe)?;
+        let Some(at) = self.place_of(&probe.from, question.src) else {
+            return Ok(());
+        };
+        let next_hop = self.next_hop(at, &question);
+        // A small one first, so that the next hop is known.
+        let mut spec = packet(&question, self.fresh_port());
+        self.utter(at, spec.clone(), next_hop, None);
+        spec.payload = PLAIN.iter().copied().cycle().take(*size).collect();
+        spec.dont_fragment = sent.fragment.is_none();
+        self.utter(at, spec, next_hop, sent.fragment);
+        Ok(())
+    }
+
+    /// Sends a packet that is no question, and lets all come to rest.
+    fn utter(&mut self, at: At, spec: FrameSpec, next_hop: IpAddr, fragment: Option<usize>) {
+        self.fragments = self.fragments.wrapping_add(1);
+        let id = self.fragments;
         let station = self.station_at(at);
-        let frames = station.map(|it| it.utter(spec, next_hop));
-        self.send_from(at, frames.unwrap_or_default());
+        let mut frames = station.map_or_else(Vec::new, |it| it.utter(spec, next_hop));
+        if let Some(data_len) = fragment {
+            let pieces = frames.iter().flat_map(|it| fragments(it, id, data_len));
+            frames = pieces.collect();
+        }
+        self.send_from(at, frames);
         self.settle();
         self.station_at(at).map(Station::finish);
-        Ok(())
     }
 
     /// Puts the last so many ESP frames on the wire once more, oldest first; how many there

@@ -267,8 +267,8 @@ impl World {
 
     /// Everything comes in step that can, and keys that were replaced meanwhile go.
     pub(super) fn catch_up(&mut self) -> Result<(), WorldError> {
-        self.release();
         self.converge(self.cluster.clone())?;
+        self.release();
         self.keying.retire_replaced(&mut self.nodes)?;
         self.bring_in_step()
     }

@@ -171,6 +171,8 @@ pub struct World {
     probes: u16,
     /// How many probes were sent.
     asked: u64,
+    /// Datagrams that were sent in pieces.
+    fragments: u32,
 }
 
 impl World {
@@ -239,6 +241,7 @@ impl World {
             storm: false,
             probes: 0,
             asked: 0,
+            fragments: 0,
         };
         world.converge(cluster)?;
         Ok(world)

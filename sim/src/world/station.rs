@@ -97,6 +97,7 @@ impl Station {
     /// A packet that is no question, whoever it says it is from: what this sends now. It asks
     /// for its neighbours honestly.
     pub(crate) fn utter(&mut self, mut spec: FrameSpec, next_hop: IpAddr) -> Vec<Vec<u8>> {
+        self.speak_from(&spec);
         if self.neighbors.contains_key(&next_hop) || self.anyone {
             return self.send(spec, next_hop);
         }
@@ -123,10 +124,7 @@ impl Station {
         expects: Vec<u8>,
         next_hop: IpAddr,
     ) -> Vec<Vec<u8>> {
-        let port = source_port(&spec);
-        if port >= CLIENT_PORT_MIN {
-            self.spoken.insert((spec.protocol(), port));
-        }
+        self.speak_from(&spec);
         self.asked = Some(Asked {
             spec: spec.clone(),
             expects,
@@ -138,6 +136,14 @@ impl Station {
             first.payload.clear();
         }
         self.send(first, next_hop)
+    }
+
+    /// It has asked from this port.
+    fn speak_from(&mut self, spec: &FrameSpec) {
+        let port = source_port(spec);
+        if port >= CLIENT_PORT_MIN {
+            self.spoken.insert((spec.protocol(), port));
+        }
     }
 
     /// Ends the question: whether it was answered.
@@ -238,7 +244,8 @@ impl Station {
         if !(self.anyone || self.ips.contains(&meta.dst.into())) {
             return Vec::new();
         }
-        if !is_intact(frame, meta) {
+        // A piece of a datagram is no question yet, and nobody here puts them together.
+        if meta.frag != FragKind::Whole || !is_intact(frame, meta) {
             return Vec::new();
         }
         let payload = payload(frame, meta);
@@ -435,7 +442,7 @@ pub(super) fn tcp_numbers(frame: &[u8], meta: &Meta) -> (u32, u32) {
 /// Whether TCP's or UDP's checksum is right, as a kernel asks before it takes a segment: one
 /// with a turned bit is for a port that nobody asked from, and would be answered for ever.
 fn is_intact(frame: &[u8], meta: &Meta) -> bool {
-    if !matches!(meta.protocol, proto::TCP | proto::UDP) || meta.frag != FragKind::Whole {
+    if !matches!(meta.protocol, proto::TCP | proto::UDP) {
         return true;
     }
     let segment = frame.get(usize::from(meta.l4_off)..usize::from(meta.l3_end));

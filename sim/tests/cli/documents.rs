@@ -6,6 +6,7 @@ use std::fs;
 
 use sluice_dataplane_core::reason::DropReason;
 use sluice_sim::input::{load_probes, load_scenario};
+use sluice_sim::world::MARKS;
 
 use super::{root, scratch, sluice_sim, text};
 
@@ -75,6 +76,7 @@ fn every_example_of_the_scenario_reference_is_read() {
         "kill",
         "restart",
         "spoof",
+        "send",
         "replay",
         "patch",
         "scale",
@@ -122,10 +124,16 @@ fn every_scenario_of_the_repository_ends_as_it_says() {
     let out = scratch("documents-scenarios");
     let listed = document("docs/scenarios.md");
     let mut scenarios = 0;
+    let mut marks = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let ran = sluice_sim(&["run", text(&path), "--out", text(&out)]);
-        assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
+        let args = ["run", text(&path), "--out", text(&out), "--output", "json"];
+        let ran = sluice_sim(&args);
+        let report = ran.json();
+        let failed = &report["failed_checks"];
+        assert_eq!(ran.code, Some(0), "{path:?}: {failed}\n{}", ran.stderr);
+        let reached = report["marks"].as_object().unwrap();
+        marks.extend(reached.keys().cloned());
         let name = path.file_stem().unwrap().to_str().unwrap();
         let source = fs::read_to_string(&path).unwrap();
         assert!(source.contains(&format!("\nname: {name}\n")), "{name}");
@@ -136,6 +144,8 @@ fn every_scenario_of_the_repository_ends_as_it_says() {
         scenarios += 1;
     }
     assert!(scenarios >= 50, "{scenarios}");
+    let missed: Vec<_> = MARKS.iter().filter(|it| !marks.contains(**it)).collect();
+    assert!(missed.is_empty(), "no scenario reaches {missed:?}");
 }
 
 #[test]

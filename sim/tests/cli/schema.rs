@@ -130,6 +130,7 @@ fn more_steps() -> Vec<Value> {
             {"udp": {"from": "shop/web", "to": "shop/cart", "port": 9, "packets": 1, "rate": 1, "sizes": [64, 1518]}},
             {"pcap": {"file": text(&root().join("sim/captures/database.pcap")), "from": "shop/web", "map": {"192.0.2.10": "shop/web"}}},
         ]}));
+    first.push(json!({"send": {"from": "shop/web", "to": "shop/cart", "protocol": "UDP", "port": 80, "family": "ipv4", "size": 9_000, "fragment": 1400}}));
     first
 }
 
@@ -194,6 +195,7 @@ fn both_refuse_unknown_keys_everywhere() {
         "/steps/39/heal",
         "/steps/47/attack",
         "/steps/50/expect/answers",
+        "/steps/52/send",
         "/steps/1/delete",
         "/steps/2/probe",
         "/steps/4/matrix",
@@ -212,7 +214,7 @@ fn both_refuse_unknown_keys_everywhere() {
 
 #[test]
 fn both_refuse_what_is_wrong() {
-    let wrong: [(&str, Value); 48] = [
+    let wrong: [(&str, Value); 50] = [
         ("/seed", json!(-1)),
         ("/workers", json!(2)),
         ("/algorithm", json!("des")),
@@ -259,6 +261,8 @@ fn both_refuse_what_is_wrong() {
         ),
         ("/steps/49/attack/by", json!("arp")),
         ("/steps/50/expect/drops/no-sa", json!("many")),
+        ("/steps/52/send/size", json!(9_001)),
+        ("/steps/52/send/fragment", json!(12)),
         ("/steps/50/expect", json!({"node": "node-a"})),
         ("/steps/50/expect/marks", json!({"fire": 1})),
         ("/steps/51/workload", json!([])),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sluice_dataplane_core::meta::tcp_flag;
 use sluice_dataplane_core::tick::Tick;
-use sluice_dataplane_core::wire::build::{Body, FrameSpec};
+use sluice_dataplane_core::wire::build::{Body, FrameSpec, fragments};
 use sluice_sim::fuzz::{Case, Step, play_case, shrink};
 use sluice_sim::oracle::Oracles;
 use sluice_sim::probe::Family;
@@ -101,6 +101,29 @@ fn a_denied_frame_that_came_is_found() {
     let sent = seen(Way::Sent, "a", "one", A, &spec);
     let came = seen(Way::Delivered, "b", "two", B, &spec);
     assert_eq!(found(&[sent, came]), ["policy"]);
+}
+
+/// A packet in two pieces, of which the later one comes; the oracles that find something.
+fn a_later_piece_comes(mut spec: FrameSpec) -> Vec<&'static str> {
+    spec.payload = vec![1; 100];
+    spec.dont_fragment = false;
+    let pieces = fragments(&spec.build(), 7, 64);
+    let piece = |way, pod, node, its, frame: &Vec<u8>| Sighting {
+        frame: frame.clone(),
+        ..seen(way, pod, node, its, &spec)
+    };
+    let mut all: Vec<_> = pieces
+        .iter()
+        .map(|it| piece(Way::Sent, "a", "one", A, it))
+        .collect();
+    all.push(piece(Way::Delivered, "b", "two", B, &pieces[1]));
+    found(&all)
+}
+
+#[test]
+fn a_denied_datagrams_later_piece_that_came_is_found() {
+    assert_eq!(a_later_piece_comes(tcp(A, B)), ["policy"]);
+    assert_eq!(a_later_piece_comes(udp(A, B)), Vec::<&str>::new());
 }
 
 #[test]
