@@ -139,8 +139,8 @@ pub struct EspKey {
     keymat: Zeroizing<Box<[u8]>>,
     salt: Zeroizing<[u8; SALT_LEN]>,
     /// Expanded here, where a wrong length is still an error someone can read, so that making
-    /// an SA can't fail.
-    aead: RingAead,
+    /// an SA can't fail. On the heap as well: an expanded key begins with the key.
+    aead: Box<RingAead>,
 }
 
 impl EspKey {
@@ -167,7 +167,7 @@ impl EspKey {
             algorithm,
             keymat: Zeroizing::new(keymat.into()),
             salt: Zeroizing::new(*salt),
-            aead: RingAead::from_key(algorithm, key)?,
+            aead: Box::new(RingAead::from_key(algorithm, key)?),
         })
     }
 
@@ -219,7 +219,7 @@ impl EspKey {
 
     /// Leaves what an SA keeps; the key bytes themselves are erased here.
     pub(crate) fn into_parts(self) -> (RingAead, Zeroizing<[u8; SALT_LEN]>) {
-        (self.aead, self.salt)
+        (*self.aead, self.salt)
     }
 }
 

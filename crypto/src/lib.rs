@@ -11,6 +11,7 @@
 //! | [`replay`] | [`replay::ReplayWindow`]: which sequence numbers were already accepted |
 //! | [`esp`] | the packet format, [`esp::OutboundSa`], [`esp::InboundSa`], tunnel headers |
 //! | [`lifecycle`] | per peer: agree on SAs, install, rekey, retire; key derivation |
+//! | [`scrub_stack`] | what a computation with a key leaves behind |
 //!
 //! ```
 //! use sluice_crypto::esp::{ESP_HEADER_LEN, InboundSa, NEXT_HEADER_IPV4, OutboundSa, Spi};
@@ -39,3 +40,6 @@ pub mod esp;
 pub mod key;
 pub mod lifecycle;
 pub mod replay;
+mod scrub;
+
+pub use self::scrub::scrub_stack;

@@ -9,8 +9,13 @@ use miette::Report;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use sluice_dataplane::config::Config;
 use sluice_dataplane::daemon::{self, DaemonError, Summary};
+use sluice_intrinsics::WipingAllocator;
 use sluice_node_channel::{SpiffeId, make_key_and_request};
 use tracing_subscriber::filter::LevelFilter;
+
+/// Keys that were in use are nowhere once they aren't.
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 /// Protects the pods of one node: filters, encrypts and forwards their frames.
 ///

@@ -1,10 +1,15 @@
-//! What the packet walk needs of the CPU and safe Rust can't say: prefetching.
+//! What the dataplane needs and safe Rust can't say: prefetching, and memory that is wiped when it
+//! is freed.
 //!
 //! The only `unsafe` of the dataplane outside the DPDK crates, so that a reader finds all of it
 //! here. On an architecture without an instruction for it, nothing is done.
 
+mod wipe;
+
 use core::mem::size_of;
 use core::ptr::from_ref;
+
+pub use self::wipe::WipingAllocator;
 
 /// Bytes of a cache line on the cores that we know: x86-64, and Arm's Cortex-A72 to Neoverse.
 const LINE: usize = 64;

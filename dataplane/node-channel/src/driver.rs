@@ -11,6 +11,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use sluice_crypto::esp::Spi;
 use sluice_crypto::lifecycle::{PeerConfig, SaEvent, SaLifecycle, SessionId, SpiBlock, TimeMs};
+use sluice_crypto::scrub_stack;
 use sluice_offload_api::model::NodeName;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -439,7 +440,7 @@ impl Driver {
     fn tell(&mut self, node: &NodeName, event: SaEvent) {
         let now = self.now_ms();
         if let Some(peer) = self.peers.get_mut(node) {
-            peer.machine.on_event(event, now);
+            hear(&mut peer.machine, event, now);
             self.perform(node);
         }
     }
@@ -534,4 +535,15 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => core::future::pending().await,
     }
+}
+
+/// Tells a machine, and leaves nothing of the keys that it may derive on the stack.
+fn hear(machine: &mut SaLifecycle, event: SaEvent, now: TimeMs) {
+    /// A frame of its own, below which the stack is wiped.
+    #[inline(never)]
+    fn tell(machine: &mut SaLifecycle, event: SaEvent, now: TimeMs) {
+        machine.on_event(event, now);
+    }
+    tell(machine, event, now);
+    scrub_stack();
 }

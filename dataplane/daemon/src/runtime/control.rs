@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use sluice_crypto::esp::Spi;
+use sluice_crypto::scrub_stack;
 use sluice_dataplane_control::{Control, Event, ProgramError, Vitals as ControlVitals};
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{FlowRecord, Generation, NameRecord, NodeName, PodUid, SaRecord};
@@ -155,9 +156,19 @@ impl<L: Links> ControlLoop<L> {
         self.carry_out(commands.into());
     }
 
+    /// Carries out commands and leaves nothing of their keys on the stack.
+    fn carry_out(&mut self, commands: VecDeque<SaCommand>) {
+        if !commands.is_empty() {
+            self.carry_out_all(commands);
+            scrub_stack();
+        }
+    }
+
     /// Carries out commands, and those that their failure gives rise to; a driver that never
-    /// gives up is cut off and asked again at the next event.
-    fn carry_out(&mut self, mut commands: VecDeque<SaCommand>) {
+    /// gives up is cut off and asked again at the next event. A frame of its own, below which
+    /// the stack is wiped.
+    #[inline(never)]
+    fn carry_out_all(&mut self, mut commands: VecDeque<SaCommand>) {
         for _ in 0..SA_COMMANDS_PER_TURN_MAX.max(commands.len()) {
             let Some(command) = commands.pop_front() else {
                 return;

@@ -26,6 +26,9 @@ fn own_address() -> String {
     format!("127.{high}.{low}.{count}:9444")
 }
 
+/// What was agreed on, in the folder of each node.
+pub(crate) const LAB_KEYS: &str = "esp_sa";
+
 struct Node<'a> {
     name: &'a str,
     letter: &'a str,
@@ -88,6 +91,7 @@ node_channel:
   anchors: anchors.pem
   peers: [{{node: {other}, address: '{other_listen}'}}]
   rekey_ms: 1000
+  lab_key_file: {LAB_KEYS}
 static:
   manifests: {manifests}
   pods: [{{pod: {pod}, port: vf0}}]
@@ -97,7 +101,7 @@ static:
 }
 
 /// Both nodes and the wire between their uplinks.
-struct Pairing {
+pub(crate) struct Pairing {
     a: Arc<Running>,
     b: Arc<Running>,
     cut: Arc<AtomicBool>,
@@ -105,7 +109,7 @@ struct Pairing {
 }
 
 impl Pairing {
-    fn new(folders: [&Files; 2], ca: &Ca, svids: [Pair; 2]) -> Self {
+    pub(crate) fn new(folders: [&Files; 2], ca: &Ca, svids: [Pair; 2]) -> Self {
         let (at_a, at_b) = (own_address(), own_address());
         let node_a = node_a(&at_a, &at_b);
         let node_b = Node {
@@ -150,7 +154,7 @@ impl Pairing {
         }
     }
 
-    fn epochs(&self) -> u64 {
+    pub(crate) fn epochs(&self) -> u64 {
         let page = super::metrics::get(self.a.metrics.unwrap(), "/metrics");
         let name = "sluice_channel_epochs_total{peer=\"node-b\"} ";
         let line = page.lines().find_map(|it| it.strip_prefix(name));
@@ -158,7 +162,7 @@ impl Pairing {
     }
 
     /// Cuts the wire: what went over it.
-    fn cut(mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn cut(mut self) -> Vec<Vec<u8>> {
         self.cut.store(true, Ordering::Relaxed);
         self.wire.take().unwrap().join().unwrap()
     }

@@ -12,6 +12,7 @@ mod channel;
 mod checkpoint;
 mod config;
 mod keys;
+mod memory;
 mod metrics;
 mod mtls;
 mod names;
@@ -19,3 +20,7 @@ mod program;
 mod rig;
 mod static_mode;
 mod threads;
+
+/// As in the binary: see `memory`.
+#[global_allocator]
+static ALLOCATOR: sluice_intrinsics::WipingAllocator = sluice_intrinsics::WipingAllocator;

@@ -1,0 +1,111 @@
+//! A key that is no longer in use is nowhere in the process's memory.
+//!
+//! Both nodes of a pair run in this process and agree on keys over TLS; the laboratory's key file
+//! says which. The test keeps what it looks for inverted, and so never finds itself.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::time::Instant;
+
+use super::channel::{LAB_KEYS, Pairing};
+use super::rig::pki::Ca;
+use super::rig::{Files, PATIENCE, until};
+
+/// A cipher's key, every bit inverted. The first bytes of AES's expanded key are the key itself.
+type Inverted = Vec<u8>;
+
+/// The sending SAs' keys, in the order in which they were agreed on.
+fn agreed(files: &Files) -> Vec<Inverted> {
+    let text = std::fs::read_to_string(files.path(LAB_KEYS)).unwrap();
+    text.lines()
+        .map(|line| {
+            let hex = line.split('"').nth(11).unwrap();
+            let digits: Vec<_> = hex.trim_start_matches("0x").bytes().collect();
+            let inverted = digits.chunks_exact(2).map(|it| {
+                let digit = |at: usize| char::from(it[at]).to_digit(16).unwrap();
+                !u8::try_from(digit(0) << 4 | digit(1)).unwrap()
+            });
+            let mut key: Inverted = inverted.collect();
+            // The salt is no secret of its own.
+            key.truncate(key.len() - 4);
+            key
+        })
+        .collect()
+}
+
+/// What this process can read of its own, with the names of the regions.
+fn regions() -> Vec<(Range<u64>, String)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let region = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (from, to) = words.next()?.split_once('-')?;
+        let readable = words.next()?.starts_with('r');
+        let name = words.nth(3).unwrap_or("anonymous").to_owned();
+        let address = |hex| u64::from_str_radix(hex, 16).ok();
+        (readable && !name.starts_with("[v")).then_some((address(from)?..address(to)?, name))
+    };
+    maps.lines().filter_map(region).collect()
+}
+
+const CHUNK: usize = 1 << 20;
+
+/// Where which of the keys are: a key's place in the list, and the name of the region.
+fn found(keys: &[Inverted]) -> BTreeSet<(usize, String)> {
+    let memory = File::open("/proc/self/mem").unwrap();
+    let longest = keys.iter().map(Vec::len).max().unwrap();
+    let firsts: [Vec<usize>; 256] = core::array::from_fn(|byte| {
+        let begins = |it: &usize| usize::from(!keys[*it][0]) == byte;
+        (0..keys.len()).filter(begins).collect()
+    });
+    let mut buffer = vec![0; CHUNK + longest];
+    // What was read of others stands in it too.
+    let own = buffer.as_ptr() as u64..buffer.as_ptr() as u64 + buffer.len() as u64;
+    let mut found = BTreeSet::new();
+    for (range, name) in regions() {
+        let mut at = range.start;
+        while at < range.end {
+            let want = usize::try_from(range.end - at).unwrap().min(buffer.len());
+            let Ok(read) = memory.read_at(&mut buffer[..want], at) else {
+                break;
+            };
+            for start in 0..read.min(CHUNK) {
+                for &key in &firsts[usize::from(buffer[start])] {
+                    let there = buffer[start..read].iter().take(keys[key].len());
+                    let same = there.len() == keys[key].len()
+                        && there
+                            .zip(&keys[key])
+                            .all(|(byte, inverted)| *byte == !inverted);
+                    if same && !own.contains(&(at + start as u64)) {
+                        found.insert((key, name.clone()));
+                    }
+                }
+            }
+            at += CHUNK as u64;
+        }
+    }
+    found
+}
+
+#[test]
+fn keys_that_are_out_of_use_are_nowhere_in_memory() {
+    let (files_a, files_b, ca) = (Files::new(), Files::new(), Ca::new());
+    let svids = [ca.node("node-a"), ca.node("node-b")];
+    let pair = Pairing::new([&files_a, &files_b], &ca, svids);
+    until("keys have been renewed", || {
+        (pair.epochs() >= 4).then_some(())
+    });
+    for files in [&files_a, &files_b] {
+        let old = agreed(files);
+        assert!(!found(&old).is_empty(), "the search finds no key in use");
+        // A receiving SA stays until the sender is silent; then its key has to go as well.
+        let deadline = Instant::now() + PATIENCE;
+        let mut left = found(&old);
+        while !left.is_empty() {
+            assert!(Instant::now() < deadline, "of {} keys: {left:?}", old.len());
+            left = found(&old);
+        }
+    }
+    pair.cut();
+}
