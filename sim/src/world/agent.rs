@@ -1,7 +1,7 @@
 //! A node's agent: its production core, driven by the world in place of watches and CNI.
 
 use prost::Message;
-use sluice_host_agent::cluster::{Cluster, Pod};
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Pod};
 use sluice_host_agent::compile::{CompileError, Engine, HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::reconcile::Reconciler;
@@ -101,6 +101,7 @@ impl Agent {
                     vlan: None,
                 })
                 .collect(),
+            encryption: EncryptionSetup::default(),
         };
         let mut reconciler = Reconciler::default();
         reconciler.on_connect(FIRST_INSTANCE, None);
