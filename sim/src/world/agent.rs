@@ -76,7 +76,7 @@ impl Agent {
         number: NodeNumber,
         vfs: u16,
         tunnel_ips: &[IpAddr],
-        chosen: &BTreeMap<PodRef, u16>,
+        (chosen, encryption): (&BTreeMap<PodRef, u16>, &EncryptionSetup),
     ) -> Self {
         let mac = |of| MacAddr(plan::mac(of).0);
         let setup = NodeSetup {
@@ -101,7 +101,7 @@ impl Agent {
                     vlan: None,
                 })
                 .collect(),
-            encryption: EncryptionSetup::default(),
+            encryption: encryption.clone(),
         };
         let mut reconciler = Reconciler::default();
         reconciler.on_connect(FIRST_INSTANCE, None);
