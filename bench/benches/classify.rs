@@ -40,10 +40,8 @@ fn pods(count: u16) -> Vec<(Addr, u8, Owner)> {
     (0..count)
         .map(|n| {
             let [hi, lo] = n.to_be_bytes();
-            let owner = Owner {
-                identity: IdentityId(1_000 + u32::from(n)),
-                place: Place::RemotePod(PeerIndex(0)),
-            };
+            let identity = IdentityId(1_000 + u32::from(n));
+            let owner = Owner::new(identity, Place::RemotePod(PeerIndex(0)));
             (Addr::v4([10, 200, hi, lo]), 32, owner)
         })
         .collect()

@@ -248,7 +248,7 @@ pub fn snapshot_with(side: Side, rows: &[Row], more: &[(Addr, u8, Owner)]) -> Sn
             table: allow_all(rows),
             shadow: None,
         }],
-        peers: vec![Some(Peer {
+        peers: vec![Some(Peer::Protected {
             tunnel: side.other().tunnel(),
         })],
         prefixes: PrefixTable::build(HASH_KEY, &prefixes(side, more)),
@@ -259,7 +259,7 @@ pub fn snapshot_with(side: Side, rows: &[Row], more: &[(Addr, u8, Owner)]) -> Sn
 fn prefixes(side: Side, more: &[(Addr, u8, Owner)]) -> Vec<(Addr, u8, Owner)> {
     let host = |addr, identity, place| {
         let identity = IdentityId(identity);
-        (addr, 32, Owner { identity, place })
+        (addr, 32, Owner::new(identity, place))
     };
     let other = side.other();
     let mut all = more.to_vec();

@@ -5,6 +5,7 @@
 use miette::Diagnostic;
 use proptest::prelude::*;
 use sluice_host_agent::manifest::{ManifestError, load_dir, load_texts, parse};
+use sluice_offload_api::model::Encryption;
 
 /// A policy whose `spec` is `spec`, which starts on line 4.
 fn policy(spec: &str) -> String {
@@ -43,6 +44,37 @@ fn a_mode_is_enforce_or_shadow_for_every_kind_of_policy() {
             load_texts(&[("net.yaml", &with(mode))]).unwrap();
         }
     }
+}
+
+#[test]
+fn a_setting_that_is_none_is_told_by_name_and_is_required() {
+    let text = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  annotations:\n    \
+                sluice.dev/encryption: of\n---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: \
+                shop, name: web, annotations: {sluice.dev/encryption: Preferred}}\n---\napiVersion: \
+                v1\nkind: Pod\nmetadata: {namespace: shop, name: db, annotations: \
+                {sluice.dev/encryption: off}}\n";
+    let loaded = load_texts(&[("net.yaml", text)]).unwrap();
+    let notes: Vec<_> = loaded.notes.iter().map(ToString::to_string).collect();
+    let told = |line: u32, what: &str, value: &str| {
+        format!(
+            "net.yaml:{line}: {what}: sluice.dev/encryption: `{value}` is not a setting of \
+             encryption: required, preferred or off; until it is one, required holds"
+        )
+    };
+    let expected = [
+        told(6, "Namespace shop", "of"),
+        told(10, "Pod shop/web", "Preferred"),
+    ];
+    assert_eq!(notes, expected);
+    let of = |name: &str| {
+        let pods = loaded.cluster.pods.values();
+        let mut named = pods.filter(|it| it.pod.name == name);
+        named.next().unwrap().encryption
+    };
+    assert_eq!(of("web"), Some(Encryption::Required));
+    assert_eq!(of("db"), Some(Encryption::Off));
+    let namespace = &loaded.cluster.namespaces["shop"];
+    assert_eq!(namespace.encryption, Some(Encryption::Required));
 }
 
 #[test]

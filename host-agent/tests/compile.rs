@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use sluice_host_agent::cluster::{Cluster, Mode};
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Mode};
 use sluice_host_agent::compile::{
     HostSetup, NodeSetup, UplinkSetup, compile, compile_within, longest_prefix, lookup,
 };
@@ -74,6 +74,7 @@ fn setup() -> NodeSetup {
         uplink,
         host,
         vfs: (1..5).map(vf).collect(),
+        encryption: EncryptionSetup::default(),
     }
 }
 
@@ -327,7 +328,7 @@ fn what_can_not_be_is_refused_with_names() {
     assert_eq!(
         refused(&no_tunnel, &setup()),
         "10.0.1.1/32 is on node b, which has no address for ESP; annotate the node with \
-         sluice.dev/tunnel-ips"
+         sluice.dev/tunnel-ips, or name it among the agent's unprotected_nodes"
     );
     let mut one_ip = cluster();
     for pod in one_ip.pods.values_mut() {

@@ -10,12 +10,12 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sluice_host_agent::cluster::{Cluster, PortSpec};
-use sluice_host_agent::compile::{Sides, judge_knowing};
-use sluice_host_agent::evaluate::{Judgement, Party, Query, egress_knowing, ingress};
+use sluice_host_agent::compile::{self, Sides, judge_knowing};
+use sluice_host_agent::evaluate::{self, Judgement, Party, Query, egress_knowing, ingress};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::validate::{POINTS_MAX, Sweep, validate};
 use sluice_offload_api::State;
-use sluice_offload_api::model::{Action, Direction, PodRef, Protocol, Verdict};
+use sluice_offload_api::model::{Action, Direction, NodeName, PodRef, Protocol, Verdict};
 use world::{NODES, OUTSIDE, World, known_names, world};
 
 /// Everyone who could be an end of a flow, by each of their addresses.
@@ -124,6 +124,49 @@ fn check(world: &World, states: &[State]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Compares how what one node sends to another crosses the wire. A node without a dataplane
+/// decides nothing; nor does any between nodes themselves, or a node and who is no pod.
+fn check_crossing(world: &World, states: &[State]) -> Result<(), TestCaseError> {
+    let ips: Vec<IpAddr> = parties(&world.cluster).into_iter().map(|it| it.1).collect();
+    let node_of = |ip: IpAddr| {
+        let pod = world.cluster.pod_at(ip);
+        let mut nodes = world.cluster.nodes.iter();
+        let own = || nodes.find(|(_, it)| it.ips.contains(&ip)).map(|it| it.0);
+        pod.and_then(|it| it.node.as_ref()).or_else(own)
+    };
+    let is_policed = |ip: IpAddr| {
+        let pod = world.cluster.pod_at(ip);
+        pod.is_some_and(|it| world.is_on_vf(&it.pod, ip))
+    };
+    for (node, state) in NODES.iter().zip(states) {
+        let own = NodeName::from(*node);
+        if world.cluster.nodes[&own].tunnel_ips.is_empty() {
+            continue;
+        }
+        for &from in &ips {
+            for &to in &ips {
+                let is_here = [from, to].map(|ip| node_of(ip) == Some(&own));
+                let is_pod = [from, to].map(|ip| world.cluster.pod_at(ip).is_some());
+                // An ordinary pod and another node itself pass the dataplane as nodes do.
+                let as_nodes = |here: usize, there: usize| {
+                    is_here[here] && !is_policed([from, to][here]) && !is_pod[there]
+                };
+                if from.is_ipv4() != to.is_ipv4()
+                    || is_here == [false; 2]
+                    || as_nodes(0, 1)
+                    || as_nodes(1, 0)
+                {
+                    continue;
+                }
+                let naive = evaluate::crossing(&world.cluster, &world.encryption, from, to);
+                let compiled = compile::crossing(state, from, to);
+                prop_assert_eq!(compiled, naive, "{} to {} on {}", from, to, node);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What a compiler may get wrong.
 #[derive(Clone, Debug)]
 enum Fault {
@@ -197,7 +240,9 @@ proptest! {
 
     #[test]
     fn compiled_tables_say_what_the_evaluator_says(world in world()) {
-        check(&world, &states(&world))?;
+        let states = states(&world);
+        check(&world, &states)?;
+        check_crossing(&world, &states)?;
     }
 }
 

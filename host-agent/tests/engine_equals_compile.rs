@@ -228,7 +228,10 @@ fn follow(
     events: &[(Event, Index)],
     limits: &Limits,
 ) -> Result<(), TestCaseError> {
-    let setup = World::setup(NODES[0]);
+    let setup = NodeSetup {
+        encryption: start.encryption,
+        ..World::setup(NODES[0])
+    };
     let mut input = Input {
         cluster: start.cluster,
         on_vf: start.on_vf,

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use sluice_host_agent::cluster::{
-    Cluster, LabelSelector, Labels, Mode, Namespace, NamespacedName, NetworkPolicy, Node, Peer,
-    Pod, Rule,
+    Cluster, EncryptionSetup, LabelSelector, Labels, Mode, Namespace, NamespacedName,
+    NetworkPolicy, Node, Peer, Pod, Rule,
 };
 use sluice_host_agent::compile::{Engine, HostSetup, NodeSetup, Touched, UplinkSetup};
 use sluice_host_agent::identity::IdentityTable;
@@ -105,6 +105,7 @@ impl Rig {
                 mtu: 1500,
             },
             vfs: (0..16).map(slot).collect(),
+            encryption: EncryptionSetup::default(),
         };
         let mut vfs = VfTable::default();
         let is_here = |it: &&Pod| it.node.as_ref() == Some(&setup.node);

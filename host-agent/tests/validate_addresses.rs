@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use sluice_host_agent::cluster::Cluster;
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup};
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::manifest::load_texts;
@@ -34,6 +34,7 @@ fn setup() -> NodeSetup {
             mtu: 1500,
         },
         vfs: (1..5).map(vf).collect(),
+        encryption: EncryptionSetup::default(),
     }
 }
 

@@ -283,6 +283,14 @@ pub enum RefusalReason {
     /// No addresses.
     #[error("has no address; at least one is needed")]
     NoIps,
+    /// A peer without a dataplane that has an address for ESP.
+    #[error("node {node} is unprotected and has {ip} for ESP; leave one of the two out")]
+    TunnelOfUnprotected {
+        /// The peer.
+        node: NodeName,
+        /// The first address.
+        ip: IpAddr,
+    },
     /// A local pod's prefix of more than one address.
     #[error("a local pod's prefix has one address, not /{len}")]
     NotHost {
@@ -489,6 +497,7 @@ impl RefusalReason {
             | Self::GatewayOffLink { .. }
             | Self::SecondOfFamily { .. }
             | Self::NoIps
+            | Self::TunnelOfUnprotected { .. }
             | Self::NotHost { .. }
             | Self::PodUidNotThere
             | Self::RowsUnsorted

@@ -7,7 +7,7 @@ use core::fmt;
 
 use serde::{Serialize, Serializer};
 use sluice_host_agent::cluster::Cluster;
-use sluice_host_agent::evaluate::{Judgement, ShadowJudgement};
+use sluice_host_agent::evaluate::{Crossing, Judgement, ShadowJudgement};
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Verdict};
 
 use crate::input::{InputError, Place, PlacedProbe};
@@ -118,6 +118,9 @@ pub enum Disagreement {
         /// What the dataplanes recorded.
         observed: String,
     },
+    /// Both ends' settings turn encryption off, and it was on.
+    #[error("encrypted, though the settings of both ends turn that off")]
+    Sealed,
     /// The second invariant: no cleartext between nodes.
     #[error("allowed between {from} and {to}, and not encrypted")]
     Cleartext {
@@ -189,7 +192,11 @@ pub fn ask(world: &mut World, asked: &PlacedProbe) -> Result<ProbeOutcome, Input
     if may_be_turned && observation.verdict == Verdict::Allow {
         judgement.verdict = Verdict::Allow;
     }
-    let disagreements = disagreements(world.cluster(), probe, &judgement, &observation);
+    let crossing = world
+        .crossing(probe)
+        .map_err(|error| unsendable(place, &error))?;
+    let seen = (&observation, crossing);
+    let disagreements = disagreements(world.cluster(), probe, &judgement, seen);
     Ok(ProbeOutcome {
         from: probe.from.to_string(),
         to: probe.to.to_string(),
@@ -217,7 +224,7 @@ fn disagreements(
     cluster: &Cluster,
     probe: &Probe,
     judgement: &Judgement,
-    seen: &Observation,
+    (seen, crossing): (&Observation, Crossing),
 ) -> Vec<Disagreement> {
     let mut found = Vec::new();
     let observed = seen.verdict;
@@ -256,10 +263,14 @@ fn disagreements(
         found.push(Disagreement::Shadow { oracle, observed });
     }
     if let Some((from, to)) = must_encrypt(cluster, probe)
+        && crossing != Crossing::Clear
         && observed == Verdict::Allow
         && !seen.encrypted
     {
         found.push(Disagreement::Cleartext { from, to });
+    }
+    if crossing == Crossing::Clear && observed == Verdict::Allow && seen.encrypted {
+        found.push(Disagreement::Sealed);
     }
     found
 }
@@ -400,11 +411,20 @@ mod tests {
             family: Family::Ipv4,
         };
         let count = |judgement: &Judgement, seen: &Observation| {
+            let seen = (seen, Crossing::Sealed);
             disagreements(&cluster(), &probe("ns/a", "ns/b"), judgement, seen).len()
         };
         let allow = judged(Verdict::Allow, None, "r");
         assert_eq!(count(&allow, &seen(Verdict::Allow, true)), 0);
         assert_eq!(count(&allow, &seen(Verdict::Allow, false)), 1);
+        let in_clear = seen(Verdict::Allow, false);
+        let in_clear = (&in_clear, Crossing::Clear);
+        let found = disagreements(&cluster(), &probe("ns/a", "ns/b"), &allow, in_clear);
+        assert_eq!(found, []);
+        let sealed = seen(Verdict::Allow, true);
+        let sealed = (&sealed, Crossing::Clear);
+        let found = disagreements(&cluster(), &probe("ns/a", "ns/b"), &allow, sealed);
+        assert_eq!(found, [Disagreement::Sealed]);
         // Both the asker and the evaluator.
         assert_eq!(count(&allow, &seen(Verdict::Deny, false)), 2);
         assert_eq!(

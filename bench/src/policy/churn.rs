@@ -39,7 +39,7 @@ fn cluster(pods: u16, commit: u32, moves: &mut Moves) -> Snapshot {
             (
                 Addr::v4([10, 200, high, low]),
                 32,
-                Owner { identity, place },
+                Owner::new(identity, place),
             )
         })
         .collect();

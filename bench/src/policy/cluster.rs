@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use sluice_host_agent::cluster::{
-    Cluster, LabelSelector, Labels, Mode, Namespace, NamespacedName, NetworkPolicy, Node, Peer,
-    Pod, PortRule, PortSpec, Rule,
+    Cluster, EncryptionSetup, LabelSelector, Labels, Mode, Namespace, NamespacedName,
+    NetworkPolicy, Node, Peer, Pod, PortRule, PortSpec, Rule,
 };
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::vf::{VfSlot, VfTable};
@@ -63,9 +63,13 @@ pub(super) fn cluster(size: Size) -> anyhow::Result<Cluster> {
     }
     for n in 0..size.namespaces {
         let labels = Labels::from([("team".to_owned(), format!("t{}", n % TEAMS))]);
-        cluster
-            .namespaces
-            .insert(format!("ns{n}"), Namespace { labels });
+        cluster.namespaces.insert(
+            format!("ns{n}"),
+            Namespace {
+                labels,
+                encryption: None,
+            },
+        );
         for k in 0..POLICIES {
             let name = NamespacedName {
                 namespace: format!("ns{n}"),
@@ -161,6 +165,7 @@ pub(super) fn setup() -> NodeSetup {
             mtu: 9000,
         },
         vfs: (0..128).map(slot).collect(),
+        encryption: EncryptionSetup::default(),
     }
 }
 

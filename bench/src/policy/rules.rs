@@ -175,7 +175,7 @@ impl RuleSet {
     /// another node, and the rest of the world is outside.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let owner = |identity, place| Owner { identity, place };
+        let owner = Owner::new;
         let mut more: Vec<_> = (0..self.identities)
             .map(|n| {
                 let identity = IdentityId(FIRST_IDENTITY + n);

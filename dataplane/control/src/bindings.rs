@@ -81,11 +81,13 @@ impl Bindings {
         of_node.end(addr, pod.clone());
     }
 
-    /// Forgets the nodes that are no peers. The addresses that they had announced.
+    /// Forgets the nodes that are no peers or have no dataplane. The addresses that they had
+    /// announced.
     pub(crate) fn keep_peers(&mut self, state: &State) -> Vec<IpAddr> {
         let mut forgot = Vec::new();
         self.0.retain(|node, it| {
-            let stays = state.peers.contains_key(node);
+            let peer = state.peers.get(node);
+            let stays = peer.is_some_and(|it| !it.unprotected);
             if !stays {
                 forgot.extend(it.now.keys());
             }

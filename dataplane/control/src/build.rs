@@ -8,7 +8,8 @@ use sluice_dataplane_core::addr::{Addr, Mac};
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::names::patterns::{Pattern, Patterns};
 use sluice_dataplane_core::snapshot::{
-    self, EndpointIndex, IdentityId, Interface, Place, PolicyIndex, PortKind, PortState, Snapshot,
+    self, Encryption, EndpointIndex, IdentityId, Interface, Place, PolicyIndex, PortKind,
+    PortState, Snapshot,
 };
 use sluice_dataplane_core::table::policy::{
     Action, Direction, PolicyTable, Row, Ruling, Tier, Transport,
@@ -19,7 +20,9 @@ use sluice_offload_api::refusal::{Refusal, RefusalReason};
 use sluice_offload_api::state::State;
 
 use crate::bindings::Bindings;
-use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames, renamed};
+use crate::indices::{
+    DomainNumbers, EndpointGenerations, PeerNumbers, PortNames, is_encrypted_anew, renamed,
+};
 
 /// What a state is compiled with.
 pub(crate) struct Build<'a> {
@@ -124,11 +127,15 @@ impl Build<'_> {
         next.peers = vec![None; self.peers.len()];
         for peer in state.peers.values() {
             let tunnel = tunnel_ip(&peer.tunnel_ips, &next.interfaces);
-            if let (Some(index), Some(tunnel)) = (self.peers.index(&peer.node), tunnel)
-                && let Some(slot) = next.peers.get_mut(usize::from(index.0))
-            {
-                *slot = Some(snapshot::Peer { tunnel });
-            }
+            let index = self.peers.index(&peer.node);
+            let Some(slot) = index.and_then(|it| next.peers.get_mut(usize::from(it.0))) else {
+                continue;
+            };
+            *slot = if peer.unprotected {
+                Some(snapshot::Peer::Unprotected)
+            } else {
+                tunnel.map(|tunnel| snapshot::Peer::Protected { tunnel })
+            };
         }
         let touched = last.as_ref().and_then(|last| touched(last, state));
         next.prefixes = match (last, &touched) {
@@ -197,14 +204,17 @@ impl Build<'_> {
         let Some(known) = state.prefixes.get(prefix) else {
             let addr = prefix.addr();
             let is_said = *prefix == IpPrefix::host(addr) && self.bindings.is_announced(addr);
-            return is_said.then_some(Owner {
-                identity: IdentityId(0),
-                place: Place::Revoked,
-            });
+            return is_said.then(|| Owner::new(IdentityId(0), Place::Revoked));
         };
+        let identity = state.identities.get(&known.identity);
         Some(Owner {
             identity: IdentityId(known.identity.0),
             place: self.place(known, owners)?,
+            encryption: identity.map_or(Encryption::Required, |it| match it.encryption {
+                model::Encryption::Off => Encryption::Off,
+                model::Encryption::Preferred => Encryption::Preferred,
+                model::Encryption::Required => Encryption::Required,
+            }),
         })
     }
 
@@ -354,6 +364,10 @@ fn tunnel_ip(tunnel_ips: &[IpAddr], interfaces: &[Interface]) -> Option<Addr> {
 /// that all are as good.
 fn touched(last: &Last<'_>, after: &State) -> Option<BTreeSet<IpPrefix>> {
     let before = last.state;
+    // An identity is of many prefixes, and no prefix shows that it wants something else.
+    if is_encrypted_anew(before, after) {
+        return None;
+    }
     let changes = before.prefixes.changes(&after.prefixes);
     let mut touched: BTreeSet<IpPrefix> = changes.iter().map(|it| *it.key).collect();
     touched.extend(last.moved.iter().copied().map(IpPrefix::host));

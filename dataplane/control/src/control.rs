@@ -86,6 +86,19 @@ struct Pending {
     removed: Vec<(NodeName, PeerIndex)>,
 }
 
+/// The peers that stay and have no dataplane any more: their SAs go.
+fn without_dataplane(
+    before: &State,
+    after: &State,
+    peers: &PeerNumbers,
+) -> Vec<(NodeName, PeerIndex)> {
+    let had = |node: &NodeName| before.peers.get(node).is_some_and(|it| !it.unprotected);
+    let lost = after.peers.values();
+    let lost = lost.filter(|it| it.unprotected && had(&it.node));
+    lost.filter_map(|it| Some((it.node.clone(), peers.index(&it.node)?)))
+        .collect()
+}
+
 /// The control side of a dataplane with one worker.
 #[derive(Debug)]
 pub struct Control {
@@ -176,7 +189,7 @@ impl Control {
         // Hundreds of nodes, of which hardly ever one changes.
         let same_peers = self.state.peers == next.peers;
         let mut peers = (!same_peers).then(|| self.peers.clone());
-        let removed = peers.as_mut().map_or_else(Vec::new, |it| it.renew(&next));
+        let mut removed = peers.as_mut().map_or_else(Vec::new, |it| it.renew(&next));
         let mut generations = self.generations.clone();
         generations.renew(&self.state, &next);
         generations.renew_addresses(&self.moved);
@@ -199,10 +212,14 @@ impl Control {
         if !same_peers || self.snapshot.interfaces != snapshot.interfaces {
             let now = peers.as_ref().unwrap_or(&self.peers);
             let moved = |node: &NodeName| {
-                let tunnel = |s: &Snapshot, p: &PeerNumbers| s.peer(p.index(node)?);
+                let tunnel = |s: &Snapshot, p: &PeerNumbers| s.peer(p.index(node)?)?.tunnel();
                 tunnel(&self.snapshot, &self.peers) != tunnel(&snapshot, now)
             };
-            added.extend(next.peers.keys().filter(|node| moved(node)).cloned());
+            // Of one without a dataplane there is nobody to agree on keys with.
+            let protected = next.peers.values().filter(|it| !it.unprotected);
+            let protected = protected.map(|it| &it.node);
+            added.extend(protected.filter(|node| moved(node)).cloned());
+            removed.extend(without_dataplane(&self.state, &next, &self.peers));
         }
         if let Some(peers) = peers {
             self.peers = peers;
@@ -398,6 +415,7 @@ impl Control {
                     self.ask_names(page.cursor);
                 }
             }
+            Reply::Clear(_) => {}
             Reply::Sas(sas) => {
                 let namer = Self::namer(&self.state, &self.ports, &self.peers);
                 self.sas = Some(sas.iter().map(|s| namer.sa(s)).collect());
@@ -518,7 +536,7 @@ impl Control {
     }
 
     fn outer(&self, peer: PeerIndex) -> Option<Outer> {
-        let dst = self.snapshot.peer(peer)?.tunnel;
+        let dst = self.snapshot.peer(peer)?.tunnel()?;
         let src = self.snapshot.interface_for(dst)?.addr;
         Some(if dst.is_v4() {
             Outer::V4 {
@@ -536,7 +554,7 @@ impl Control {
     /// The outer source and destination of what goes to a peer.
     #[must_use]
     pub fn outer_addresses(&self, node: &NodeName) -> Option<(IpAddr, IpAddr)> {
-        let dst = self.snapshot.peer(self.peers.index(node)?)?.tunnel;
+        let dst = self.snapshot.peer(self.peers.index(node)?)?.tunnel()?;
         let src = self.snapshot.interface_for(dst)?.addr;
         Some((src.into(), dst.into()))
     }

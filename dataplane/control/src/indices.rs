@@ -164,7 +164,9 @@ impl EndpointGenerations {
     pub(crate) fn renew(&mut self, before: &State, after: &State) {
         // 2^32 changes are 500 days of 100 a second.
         let number = self.last.wrapping_add(1).max(1);
-        let mut shared_same = before.peers == after.peers && before.ports == after.ports;
+        let mut shared_same = before.peers == after.peers
+            && before.ports == after.ports
+            && !is_encrypted_anew(before, after);
         let mut is_used = false;
         for it in before.prefixes.changes(&after.prefixes) {
             if *it.key == IpPrefix::host(it.key.addr()) {
@@ -238,6 +240,14 @@ fn same_policy(before: &State, after: &State, endpoint: &Endpoint) -> bool {
         (Some(before), Some(after)) => Arc::ptr_eq(&before, &after) || before == after,
         (before, after) => before.is_none() && after.is_none(),
     }
+}
+
+/// Whether an identity that stays wants something else of the way between nodes. The agent
+/// numbers such a one anew; another one may not.
+pub(crate) fn is_encrypted_anew(before: &State, after: &State) -> bool {
+    let changes = before.identities.changes(&after.identities);
+    let both = changes.iter().filter_map(|it| it.before.zip(it.after));
+    both.into_iter().any(|(a, b)| a.encryption != b.encryption)
 }
 
 /// The identities that stand for other domains than before. Rows have their numbers only, so

@@ -145,6 +145,7 @@ impl Namer<'_> {
         match end {
             Attach::Port(index) => self.ports.name(index).cloned().map(FlowEnd::Port),
             Attach::Peer(index) => self.peers.node(index).cloned().map(FlowEnd::Node),
+            Attach::Clear(index) => self.peers.node(index).cloned().map(FlowEnd::Clear),
         }
         .unwrap_or(FlowEnd::Gone)
     }

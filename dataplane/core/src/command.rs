@@ -6,6 +6,7 @@
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sluice_crypto::esp::Spi;
 
+use crate::clear::{ClearPair, ClearSum};
 use crate::flow::key::Tuple;
 use crate::flow::state::FlowState;
 use crate::flow::table::Flow;
@@ -37,6 +38,8 @@ pub enum Command {
     ReadNames(NamePage),
     /// Fills in SAs, up to the buffer's capacity.
     ReadSas(Vec<SaView>),
+    /// Fills in what crossed the wire in clear, up to the buffer's capacity.
+    ReadClear(ClearPage),
 }
 
 /// A command's answer.
@@ -60,6 +63,17 @@ pub enum Reply {
     Names(NamePage),
     /// The SAs asked for.
     Sas(Vec<SaView>),
+    /// What crossed the wire in clear.
+    Clear(ClearPage),
+}
+
+/// What crossed the wire in clear.
+#[derive(Debug, Default)]
+pub struct ClearPage {
+    /// By pair; only as many as the vector has room for.
+    pub pairs: Vec<ClearPair>,
+    /// What isn't counted for any pair.
+    pub rest: ClearSum,
 }
 
 /// A part of the flow table.

@@ -128,6 +128,10 @@ pub struct Counters {
     pub sealed: Counter,
     /// Frames opened.
     pub opened: Counter,
+    /// Packets for other nodes that left in clear, as both ends' settings let them.
+    pub clear_sent: Counter,
+    /// Packets from other nodes that were let in, in clear.
+    pub clear_received: Counter,
     /// Verdict records lost because the reader was slow.
     pub verdicts_lost: Counter,
     /// Answers of resolvers that taught a pod an address of a name that its policy names.
@@ -156,6 +160,8 @@ impl Counters {
             flows_evicted: Counter::default(),
             sealed: Counter::default(),
             opened: Counter::default(),
+            clear_sent: Counter::default(),
+            clear_received: Counter::default(),
             verdicts_lost: Counter::default(),
             names_learned: Counter::default(),
             names: Counter::default(),

@@ -4,6 +4,7 @@
 //! answer stale; `sluicectl trace` asks it about a described packet.
 
 use crate::addr::Addr;
+use crate::crossing::{crossing, stricter};
 use crate::flow::key::Tuple;
 use crate::meta::proto;
 use crate::mutant::{self, Mutant};
@@ -258,7 +259,7 @@ pub fn judge(snapshot: &Snapshot, tuple: &Tuple) -> Result<Judgement, Denied> {
 }
 
 /// Judges a flow by its initiator's tuple: the source pod's egress, then the destination
-/// pod's ingress; both must allow.
+/// pod's ingress; both must allow, and then both ends' settings say how it crosses the wire.
 ///
 /// # Errors
 /// [`Denied`] with the reason and the rules that were asked.
@@ -312,11 +313,19 @@ pub fn judge_told(
             return Err(denied(DropReason::PolicyIngress, rules, shadows));
         }
     }
+    let setting = stricter(src, dst);
+    let cross =
+        |peer| crossing(snapshot, peer, setting).map_err(|reason| denied(reason, rules, shadows));
+    let ends = match [from, to] {
+        [Attach::Peer(peer), to] => [cross(peer)?, to],
+        [from, Attach::Peer(peer)] => [from, cross(peer)?],
+        ends => ends,
+    };
     let generation = |endpoint: Option<&Endpoint>, other: Addr| {
         endpoint.map_or(0, |it| snapshot.generation_towards(it, other))
     };
     Ok(Judgement {
-        ends: [from, to],
+        ends,
         generations: [
             generation(source, tuple.dst),
             generation(destination, tuple.src),

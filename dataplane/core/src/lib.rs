@@ -7,8 +7,10 @@
 
 pub mod addr;
 mod batch;
+pub mod clear;
 pub mod command;
 pub mod counters;
+mod crossing;
 pub mod flow;
 pub mod frag;
 pub mod hash;

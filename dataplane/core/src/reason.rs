@@ -137,6 +137,8 @@ reasons! {
     PolicyIngress = "policy-ingress",
     /// No usable SA to the destination's node.
     NoSa = "no-sa",
+    /// To a node without a dataplane, and a setting at either end requires encryption.
+    Unprotected = "unprotected",
     /// The sending SA reached its hard limit.
     SaExhausted = "sa-exhausted",
     /// Longer than the way out takes; the sender was told.

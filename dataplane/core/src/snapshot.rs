@@ -143,12 +143,41 @@ impl Interface {
     }
 }
 
-/// Another node's dataplane.
+/// What one end of a packet between nodes wants of the way. Of both ends' the greater, the
+/// stricter, holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Encryption {
+    /// In clear.
+    Off,
+    /// Sealed with a node that has a dataplane, in clear with one that has none.
+    Preferred,
+    /// Sealed, or dropped.
+    #[default]
+    Required,
+}
+
+/// Another node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Peer {
-    /// Where its ESP goes, in this node's order of preference; from the interface of the
-    /// same family.
-    pub tunnel: Addr,
+pub enum Peer {
+    /// It has a dataplane.
+    Protected {
+        /// Where its ESP goes, in this node's order of preference; from the interface of the
+        /// same family.
+        tunnel: Addr,
+    },
+    /// It has none, and the operator says so.
+    Unprotected,
+}
+
+impl Peer {
+    /// Where its ESP goes, if it has a dataplane.
+    #[must_use]
+    pub const fn tunnel(self) -> Option<Addr> {
+        match self {
+            Self::Protected { tunnel } => Some(tunnel),
+            Self::Unprotected => None,
+        }
+    }
 }
 
 /// A compiled policy and its name.

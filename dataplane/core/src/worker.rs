@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::Batch;
+use crate::clear::ClearPairs;
 use crate::command::{self, COMMANDS_PER_POLL_MAX, Command, Inbox, Outbox, Reply, SaView};
 use crate::counters::Counters;
 use crate::flow::quota::Quotas;
@@ -92,6 +93,7 @@ pub struct Worker<P: Port> {
     learned: Learned,
     /// Whether any policy of the snapshot in force names domains.
     follows_names: bool,
+    clear: ClearPairs,
     /// As of the snapshot in force, see [`pods_of`].
     pods: (usize, u32),
 }
@@ -139,6 +141,7 @@ impl<P: Port> Worker<P> {
             questions,
             learned,
             follows_names: false,
+            clear: ClearPairs::new(key),
             pods: (0, 0),
         };
         let handle = WorkerHandle {
@@ -242,6 +245,7 @@ impl<P: Port> Worker<P> {
             questions: &mut self.questions,
             learned: &mut self.learned,
             follows_names: self.follows_names,
+            clear: &mut self.clear,
         }
     }
 
@@ -307,6 +311,12 @@ impl<P: Port> Worker<P> {
                     page.names.push(view);
                 }
                 Reply::Names(page)
+            }
+            Command::ReadClear(mut page) => {
+                let room = page.pairs.capacity() - page.pairs.len();
+                page.pairs.extend(self.clear.iter().take(room));
+                page.rest = self.clear.rest();
+                Reply::Clear(page)
             }
             Command::ReadSas(mut sas) => {
                 let room = sas.capacity() - sas.len();

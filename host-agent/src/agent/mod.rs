@@ -221,6 +221,12 @@ impl Agent {
         self.compile_fault.as_ref()
     }
 
+    /// What annotations of some manifests ask for and don't get, as people are told.
+    #[must_use]
+    pub fn overruled(&self, cluster: &Cluster) -> Vec<String> {
+        self.setup.encryption.overruled(cluster)
+    }
+
     /// Where each attached interface stands, by [`Attachment::key`].
     pub fn standings(&self) -> impl Iterator<Item = (&EndpointKey, &Standing)> {
         self.subjects.standings.iter()

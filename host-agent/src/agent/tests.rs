@@ -1,6 +1,7 @@
 mod secondary;
 
 use super::*;
+use crate::cluster::EncryptionSetup;
 use crate::compile::{HostSetup, UplinkSetup};
 use crate::manifest::load_texts;
 use crate::vf::VfSlot;
@@ -65,6 +66,7 @@ fn setup() -> NodeSetup {
             mtu: 1500,
         },
         vfs: vec![slot(0), slot(1)],
+        encryption: EncryptionSetup::default(),
     }
 }
 

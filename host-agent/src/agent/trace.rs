@@ -12,9 +12,9 @@ use sluice_offload_api::model::{Direction, NodeName, Place, PodRef, Prefix, Prot
 use super::Agent;
 use crate::cluster::{Cluster, Pod};
 use crate::compile::domains::patterns;
-use crate::compile::{Sides, judge_knowing, longest_prefix};
+use crate::compile::{Sides, crossing, judge_knowing, longest_prefix};
 use crate::evaluate::{
-    KnownNames, Party, Query, Ruling, egress_knowing, evaluate_knowing, ingress,
+    Crossing, KnownNames, Party, Query, Ruling, egress_knowing, evaluate_knowing, ingress,
 };
 
 /// The packet.
@@ -291,8 +291,18 @@ impl Agent {
             source
         };
         match far {
-            Some(Place::RemotePod(node) | Place::RemoteNode(node)) => {
-                Disposition::Protect { node: node.clone() }
+            Some(place @ (Place::RemotePod(node) | Place::RemoteNode(node))) => {
+                match crossing(state, query.from_ip, query.to_ip) {
+                    Crossing::Clear => Disposition::Bypass {
+                        to: place_word(place),
+                    },
+                    Crossing::Never => Disposition::Discard {
+                        why: format!("node {node} is unprotected, and encryption is required"),
+                    },
+                    Crossing::Sealed | Crossing::NotOurs => {
+                        Disposition::Protect { node: node.clone() }
+                    }
+                }
             }
             Some(place) => Disposition::Bypass {
                 to: place_word(place),

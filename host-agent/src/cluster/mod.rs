@@ -5,6 +5,7 @@
 
 mod addresses;
 mod cluster_policy;
+mod encryption;
 mod mode;
 mod multi_policy;
 mod objects;
@@ -15,6 +16,7 @@ use core::net::IpAddr;
 
 pub use addresses::{AddressIndex, AddressTaken, Holder};
 pub use cluster_policy::{ClusterPolicy, ClusterRule, RuleAction};
+pub use encryption::{EncryptionSetup, LoosestAboveDefault};
 pub use mode::{Mode, PolicySet};
 pub use multi_policy::MultiPolicy;
 pub use objects::{

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use sluice_offload_api::model::{NodeName, PodRef, PodUid, Protocol};
+use sluice_offload_api::model::{Encryption, NodeName, PodRef, PodUid, Protocol};
 
 use super::Labels;
 
@@ -29,6 +29,9 @@ impl fmt::Display for NamespacedName {
 pub struct Namespace {
     /// Its labels as written; [`super::Cluster::namespace_labels`] adds the implicit one.
     pub labels: Labels,
+    /// The setting of its pods that have none themselves: the annotation
+    /// `sluice.dev/encryption`.
+    pub encryption: Option<Encryption>,
 }
 
 /// A node.
@@ -64,6 +67,8 @@ pub struct Pod {
     pub interfaces: Vec<Interface>,
     /// It is over (phase Succeeded or Failed); its addresses may be another's.
     pub completed: bool,
+    /// Its setting, as it asks for it: the annotation `sluice.dev/encryption`.
+    pub encryption: Option<Encryption>,
 }
 
 /// The UID of a pod whose manifest gives none: no UID has a slash.
@@ -103,6 +108,7 @@ impl Pod {
             ips: Vec::new(),
             interfaces: Vec::new(),
             completed: false,
+            encryption: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_offload_api::model::{Direction, IpPrefix, NodeName, Place, PodRef, PodUid};
+use sluice_offload_api::model::{Direction, Encryption, IpPrefix, NodeName, Place, PodRef, PodUid};
 
 use super::{Bound, NodeSetup};
 use crate::cluster::{AddressIndex, Cluster, Holder, Peer, Pod, PortSpec, Rule};
@@ -70,6 +70,7 @@ pub(super) fn outside(blocks: BTreeSet<IpPrefix>) -> Owner {
         subject: Subject::Outside,
         place: Place::Outside,
         pod_uid: None,
+        encryption: Encryption::Required,
     };
     held.within(blocks)
 }
@@ -79,6 +80,7 @@ pub(super) struct Held {
     subject: Subject,
     place: Place,
     pod_uid: Option<PodUid>,
+    encryption: Encryption,
 }
 
 impl Held {
@@ -88,6 +90,7 @@ impl Held {
             key: IdentityKey {
                 subject: self.subject,
                 blocks,
+                encryption: self.encryption,
             },
             place: self.place,
             pod_uid: self.pod_uid,
@@ -105,6 +108,7 @@ pub(super) fn held(
     is_name: impl Fn(&str) -> bool,
 ) -> Option<Held> {
     let mut pod_uid = None;
+    let mut encryption = setup.encryption.of_nodes();
     let (subject, place) = match holder {
         Holder::Pod(name) | Holder::Interface(name, _) => {
             let pod = cluster.pods.get(name)?;
@@ -120,6 +124,7 @@ pub(super) fn held(
                 _ if is_bound(name, inside) => Place::LocalPod,
                 _ => Place::LocalNode,
             };
+            encryption = setup.encryption.of_pod(cluster, pod);
             (pod_subject(pod, inside, is_name), place)
         }
         Holder::Node(name) if *name == setup.node => {
@@ -129,12 +134,16 @@ pub(super) fn held(
             Subject::Node { name: name.clone() },
             Place::RemoteNode(name.clone()),
         ),
-        Holder::Service(_) => (Subject::Outside, Place::ServiceVip),
+        Holder::Service(_) => {
+            encryption = Encryption::Required;
+            (Subject::Outside, Place::ServiceVip)
+        }
     };
     Some(Held {
         subject,
         place,
         pod_uid,
+        encryption,
     })
 }
 

@@ -7,12 +7,12 @@ use core::net::IpAddr;
 
 use sluice_offload_api::State;
 use sluice_offload_api::model::{
-    Action, Direction, Endpoint, IdentityId, Place, Policy, PolicyRow, PortBlock, Prefix, Protocol,
-    Tier, Verdict,
+    Action, Direction, Encryption, Endpoint, IdentityId, Peer, Place, Policy, PolicyRow, PortBlock,
+    Prefix, Protocol, Tier, Verdict,
 };
 
 use super::domains::patterns;
-use crate::evaluate::{Judgement, KnownNames, Ruling, SERVICE_VIP};
+use crate::evaluate::{Crossing, Judgement, KnownNames, Ruling, SERVICE_VIP};
 
 /// What a table says: tier by tier, of the rows that match the one with the lowest rule,
 /// unless it passes; if no tier decides, the fallback. `port` as in [`crate::evaluate::Query::port`].
@@ -140,6 +140,39 @@ pub fn judge_knowing(
     Sides {
         egress: side(from, destination, Direction::Egress),
         ingress: side(to, source, Direction::Ingress),
+    }
+}
+
+/// How a packet between this node and another crosses the wire, as the node's dataplane has it.
+#[must_use]
+pub fn crossing(state: &State, from: IpAddr, to: IpAddr) -> Crossing {
+    let (from, to) = (longest_prefix(state, from), longest_prefix(state, to));
+    let (Some(from), Some(to)) = (from, to) else {
+        return Crossing::NotOurs;
+    };
+    let (here, there) = match (peer_of(state, from), peer_of(state, to)) {
+        (None, Some(peer)) => (from, (to, peer)),
+        (Some(peer), None) => (to, (from, peer)),
+        _ => return Crossing::NotOurs,
+    };
+    let (there, peer) = there;
+    match (&here.place, &there.place) {
+        (Place::LocalPod, _) | (Place::LocalNode, Place::RemotePod(_)) => {}
+        _ => return Crossing::NotOurs,
+    }
+    let setting = |it: &Prefix| state.identities.get(&it.identity).map(|it| it.encryption);
+    let stricter = setting(here).zip(setting(there)).map(|(a, b)| a.max(b));
+    match (stricter, peer.unprotected) {
+        (None | Some(Encryption::Required), true) => Crossing::Never,
+        (Some(Encryption::Preferred), true) | (Some(Encryption::Off), _) => Crossing::Clear,
+        (None | Some(Encryption::Required | Encryption::Preferred), false) => Crossing::Sealed,
+    }
+}
+
+fn peer_of<'a>(state: &'a State, it: &Prefix) -> Option<&'a Peer> {
+    match &it.place {
+        Place::RemotePod(node) | Place::RemoteNode(node) => state.peers.get(node),
+        _ => None,
     }
 }
 

@@ -15,7 +15,7 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 pub use engine::{Engine, Touched};
-pub use lookup::{Sides, judge, judge_knowing, longest_prefix, lookup, lookup_any};
+pub use lookup::{Sides, crossing, judge, judge_knowing, longest_prefix, lookup, lookup_any};
 pub use node::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_offload_api::model::{
     Direction, DomainPattern, Endpoint, EndpointKey, Identity, IpPrefix, NodeName, Peer, PodRef,
@@ -41,8 +41,8 @@ pub enum CompileError {
     /// An address on a node that no tunnel leads to. In clear it may not go, and as
     /// someone else's it may not count.
     #[error(
-        "{prefix} is on node {node}, which has no address for ESP; \
-         annotate the node with sluice.dev/tunnel-ips"
+        "{prefix} is on node {node}, which has no address for ESP; annotate the node with \
+         sluice.dev/tunnel-ips, or name it among the agent's unprotected_nodes"
     )]
     NoTunnel {
         /// The address.
@@ -115,6 +115,7 @@ pub fn compile_within(
                 id,
                 label: key.label(),
                 domain: key.pattern().cloned(),
+                encryption: key.encryption,
             },
         );
     }
@@ -265,11 +266,13 @@ fn peers(cluster: &Cluster, setup: &NodeSetup) -> SharedMap<NodeName, Peer> {
         .collect()
 }
 
-/// Another node that a tunnel leads to.
+/// Another node that a tunnel leads to, or that has no dataplane and is known for it.
 fn peer(name: &NodeName, node: &Node, setup: &NodeSetup) -> Option<Peer> {
-    let is_other = *name != setup.node && !node.tunnel_ips.is_empty();
-    is_other.then(|| Peer {
+    let unprotected = setup.encryption.is_unprotected(name, node);
+    let is_known = unprotected || !node.tunnel_ips.is_empty();
+    (*name != setup.node && is_known).then(|| Peer {
         node: name.clone(),
         tunnel_ips: node.tunnel_ips.clone(),
+        unprotected,
     })
 }

@@ -3,6 +3,7 @@
 use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{Interface, MacAddr, NodeName, Port, PortKind, PortName};
 
+use crate::cluster::EncryptionSetup;
 use crate::vf::VfSlot;
 
 /// The node that is compiled for.
@@ -16,6 +17,8 @@ pub struct NodeSetup {
     pub host: HostSetup,
     /// Its VFs, in the order in which they are given out.
     pub vfs: Vec<VfSlot>,
+    /// What the operator says of encryption, the same on every node.
+    pub encryption: EncryptionSetup,
 }
 
 /// The port to the wire.

@@ -3,6 +3,7 @@
 //! It is the oracle that the compiler is held against, so it is linear, keeps nothing and
 //! knows neither identities nor tables. Speed has no say here.
 
+mod encryption;
 mod names;
 mod rules;
 
@@ -10,6 +11,7 @@ use core::net::IpAddr;
 
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Tier, Verdict};
 
+pub use encryption::{Crossing, crossing};
 pub use names::KnownNames;
 
 use crate::cluster::{Cluster, ClusterPolicy, NamespacedName, Pod, PolicySet};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sluice_offload_api::limits::LABEL_LEN_MAX;
-use sluice_offload_api::model::{DomainPattern, IpPrefix, NodeName, Protocol};
+use sluice_offload_api::model::{DomainPattern, Encryption, IpPrefix, NodeName, Protocol};
 
 use crate::cluster::{Labels, NamespacedName};
 
@@ -94,6 +94,10 @@ pub struct IdentityKey {
     /// All `ipBlock` prefixes and exceptions, of any policy, that the address is in.
     #[serde(with = "prefixes")]
     pub blocks: BTreeSet<IpPrefix>,
+    /// What it wants of the way to another node: who want different things can't share an
+    /// identity. Required of whatever isn't of the cluster, where it has no meaning.
+    #[serde(default, skip_serializing_if = "Encryption::is_required")]
+    pub encryption: Encryption,
 }
 
 impl IdentityKey {
@@ -103,6 +107,7 @@ impl IdentityKey {
         Self {
             subject: Subject::Domain { pattern },
             blocks: BTreeSet::new(),
+            encryption: Encryption::Required,
         }
     }
 
@@ -116,7 +121,8 @@ impl IdentityKey {
     }
 
     /// How people see it: `shop{app=cart}`, `shop{app=cart} on shop/fast`, `node/a`,
-    /// `10.0.0.0/8`, `*.example.com`, `world`.
+    /// `10.0.0.0/8`, `*.example.com`, `world`; with `, encryption off` behind it if that is
+    /// its setting.
     #[must_use]
     pub fn label(&self) -> String {
         let mut label = match &self.subject {
@@ -148,7 +154,13 @@ impl IdentityKey {
             // A String takes all that is written to it.
             let _ = write!(label, " in {block}");
         }
-        printable(&label, LABEL_LEN_MAX)
+        let setting = match self.encryption {
+            Encryption::Required => String::new(),
+            other => format!(", encryption {other}"),
+        };
+        let mut label = printable(&label, LABEL_LEN_MAX - setting.len());
+        label.push_str(&setting);
+        label
     }
 }
 
@@ -205,8 +217,10 @@ mod tests {
         let label = IdentityKey {
             subject,
             blocks: BTreeSet::new(),
+            encryption: Encryption::Off,
         }
         .label();
+        assert!(label.ends_with("ü, encryption off"));
         assert!(label.starts_with("shop{k=ü"));
         assert!((LABEL_LEN_MAX - 1..=LABEL_LEN_MAX).contains(&label.len()));
     }
@@ -217,6 +231,7 @@ mod tests {
         let mut key = IdentityKey {
             subject: Subject::Outside,
             blocks: blocks.into(),
+            encryption: Encryption::Required,
         };
         assert_eq!(key.label(), "10.1.0.0/16");
         key.subject = Subject::Node { name: "a".into() };

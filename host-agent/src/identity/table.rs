@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use sluice_offload_api::limits::{IDENTITIES_MAX, POLICIES_MAX};
-use sluice_offload_api::model::{IdentityId, NodeName, PolicyId};
+use sluice_offload_api::model::{Encryption, IdentityId, NodeName, PolicyId};
 use std::collections::BTreeSet;
 
 use super::{Full, IdentityKey, NamedPorts, Numbers, Subject};
@@ -128,6 +128,8 @@ impl IdentityTable {
         let first = IdentityKey {
             subject,
             blocks: BTreeSet::new(),
+            // The least of them.
+            encryption: Encryption::Off,
         };
         self.identities
             .from(&first)

@@ -250,6 +250,7 @@ mod tests {
                     id,
                     label: format!("id {id}"),
                     domain: None,
+                    encryption: Default::default(),
                 },
             );
         }

@@ -10,16 +10,17 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use sluice_host_agent::cluster::{
-    Cluster, ClusterPolicy, ClusterRule, ContainerPort, Interface as PodInterface, LabelSelector,
-    Labels, Mode, MultiPolicy, Namespace, NamespacedName, NetworkPolicy, Node, Operator, Peer, Pod,
-    PortRule, PortSpec, Requirement, Rule, RuleAction, Service,
+    Cluster, ClusterPolicy, ClusterRule, ContainerPort, EncryptionSetup, Interface as PodInterface,
+    LabelSelector, Labels, Mode, MultiPolicy, Namespace, NamespacedName, NetworkPolicy, Node,
+    Operator, Peer, Pod, PortRule, PortSpec, Requirement, Rule, RuleAction, Service,
 };
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::evaluate::KnownNames;
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::vf::{VfSlot, VfTable};
 use sluice_offload_api::model::{
-    EndpointKey, Interface, IpPrefix, MacAddr, NodeName, PodRef, PortName, Protocol, Tier,
+    Encryption, EndpointKey, Interface, IpPrefix, MacAddr, NodeName, PodRef, PortName, Protocol,
+    Tier,
 };
 use sluice_offload_api::{SharedMap, State};
 
@@ -93,6 +94,8 @@ pub(crate) struct World {
     pub(crate) on_vf: Vec<PodRef>,
     /// Secondary interfaces on VFs, by pod and name.
     pub(crate) secondary_on_vf: Vec<(PodRef, String)>,
+    /// What its operator says.
+    pub(crate) encryption: EncryptionSetup,
 }
 
 impl World {
@@ -125,6 +128,7 @@ impl World {
                 mtu: 1500,
             },
             vfs: (0..30).map(vf).collect(),
+            encryption: EncryptionSetup::default(),
         }
     }
 
@@ -151,13 +155,11 @@ impl World {
     }
 
     pub(crate) fn state(&self, node: &str, identities: &mut IdentityTable) -> State {
-        compile(
-            &self.cluster,
-            &Self::setup(node),
-            &self.vfs(node),
-            identities,
-        )
-        .unwrap()
+        let setup = NodeSetup {
+            encryption: self.encryption.clone(),
+            ..Self::setup(node)
+        };
+        compile(&self.cluster, &setup, &self.vfs(node), identities).unwrap()
     }
 
     /// Whether policy for the pod's interface with this address is Sluice's.
@@ -474,6 +476,29 @@ fn nodes() -> SharedMap<NodeName, Node> {
         .collect()
 }
 
+/// What an operator says, what namespaces and pods ask for, and whether the last node has no
+/// dataplane.
+type Settings = (
+    EncryptionSetup,
+    Vec<Option<Encryption>>,
+    Vec<Option<Encryption>>,
+    bool,
+);
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let setting = || select(Encryption::ALL.to_vec());
+    let asked = move |count| vec(option::weighted(0.6, setting()), count);
+    let operator = (setting(), setting(), proptest::bool::weighted(0.3));
+    (operator, asked(NAMESPACES.len()), asked(7)).prop_map(
+        |((a, b, unprotected), namespaces, pods)| {
+            let listed = NODES[2..].iter().filter(|_| unprotected);
+            let listed = listed.map(|it| NodeName::from(*it)).collect();
+            let setup = EncryptionSetup::new(a.max(b), Some(a.min(b)), listed);
+            (setup.unwrap(), namespaces, pods, unprotected)
+        },
+    )
+}
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
     (
         btree_map(select(vec!["a", "b"]), labels(), 0..3),
@@ -488,26 +513,37 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             ),
             vec(secondaries(), 7),
         ),
-        vec(labels(), NODES.len()),
+        (vec(labels(), NODES.len()), settings()),
     )
         .prop_map(
-            |(namespaces, pods, policies, cluster_policies, (multi, secondaries), node_labels)| {
+            |(
+                namespaces,
+                pods,
+                policies,
+                cluster_policies,
+                (multi, secondaries),
+                (node_labels, (encryption, of_namespaces, of_pods, unprotected)),
+            )| {
                 let mut nodes = nodes();
                 for (node, labels) in nodes.values_mut().zip(node_labels) {
                     node.labels = labels;
+                }
+                if let Some(node) = nodes.values_mut().last().filter(|_| unprotected) {
+                    node.tunnel_ips.clear();
                 }
                 let mut cluster = Cluster {
                     nodes,
                     cluster_policies: cluster_policies.into_iter().collect(),
                     ..Cluster::default()
                 };
-                for (name, labels) in namespaces {
-                    cluster
-                        .namespaces
-                        .insert(name.to_owned(), Namespace { labels });
+                for ((name, labels), encryption) in namespaces.into_iter().zip(of_namespaces) {
+                    let namespace = Namespace { labels, encryption };
+                    cluster.namespaces.insert(name.to_owned(), namespace);
                 }
                 let mut on_vf = Vec::new();
-                for ((mut pod, vf, families), n) in pods.into_iter().zip(1u8..) {
+                let pods = pods.into_iter().zip(of_pods).zip(1u8..);
+                for (((mut pod, vf, families), encryption), n) in pods {
+                    pod.encryption = encryption;
                     pod.pod.name = format!("pod{n}");
                     pod.uid = format!("uid{n}").as_str().into();
                     let ips = [
@@ -552,6 +588,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                     cluster,
                     on_vf,
                     secondary_on_vf: Vec::new(),
+                    encryption,
                 };
                 let pods: Vec<_> = world.cluster.pods.keys().cloned().collect();
                 for ((pod, its), n) in pods.iter().zip(&secondaries).zip(1u8..) {

@@ -10,6 +10,15 @@ impl Check<'_> {
     pub(super) fn peers(&self) -> Result<(), Refusal> {
         for peer in self.state.peers.values() {
             let key = || Key::Peer(peer.node.clone());
+            if peer.unprotected {
+                // Whether it has a dataplane decides what may go there in clear.
+                let Some(&ip) = peer.tunnel_ips.first() else {
+                    continue;
+                };
+                let node = peer.node.clone();
+                let why = RefusalReason::TunnelOfUnprotected { node, ip };
+                return self.fault(&key(), "unprotected", why);
+            }
             if peer.tunnel_ips.is_empty() {
                 return self.fault(&key(), "tunnel_ips", RefusalReason::NoIps);
             }

@@ -1,10 +1,12 @@
 //! Ports, endpoints, identities, prefixes and peers.
 
-use super::field::{ip, ip_bytes, ips, mac, message, messages, octet, required, short};
+use super::field::{
+    enumerate, enumeration, ip, ip_bytes, ips, mac, message, messages, octet, required, short,
+};
 use super::{ConvertError, ConvertReason};
 use crate::model::{
-    DomainPattern, Endpoint, EndpointKey, Identity, IdentityId, Interface, IpPrefix, NodeName,
-    Peer, Place, PodRef, PodUid, PolicyId, Port, PortKind, PortName, Prefix,
+    DomainPattern, Encryption, Endpoint, EndpointKey, Identity, IdentityId, Interface, IpPrefix,
+    NodeName, Peer, Place, PodRef, PodUid, PolicyId, Port, PortKind, PortName, Prefix,
 };
 use crate::proto;
 
@@ -129,6 +131,12 @@ impl From<EndpointKey> for proto::EndpointName {
     }
 }
 
+enumerate!(proto::Encryption, Encryption {
+    Off <=> Off,
+    Preferred <=> Preferred,
+    Required <=> Required,
+});
+
 impl TryFrom<proto::Identity> for Identity {
     type Error = ConvertError;
 
@@ -137,6 +145,7 @@ impl TryFrom<proto::Identity> for Identity {
             id: IdentityId(wire.id),
             label: wire.label,
             domain: wire.domain.map(domain).transpose()?,
+            encryption: enumeration::<proto::Encryption, _>("encryption", wire.encryption)?,
         })
     }
 }
@@ -147,6 +156,7 @@ impl From<Identity> for proto::Identity {
             id: identity.id.0,
             label: identity.label,
             domain: identity.domain.map(String::from),
+            encryption: proto::Encryption::from(identity.encryption).into(),
         }
     }
 }
@@ -223,6 +233,7 @@ impl TryFrom<proto::Peer> for Peer {
         Ok(Self {
             node: NodeName(wire.node),
             tunnel_ips: ips("tunnel_ips", &wire.tunnel_ips)?,
+            unprotected: wire.unprotected,
         })
     }
 }
@@ -232,6 +243,7 @@ impl From<Peer> for proto::Peer {
         Self {
             node: peer.node.0,
             tunnel_ips: peer.tunnel_ips.into_iter().map(ip_bytes).collect(),
+            unprotected: peer.unprotected,
         }
     }
 }

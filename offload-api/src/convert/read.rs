@@ -192,6 +192,7 @@ impl TryFrom<proto::FlowEnd> for FlowEnd {
         Ok(match required("end", wire.end)? {
             Wire::Port(name) => Self::Port(PortName(name)),
             Wire::Node(name) => Self::Node(NodeName(name)),
+            Wire::Clear(name) => Self::Clear(NodeName(name)),
             Wire::Gone(proto::Unit {}) => Self::Gone,
         })
     }
@@ -203,6 +204,7 @@ impl From<FlowEnd> for proto::FlowEnd {
         let end = match end {
             FlowEnd::Port(name) => Wire::Port(name.0),
             FlowEnd::Node(name) => Wire::Node(name.0),
+            FlowEnd::Clear(name) => Wire::Clear(name.0),
             FlowEnd::Gone => Wire::Gone(proto::Unit {}),
         };
         Self { end: Some(end) }

@@ -146,6 +146,7 @@ fn identity(id: u32) -> Step {
         id,
         label,
         domain: None,
+        encryption: proto::Encryption::Required.into(),
     }));
     Step::Add(proto::Add { object })
 }
@@ -394,9 +395,32 @@ fn malformed_endpoints_prefixes_and_peers_are_refused_by_path() {
         "ops[1].add.prefix.prefix: prefix length 33 is over 32, the longest for 10.0.0.0"
     );
 
-    let (node, tunnel_ips) = ("b".to_owned(), vec![vec![0; 4], vec![0; 15]]);
+    let encryption = |encryption| {
+        let identity = proto::Identity {
+            id: 1,
+            label: "x".to_owned(),
+            domain: None,
+            encryption,
+        };
+        add(proto::add::Object::Identity(identity))
+    };
+    for number in [0, 4, -1] {
+        assert_eq!(
+            encryption(number),
+            format!(
+                "ops[1].add.identity.encryption: {number} is not a known value (0 is unset); \
+                 use one that the contract names"
+            )
+        );
+    }
+
+    let peer = proto::Peer {
+        node: "b".to_owned(),
+        tunnel_ips: vec![vec![0; 4], vec![0; 15]],
+        unprotected: false,
+    };
     assert_eq!(
-        add(proto::add::Object::Peer(proto::Peer { node, tunnel_ips })),
+        add(proto::add::Object::Peer(peer)),
         "ops[1].add.peer.tunnel_ips[1]: has 15 bytes; an address needs 4 or 16"
     );
 }

@@ -1,6 +1,7 @@
 //! Domain types: what an agent tells a dataplane, and what a dataplane tells about itself.
 
 mod domain;
+mod encryption;
 mod names;
 mod objects;
 mod policy;
@@ -8,6 +9,7 @@ mod prefix;
 mod read;
 
 pub use domain::{DOMAIN_LABEL_LEN_MAX, DOMAIN_LEN_MAX, DomainError, DomainPattern};
+pub use encryption::{Encryption, EncryptionError};
 pub use names::{Generation, IdentityId, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName};
 pub use objects::{
     Endpoint, EndpointKey, Identity, Interface, Peer, Place, Port, PortKind, Prefix,

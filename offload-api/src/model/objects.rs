@@ -4,7 +4,8 @@ use core::fmt;
 use core::net::IpAddr;
 
 use super::{
-    DomainPattern, IdentityId, IpPrefix, MacAddr, NodeName, PodRef, PodUid, PolicyId, PortName,
+    DomainPattern, Encryption, IdentityId, IpPrefix, MacAddr, NodeName, PodRef, PodUid, PolicyId,
+    PortName,
 };
 
 /// What a port is for.
@@ -138,6 +139,9 @@ pub struct Identity {
     /// The names that it stands for, of a policy that names domains. No prefix leads to it:
     /// an address has it for as long as a pod's resolver said so, for that pod alone.
     pub domain: Option<DomainPattern>,
+    /// What its pods or its node want of the way to another node; without meaning for what is
+    /// outside the cluster.
+    pub encryption: Encryption,
 }
 
 /// Where the addresses of a prefix are.
@@ -172,11 +176,14 @@ pub struct Prefix {
     pub pod_uid: Option<PodUid>,
 }
 
-/// Another node's dataplane.
+/// Another node: its dataplane, or that it has none.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
     /// The node: the object's key.
     pub node: NodeName,
-    /// Its addresses for ESP, at most one a family.
+    /// Its dataplane's addresses for ESP, at most one a family; none if it is unprotected.
     pub tunnel_ips: Vec<IpAddr>,
+    /// It has no dataplane, and the operator says so: what both ends let go in clear does, and
+    /// all else is dropped.
+    pub unprotected: bool,
 }

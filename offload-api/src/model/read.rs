@@ -141,6 +141,8 @@ pub enum FlowEnd {
     Port(PortName),
     /// Through ESP with a node.
     Node(NodeName),
+    /// In clear with a node, as the settings of both ends allow.
+    Clear(NodeName),
     /// A port or node that is gone since.
     Gone,
 }

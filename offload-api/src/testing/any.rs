@@ -9,10 +9,10 @@ use proptest::sample::select;
 
 use crate::answer::{Answer, Refused};
 use crate::model::{
-    Action, Capacity, Direction, DropCount, Endpoint, Fallback, Fill, FlowEnd, FlowRecord,
-    FlowState, FlowVerdict, Generation, Identity, IdentityId, Interface, IpPrefix, Lease, MacAddr,
-    NameRecord, NodeName, Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port,
-    PortBlock, PortCounters, PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex,
+    Action, Capacity, Direction, DropCount, Encryption, Endpoint, Fallback, Fill, FlowEnd,
+    FlowRecord, FlowState, FlowVerdict, Generation, Identity, IdentityId, Interface, IpPrefix,
+    Lease, MacAddr, NameRecord, NodeName, Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow,
+    Port, PortBlock, PortCounters, PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex,
     SaAlgorithm, SaDirection, SaFingerprint, SaRecord, ShadowRuling, ShadowTable, Status, Tier,
     Verdict,
 };
@@ -109,11 +109,15 @@ pub fn name() -> impl Strategy<Value = NameRecord> {
 /// Any identity.
 pub fn identity() -> impl Strategy<Value = Identity> {
     let domain = select(vec![None, Some("db.example.com"), Some("*.example.com")]);
-    (any::<u32>(), any::<String>(), domain).prop_map(|(id, label, domain)| Identity {
-        id: IdentityId(id),
-        label,
-        domain: domain.and_then(|it| it.parse().ok()),
-    })
+    let encryption = select(Encryption::ALL.to_vec());
+    (any::<u32>(), any::<String>(), domain, encryption).prop_map(
+        |(id, label, domain, encryption)| Identity {
+            id: IdentityId(id),
+            label,
+            domain: domain.and_then(|it| it.parse().ok()),
+            encryption,
+        },
+    )
 }
 
 /// Any place.
@@ -143,9 +147,11 @@ pub fn prefix() -> impl Strategy<Value = Prefix> {
 
 /// Any peer.
 pub fn peer() -> impl Strategy<Value = Peer> {
-    (any::<String>(), vec(any::<IpAddr>(), 0..3)).prop_map(|(node, tunnel_ips)| Peer {
+    let parts = (any::<String>(), vec(any::<IpAddr>(), 0..3), any::<bool>());
+    parts.prop_map(|(node, tunnel_ips, unprotected)| Peer {
         node: NodeName(node),
         tunnel_ips,
+        unprotected,
     })
 }
 
@@ -374,6 +380,7 @@ fn flow_end() -> impl Strategy<Value = FlowEnd> {
     prop_oneof![
         any::<String>().prop_map(|name| FlowEnd::Port(PortName(name))),
         any::<String>().prop_map(|name| FlowEnd::Node(NodeName(name))),
+        any::<String>().prop_map(|name| FlowEnd::Clear(NodeName(name))),
         Just(FlowEnd::Gone),
     ]
 }

@@ -3,9 +3,9 @@
 use core::net::IpAddr;
 
 use crate::model::{
-    Action, Direction, Endpoint, Fallback, Generation, Identity, IdentityId, Interface, IpPrefix,
-    MacAddr, Peer, Place, PodRef, Policy, PolicyId, PolicyRow, Port, PortBlock, PortKind, Prefix,
-    Protocol, RuleIndex, Tier, Verdict,
+    Action, Direction, Encryption, Endpoint, Fallback, Generation, Identity, IdentityId, Interface,
+    IpPrefix, MacAddr, Peer, Place, PodRef, Policy, PolicyId, PolicyRow, Port, PortBlock, PortKind,
+    Prefix, Protocol, RuleIndex, Tier, Verdict,
 };
 use crate::state::State;
 use crate::transaction::Object;
@@ -32,6 +32,7 @@ pub fn sample() -> State {
     state.put(Object::Peer(Peer {
         node: "b".into(),
         tunnel_ips: vec![v4(192, 0, 2, 2), ip6(0x2001_0db8, 2)],
+        unprotected: false,
     }));
     state
 }
@@ -85,6 +86,7 @@ fn identities() -> Vec<Object> {
             id: IdentityId(id),
             label: label.to_owned(),
             domain: None,
+            encryption: Encryption::Required,
         })
     };
     let all = [

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::any::policy_row;
 use crate::model::{
-    Endpoint, Fallback, Generation, Identity, IdentityId, IpPrefix, MacAddr, NodeName, Peer, Place,
-    PodRef, Policy, PolicyId, PolicyRow, Port, PortBlock, PortKind, Prefix, Protocol, RuleIndex,
-    ShadowTable, Verdict,
+    Encryption, Endpoint, Fallback, Generation, Identity, IdentityId, IpPrefix, MacAddr, NodeName,
+    Peer, Place, PodRef, Policy, PolicyId, PolicyRow, Port, PortBlock, PortKind, Prefix, Protocol,
+    RuleIndex, ShadowTable, Verdict,
 };
 use crate::state::State;
 use crate::transaction::Object;
@@ -41,6 +41,11 @@ pub fn state(generation: u64) -> impl Strategy<Value = State> {
                     id: IdentityId(id),
                     label: format!("shop{{app={}}}", u32::from(label) & id),
                     domain: None,
+                    encryption: match (label.wrapping_add(u8::try_from(id).unwrap_or(0))) % 4 {
+                        0 => Encryption::Off,
+                        1 => Encryption::Preferred,
+                        _ => Encryption::Required,
+                    },
                 }));
             }
             for (id, (allow, rows)) in (0..POLICIES).zip(policies) {
@@ -146,7 +151,11 @@ fn put_peer(state: &mut State, index: u8, dual: bool, pods: u8) {
         let place = Place::RemotePod(node.clone());
         put_prefix(state, IpPrefix::host(ip), 1 + u32::from(pod), place);
     }
-    state.put(Object::Peer(Peer { node, tunnel_ips }));
+    state.put(Object::Peer(Peer {
+        node,
+        tunnel_ips,
+        unprotected: false,
+    }));
 }
 
 /// A policy of what can be kept of any rows.

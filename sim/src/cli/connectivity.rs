@@ -158,7 +158,8 @@ const fn rule_of(disagreement: &Disagreement) -> &'static str {
         Disagreement::Expected { .. } => "SC001",
         Disagreement::Oracle { .. }
         | Disagreement::Decider { .. }
-        | Disagreement::Shadow { .. } => "SC002",
+        | Disagreement::Shadow { .. }
+        | Disagreement::Sealed => "SC002",
         Disagreement::Cleartext { .. } => "SC003",
     }
 }

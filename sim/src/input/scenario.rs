@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use sluice_crypto::key::Algorithm;
 use sluice_dataplane_core::tick::Tick;
-use sluice_host_agent::cluster::NamespacedName;
-use sluice_offload_api::model::{NodeName, PodRef, Protocol, Verdict};
+use sluice_host_agent::cluster::{EncryptionSetup, LoosestAboveDefault, NamespacedName};
+use sluice_offload_api::model::{Encryption, NodeName, PodRef, Protocol, Verdict};
 
 use super::attack::{Attack, AttackEntry, Send, SendEntry};
 use super::changes::{ApplyEntry, Patch, Scale};
@@ -278,12 +278,30 @@ struct ScenarioEntry {
     esn: Option<bool>,
     underlay: Option<Family>,
     udp_encap: Option<bool>,
+    encryption: Option<Spanned<EncryptionEntry>>,
     vfs: Option<Spanned<BTreeMap<String, u16>>>,
     flows_max: Option<Spanned<usize>>,
     sa: Option<Spanned<SaEntry>>,
     drift_ppm: Option<Spanned<BTreeMap<String, i32>>>,
     manifests: Spanned<String>,
     steps: Spanned<Vec<Spanned<StepEntry>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncryptionEntry {
+    default: Option<Encryption>,
+    loosest: Option<Encryption>,
+    #[serde(default)]
+    unprotected_nodes: Vec<String>,
+}
+
+impl EncryptionEntry {
+    fn check(&self) -> Result<EncryptionSetup, LoosestAboveDefault> {
+        let unprotected = self.unprotected_nodes.iter();
+        let unprotected = unprotected.map(|it| it.as_str().into()).collect();
+        EncryptionSetup::new(self.default.unwrap_or_default(), self.loosest, unprotected)
+    }
 }
 
 #[derive(Deserialize)]
@@ -440,7 +458,12 @@ impl ScenarioEntry {
                 .map_err(|error| place.fault(error))
         });
         let sa = SaEntry::check(self.sa.as_ref(), source)?;
+        let encryption = self.encryption.as_ref().map(|entry| {
+            let place = source.at(entry.referenced.into());
+            entry.value.check().map_err(|error| place.fault(error))
+        });
         Ok(WorldConfig {
+            encryption: encryption.transpose()?.unwrap_or_default(),
             seed: self.seed.unwrap_or(default.seed),
             algorithm: algorithm.transpose()?.unwrap_or(default.algorithm),
             esn: self.esn.unwrap_or(default.esn),

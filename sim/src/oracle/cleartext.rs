@@ -1,5 +1,7 @@
 //! Nothing between pods of different nodes, or between a pod and another node, is on the wire
-//! in clear: neither what it says nor whom it is for.
+//! in clear, unless the settings of both ends let it: neither what it says nor whom it is for.
+
+use sluice_host_agent::evaluate::Crossing;
 
 use super::Oracle;
 use super::packet::Packet;
@@ -25,6 +27,9 @@ impl Oracle for Cleartext {
         let packet = packet.filter(|it| !it.is_sealed(api))?;
         let (from, to) = (packet.src, packet.dst);
         let inside = |ip| api.is_pod(ip) || api.is_node(ip);
+        if api.crossing(from, to) == Crossing::Clear {
+            return None;
+        }
         let protected = api.is_pod(from) && inside(to) || api.is_pod(to) && inside(from);
         protected.then(|| format!("{packet} was on the wire in clear"))
     }

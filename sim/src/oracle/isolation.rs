@@ -36,7 +36,9 @@ impl Oracle for Isolation {
                 ))
             }
             Spot::Host(_) | Spot::Outside
-                if who.mac == packet.eth_dst && api.is_pod(packet.dst) =>
+                if who.mac == packet.eth_dst
+                    && api.is_pod(packet.dst)
+                    && !(seen.spot == Spot::Outside && api.is_unprotected(packet.dst)) =>
             {
                 Some(format!(
                     "{packet} is for a pod and came out at {:?}",

@@ -18,7 +18,7 @@ impl Oracle for Spoof {
 
     fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
         let packet = packet.filter(|it| !it.error)?;
-        let outside = !api.is_pod(packet.src);
+        let outside = !api.is_pod(packet.src) || api.is_unprotected(packet.src);
         let owns = || {
             seen.who
                 .as_ref()

@@ -1,7 +1,7 @@
 //! A node's agent: its production core, driven by the world in place of watches and CNI.
 
 use prost::Message;
-use sluice_host_agent::cluster::{Cluster, Pod};
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Pod};
 use sluice_host_agent::compile::{CompileError, Engine, HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::reconcile::Reconciler;
@@ -76,7 +76,7 @@ impl Agent {
         number: NodeNumber,
         vfs: u16,
         tunnel_ips: &[IpAddr],
-        chosen: &BTreeMap<PodRef, u16>,
+        (chosen, encryption): (&BTreeMap<PodRef, u16>, &EncryptionSetup),
     ) -> Self {
         let mac = |of| MacAddr(plan::mac(of).0);
         let setup = NodeSetup {
@@ -101,6 +101,7 @@ impl Agent {
                     vlan: None,
                 })
                 .collect(),
+            encryption: encryption.clone(),
         };
         let mut reconciler = Reconciler::default();
         reconciler.on_connect(FIRST_INSTANCE, None);

@@ -32,7 +32,7 @@ use sluice_crypto::key::Algorithm;
 use sluice_dataplane_control::Event;
 use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::tick::Tick;
-use sluice_host_agent::cluster::Cluster;
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup};
 use sluice_offload_api::model::{NodeName, PodRef};
 
 pub use agent::AgentError;
@@ -102,6 +102,9 @@ pub struct WorldConfig {
     pub sa_packets_max: u64,
     /// How much too fast nodes' clocks run, in parts per million; too slow below 0.
     pub drift_ppm: BTreeMap<NodeName, i32>,
+    /// What the operator says of encryption, to every node. Nodes without a dataplane have
+    /// their pods and themselves where the outside is.
+    pub encryption: EncryptionSetup,
 }
 
 impl Default for WorldConfig {
@@ -117,6 +120,7 @@ impl Default for WorldConfig {
             sa_first: 1,
             sa_packets_max: u64::MAX,
             drift_ppm: BTreeMap::new(),
+            encryption: EncryptionSetup::default(),
         }
     }
 }
@@ -182,12 +186,15 @@ impl World {
     /// # Errors
     /// [`WorldError`].
     pub fn boot(mut cluster: Cluster, config: WorldConfig) -> Result<Self, WorldError> {
-        plan::place(&mut cluster, config.underlay)?;
+        plan::place(&mut cluster, config.underlay, &config.encryption)?;
         let pool = MemPool::default();
         let keys = SeedKeys::new(config.seed);
         let mut net = Net::new(config.seed);
         let mut nodes = Vec::new();
-        for ((index, number), name) in (0..).zip(0u8..).zip(cluster.nodes.keys()) {
+        let numbered = (0u8..).zip(cluster.nodes.iter());
+        let with_dataplane =
+            numbered.filter(|(_, (name, node))| !config.encryption.is_unprotected(name, node));
+        for (index, (number, (name, _))) in (0..).zip(with_dataplane) {
             let number = NodeNumber {
                 place: number,
                 machine: 0,
@@ -203,7 +210,13 @@ impl World {
                 .saturating_add(SPARE_VFS);
             let tunnel_ips = cluster.nodes.get(name).map(|n| n.tunnel_ips.clone());
             let tunnel_ips = tunnel_ips.unwrap_or_default();
-            let agent = Agent::new(name, number, vfs, &tunnel_ips, &config.vfs);
+            let agent = Agent::new(
+                name,
+                number,
+                vfs,
+                &tunnel_ips,
+                (&config.vfs, &config.encryption),
+            );
             let mut node = SimNode::new(
                 name,
                 index,
@@ -253,8 +266,12 @@ impl World {
     /// [`WorldError`]; what was in force at a node that refused stays in force there.
     pub fn apply(&mut self, mut cluster: Cluster) -> Result<(), WorldError> {
         self.keep_places(&mut cluster);
-        plan::place(&mut cluster, self.config.underlay)?;
-        let (before, after) = (self.nodes.len(), cluster.nodes.len());
+        plan::place(&mut cluster, self.config.underlay, &self.config.encryption)?;
+        let encryption = &self.config.encryption;
+        let with_dataplane = cluster.nodes.iter();
+        let with_dataplane =
+            with_dataplane.filter(|(name, it)| !encryption.is_unprotected(name, it));
+        let (before, after) = (self.nodes.len(), with_dataplane.count());
         if self
             .nodes
             .iter()
@@ -478,6 +495,7 @@ impl World {
         Api {
             cluster: &self.cluster,
             stale: &self.stale,
+            encryption: &self.config.encryption,
         }
     }
 

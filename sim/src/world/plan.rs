@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sluice_dataplane_core::addr::Mac;
-use sluice_host_agent::cluster::{Cluster, Node};
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Node};
 use sluice_offload_api::model::{Interface, NodeName};
 
 use crate::probe::Family;
@@ -124,6 +124,12 @@ pub enum PlanError {
         /// How many.
         count: usize,
     },
+    /// A node without a dataplane that isn't there.
+    #[error("unprotected_nodes names {node}; there is no such node")]
+    NoSuchUnprotected {
+        /// The node.
+        node: NodeName,
+    },
     /// A pod on a node that isn't there.
     #[error("pod {pod} is on node {node}, which has no manifest; add it or leave nodeName out")]
     NoSuchNode {
@@ -139,7 +145,11 @@ pub enum PlanError {
 ///
 /// # Errors
 /// [`PlanError`].
-pub(crate) fn place(cluster: &mut Cluster, underlay: Family) -> Result<(), PlanError> {
+pub(crate) fn place(
+    cluster: &mut Cluster,
+    underlay: Family,
+    encryption: &EncryptionSetup,
+) -> Result<(), PlanError> {
     if cluster.nodes.is_empty() {
         for name in DEFAULT_NODES {
             cluster.nodes.insert(name.into(), Node::default());
@@ -152,7 +162,10 @@ pub(crate) fn place(cluster: &mut Cluster, underlay: Family) -> Result<(), PlanE
     }
     let names: Vec<_> = cluster.nodes.keys().cloned().collect();
     schedule(cluster, &names)?;
-    assign(cluster, &names, underlay);
+    if let Some(node) = encryption.unprotected().find(|it| !names.contains(it)) {
+        return Err(PlanError::NoSuchUnprotected { node: node.clone() });
+    }
+    assign(cluster, &names, underlay, encryption);
     Ok(())
 }
 
@@ -210,7 +223,12 @@ fn candidates(network: u16) -> impl Iterator<Item = [IpAddr; 2]> {
     })
 }
 
-fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
+fn assign(
+    cluster: &mut Cluster,
+    names: &[NodeName],
+    underlay: Family,
+    encryption: &EncryptionSetup,
+) {
     let mut taken: BTreeSet<IpAddr> = cluster
         .nodes
         .values()
@@ -241,7 +259,11 @@ fn assign(cluster: &mut Cluster, names: &[NodeName], underlay: Family) {
             node.ips = free(0);
         }
         // Whatever a manifest says is of the real network; this one has its own.
-        node.tunnel_ips = tunnel_ips(number, underlay);
+        node.tunnel_ips = if encryption.unprotected().any(|it| it == name) {
+            Vec::new()
+        } else {
+            tunnel_ips(number, underlay)
+        };
     }
     let interfaces = cluster.pods.values().flat_map(|p| &p.interfaces);
     let networks: BTreeSet<_> = interfaces.map(|it| it.network.clone()).collect();
@@ -286,7 +308,7 @@ mod tests {
     #[test]
     fn pods_without_a_node_are_spread_evenly_with_addresses_of_their_own() {
         let mut cluster = cluster(21);
-        place(&mut cluster, Family::Ipv4).unwrap();
+        place(&mut cluster, Family::Ipv4, &EncryptionSetup::default()).unwrap();
         let on = |name: &str| {
             cluster
                 .pods
@@ -304,7 +326,7 @@ mod tests {
         let mut cluster = cluster(3);
         let first = cluster.pods.values_mut().next().unwrap();
         first.ips = vec!["10.244.1.1".parse().unwrap()];
-        place(&mut cluster, Family::Ipv4).unwrap();
+        place(&mut cluster, Family::Ipv4, &EncryptionSetup::default()).unwrap();
         let ips: Vec<_> = cluster.pods.values().flat_map(|p| &p.ips).collect();
         assert_eq!(ips.len(), 5);
         assert_eq!(ips.iter().collect::<BTreeSet<_>>().len(), 5);
@@ -315,7 +337,9 @@ mod tests {
         let mut cluster = cluster(1);
         cluster.nodes.insert("a".into(), Node::default());
         cluster.pods.values_mut().next().unwrap().node = Some("b".into());
-        let error = place(&mut cluster, Family::Ipv4).unwrap_err().to_string();
+        let error = place(&mut cluster, Family::Ipv4, &EncryptionSetup::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("default/p000 is on node b"), "{error}");
     }
 }

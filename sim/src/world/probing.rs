@@ -8,11 +8,11 @@ use sluice_dataplane_core::meta::tcp_flag;
 use sluice_dataplane_core::reason::DropReason;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_host_agent::cluster::NamespacedName;
-use sluice_host_agent::evaluate::{self, Judgement, Query, ShadowJudgement};
+use sluice_host_agent::evaluate::{self, Crossing, Judgement, Query, ShadowJudgement};
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, ShadowRuling, Verdict};
 
 use super::net::At;
-use super::stale::node_of;
+use super::stale::{nobody, node_of};
 use super::station::Station;
 use super::wire_check::{MARKER, is_between, is_esp};
 use super::{World, plan};
@@ -72,7 +72,11 @@ impl World {
         // Its number tells it from others of its flow.
         let number = format!(" {:06}", self.asked);
         self.asked = self.asked.wrapping_add(1);
-        spec.payload = [self.payload(probe), number.as_bytes()].concat();
+        spec.payload = [
+            self.payload(probe, question.src, question.dst),
+            number.as_bytes(),
+        ]
+        .concat();
         self.drain_verdicts();
 
         let wire_before = self.net.wire.len();
@@ -128,7 +132,23 @@ impl World {
         if question.is_loopback() {
             return Ok(Judgement::of(None, None));
         }
-        Ok(self.judge(&query_of(probe, &question)))
+        let judged = self.judge(&query_of(probe, &question));
+        let api = self.api();
+        // Where no packet may go the source's own policy is all that is asked before.
+        let at_source = judged.at == Some(Direction::Egress) && !api.is_unprotected(question.src);
+        if api.crossing(question.src, question.dst) == Crossing::Never && !at_source {
+            return Ok(nobody());
+        }
+        Ok(judged)
+    }
+
+    /// How a probe's packets may cross the wire, by the settings of both ends.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if it couldn't be sent.
+    pub fn crossing(&self, probe: &Probe) -> Result<Crossing, ProbeError> {
+        let question = self.question(probe)?;
+        Ok(self.api().crossing(question.src, question.dst))
     }
 
     /// Whether a probe of a flow that goes on may be answered though policy denies its flow: a
@@ -169,8 +189,8 @@ impl World {
     }
 
     /// The marker, if it may be nowhere on the wire: not between nodes, whose hostNetwork
-    /// pods are they themselves, nor with the outside.
-    pub(super) fn payload(&self, probe: &Probe) -> &'static [u8] {
+    /// pods are they themselves, nor with the outside, nor where both ends let it.
+    pub(super) fn payload(&self, probe: &Probe, from: IpAddr, to: IpAddr) -> &'static [u8] {
         let is_node = |party: &Party| match party {
             Party::Node(_) => true,
             Party::Outside(_) => false,
@@ -181,7 +201,14 @@ impl World {
             }
         };
         let outside = |party: &Party| matches!(party, Party::Outside(_));
-        if outside(&probe.from) || outside(&probe.to) || is_node(&probe.from) && is_node(&probe.to)
+        let api = self.api();
+        let is_clear = [(from, to), (to, from)]
+            .into_iter()
+            .any(|(from, to)| api.crossing(from, to) == Crossing::Clear);
+        if is_clear
+            || outside(&probe.from)
+            || outside(&probe.to)
+            || is_node(&probe.from) && is_node(&probe.to)
         {
             PLAIN
         } else {
@@ -305,6 +332,7 @@ impl World {
     pub(super) fn place_of(&self, party: &Party, src: IpAddr) -> Option<At> {
         match party {
             Party::Outside(_) => Some(At::Outside),
+            _ if self.api().is_unprotected(src) => Some(At::Outside),
             Party::Node(name) => self.host(&NodeName(name.clone())),
             Party::Pod { namespace, name } => {
                 let pod = PodRef {

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use sluice_host_agent::cluster::{Cluster, Pod};
-use sluice_host_agent::evaluate::{Judgement, Party, Query, Ruling, egress, evaluate, ingress};
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Pod};
+use sluice_host_agent::evaluate::{
+    Crossing, Judgement, Party, Query, Ruling, crossing, egress, evaluate, ingress,
+};
 use sluice_offload_api::model::{NodeName, PodRef, PodUid, Verdict};
 
 /// Why a node doesn't do what the API says.
@@ -266,6 +268,7 @@ impl<'a> Ends<'a> {
 pub struct Api<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) stale: &'a Stale,
+    pub(crate) encryption: &'a EncryptionSetup,
 }
 
 impl Api<'_> {
@@ -294,6 +297,28 @@ impl Api<'_> {
     pub fn is_tunnel(&self, ip: IpAddr) -> bool {
         let mut nodes = self.cluster.nodes.values();
         nodes.any(|it| it.tunnel_ips.contains(&ip))
+    }
+
+    /// How a packet may cross the wire, as its sender's node sees the settings of both ends.
+    #[must_use]
+    pub fn crossing(&self, from: IpAddr, to: IpAddr) -> Crossing {
+        let node = self.node_at(from);
+        let seen = node.map_or(self.cluster, |it| self.stale.view(it, self.cluster));
+        crossing(seen, self.encryption, from, to)
+    }
+
+    /// Whether an address is at a node without a dataplane: where the outside is.
+    #[must_use]
+    pub fn is_unprotected(&self, ip: IpAddr) -> bool {
+        let node = self.node_at(ip);
+        let found = node.and_then(|it| Some((it, self.cluster.nodes.get(it)?)));
+        found.is_some_and(|(name, node)| self.encryption.is_unprotected(name, node))
+    }
+
+    fn node_at(&self, ip: IpAddr) -> Option<&NodeName> {
+        let mut nodes = self.cluster.nodes.iter();
+        let own = || nodes.find(|it| it.1.ips.contains(&ip)).map(|it| it.0);
+        self.pod(ip).and_then(|it| it.node.as_ref()).or_else(own)
     }
 
     /// Who has an address.
@@ -337,7 +362,7 @@ impl Api<'_> {
 }
 
 /// A denial by no rule: an address is not whose it should be.
-const fn nobody() -> Judgement {
+pub(super) const fn nobody() -> Judgement {
     Judgement {
         verdict: Verdict::Deny,
         at: None,

@@ -155,7 +155,7 @@ impl World {
         let Some((at, ends, hop)) = self.flow(probe, proto::TCP)? else {
             return Ok(None);
         };
-        let text = self.payload(probe);
+        let text = self.payload(probe, ends.local.0, ends.remote.0);
         let mut dice = Dice::new(self.config.seed, &format!("tcp {number} {}", self.asked));
         self.asked = self.asked.wrapping_add(1);
         let mut isn = || u32::try_from(dice.draw() >> 32).unwrap_or(0);
@@ -192,7 +192,7 @@ impl World {
         let Some((at, ends, hop)) = self.flow(probe, proto::UDP)? else {
             return Ok(None);
         };
-        let text = self.payload(probe);
+        let text = self.payload(probe, ends.local.0, ends.remote.0);
         if let Some(station) = self.station_at(at) {
             station.open(ends, Socket::Counts(0), hop, text);
         }

@@ -98,6 +98,7 @@ fn every_example_of_the_scenario_reference_is_read() {
         "esn",
         "underlay",
         "udp_encap",
+        "encryption",
         "vfs",
         "manifests",
         "description",

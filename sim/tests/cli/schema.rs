@@ -49,6 +49,7 @@ fn whole() -> Value {
         "esn": true,
         "underlay": "ipv6",
         "udp_encap": true,
+        "encryption": {"default": "preferred", "loosest": "off", "unprotected_nodes": ["node-b"]},
         "vfs": {"shop/web": 5},
         "flows_max": 1024,
         "sa": {"first": 7, "packets_max": 1_000_000},

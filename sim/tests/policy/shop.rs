@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use sluice_host_agent::cluster::{AddressIndex, Cluster, Holder, NamespacedName};
+use sluice_host_agent::cluster::{AddressIndex, Cluster, EncryptionSetup, Holder, NamespacedName};
 use sluice_host_agent::compile::{
     HostSetup, NodeSetup, Sides, UplinkSetup, compile, judge_knowing,
 };
@@ -102,6 +102,7 @@ fn node_state(cluster: &Cluster, node: &str) -> State {
         uplink,
         host,
         vfs,
+        encryption: EncryptionSetup::default(),
     };
     let mut table = VfTable::default();
     for pod in cluster.pods.values() {

@@ -7,6 +7,7 @@
 )]
 
 mod bindings;
+mod encryption;
 mod flows;
 mod names;
 mod rig;

@@ -7,8 +7,8 @@ use sluice_dataplane_core::snapshot::ROUTER_MAC;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_offload_api::State;
 use sluice_offload_api::model::{
-    Action, Direction, Identity, IdentityId, PolicyId, PolicyRow, PortBlock, Protocol, RuleIndex,
-    Tier,
+    Action, Direction, Encryption, Identity, IdentityId, PolicyId, PolicyRow, PortBlock, Protocol,
+    RuleIndex, Tier,
 };
 
 use crate::rig::{Rig, VF0, VF1, ip};
@@ -61,6 +61,7 @@ fn name(state: &mut State, domain: &str) {
         id: IdentityId(70),
         label: domain.to_owned(),
         domain: Some(domain.parse().unwrap()),
+        encryption: Encryption::Required,
     };
     state.identities.insert(identity.id, identity);
     let row = |direction, peer, rule| PolicyRow {

@@ -20,6 +20,8 @@ const PEER: [u8; 2] = [4, 8];
 
 /// The responder's end pays for it.
 const RESPONDER_PAYS: u8 = 16;
+/// The end is a node in clear, not a port.
+const CLEAR: [u8; 2] = [32, 64];
 
 /// A time in milliseconds modulo 2^32, good for deadlines up to 24 days away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,14 +128,16 @@ impl Flow {
     pub const fn ends(&self) -> [Attach; 2] {
         let [initiator, responder] = self.ends;
         [
-            self.attach(initiator, PEER[INITIATOR]),
-            self.attach(responder, PEER[RESPONDER]),
+            self.attach(initiator, INITIATOR),
+            self.attach(responder, RESPONDER),
         ]
     }
 
-    const fn attach(&self, index: u16, peer: u8) -> Attach {
-        if self.bits & peer != 0 {
+    const fn attach(&self, index: u16, end: usize) -> Attach {
+        if self.bits & PEER[end] != 0 {
             Attach::Peer(PeerIndex(index))
+        } else if self.bits & CLEAR[end] != 0 {
+            Attach::Clear(PeerIndex(index))
         } else {
             Attach::Port(PortIndex(index))
         }
@@ -220,14 +224,17 @@ impl Flow {
         rule: RuleRef,
         domain: DomainId,
     ) {
-        for ((end, index), peer) in ends.iter().zip(&mut self.ends).zip(PEER) {
+        let bits = PEER.into_iter().zip(CLEAR);
+        for ((end, index), (peer, clear)) in ends.iter().zip(&mut self.ends).zip(bits) {
+            self.bits &= !(peer | clear);
             match *end {
-                Attach::Port(port) => {
-                    self.bits &= !peer;
-                    *index = port.0;
-                }
+                Attach::Port(port) => *index = port.0,
                 Attach::Peer(node) => {
                     self.bits |= peer;
+                    *index = node.0;
+                }
+                Attach::Clear(node) => {
+                    self.bits |= clear;
                     *index = node.0;
                 }
             }

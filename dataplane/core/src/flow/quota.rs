@@ -73,7 +73,7 @@ impl Accounts {
         let payer = payer.min(RESPONDER);
         let index = match ends[payer] {
             Attach::Port(port) => 2 * usize::from(port.0) + payer,
-            Attach::Peer(_) => rest,
+            Attach::Peer(_) | Attach::Clear(_) => rest,
         };
         AccountIndex(index.min(rest))
     }

@@ -35,6 +35,7 @@ impl Key {
         let (way, number) = match self.from {
             Attach::Port(port) => (0, port.0),
             Attach::Peer(peer) => (1, peer.0),
+            Attach::Clear(peer) => (2, peer.0),
         };
         key.hash([
             self.src.0 as u64,

@@ -2,7 +2,7 @@
 
 use crate::addr::Addr;
 use crate::hash::HashKey;
-use crate::snapshot::{IdentityId, Place};
+use crate::snapshot::{Encryption, IdentityId, Place};
 use crate::table::dense::DenseMap;
 use crate::table::frozen::{FrozenKey, FrozenMap};
 
@@ -13,6 +13,20 @@ pub struct Owner {
     pub identity: IdentityId,
     /// Where it is.
     pub place: Place,
+    /// What it wants of the way to another node.
+    pub encryption: Encryption,
+}
+
+impl Owner {
+    /// Somebody who requires encryption.
+    #[must_use]
+    pub const fn new(identity: IdentityId, place: Place) -> Self {
+        Self {
+            identity,
+            place,
+            encryption: Encryption::Required,
+        }
+    }
 }
 
 /// A prefix of IPv4: small, so that more slots of the table share a cache line.
@@ -197,10 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn owner(n: u32) -> Owner {
-        Owner {
-            identity: IdentityId(n),
-            place: Place::Outside,
-        }
+        Owner::new(IdentityId(n), Place::Outside)
     }
 
     proptest! {

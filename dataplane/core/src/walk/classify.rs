@@ -153,7 +153,8 @@ fn start<P: Port>(
     packet: &Packet,
     from: Attach,
 ) -> Result<Attach, DropReason> {
-    if judgement.ends.get(end) != Some(&from) && !mutant::any_way(tuple.src.is_v4()) {
+    let own = judgement.ends.get(end);
+    if !own.is_some_and(|own| own.admits(from)) && !mutant::any_way(tuple.src.is_v4()) {
         return Err(DropReason::WrongPath);
     }
     let new = NewFlow {

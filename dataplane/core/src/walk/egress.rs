@@ -16,10 +16,18 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
         let Some(slot) = walk.batch.slot(at) else {
             return;
         };
-        let Attach::Port(out) = slot.to else {
-            // Seal left none of these; if it did, nothing leaves in clear.
-            walk.drop(at, DropReason::NoSa);
-            return;
+        let (out, node) = match (slot.to, walk.snapshot.uplink) {
+            (Attach::Port(out), _) => (out, None),
+            (Attach::Clear(node), Some(uplink)) => (uplink, Some(node)),
+            (Attach::Clear(_), None) => {
+                walk.drop(at, DropReason::NoPort);
+                return;
+            }
+            (Attach::Peer(_), _) => {
+                // Seal left none of these; if it did, nothing leaves in clear.
+                walk.drop(at, DropReason::NoSa);
+                return;
+            }
         };
         if slot.path == Path::Unchanged {
             walk.send(at, out);
@@ -30,7 +38,11 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
             refuse_size(walk, at, port.mtu);
             return;
         }
-        let destination = slot.meta.dst;
+        // A dataplane takes what is for its pods; one that is past a router is behind the same
+        // router as its pods.
+        let meta = slot.meta;
+        let tunnel = node.and_then(|node| walk.snapshot.peer(node)?.tunnel());
+        let destination = tunnel.unwrap_or(meta.dst);
         let written = match port.kind {
             PortKind::Vf | PortKind::Host => write_ethernet(slot, &port, ROUTER_MAC, port.mac),
             // The MACs follow with the next hop.
@@ -39,7 +51,13 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
         };
         match (written, port.kind) {
             (Err(reason), _) => walk.drop(at, reason),
-            (Ok(()), PortKind::Uplink) => to_next_hop(walk, at, out, destination),
+            (Ok(()), PortKind::Uplink) => {
+                if let Some(node) = node {
+                    walk.count_clear(&meta, node);
+                    walk.counters.clear_sent.add(1);
+                }
+                to_next_hop(walk, at, out, destination);
+            }
             (Ok(()), PortKind::Vf) if mutant::is(Mutant::WrongVf) => {
                 walk.send(at, PortIndex(out.0 + 1));
             }
@@ -111,6 +129,13 @@ fn wait<P: Port>(walk: &mut Walk<'_, P>, at: usize, next_hop: Addr) {
     let in_port = walk.batch.in_port;
     let generation = walk.snapshot.newest_generation(in_port);
     walk.neighbors.want(next_hop, false, walk.now);
+    // What is in clear may have to be sealed by the time that the answer comes, and no
+    // generation of an endpoint would tell.
+    let is_clear = |slot: &mut Slot<P::Frame>| matches!(slot.to, Attach::Clear(_));
+    if walk.snapshot.endpoint_of(in_port).is_none() && walk.slot(at).is_some_and(is_clear) {
+        walk.drop(at, DropReason::NextHop);
+        return;
+    }
     let Some(frame) = walk.batch.take(at) else {
         return;
     };

@@ -159,7 +159,7 @@ fn hold<P: Port>(walk: &mut Walk<'_, P>, at: usize, datagram: DatagramSlot, from
 fn born(snapshot: &Snapshot, from: Attach) -> u32 {
     match from {
         Attach::Port(port) => snapshot.endpoint_of(port).map_or(0, |e| e.born),
-        Attach::Peer(_) => 0,
+        Attach::Peer(_) | Attach::Clear(_) => 0,
     }
 }
 
@@ -169,6 +169,11 @@ fn payer(snapshot: &Snapshot, meta: &Meta, from: Attach) -> Payer {
     let by: PortIndex = match from {
         Attach::Peer(peer) => return Payer::Peer(peer),
         Attach::Port(port) => port,
+        // Anybody on the wire can say that it is this node.
+        Attach::Clear(peer) => match snapshot.uplink {
+            Some(uplink) => uplink,
+            None => return Payer::Peer(peer),
+        },
     };
     match snapshot.owner(meta.dst).map(|o| o.place) {
         Some(Place::LocalPod(index)) if snapshot.port(by).kind != PortKind::Vf => snapshot
@@ -222,7 +227,7 @@ fn follow<P: Port>(
     } else {
         (INITIATOR, RESPONDER)
     };
-    if ends[sender] != from {
+    if !ends[sender].admits(from) {
         return Err(DropReason::WrongPath);
     }
     if fresh {

@@ -19,11 +19,13 @@ pub(crate) mod track;
 mod transport;
 
 use crate::batch::{Batch, Slot};
+use crate::clear::ClearPairs;
 use crate::counters::Counters;
 use crate::flow::key::Tuple;
 use crate::flow::table::FlowTable;
 use crate::frag::Fragments;
 use crate::judge::{Denied, Judgement, Told, judge_told};
+use crate::meta::Meta;
 use crate::mutant::{self, Mutant};
 use crate::names::DomainId;
 use crate::names::asked::Questions;
@@ -32,7 +34,7 @@ use crate::neighbor::Neighbors;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::sad::Sad;
-use crate::snapshot::{PortIndex, Snapshot};
+use crate::snapshot::{IdentityId, PeerIndex, PortIndex, Snapshot};
 use crate::tick::Tick;
 use crate::too_big::Budget;
 use crate::verdict::VerdictSink;
@@ -55,6 +57,7 @@ pub(crate) struct Walk<'a, P: Port> {
     pub(crate) learned: &'a mut Learned,
     /// Whether any policy names domains.
     pub(crate) follows_names: bool,
+    pub(crate) clear: &'a mut ClearPairs,
 }
 
 impl<P: Port> Walk<'_, P> {
@@ -92,6 +95,16 @@ impl<P: Port> Walk<'_, P> {
         if self.batch.take(at).is_some() && !uncounted {
             self.counters.port(self.batch.in_port).drop(reason);
         }
+    }
+
+    /// Counts a packet that crosses the wire in clear, for its ends. Only such a packet pays
+    /// for it.
+    pub(crate) fn count_clear(&mut self, meta: &Meta, node: PeerIndex) {
+        let owner = |addr| self.snapshot.owner(addr);
+        let identity = |addr| owner(addr).map_or(IdentityId(0), |it| it.identity);
+        let (from, to) = (identity(meta.src), identity(meta.dst));
+        let bytes = meta.l3_len() as u64;
+        self.clear.count(from, to, node, bytes, self.now);
     }
 
     /// Sends a received frame out by a port.

@@ -37,7 +37,8 @@ pub(crate) fn learn<P: Port>(walk: &mut Walk<'_, P>, addr: Addr, mac: Mac) {
 pub(crate) fn pin<P: Port>(walk: &mut Walk<'_, P>) {
     walk.neighbors.unpin_all();
     let snapshot = walk.snapshot;
-    let peers = snapshot.peers.iter().flatten().map(|p| p.tunnel);
+    let peers = snapshot.peers.iter().flatten();
+    let peers = peers.filter_map(|p| p.tunnel());
     let gateways = snapshot.interfaces.iter().filter_map(|i| i.gateway);
     for destination in peers.chain(gateways) {
         let next_hop = snapshot

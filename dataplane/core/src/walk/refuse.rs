@@ -35,7 +35,7 @@ pub(crate) fn refuse_size<P: Port>(walk: &mut Walk<'_, P>, at: usize, mtu: u16) 
         return;
     }
     match from {
-        Attach::Port(_) => walk.originate(in_port, frame),
+        Attach::Port(_) | Attach::Clear(_) => walk.originate(in_port, frame),
         Attach::Peer(peer) => originate_sealed(walk, peer, frame, &meta),
     }
 }
@@ -50,7 +50,7 @@ fn speaker<P: Port>(walk: &Walk<'_, P>, meta: &Meta, from: Attach) -> (Mac, Addr
     };
     let own = walk.snapshot.interface_for(meta.src).map(|i| i.addr);
     let name = match from {
-        Attach::Port(_) => own.unwrap_or(meta.dst),
+        Attach::Port(_) | Attach::Clear(_) => own.unwrap_or(meta.dst),
         // In a tunnel only the node's pods and the node itself may speak.
         Attach::Peer(_) => meta.dst,
     };

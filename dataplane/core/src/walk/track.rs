@@ -100,7 +100,7 @@ fn is_fresh(snapshot: &Snapshot, flow: &Flow) -> bool {
         Attach::Port(port) => snapshot
             .endpoint_of(port)
             .map_or(0, |it| snapshot.generation_towards(it, other)),
-        Attach::Peer(_) => 0,
+        Attach::Peer(_) | Attach::Clear(_) => 0,
     };
     let (tuple, [from, to]) = (flow.tuple(), flow.ends());
     flow.generations() == [generation(from, tuple.dst), generation(to, tuple.src)]
@@ -120,7 +120,7 @@ pub(crate) fn is_of_these_pods(
             Some(endpoint) => judged >= endpoint.born,
             None => judged == 0,
         },
-        Attach::Peer(_) => judged == 0,
+        Attach::Peer(_) | Attach::Clear(_) => judged == 0,
     })
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn pass(
     } else {
         (responder, initiator)
     };
-    if came_by != from && !mutant::any_way(flow.tuple().src.is_v4()) {
+    if !came_by.admits(from) && !mutant::any_way(flow.tuple().src.is_v4()) {
         return Err(DropReason::WrongPath);
     }
     flows.take(found, packet, now)?;
@@ -186,7 +186,11 @@ fn error_route(
     } else {
         (RESPONDER, INITIATOR)
     };
-    if flow.ends()[receiver] != from {
+    let end = flow.ends()[receiver];
+    // Routers on the way speak of what goes in clear, and not as the node.
+    let by_router =
+        matches!(end, Attach::Clear(_)) && snapshot.uplink.map(Attach::Port) == Some(from);
+    if !end.admits(from) && !by_router {
         return Err(DropReason::WrongPath);
     }
     if !flow.track().may_have_sent(inside.number, sender) {

@@ -10,6 +10,7 @@
     reason = "a failed assumption in a test is a failed test"
 )]
 
+mod encryption;
 mod fragments;
 mod generations;
 mod guard_host;

@@ -9,6 +9,7 @@ use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::Algorithm;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::SaConfig;
+use sluice_host_agent::cluster::EncryptionSetup;
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::vf::VfSlot;
 use sluice_offload_api::limits::{MTU_MAX, MTU_MIN};
@@ -85,6 +86,7 @@ pub(super) fn node_setup(
         uplink: uplink.ok_or_else(|| missing("uplink"))?,
         host: host.ok_or_else(|| missing("host"))?,
         vfs,
+        encryption: EncryptionSetup::default(),
     })
 }
 

@@ -7,8 +7,8 @@ use sluice_dataplane_core::snapshot::ROUTER_MAC;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_offload_api::State;
 use sluice_offload_api::model::{
-    Action, Direction, Identity, IdentityId, NameRecord, PolicyId, PolicyRow, PortBlock, Protocol,
-    RuleIndex, Tier,
+    Action, Direction, Encryption, Identity, IdentityId, NameRecord, PolicyId, PolicyRow,
+    PortBlock, Protocol, RuleIndex, Tier,
 };
 use sluice_offload_api::proto::NamesRequest;
 use sluice_offload_api::testing::sample;
@@ -26,6 +26,7 @@ fn named(domain: &str) -> State {
         id: IdentityId(70),
         label: domain.to_owned(),
         domain: Some(domain.parse().unwrap()),
+        encryption: Encryption::Required,
     };
     state.identities.insert(identity.id, identity);
     let row = |direction, peer| PolicyRow {

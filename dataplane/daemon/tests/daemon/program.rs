@@ -202,6 +202,7 @@ fn a_message_over_the_bound_is_refused_before_it_is_decoded() {
             id: 1,
             label,
             domain: None,
+            encryption: proto::Encryption::Required.into(),
         };
         let object = Some(proto::add::Object::Identity(identity));
         let begin = to_requests(sample().to_snapshot()).next().unwrap();

@@ -23,6 +23,8 @@ pub(super) struct Changed<'a> {
     pod_names: BTreeSet<&'a PodRef>,
     policy_namespaces: BTreeSet<&'a str>,
     namespaces: BTreeSet<&'a str>,
+    /// Namespaces whose word on encryption is another.
+    pub(super) encrypted_anew: Vec<&'a str>,
 }
 
 impl<'a> Changed<'a> {
@@ -49,6 +51,7 @@ impl<'a> Changed<'a> {
             cluster_policies: cluster_policies.changes(&after.cluster_policies),
             pod_names: pods.iter().map(|it| it.key).collect(),
             policy_namespaces: own.map(|it| it.namespace.as_str()).collect(),
+            encrypted_anew: namespaces.iter().filter_map(encrypted_anew).collect(),
             namespaces: namespaces.iter().map(|it| it.key.as_str()).collect(),
             pods,
             policies,
@@ -129,6 +132,11 @@ impl<'a> Changed<'a> {
         });
         of_them.map(|(_, id)| id).collect()
     }
+}
+
+fn encrypted_anew<'a>(it: &Change<'a, String, Namespace>) -> Option<&'a str> {
+    let word = |namespace: Option<&Namespace>| namespace.and_then(|it| it.encryption);
+    (word(it.before) != word(it.after)).then_some(it.key.as_str())
 }
 
 fn both<'a, I: Iterator<Item = &'a Rule>>(

@@ -212,6 +212,15 @@ impl Engine {
                 self.here.remove(it.key);
             }
         }
+        for namespace in &changed.encrypted_anew {
+            let first = PodRef {
+                namespace: (*namespace).to_owned(),
+                name: String::new(),
+            };
+            let pods = self.cluster.pods.range(first..);
+            let pods = pods.take_while(|(name, _)| name.namespace == *namespace);
+            touched.extend(pods.flat_map(|(_, pod)| host_prefixes(pod)));
+        }
         touched
     }
 
@@ -424,6 +433,7 @@ impl Engine {
                     id,
                     label: key.label(),
                     domain: key.pattern().cloned(),
+                    encryption: key.encryption,
                 };
                 self.state.identities.insert(id, identity);
             }

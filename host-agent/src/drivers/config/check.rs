@@ -12,6 +12,7 @@ use sluice_offload_api::model::{Interface, MacAddr, NodeName, PortName};
 
 use super::{Config, DataplaneAddress, Fault, LogConfig, Text, TlsConfig, VerdictLogConfig, wire};
 use crate::agent::DeviceNames;
+use crate::cluster::EncryptionSetup;
 use crate::compile::{HostSetup, NodeSetup, UplinkSetup};
 use crate::local::SOCKET;
 use crate::vf::VfSlot;
@@ -51,6 +52,7 @@ pub(super) fn check(text: &Text) -> Result<Config, Fault> {
             uplink,
             host,
             vfs,
+            encryption: encryption(text, file.encryption)?,
         },
         devices,
         manifests,
@@ -71,6 +73,29 @@ pub(super) fn check(text: &Text) -> Result<Config, Fault> {
             .transpose()?,
         log: log(file.log),
     })
+}
+
+fn encryption(
+    text: &Text,
+    file: Option<Spanned<wire::Encryption>>,
+) -> Result<EncryptionSetup, Fault> {
+    let Some(file) = file else {
+        return Ok(EncryptionSetup::default());
+    };
+    let at = file.referenced;
+    let wire::Encryption {
+        default,
+        loosest,
+        unprotected_nodes,
+    } = file.value;
+    let mut unprotected = BTreeSet::new();
+    for node in &unprotected_nodes {
+        let node_name = name(text, node)?;
+        once(text, &mut unprotected, &node_name, node.referenced, "node")?;
+    }
+    let unprotected = unprotected.into_iter().map(NodeName).collect();
+    let setup = EncryptionSetup::new(default.unwrap_or_default(), loosest, unprotected);
+    setup.map_err(|error| text.fault(at, error))
 }
 
 fn source(text: &Text, source: &Spanned<wire::Source>) -> Result<PathBuf, Fault> {

@@ -1,4 +1,6 @@
 use super::*;
+use crate::cluster::EncryptionSetup;
+use sluice_offload_api::model::Encryption;
 
 const GOOD: &str = "\
 node: a
@@ -42,6 +44,31 @@ fn what_is_not_said_has_a_default_and_paths_are_relative_to_the_file() {
     assert_eq!(config.devices.by_pci["0000:03:00.2"], "pf0vf0".into());
     assert_eq!(config.setup.vfs[1].vlan, Some(7));
     assert_eq!((config.verdict_log, config.log.json), (None, false));
+}
+
+#[test]
+fn encryption_is_required_unless_the_operator_says_otherwise() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.setup.encryption, EncryptionSetup::default());
+    let said = "{default: required, loosest: preferred, unprotected_nodes: [old]}";
+    let config = parse(&format!("{GOOD}encryption: {said}\n")).unwrap();
+    let listed = ["old".into()].into();
+    let expected = EncryptionSetup::new(Encryption::Required, Some(Encryption::Preferred), listed);
+    assert_eq!(config.setup.encryption, expected.unwrap());
+    for (to, at, why) in [
+        ("{default: none}", "none", "unknown variant `none`"),
+        ("{defualt: off}", "defualt", "unknown field `defualt`"),
+        (
+            "{default: preferred, loosest: required}",
+            "{",
+            "`required`, the loosest that an annotation may ask for, is stricter",
+        ),
+        ("{unprotected_nodes: [x, x]}", "x]", "node x is there twice"),
+    ] {
+        let to = format!("encryption: {to}\nstate: state");
+        let fault = fault_at("state: state", &to, at);
+        assert!(fault.starts_with(why), "{fault}");
+    }
 }
 
 #[test]

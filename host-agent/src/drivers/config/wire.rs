@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
+use sluice_offload_api::model::Encryption as Setting;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,6 +16,7 @@ pub(super) struct File {
     pub(super) uplink: Uplink,
     pub(super) host: Station,
     pub(super) vfs: Spanned<Vec<Spanned<Vf>>>,
+    pub(super) encryption: Option<Spanned<Encryption>>,
     pub(super) state: PathBuf,
     pub(super) socket: Option<PathBuf>,
     pub(super) add_timeout_ms: Option<Spanned<u64>>,
@@ -22,6 +24,15 @@ pub(super) struct File {
     pub(super) verdict_log: Option<Spanned<VerdictLog>>,
     #[serde(default)]
     pub(super) log: Log,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Encryption {
+    pub(super) default: Option<Setting>,
+    pub(super) loosest: Option<Setting>,
+    #[serde(default)]
+    pub(super) unprotected_nodes: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

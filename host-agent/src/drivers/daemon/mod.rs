@@ -180,7 +180,13 @@ impl Daemon {
         match event {
             SourceEvent::Loaded(loaded) => {
                 self.source.loads += 1;
-                self.source.notes = loaded.notes.iter().map(ToString::to_string).collect();
+                let notes: Vec<_> = loaded.notes.iter().map(ToString::to_string).collect();
+                let overruled = self.agent.overruled(&loaded.cluster);
+                let notes: Vec<_> = notes.into_iter().chain(overruled).collect();
+                for note in notes.iter().filter(|it| !self.source.notes.contains(it)) {
+                    tracing::warn!("{note}");
+                }
+                self.source.notes = notes;
                 self.agent.on_cluster(loaded.cluster);
                 self.unwritten = true;
                 match self.agent.compile_fault() {

@@ -111,6 +111,7 @@ pub(super) fn flow(record: FlowRecord) -> FlowView {
     let end = |end: FlowEnd| match end {
         FlowEnd::Port(name) => format!("port {name}"),
         FlowEnd::Node(name) => format!("node {name}"),
+        FlowEnd::Clear(name) => format!("node {name} in clear"),
         FlowEnd::Gone => "gone".to_owned(),
     };
     FlowView {

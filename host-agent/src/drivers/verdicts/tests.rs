@@ -16,6 +16,7 @@ fn state() -> State {
                 id,
                 label,
                 domain: None,
+                encryption: Default::default(),
             },
         );
     }

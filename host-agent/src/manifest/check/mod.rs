@@ -2,6 +2,7 @@
 
 mod addresses;
 mod cluster_policy;
+mod encryption;
 mod mode;
 mod networks;
 mod policy;
@@ -32,13 +33,14 @@ pub(super) fn object(
     let (object, spot, addresses) = match wire {
         Wire::Ignored => return Ok(None),
         Wire::Namespace(wire::Namespace { metadata }) => {
-            let labels = metadata.labels.unwrap_or_default();
             let spot = at.spot(metadata.name.referenced);
-            (
-                Object::Namespace(name(at, metadata.name)?, Namespace { labels }),
-                spot,
-                Vec::new(),
-            )
+            let name = name(at, metadata.name)?;
+            let (what, annotations) = (format!("Namespace {name}"), metadata.annotations.as_ref());
+            let namespace = Namespace {
+                labels: metadata.labels.unwrap_or_default(),
+                encryption: encryption::encryption(at, &what, annotations, notes),
+            };
+            (Object::Namespace(name, namespace), spot, Vec::new())
         }
         Wire::Node(it) => {
             let spot = at.spot(it.metadata.name.referenced);
@@ -47,7 +49,7 @@ pub(super) fn object(
         }
         Wire::Pod(it) => {
             let spot = at.spot(it.metadata.name.referenced);
-            let (pod, addresses) = pod(at, it)?;
+            let (pod, addresses) = pod(at, it, notes)?;
             (Object::Pod(pod), spot, addresses)
         }
         Wire::Policy(it) => {
@@ -158,7 +160,11 @@ fn node(at: &At<'_>, wire: wire::Node) -> Result<(Object, Addresses), ManifestEr
     ))
 }
 
-fn pod(at: &At<'_>, wire: wire::Pod) -> Result<(Pod, Addresses), ManifestError> {
+fn pod(
+    at: &At<'_>,
+    wire: wire::Pod,
+    notes: &mut Vec<Note>,
+) -> Result<(Pod, Addresses), ManifestError> {
     let spot = at.spot(wire.metadata.name.referenced);
     let NamespacedName { namespace, name } =
         namespaced(at, wire.metadata.namespace, wire.metadata.name)?;
@@ -200,9 +206,11 @@ fn pod(at: &At<'_>, wire: wire::Pod) -> Result<(Pod, Addresses), ManifestError> 
     if count > max {
         return Err(at.fault(spot, ManifestFault::TooManyIps { count, max }));
     }
+    let annotations = wire.metadata.annotations.as_ref();
+    let what = format!("Pod {}", pod.pod);
+    pod.encryption = encryption::encryption(at, &what, annotations, notes);
     // A pod in its node's network gets none, whatever it asks for.
     if !pod.host_network {
-        let annotations = wire.metadata.annotations.as_ref();
         let (interfaces, more) =
             networks::interfaces(at, &pod.pod.namespace, &pod.ips, annotations)?;
         pod.interfaces = interfaces;

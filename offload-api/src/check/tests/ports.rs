@@ -178,3 +178,19 @@ fn a_peer_has_one_or_two_usable_addresses() {
         "ops[0].add.peer.tunnel_ips[0]: 192.0.2.2 already belongs to peer b; give each its own"
     );
 }
+
+#[test]
+fn a_node_without_a_dataplane_has_no_address_for_esp() {
+    let unprotected = |keep: usize| {
+        vec![peer(move |it| {
+            it.unprotected = true;
+            it.tunnel_ips.truncate(keep);
+        })]
+    };
+    assert_eq!(
+        refuse_ops(unprotected(1)),
+        "ops[0].add.peer.unprotected: node b is unprotected and has 192.0.2.2 for ESP; leave \
+         one of the two out"
+    );
+    assert!(accept(unprotected(0)).peers[&"b".into()].unprotected);
+}

@@ -1,10 +1,10 @@
 //! The host port speaks for this node and its ordinary pods, never for a pod behind a VF.
 
 use super::{Arrival, Claim, Guarded, Neighbor, Question, is_local_pod};
+use crate::crossing::{crossing, stricter};
 use crate::meta::{FrameKind, NdKind};
 use crate::reason::DropReason;
-use crate::route::Attach;
-use crate::snapshot::{Place, PortKind, ROUTER_MAC, Snapshot};
+use crate::snapshot::{Encryption, Place, PortKind, ROUTER_MAC, Snapshot};
 
 pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
     let Arrival {
@@ -38,7 +38,15 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
     }
     match snapshot.owner(meta.dst).map(|o| o.place) {
         Some(Place::LocalPod(_)) => Guarded::Track,
-        Some(Place::RemotePod(peer)) => Guarded::Route(Attach::Peer(peer)),
+        Some(Place::RemotePod(peer)) => {
+            let (source, destination) = (snapshot.owner(meta.src), snapshot.owner(meta.dst));
+            let here = source.filter(|it| it.place == Place::LocalNode);
+            // Who isn't of this node has no say.
+            let setting = here
+                .zip(destination)
+                .map_or(Encryption::Required, |(a, b)| stricter(a, b));
+            crossing(snapshot, peer, setting).map_or_else(Guarded::Drop, Guarded::Route)
+        }
         // In clear it may not go either.
         Some(Place::Revoked) => Guarded::Drop(DropReason::IdentityUnknown),
         _ => unchanged,

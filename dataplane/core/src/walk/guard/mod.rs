@@ -10,10 +10,11 @@ mod vf;
 use crate::addr::{Addr, Mac};
 use crate::batch::Path;
 use crate::meta::{FrameKind, Meta, NdKind};
+use crate::neighbor::Neighbors;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
-use crate::snapshot::{Place, PortIndex, PortKind, PortState, Snapshot};
+use crate::snapshot::{Peer, PeerIndex, Place, PortIndex, PortKind, PortState, Snapshot};
 use crate::walk::Walk;
 use crate::walk::neighbors::learn;
 use crate::wire::{arp, nd};
@@ -27,6 +28,9 @@ pub(crate) enum Guarded {
     Open,
     /// To another node without judgement here.
     Route(Attach),
+    /// In clear from another node, as both ends let it; by this port if it isn't for a pod
+    /// under judgement.
+    Clear(PeerIndex, Option<PortIndex>),
     /// Out by a port as it is.
     Unchanged(PortIndex),
     /// A question for a neighbour, answered with this MAC.
@@ -74,6 +78,21 @@ pub(crate) fn guard<P: Port>(walk: &mut Walk<'_, P>) {
                 slot.path = Path::Routed;
                 slot.to = to;
             }
+            Guarded::Clear(node, out) => {
+                let meta = slot.meta;
+                if !is_macs_of(snapshot, walk.neighbors, node, meta.eth_src) {
+                    walk.drop(at, DropReason::SpoofedMac);
+                    return;
+                }
+                slot.from = Attach::Clear(node);
+                slot.path = Path::Tracked;
+                if let Some(out) = out {
+                    slot.path = Path::Routed;
+                    slot.to = Attach::Port(out);
+                }
+                walk.count_clear(&meta, node);
+                walk.counters.clear_received.add(1);
+            }
             Guarded::Unchanged(out) => {
                 slot.path = Path::Unchanged;
                 slot.to = Attach::Port(out);
@@ -88,6 +107,17 @@ pub(crate) fn guard<P: Port>(walk: &mut Walk<'_, P>) {
             Guarded::Drop(reason) => walk.drop(at, reason),
         }
     });
+}
+
+/// Whether a frame in clear can be from a node by its source MAC. Where the node's dataplane
+/// is on the link its MAC is known; past a router, or without a dataplane, any may be.
+fn is_macs_of<F>(snapshot: &Snapshot, neighbors: &Neighbors<F>, node: PeerIndex, mac: Mac) -> bool {
+    let Some(Peer::Protected { tunnel }) = snapshot.peer(node) else {
+        return true;
+    };
+    let interface = snapshot.interface_for(tunnel);
+    interface.and_then(|it| it.next_hop(tunnel)) != Some(tunnel)
+        || neighbors.mac(tunnel) == Some(mac)
 }
 
 /// Turns a question into its answer and sends it back.

@@ -4,10 +4,13 @@ use sluice_crypto::esp::PORT_NAT_T;
 
 use super::{Arrival, Claim, Guarded, Neighbor, Question, is_group, is_local_pod};
 use crate::addr::Addr;
+use crate::crossing::{crossing, stricter};
 use crate::meta::{FragKind, FrameKind, Meta, NdKind, proto};
 use crate::mutant::{self, Mutant};
 use crate::reason::DropReason;
-use crate::snapshot::{Place, Snapshot};
+use crate::route::Attach;
+use crate::snapshot::{PeerIndex, Place, Snapshot};
+use crate::table::prefix::Owner;
 
 pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
     let Arrival {
@@ -71,9 +74,9 @@ fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
         meta,
         ..
     } = arrival;
-    let place = |addr: Addr| snapshot.owner(addr).map(|o| o.place);
-    let source = place(meta.src);
-    match (place(meta.dst), source) {
+    let (source, destination) = (snapshot.owner(meta.src), snapshot.owner(meta.dst));
+    let place = |owner: Option<Owner>| owner.map(|o| o.place);
+    match (place(destination), place(source)) {
         // Transport mode, from host to pod: if the node has such an SA. In clear it may not
         // speak to a pod, so what isn't ESP after all is lost either way.
         (Some(Place::LocalPod(_)), Some(Place::RemoteNode(_)))
@@ -90,6 +93,18 @@ fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
         {
             Guarded::Track
         }
+        (Some(to), Some(Place::RemotePod(node) | Place::RemoteNode(node)))
+            if may_be_clear(snapshot, node, source.zip(destination)) && is_taken(arrival, to) =>
+        {
+            match to {
+                Place::LocalPod(_) => Guarded::Clear(node, None),
+                _ => snapshot
+                    .host
+                    .map_or(Guarded::Drop(DropReason::NoPort), |host| {
+                        Guarded::Clear(node, Some(host))
+                    }),
+            }
+        }
         // Between pods and nodes of the cluster PROTECT is what policy wants
         // (RFC 4301 section 5.2: inbound that bypassed where it should not have).
         (
@@ -103,6 +118,32 @@ fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
         }
         _ => unchanged,
     }
+}
+
+/// Whether both ends let a packet from another node come in clear, to a pod or from one.
+fn may_be_clear(snapshot: &Snapshot, node: PeerIndex, ends: Option<(Owner, Owner)>) -> bool {
+    let Some((source, destination)) = ends else {
+        return false;
+    };
+    let with_a_pod = match destination.place {
+        Place::LocalPod(_) => true,
+        Place::LocalNode => matches!(source.place, Place::RemotePod(_)),
+        _ => false,
+    };
+    with_a_pod && crossing(snapshot, node, stricter(source, destination)) == Ok(Attach::Clear(node))
+}
+
+/// Whether a frame has the MAC that its destination is known by on the wire: the host answers
+/// for itself there.
+fn is_taken(arrival: &Arrival<'_>, to: Place) -> bool {
+    let Arrival {
+        snapshot,
+        port,
+        meta,
+        ..
+    } = arrival;
+    let host = snapshot.host.filter(|_| to == Place::LocalNode);
+    meta.eth_dst == port.mac || host.is_some_and(|it| snapshot.port(it).mac == meta.eth_dst)
 }
 
 fn guard_neighbor(arrival: &Arrival<'_>, message: Neighbor, unchanged: Guarded) -> Guarded {

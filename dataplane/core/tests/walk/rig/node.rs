@@ -244,6 +244,8 @@ impl Node {
             ("flows.evicted", &c.flows_evicted),
             ("sealed", &c.sealed),
             ("opened", &c.opened),
+            ("clear.sent", &c.clear_sent),
+            ("clear.received", &c.clear_received),
             ("verdicts-lost", &c.verdicts_lost),
             ("names", &c.names),
             ("names.learned", &c.names_learned),

@@ -8,8 +8,8 @@ use sluice_dataplane_core::moves::Moves;
 use sluice_dataplane_core::names::DomainId;
 use sluice_dataplane_core::names::patterns::{Pattern, Patterns};
 use sluice_dataplane_core::snapshot::{
-    self, Endpoint, EndpointIndex, IdentityId, Interface, Peer, Place, PolicyIndex, PortKind,
-    PortState, Snapshot,
+    self, Encryption, Endpoint, EndpointIndex, IdentityId, Interface, Peer, Place, PolicyIndex,
+    PortKind, PortState, Snapshot,
 };
 use sluice_dataplane_core::table::policy::{
     Action, Direction, PolicyTable, Row, Ruling, Tier, Transport,
@@ -145,6 +145,10 @@ pub(crate) struct Plan {
     pub(crate) outer_v4: bool,
     /// Whether C's own address is known as that of a host of the cluster.
     pub(crate) host_c: bool,
+    /// What some addresses want of the way between nodes; all others require encryption.
+    pub(crate) settings: Vec<(Addr, Encryption)>,
+    /// Whether C is a node without a dataplane, and known for it.
+    pub(crate) unprotected_c: bool,
     /// Pods of the other side whose addresses are nobody's: by [`Side::pod`].
     pub(crate) revoked: Vec<usize>,
     last_endpoint_generation: u32,
@@ -171,6 +175,8 @@ impl Plan {
             vf_mtu: 1500,
             outer_v4: true,
             host_c: false,
+            settings: Vec::new(),
+            unprotected_c: false,
             revoked: Vec::new(),
             last_endpoint_generation: VFS as u32,
             moves: Moves::default(),
@@ -191,6 +197,14 @@ impl Plan {
     pub(crate) fn move_address(&mut self, addr: Addr) {
         self.last_endpoint_generation += 1;
         self.moves.set(addr, self.last_endpoint_generation);
+    }
+
+    /// Addresses want something else of the way between nodes, as a generation would say it.
+    pub(crate) fn set_encryption(&mut self, addrs: &[Addr], to: Encryption) {
+        for addr in addrs {
+            self.settings.push((*addr, to));
+            self.move_address(*addr);
+        }
     }
 
     /// Moves a pod's generation: something it is judged by has changed.
@@ -248,6 +262,10 @@ impl Plan {
             ports.push(state);
         }
         self.add_world(&mut prefixes);
+        for (addr, _, owner) in &mut prefixes {
+            let setting = self.settings.iter().rev().find(|it| it.0 == *addr);
+            owner.encryption = setting.map_or(Encryption::Required, |it| it.1);
+        }
         Arc::new(Snapshot {
             generation: self.generation,
             ports,
@@ -257,11 +275,15 @@ impl Plan {
             endpoints,
             policies,
             peers: vec![
-                Some(Peer {
+                Some(Peer::Protected {
                     tunnel: side.other().tunnel(self.outer_v4),
                 }),
-                Some(Peer {
-                    tunnel: c_tunnel(self.outer_v4),
+                Some(if self.unprotected_c {
+                    Peer::Unprotected
+                } else {
+                    Peer::Protected {
+                        tunnel: c_tunnel(self.outer_v4),
+                    }
                 }),
             ],
             prefixes: PrefixTable::build(KEY, &prefixes),
@@ -302,10 +324,7 @@ impl Plan {
             }
             prefixes.push(host(service(v4), SERVICE_ID, Place::ServiceVip));
             let everywhere = if v4 { Addr::v4([0; 4]) } else { Addr(0) };
-            let outside = Owner {
-                identity: OUTSIDE_ID,
-                place: Place::Outside,
-            };
+            let outside = Owner::new(OUTSIDE_ID, Place::Outside);
             prefixes.push((everywhere, 0, outside));
         }
     }
@@ -313,5 +332,5 @@ impl Plan {
 
 fn host(addr: Addr, identity: IdentityId, place: Place) -> (Addr, u8, Owner) {
     let len = if addr.is_v4() { 32 } else { 128 };
-    (addr, len, Owner { identity, place })
+    (addr, len, Owner::new(identity, place))
 }
