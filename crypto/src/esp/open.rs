@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use sluice_mutants::{Mutant, is};
 use zeroize::Zeroizing;
 
 use super::sa::{EspHeader, Spi};
@@ -124,13 +125,18 @@ impl<A: Aead> InboundSa<A> {
         let fields = EspHeader::read(header);
         let seq = self.full_seq(u32::from_be_bytes(fields.seq_low));
         self.window.check(seq)?;
+        if is(Mutant::ReplayBeforeIntegrity) {
+            self.window.commit(seq);
+        }
 
         let aad = fields.aad(seq, self.esn);
         let plain_len = self
             .aead
             .open_in_place(&fields.nonce(&self.salt), aad.as_slice(), sealed)
             .map_err(|_| self.forged_or_late(seq))?;
-        self.window.commit(seq);
+        if !is(Mutant::ReplayUncommitted) {
+            self.window.commit(seq);
+        }
 
         let plain = sealed.get(..plain_len).unwrap_or_default();
         let trailer = trailer::read(plain).map_err(|found| OpenError::BadTrailer {

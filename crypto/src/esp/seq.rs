@@ -1,5 +1,7 @@
 //! The counter every nonce of an outbound SA comes from.
 
+use sluice_mutants::{Mutant, is};
+
 /// Hands out each number once, in order, and refuses at its limit.
 ///
 /// It can't be cloned or set back. That is what keeps a nonce from repeating, and so what GCM's
@@ -42,6 +44,9 @@ impl SeqCounter {
     pub(super) fn advance(&mut self) -> Result<u64, Exhausted> {
         if self.last >= self.limit {
             return Err(Exhausted { limit: self.limit });
+        }
+        if is(Mutant::NumberTwice) && self.last % 16 == 15 {
+            self.last -= 1;
         }
         // Below the limit, so below u64::MAX.
         self.last += 1;

@@ -63,7 +63,8 @@ impl Default for Timing {
             resend_ms: 1_000,
             ping_ms: 5_000,
             dead_ms: 16_000,
-            drain_ms: 2_000,
+            // Longer than the three seconds that a sealed packet may wait for its next hop.
+            drain_ms: 3_500,
             backoff_ms_min: 100,
             backoff_ms_max: 10_000,
         }

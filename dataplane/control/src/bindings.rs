@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
+use sluice_mutants::{Mutant, is};
 use sluice_offload_api::model::{IpPrefix, NodeName, Place, PodUid, Prefix};
 use sluice_offload_api::state::State;
 
@@ -69,11 +70,17 @@ pub(crate) struct Bindings(BTreeMap<NodeName, OfNode>);
 impl Bindings {
     /// A node says that an address is this pod's.
     pub(crate) fn announce(&mut self, node: &NodeName, addr: IpAddr, pod: PodUid) {
+        if is(Mutant::BindingsUnasked) {
+            return;
+        }
         self.0.entry(node.clone()).or_default().begin(addr, pod);
     }
 
     /// A node says that an address is this pod's no longer.
     pub(crate) fn withdraw(&mut self, node: &NodeName, addr: IpAddr, pod: &PodUid) {
+        if is(Mutant::BindingsUnasked) {
+            return;
+        }
         let of_node = self.0.entry(node.clone()).or_default();
         if of_node.now.get(&addr) == Some(pod) {
             of_node.now.remove(&addr);

@@ -18,7 +18,7 @@ pub mod judge;
 pub mod mem;
 pub mod meta;
 pub mod moves;
-pub mod mutant;
+mod mutant;
 pub mod names;
 pub mod neighbor;
 pub mod port;

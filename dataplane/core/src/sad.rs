@@ -200,6 +200,14 @@ impl Sad {
         }
     }
 
+    /// A planted bug's: takes a receiving SA from a peer out.
+    pub(crate) fn retire_inbound_of(&mut self, peer: PeerIndex) {
+        let before = self.inbound().find(|it| it.peer == peer);
+        if let Some(spi) = before.map(|it| it.sa.spi()) {
+            self.retire_inbound(spi);
+        }
+    }
+
     /// Puts the sending SA to a peer in force; the one it replaces comes back.
     ///
     /// # Errors

@@ -262,8 +262,14 @@ impl<P: Port> Worker<P> {
 
     fn obey_one(&mut self, command: Command, now: Tick) -> Reply {
         match command {
+            Command::InstallInbound(inbound) if mutant::is(Mutant::SaNotInstalled) => {
+                Reply::InboundInstalled(inbound.sa.spi())
+            }
             Command::InstallInbound(inbound) => {
                 let spi = inbound.sa.spi();
+                if mutant::is(Mutant::SaReplacedAtOnce) {
+                    self.sad.retire_inbound_of(inbound.peer);
+                }
                 match self.sad.install_inbound(inbound) {
                     Ok(()) => Reply::InboundInstalled(spi),
                     Err(refused) => Reply::InboundRefused(refused.0),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sluice_mutants::{Mutant, is};
 use sluice_offload_api::limits::{RULE_NAME_LEN_MAX, RULES_PER_POLICY_MAX};
 use sluice_offload_api::model::{
     Action, Direction, Fallback, IdentityId, NodeName, Policy, PolicyId, PolicyRow, PortBlock,
@@ -211,7 +212,11 @@ impl<'a> Rules<'a> {
         if let Some(name) = self.network_policies(draft, key, direction, set) {
             // NetworkPolicies have the last word on whom they isolate: no Baseline.
             return Fallback {
-                verdict: Verdict::Deny,
+                verdict: if is(Mutant::IsolationForgotten) {
+                    Verdict::Allow
+                } else {
+                    Verdict::Deny
+                },
                 rule: draft.rule(isolation_name(name, direction)),
             };
         }
@@ -298,7 +303,11 @@ impl<'a> Rules<'a> {
         direction: Direction,
         (tier, set): (Tier, PolicySet),
     ) {
-        for name in &key.cluster_policies {
+        let mut names: Vec<_> = key.cluster_policies.iter().collect();
+        if is(Mutant::RulesUpsideDown) {
+            names.reverse();
+        }
+        for name in names {
             let policy = self.cluster.cluster_policies.get(name);
             let Some(policy) = policy.filter(|it| it.tier == tier && set.has(it.mode)) else {
                 continue;
@@ -356,9 +365,15 @@ impl<'a> Rules<'a> {
         for PortRule { protocol, ports } in &rule.ports {
             let blocks = match (ports, write.direction) {
                 (PortSpec::Any, _) => vec![PortBlock::ANY],
+                (PortSpec::Range { first, .. }, _) if is(Mutant::EndPortForgotten) => {
+                    vec![one(*first)]
+                }
                 (PortSpec::Range { first, last }, _) => PortBlock::cover(*first, *last),
                 // The endpoint is the destination.
                 (PortSpec::Named(name), Direction::Ingress) => {
+                    key.ports.numbers(name, *protocol).map(one).collect()
+                }
+                (PortSpec::Named(name), Direction::Egress) if is(Mutant::PortNameOfSource) => {
                     key.ports.numbers(name, *protocol).map(one).collect()
                 }
                 // The peer is: each has its own numbers, and who is no pod has none.
@@ -390,7 +405,8 @@ impl<'a> Rules<'a> {
             }
             Peer::Block { cidr, except } => {
                 identity.blocks.contains(cidr)
-                    && !except.iter().any(|it| identity.blocks.contains(it))
+                    && (is(Mutant::ExceptForgotten)
+                        || !except.iter().any(|it| identity.blocks.contains(it)))
             }
             Peer::Pods { namespaces, pods } => {
                 let Subject::Pod {
@@ -408,6 +424,7 @@ impl<'a> Rules<'a> {
                     (Some(_), None) => false,
                 };
                 let in_namespace = match namespaces {
+                    Some(selector) if is(Mutant::NamespacesByPods) => selector.matches(labels),
                     Some(selector) => self
                         .namespaces
                         .get(namespace.as_str())

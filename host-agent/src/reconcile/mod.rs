@@ -5,7 +5,8 @@
 //! unanswered.
 //! Anything else is unknown and replaced whole.
 
-use sluice_offload_api::model::Generation;
+use sluice_mutants::{Mutant, is};
+use sluice_offload_api::model::{Generation, Verdict};
 use sluice_offload_api::{
     Answer, Mode, Op, Refusal, RefusalCode, RefusalReason, Refused, State, Transaction,
 };
@@ -71,6 +72,11 @@ impl Reconciler {
         if unanswered || in_force != observed || self.instance != instance {
             self.acked = None;
         }
+        if is(Mutant::RestartUnnoticed) && self.instance != instance && self.desired.is_some() {
+            self.acked.clone_from(&self.desired);
+            (self.connected, self.unsynced) = (true, false);
+            return;
+        }
         self.instance = instance;
         self.last = self.last.max(observed.unwrap_or_default());
         self.connected = true;
@@ -98,10 +104,13 @@ impl Reconciler {
         }
         // After 2^64 transactions there is no next one.
         target.generation = Generation(self.last.0.checked_add(1)?);
+        let is_anew = whole && self.last > Generation(0);
+        let opened = (is_anew && is(Mutant::RestartOpens)).then(|| opened(&target));
+        let told = opened.as_ref().unwrap_or(&target);
         let tx = match in_force {
-            Some(in_force) if !whole => in_force.delta_to(&target),
-            Some(in_force) => snapshot_over(in_force, &target),
-            None => target.to_snapshot(),
+            Some(in_force) if !whole => in_force.delta_to(told),
+            Some(in_force) => snapshot_over(in_force, told),
+            None => told.to_snapshot(),
         };
         self.last = target.generation;
         self.in_flight = Some(target);
@@ -204,6 +213,19 @@ impl Reconciler {
             _ => false,
         }
     }
+}
+
+/// A planted bug's: a state in which no policy denies.
+fn opened(state: &State) -> State {
+    let mut state = state.clone();
+    for id in state.policies.keys().copied().collect::<Vec<_>>() {
+        if let Some(policy) = state.policies.get_mut(&id) {
+            policy.rows.clear();
+            policy.ingress.verdict = Verdict::Allow;
+            policy.egress.verdict = Verdict::Allow;
+        }
+    }
+    state
 }
 
 /// Whether two states differ in their generations at most.

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use serde::Serialize;
 
 use super::{Failure, Outcome};
 use crate::artifacts;
-use crate::fuzz::{Case, Finding, Shrunk, Tally, case_of, play_case, shrink, timeline_of};
-use crate::output::{Format, Paint, note, print, show_fuzz, to_json};
+use crate::fuzz::{
+    Case, Finding, Shrunk, Storm, Tally, case_of, play_case, shrink, storm, timeline_of,
+};
+use crate::output::{Format, Paint, note, print, show_fuzz, show_storms, to_json};
 
 /// How often it says where it is.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -31,6 +34,7 @@ Examples:
   sluice-sim fuzz --seeds 0.. --minutes 60 --out corpus
   sluice-sim fuzz --seeds 4711 --out out/4711 && cat out/4711/seed-4711/scenario.yaml
   sluice-sim fuzz --seeds 0..100 --output json | jq '.failures'
+  sluice-sim fuzz --rekeys 1000 --seeds 1
 
 Exit codes: 0 every seed held, 1 one failed, 2 bad input.")]
 pub(super) struct FuzzArgs {
@@ -49,6 +53,10 @@ pub(super) struct FuzzArgs {
     /// Leave a failure as it was drawn.
     #[arg(long)]
     no_shrink: bool,
+    /// In place of scenarios, a storm for each seed: renew all keys so many times, under traffic
+    /// and faults.
+    #[arg(long, value_name = "N", conflicts_with_all = ["out", "draw_only", "no_shrink"])]
+    rekeys: Option<u64>,
     /// How the result is printed on stdout.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
@@ -99,6 +107,9 @@ pub(super) fn run(args: &FuzzArgs) -> Outcome {
     let deadline = args
         .minutes
         .map(|minutes| Instant::now() + Duration::from_secs(minutes.saturating_mul(60)));
+    if let Some(rekeys) = args.rekeys {
+        return rage(args, rekeys, deadline);
+    }
     let mut tally = Tally {
         first_seed: args.seeds.first,
         ..Tally::default()
@@ -143,6 +154,52 @@ pub(super) fn run(args: &FuzzArgs) -> Outcome {
         Format::Table => print(show_fuzz(&tally, Paint::for_stdout()).as_bytes())?,
     }
     Ok(tally.failures.is_empty())
+}
+
+/// Plays storms.
+fn rage(args: &FuzzArgs, rekeys: u64, deadline: Option<Instant>) -> Outcome {
+    let mut storms: Vec<Storm> = Vec::new();
+    let mut failures = Vec::new();
+    for seed in args.seeds.first..args.seeds.end.unwrap_or(u64::MAX) {
+        if deadline.is_some_and(|it| Instant::now() >= it) || failures.len() >= FAILURES_MAX {
+            break;
+        }
+        match storm(seed, rekeys) {
+            Ok(told) => storms.push(told),
+            Err(failure) => {
+                note(&format!("seed {seed} failed: {}", failure.what));
+                let reproduce = format!("sluice-sim fuzz --rekeys {rekeys} --seeds {seed}");
+                note(&format!("reproduce: {reproduce}"));
+                failures.push(StormFailure {
+                    seed,
+                    what: failure.what,
+                    reproduce,
+                });
+            }
+        }
+    }
+    let _ = std::panic::take_hook();
+    let ok = failures.is_empty();
+    match args.output {
+        Format::Json => print(&to_json(&Storms { storms, failures })?)?,
+        Format::Table => print(show_storms(&storms, ok, Paint::for_stdout()).as_bytes())?,
+    }
+    Ok(ok)
+}
+
+/// What storms came to.
+#[derive(Serialize)]
+struct Storms {
+    storms: Vec<Storm>,
+    failures: Vec<StormFailure>,
+}
+
+/// A storm that broke something.
+#[derive(Serialize)]
+struct StormFailure {
+    seed: u64,
+    what: String,
+    reproduce: String,
 }
 
 /// A failure as it is told, and saved.

@@ -1,5 +1,6 @@
 //! Playing a case, and what counts as a failure.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::case::Case;
@@ -38,15 +39,18 @@ pub fn play_case(case: &Case) -> Result<RunRecord, Failure> {
             kind: format!("error: {}", without_names(&error.to_string())),
             what: error.to_string(),
         }),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let what = text.unwrap_or("no message").to_owned();
-            Err(Failure {
-                kind: "panic".to_owned(),
-                what: format!("panic: {what}"),
-            })
-        }
+        Err(panic) => Err(said(&*panic)),
+    }
+}
+
+/// A panic as a failure.
+pub(super) fn said(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let what = text.unwrap_or("no message");
+    Failure {
+        kind: "panic".to_owned(),
+        what: format!("panic: {what}"),
     }
 }
 

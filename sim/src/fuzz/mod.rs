@@ -12,11 +12,13 @@ mod model;
 mod policies;
 mod questions;
 mod shrink;
+mod storm;
 mod tally;
 
 pub use case::{Case, Step};
 pub use judge::{Failure, play_case, timeline_of};
 pub use shrink::{Shrunk, shrink};
+pub use storm::{Storm, storm};
 pub use tally::{Finding, Tally};
 
 /// The scenario of a seed: always the same.

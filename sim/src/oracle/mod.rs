@@ -57,6 +57,7 @@ trait Oracle: fmt::Debug {
 #[derive(Debug)]
 pub struct Oracles {
     each: Vec<Box<dyn Oracle>>,
+    nonce: nonce::Nonce,
     counted: counted::Counted,
     found: usize,
 }
@@ -67,11 +68,11 @@ impl Default for Oracles {
             each: vec![
                 Box::<policy::Policy>::default(),
                 Box::<cleartext::Cleartext>::default(),
-                Box::<nonce::Nonce>::default(),
                 Box::<replay::Replay>::default(),
                 Box::<spoof::Spoof>::default(),
                 Box::<isolation::Isolation>::default(),
             ],
+            nonce: nonce::Nonce::default(),
             counted: counted::Counted::default(),
             found: 0,
         }
@@ -90,9 +91,17 @@ impl Oracles {
     pub fn look(&mut self, world: &World, sightings: &[Sighting]) -> Vec<Breach> {
         let mut breaches = Vec::new();
         let api = world.api();
+        self.nonce.learn(world.sas());
         for seen in sightings {
             let packet = Packet::read(&seen.frame);
             self.counted.see(seen);
+            if let Some(what) = self.nonce.see(seen, packet.as_ref()) {
+                breaches.push(Breach {
+                    oracle: "nonce",
+                    at: seen.at,
+                    what,
+                });
+            }
             for oracle in &mut self.each {
                 if let Some(what) = oracle.see(seen, packet.as_ref(), &api) {
                     breaches.push(Breach {

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 pub use diff::show_diff;
 pub use findings::show_lint;
-pub use fuzz::show_fuzz;
+pub use fuzz::{show_fuzz, show_storms};
 pub use junit::{junit_of_connectivity, junit_of_run};
 pub use paint::Paint;
 pub use progress::Progress;

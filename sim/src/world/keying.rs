@@ -9,6 +9,7 @@ use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::{Algorithm, KeyError};
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Event, SaConfig, SaError};
+use sluice_mutants::{Mutant, is};
 use sluice_offload_api::model::NodeName;
 
 use super::WorldConfig;
@@ -35,6 +36,8 @@ pub(crate) struct Keying {
     ready: VecDeque<(Way, u32)>,
     /// SAs that may be retired at the receiver, once nothing is under way.
     replaced: Vec<(Way, Spi)>,
+    /// How many were retired.
+    pub(crate) retired: u64,
     pub(crate) exposed: Vec<ExposedSa>,
 }
 
@@ -75,6 +78,7 @@ impl Keying {
             epochs: BTreeMap::new(),
             ready: VecDeque::new(),
             replaced: Vec::new(),
+            retired: 0,
             exposed: Vec::new(),
         }
     }
@@ -128,6 +132,12 @@ impl Keying {
         let touches = |way: &Way| way.0 == *node || way.1 == *node;
         self.ready.retain(|(way, _)| !touches(way));
         self.replaced.retain(|(way, _)| way.1 != *node);
+        if is(Mutant::KeysAgain) {
+            let from_it = self.epochs.iter().filter(|(way, _)| way.0 == *node);
+            let again = from_it.map(|(way, epoch)| (way.clone(), *epoch));
+            self.ready.extend(again);
+            return Ok(());
+        }
         let from_it = |way: &&Way| way.0 == *node;
         let ways: Vec<_> = self.epochs.keys().filter(from_it).cloned().collect();
         ways.iter().try_for_each(|way| self.renew(nodes, way))
@@ -192,6 +202,7 @@ impl Keying {
                 .control
                 .retire_inbound(spi)
                 .map_err(|error| failed(&way, error))?;
+            self.retired += 1;
         }
         Ok(())
     }

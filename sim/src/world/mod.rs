@@ -13,6 +13,7 @@ mod node;
 mod plan;
 mod probing;
 mod programs;
+mod rekeying;
 mod resolving;
 mod sockets;
 mod stale;

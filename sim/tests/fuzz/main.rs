@@ -10,6 +10,7 @@
 mod command;
 mod corpus;
 mod seeds;
+mod storms;
 mod wrong;
 
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use sluice_mutants::{Mutant, is};
 use sluice_offload_api::model::{Direction, IdentityId, NodeName, PodRef, PolicyId};
 use sluice_offload_api::shared::Change;
 
@@ -40,7 +41,11 @@ impl<'a> Changed<'a> {
             services,
         } = before;
         let namespaces: Vec<Change<'_, String, Namespace>> = namespaces.changes(&after.namespaces);
-        let pods = pods.changes(&after.pods);
+        let mut pods = pods.changes(&after.pods);
+        if is(Mutant::LabelsForgotten) {
+            let uid = |pod: Option<&'a Pod>| pod.map(|it| &it.uid);
+            pods.retain(|it| uid(it.before) != uid(it.after));
+        }
         let policies = policies.changes(&after.policies);
         let multi_policies = multi_policies.changes(&after.multi_policies);
         let own = policies.iter().map(|it| it.key);

@@ -2,6 +2,7 @@
 
 use core::net::IpAddr;
 
+use sluice_mutants::{Mutant, is};
 use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{IpPrefix, NodeName};
 
@@ -66,6 +67,9 @@ impl Claimant for &Pod {
             None => return Vec::new(),
         };
         let mut claims = all(&self.ips, &primary);
+        if is(Mutant::SecondAddressForgotten) {
+            claims.truncate(1);
+        }
         for interface in self.interfaces.iter().filter(|_| self.owns_addresses()) {
             let holder = Holder::Interface(self.pod.clone(), interface.name.clone());
             claims.extend(all(&interface.ips, &holder));

@@ -1,0 +1,141 @@
+//! Bugs planted on purpose, to see that tests find them. Without the feature `planted` nothing
+//! of this is left in a build; with it a release build refuses to be.
+//!
+//! A mutant is chosen for a thread: the simulator runs a whole cluster in one.
+
+#[cfg(all(feature = "planted", not(debug_assertions)))]
+compile_error!("the feature `planted` plants bugs in Sluice: it is for debug builds only");
+
+macro_rules! mutants {
+    ($($(#[$about:meta])* $name:ident,)*) => {
+        /// A planted bug.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum Mutant {
+            $($(#[$about])* $name,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+mutants! {
+    // The packet walk.
+    /// A flow that an older generation judged passes as if it were judged by this one.
+    StaleGeneration,
+    /// A VF may send from any IPv6 address: neither its guard nor the flow table minds.
+    Ipv6SourceUnguarded,
+    /// The same of IPv4.
+    Ipv4SourceUnguarded,
+    /// Nobody is asked at the destination.
+    IngressUnasked,
+    /// Nobody is asked at the source.
+    EgressUnasked,
+    /// Policy takes UDP for TCP.
+    ProtocolForgotten,
+    /// ICMP is not policed.
+    IcmpUnasked,
+    /// The tier Admin is never asked.
+    AdminForgotten,
+    /// `Pass` is taken for `Accept`.
+    PassAllows,
+    /// A policy in shadow mode is enforced.
+    ShadowEnforced,
+    /// Plaintext from a pod's address is let in from the wire: neither the guard nor the flow
+    /// table minds.
+    PlaintextLetIn,
+    /// What has no SA goes in clear.
+    ClearWithoutSa,
+    /// Pods of other nodes are spoken to in clear.
+    ClearAlways,
+    /// A drop for policy is in no counter.
+    DropUncounted,
+    /// A frame for a pod comes out at the VF beside its own.
+    WrongVf,
+
+    // ESP.
+    /// A number that was accepted may come again.
+    ReplayUncommitted,
+    /// A number counts as accepted before its packet's integrity is checked.
+    ReplayBeforeIntegrity,
+    /// Every sixteenth packet of an SA has the number of the one before.
+    NumberTwice,
+
+    // The life of keys.
+    /// A receiving SA that is retired stays.
+    SaKept,
+    /// A receiving SA that isn't there is said to be.
+    SaNotInstalled,
+    /// A new receiving SA takes the place of the one before at once.
+    SaReplacedAtOnce,
+    /// A dataplane that starts again goes on with the keys that it has sent by.
+    KeysAgain,
+
+    // The dataplane's control side.
+    /// A policy's table stays as it was when the policy changes.
+    TableKept,
+    /// What other nodes say of their addresses counts for nothing.
+    BindingsUnasked,
+
+    // The agent.
+    /// The labels of a pod are those that it came with.
+    LabelsForgotten,
+    /// The exceptions of a block count for nothing.
+    ExceptForgotten,
+    /// Of ClusterNetworkPolicies the last wins.
+    RulesUpsideDown,
+    /// A selector of namespaces looks at pods' labels.
+    NamespacesByPods,
+    /// Of a pod's addresses only the first is known.
+    SecondAddressForgotten,
+    /// A port's name is looked up at the source.
+    PortNameOfSource,
+    /// A range of ports is its first.
+    EndPortForgotten,
+    /// What no rule of an isolating policy allows is allowed.
+    IsolationForgotten,
+    /// A dataplane that has started again is taken for the one that was told everything.
+    RestartUnnoticed,
+    /// A dataplane that is told everything anew is told no rule that denies.
+    RestartOpens,
+    /// A pod that is gone keeps its VF.
+    VfKept,
+}
+
+#[cfg(feature = "planted")]
+mod planted {
+    use core::cell::Cell;
+
+    use super::Mutant;
+
+    std::thread_local! {
+        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug in what this thread runs from now on, or none.
+    pub fn plant(mutant: Option<Mutant>) {
+        PLANTED.with(|it| it.set(mutant));
+    }
+
+    pub(super) fn is(mutant: Mutant) -> bool {
+        PLANTED.with(|it| it.get() == Some(mutant))
+    }
+}
+
+#[cfg(feature = "planted")]
+pub use planted::plant;
+
+/// Whether a bug is planted here.
+#[must_use]
+#[inline(always)]
+pub fn is(mutant: Mutant) -> bool {
+    #[cfg(feature = "planted")]
+    return planted::is(mutant);
+    #[cfg(not(feature = "planted"))]
+    {
+        let _ = mutant;
+        false
+    }
+}
