@@ -204,7 +204,9 @@ impl World {
         let api = self.api();
         let is_clear = [(from, to), (to, from)]
             .into_iter()
-            .any(|(from, to)| api.crossing(from, to) == Crossing::Clear);
+            .any(|(from, to)| api.crossing(from, to) == Crossing::Clear)
+            // What it sends that nobody takes it has put there itself.
+            || api.is_unprotected(from);
         if is_clear
             || outside(&probe.from)
             || outside(&probe.to)
