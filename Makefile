@@ -68,6 +68,7 @@ soak: ## The long runs of which make test has a share: hours
 	SLUICE_FRAMES=1000000000 SLUICE_SEEDS=100000 $(CARGO) test --release --locked -p sluice-dataplane-core --test walk -- --nocapture mutated_frames an_honest_connection
 	$(MAKE) $(SIM)
 	$(SIM) fuzz --seeds 0.. --minutes $(FUZZ_MINUTES) --out $(OUT)/fuzz
+	$(SIM) fuzz --rekeys 1000 --seeds 1..4
 	SLUICE_CASES=100000 $(CARGO) test --release --locked -p sluice-host-agent --no-default-features --test compiled_equals_naive
 
 bench: ## Criterion benches of the packet walk
