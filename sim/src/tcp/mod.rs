@@ -15,8 +15,9 @@ pub(crate) use sender::Sender;
 
 /// Bytes that may be under way: what a header says without scaling (RFC 9293 section 3.1).
 const WINDOW: u64 = 65_535;
-/// What an end says in its SYN that it takes; links and dataplanes make less of it.
-const MSS: u16 = 1_460;
+/// What an end says in its SYN that it takes, and sends at most: it fits the pods' MTU of 1400
+/// in both families.
+const MSS: u16 = 1_340;
 
 /// A segment to send.
 #[derive(Clone, PartialEq, Eq, Debug)]

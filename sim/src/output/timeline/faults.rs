@@ -2,10 +2,16 @@
 
 use super::model::{FaultSpan, StepSpan};
 
+/// Faults that are over when they have happened: nothing heals them.
+const MOMENTARY: [&str; 2] = ["clock-jump", "corrupted-checkpoint"];
+/// Words that tell what of a node is broken.
+const PROGRAMS: [&str; 2] = ["agent", "dataplane"];
+
 /// The faults of a run's steps.
 ///
 /// What breaks and what is whole again is the same thing if it has the same first word and
-/// names the same nodes: `loss 30 %` and `loss`, `partition a b` and `partition b a`.
+/// names the same nodes and programs: `loss 30 %` and `loss`, `partition a b` and
+/// `partition b a`.
 pub(super) fn spans(steps: &[StepSpan], nodes: &[String]) -> Vec<FaultSpan> {
     let mut spans: Vec<(Key, FaultSpan)> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
@@ -28,11 +34,12 @@ pub(super) fn spans(steps: &[StepSpan], nodes: &[String]) -> Vec<FaultSpan> {
             } else {
                 step.about.clone()
             };
+            let is_node = |it: &&String| nodes.contains(it);
             let span = FaultSpan {
                 about,
-                nodes: key.nodes.clone(),
+                nodes: key.named.iter().filter(is_node).cloned().collect(),
                 from_ns: step.from_ns,
-                to_ns: None,
+                to_ns: MOMENTARY.contains(&key.word.as_str()).then_some(step.to_ns),
                 step: index,
                 healed: None,
             };
@@ -45,7 +52,8 @@ pub(super) fn spans(steps: &[StepSpan], nodes: &[String]) -> Vec<FaultSpan> {
 /// What tells one fault from another.
 struct Key {
     word: String,
-    nodes: Vec<String>,
+    /// Nodes and programs.
+    named: Vec<String>,
     /// A dead program, which no `heal` brings back.
     program: bool,
 }
@@ -55,19 +63,19 @@ impl Key {
         let mut words = about.split_whitespace();
         let word = words.next().unwrap_or_default().to_owned();
         let mut named: Vec<_> = words
-            .filter(|it| nodes.iter().any(|node| node == it))
+            .filter(|it| PROGRAMS.contains(it) || nodes.iter().any(|node| node == it))
             .map(ToOwned::to_owned)
             .collect();
         named.sort_unstable();
         Self {
             word,
-            nodes: named,
+            named,
             program: false,
         }
     }
 
     fn same(&self, other: &Self) -> bool {
-        self.word == other.word && self.nodes == other.nodes
+        self.word == other.word && self.named == other.named
     }
 }
 
@@ -107,6 +115,18 @@ mod tests {
         ]);
         let ends: Vec<_> = spans.iter().map(|it| it.1).collect();
         assert_eq!(ends, [Some(5), Some(3), None]);
+    }
+
+    #[test]
+    fn programs_are_told_apart_and_a_moment_is_no_span() {
+        let spans = told(&[
+            ("fault", "stalled agent node-a"),
+            ("fault", "stalled dataplane node-a"),
+            ("fault", "clock-jump node-a 1s back"),
+            ("heal", "stalled agent node-a"),
+        ]);
+        let ends: Vec<_> = spans.iter().map(|it| it.1).collect();
+        assert_eq!(ends, [Some(3), None, Some(2)]);
     }
 
     #[test]

@@ -134,7 +134,8 @@ function makeEvents() {
   }
   for (const it of DATA.faults) {
     const end = it.to_ns === null ? DATA.end_ns : it.to_ns;
-    const healed = it.healed === null ? "never in this run" : `step ${stepName(it.healed)}`;
+    const never = it.to_ns === null ? "never in this run" : "at once";
+    const healed = it.healed === null ? never : `step ${stepName(it.healed)}`;
     events.push({ kind: "fault", layer: "fault", t0: it.from_ns, t1: end, lanes: [], step: it.step, pods: [], nodes: it.nodes,
       everywhere: !it.nodes.length, reason: null, title: it.about, rows: [["lasts", span(end - it.from_ns)], ["whole again", healed]] });
   }
