@@ -44,8 +44,9 @@ pub struct Subscriber<T> {
 #[must_use]
 pub fn channel<T>(first: Arc<T>) -> (Publisher<T>, Subscriber<T>) {
     let (to, from) = bounded(IN_FLIGHT_MAX);
-    // One more than can be in flight: the way back is never full.
-    let (back_to, back_from) = bounded(IN_FLIGHT_MAX + 1);
+    // The way back is never full. When the publisher has found it empty, as many as can be in
+    // flight are there and one is in the worker's hands; then one more is published.
+    let (back_to, back_from) = bounded(IN_FLIGHT_MAX + 2);
     (
         Publisher {
             to,

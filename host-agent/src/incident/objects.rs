@@ -1,17 +1,19 @@
 //! Objects of a cluster as manifests: what [`crate::manifest`] reads back as the same.
 
 use serde_json::{Map, Value, json};
-use sluice_offload_api::model::Protocol;
+use sluice_offload_api::model::{Encryption, Protocol};
 
 use super::policies::{cluster_policy, multi_policy, network_policy};
 use crate::cluster::{Cluster, Interface, LabelSelector, NamespacedName, Node, Operator, Pod};
+use crate::manifest::ENCRYPTION;
 
 /// Every object of a cluster, kind by kind, each in the order of names. Of each the fields
 /// that are read, and nothing else: there was nothing else to write down.
 #[must_use]
 pub fn objects(cluster: &Cluster) -> Vec<Value> {
     let namespaces = cluster.namespaces.iter().map(|(name, it)| {
-        let metadata = json!({"name": name, "labels": it.labels});
+        let mut metadata = json!({"name": name, "labels": it.labels});
+        annotate_encryption(&mut metadata, it.encryption);
         object("v1", "Namespace", metadata, Value::Null)
     });
     let nodes = cluster.nodes.iter().map(|(name, it)| node(&name.0, it));
@@ -52,6 +54,13 @@ pub(super) fn named(name: &NamespacedName) -> Value {
     json!({"namespace": name.namespace, "name": name.name})
 }
 
+/// Adds the annotation of what an object asks for, if it does.
+fn annotate_encryption(metadata: &mut Value, asked: Option<Encryption>) {
+    if let Some(asked) = asked {
+        metadata["annotations"][ENCRYPTION] = json!(asked.as_str());
+    }
+}
+
 fn node(name: &str, node: &Node) -> Value {
     let tunnel: Vec<_> = node.tunnel_ips.iter().map(ToString::to_string).collect();
     let mut metadata = json!({"name": name, "labels": node.labels});
@@ -76,6 +85,7 @@ fn pod(pod: &Pod) -> Value {
     if !pod.interfaces.is_empty() {
         metadata["annotations"] = networks(&pod.interfaces);
     }
+    annotate_encryption(&mut metadata, pod.encryption);
     let ports = pod.ports.iter().map(|it| {
         let mut port = json!({"containerPort": it.number, "protocol": protocol(it.protocol)});
         if let Some(name) = &it.name {

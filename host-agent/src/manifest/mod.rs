@@ -14,6 +14,7 @@ mod read;
 mod templates;
 mod wire;
 
+pub(crate) use self::check::encryption::ENCRYPTION;
 pub use assemble::assemble;
 pub use error::{LoadError, ManifestError, ManifestFault};
 pub use load::{Loaded, Place, load_dir, load_texts};

@@ -141,11 +141,16 @@ impl TryFrom<proto::Identity> for Identity {
     type Error = ConvertError;
 
     fn try_from(wire: proto::Identity) -> Result<Self, ConvertError> {
+        // An agent or a checkpoint from before there was a setting must not close a node.
+        let encryption = match wire.encryption {
+            0 => Encryption::Required,
+            given => enumeration::<proto::Encryption, _>("encryption", given)?,
+        };
         Ok(Self {
             id: IdentityId(wire.id),
             label: wire.label,
             domain: wire.domain.map(domain).transpose()?,
-            encryption: enumeration::<proto::Encryption, _>("encryption", wire.encryption)?,
+            encryption,
         })
     }
 }

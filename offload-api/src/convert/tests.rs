@@ -404,7 +404,7 @@ fn malformed_endpoints_prefixes_and_peers_are_refused_by_path() {
         };
         add(proto::add::Object::Identity(identity))
     };
-    for number in [0, 4, -1] {
+    for number in [4, -1] {
         assert_eq!(
             encryption(number),
             format!(
@@ -497,4 +497,15 @@ fn malformed_answers_and_records_are_refused_by_path() {
     assert_eq!(verdict.map_err(path), Err("src".to_owned()));
     let sa = SaRecord::try_from(proto::Sa::default());
     assert_eq!(sa.map_err(path), Err("fingerprint".to_owned()));
+}
+
+#[test]
+fn an_identity_that_says_nothing_of_encryption_requires_it() {
+    let wire = proto::Identity {
+        id: 1,
+        label: "x".to_owned(),
+        ..proto::Identity::default()
+    };
+    let read = crate::model::Identity::try_from(wire).unwrap();
+    assert_eq!(read.encryption, crate::model::Encryption::Required);
 }

@@ -7,7 +7,7 @@ use crate::manifest::read::{At, Note};
 use crate::manifest::wire::Annotations;
 
 /// The annotation.
-const ENCRYPTION: &str = "sluice.dev/encryption";
+pub(crate) const ENCRYPTION: &str = "sluice.dev/encryption";
 
 /// The setting of an object, `what` for people, if it has one. A value that is none is as
 /// strict as can be, and told: it is the word of one pod's owner, and must not keep the rest

@@ -2,7 +2,7 @@
 
 mod addresses;
 mod cluster_policy;
-mod encryption;
+pub(crate) mod encryption;
 mod mode;
 mod networks;
 mod policy;
