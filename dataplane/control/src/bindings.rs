@@ -89,7 +89,7 @@ impl Bindings {
     }
 
     /// Forgets the nodes that are no peers or have no dataplane. The addresses that they had
-    /// announced.
+    /// announced or taken back.
     pub(crate) fn keep_peers(&mut self, state: &State) -> Vec<IpAddr> {
         let mut forgot = Vec::new();
         self.0.retain(|node, it| {
@@ -97,6 +97,7 @@ impl Bindings {
             let stays = peer.is_some_and(|it| !it.unprotected);
             if !stays {
                 forgot.extend(it.now.keys());
+                forgot.extend(it.gone.iter().map(|(addr, _)| addr));
             }
             stays
         });

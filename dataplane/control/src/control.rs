@@ -270,7 +270,19 @@ impl Control {
     /// Another node takes back that an address is this pod's: it is nobody's while the agent
     /// still says so.
     pub fn withdraw_binding(&mut self, node: &NodeName, addr: IpAddr, pod: &PodUid) {
-        self.change_bindings(addr, |bindings| bindings.withdraw(node, addr, pod));
+        // Of one that has none any more, the channel takes all back when it ends.
+        let peer = self.newest().peers.get(node);
+        if peer.is_some_and(|it| !it.unprotected) {
+            self.change_bindings(addr, |bindings| bindings.withdraw(node, addr, pod));
+        }
+    }
+
+    /// The state that is in force or on its way.
+    const fn newest(&self) -> &State {
+        match &self.under_way {
+            Some(UnderWay::Generation(pending)) => &pending.state,
+            Some(UnderWay::Bindings) | None => &self.state,
+        }
     }
 
     fn change_bindings(&mut self, addr: IpAddr, change: impl FnOnce(&mut Bindings)) {

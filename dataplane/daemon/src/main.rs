@@ -121,6 +121,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| (FAILED, miette::miette!("can't forbid core dumps: {error}")))?;
     let config = Config::load(&args.config).map_err(|error| (BAD_INPUT, Report::new(error)))?;
+    // Of the keys that static mode reads.
+    sluice_crypto::scrub_stack();
     if args.check {
         let note = daemon::check(config).map_err(failed)?;
         let text = note.unwrap_or_else(|| "the configuration is good".to_owned());

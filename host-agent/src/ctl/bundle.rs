@@ -1,7 +1,7 @@
 //! `sluicectl bundle`: a file for a look elsewhere.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -27,13 +27,8 @@ impl BundleArgs {
         let mut text = serde_json::to_vec_pretty(bundle)?;
         text.push(b'\n');
         let shown = self.out.display();
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options
-            .open(&self.out)
+        self.replace(&text)
             .with_context(|| format!("can't write {shown}"))?;
-        let written = file.write_all(&text).and_then(|()| file.sync_all());
-        written.with_context(|| format!("can't write {shown}"))?;
         let generation = bundle.agent.generation;
         let (objects, flows) = (bundle.objects.len(), bundle.flows.flows.len());
         let verdicts = bundle.verdicts.as_ref().map(Vec::len);
@@ -54,5 +49,24 @@ impl BundleArgs {
             "verdicts": verdicts,
         });
         Outcome::new(text, &json)
+    }
+
+    /// Puts a file of its own in the place of what is there: whoever could read that, or had
+    /// made a link of it, gets nothing.
+    fn replace(&self, text: &[u8]) -> io::Result<()> {
+        let mut beside = self.out.clone().into_os_string();
+        beside.push(format!(".{}.part", std::process::id()));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&beside)?;
+        let written = file
+            .write_all(text)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&beside, &self.out));
+        if written.is_err() {
+            // What is half there helps nobody; that it can't be removed says nothing new.
+            let _ = fs::remove_file(&beside);
+        }
+        written
     }
 }

@@ -120,7 +120,9 @@ fn tell(bundle: &Bundle) {
         );
     }
     for it in &bundle.agent.problems {
-        note(&format!("note: {}: {}; {}", it.part, it.text, it.meanwhile));
+        // Somebody else's file: nothing of it may drive a terminal.
+        let text = format!("note: {}: {}; {}", it.part, it.text, it.meanwhile);
+        note(&text.replace(char::is_control, " "));
     }
 }
 

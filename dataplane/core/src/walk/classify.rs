@@ -63,7 +63,9 @@ fn go_on<P: Port>(
     pass(walk.flows, found, packet, from, walk.now)
 }
 
-/// Judges a flow again, by its initiator's tuple whichever end spoke.
+/// Judges a flow again, by its initiator's tuple whichever end spoke. One whose far end is
+/// nobody's any more stays to be refused: were it forgotten, and the address one outside a moment
+/// later, its next datagram would begin it anew, in clear.
 fn rejudge<P: Port>(
     walk: &mut Walk<'_, P>,
     found: Found,
@@ -73,10 +75,14 @@ fn rejudge<P: Port>(
 ) -> Result<Attach, DropReason> {
     let flow = walk.flows.flow(found.slot).ok_or(DropReason::WrongPath)?;
     let (tuple, generations, domain) = (flow.tuple(), flow.generations(), flow.domain());
+    let before = flow.ends();
     match walk.judge(&tuple, domain) {
         Ok(judgement) if !is_of_these_pods(walk.snapshot, generations, judgement.ends) => {
             walk.flows.remove(found.slot);
             begin(walk, meta, packet, from)
+        }
+        Ok(judgement) if is_bared(walk.snapshot, before, judgement.ends) => {
+            Err(DropReason::IdentityUnknown)
         }
         Ok(judgement) => {
             record(walk, &tuple, Ok(&judgement));
@@ -93,10 +99,20 @@ fn rejudge<P: Port>(
         }
         Err(denied) => {
             record(walk, &tuple, Err(&denied));
-            walk.flows.remove(found.slot);
+            if denied.reason != DropReason::IdentityUnknown {
+                walk.flows.remove(found.slot);
+            }
             Err(denied.reason)
         }
     }
+}
+
+/// Whether a flow that another node's dataplane had an end of would go on with somebody outside:
+/// the pod there is gone, and what was said to it in ESP is not for the wire.
+fn is_bared(snapshot: &Snapshot, before: [Attach; 2], now: [Attach; 2]) -> bool {
+    let outside = snapshot.uplink.map(Attach::Port);
+    let mut ends = before.into_iter().zip(now);
+    ends.any(|(before, now)| matches!(before, Attach::Peer(_)) && Some(now) == outside)
 }
 
 /// Judges a flow for the first time, on the packet that would begin it.

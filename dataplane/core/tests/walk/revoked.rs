@@ -79,7 +79,6 @@ fn a_flow_to_an_address_that_is_revoked_ends_and_one_beside_it_stays() {
             ("vf0.rx", 1),
             ("vf0.drop.identity-unknown", 1),
             ("flow.stale", 1),
-            ("flows", -1),
         ]);
         rig.a.push_one(VF0, &to(1), UPLINK);
         let back = FrameSpec {
@@ -90,5 +89,53 @@ fn a_flow_to_an_address_that_is_revoked_ends_and_one_beside_it_stays() {
         let back = forger.seal(packet(&back.build()), if v4 { 4 } else { 41 });
         rig.a.rebase();
         rig.a.drops(UPLINK, &back, "identity-unknown");
+    }
+}
+
+#[test]
+fn what_was_said_in_esp_does_not_go_on_in_clear_when_the_other_pod_is_gone() {
+    for v4 in [V4, V6] {
+        for revoked_first in [false, true] {
+            let mut rig = Rig::new();
+            let frame = |src_port| {
+                Side::A
+                    .pod_sends(0, Side::B.pod(0, v4), udp(src_port, 53))
+                    .build()
+            };
+            rig.a.push_one(VF0, &frame(1000), UPLINK);
+            let refused = [
+                ("vf0.rx", 1),
+                ("vf0.drop.identity-unknown", 1),
+                ("flow.stale", 1),
+            ];
+            if revoked_first {
+                rig.a.replan(|p| {
+                    p.revoked = vec![0];
+                    p.move_address(Side::B.pod(0, v4));
+                });
+                rig.a.rebase();
+                rig.a.deliver(VF0, &frame(1000));
+                rig.a.poll();
+                rig.a.expect_delta(&refused);
+            }
+            // Its address is one outside now, and the pod may speak to anyone.
+            rig.a.replan(|p| {
+                p.revoked.clear();
+                p.gone = vec![0];
+                p.move_address(Side::B.pod(0, v4));
+            });
+            for _ in 0..2 {
+                rig.a.rebase();
+                rig.a.deliver(VF0, &frame(1000));
+                rig.a.poll();
+                rig.a.expect_delta(&refused);
+            }
+            // It comes back, and so does the flow.
+            rig.a.replan(|p| {
+                p.gone.clear();
+                p.move_address(Side::B.pod(0, v4));
+            });
+            rig.a.push_one(VF0, &frame(1000), UPLINK);
+        }
     }
 }

@@ -151,6 +151,8 @@ pub(crate) struct Plan {
     pub(crate) unprotected_c: bool,
     /// Pods of the other side whose addresses are nobody's: by [`Side::pod`].
     pub(crate) revoked: Vec<usize>,
+    /// Those that nothing is known of any more.
+    pub(crate) gone: Vec<usize>,
     last_endpoint_generation: u32,
     /// Addresses that changed hands.
     moves: Moves,
@@ -178,6 +180,7 @@ impl Plan {
             settings: Vec::new(),
             unprotected_c: false,
             revoked: Vec::new(),
+            gone: Vec::new(),
             last_endpoint_generation: VFS as u32,
             moves: Moves::default(),
         }
@@ -315,7 +318,9 @@ impl Plan {
                 } else {
                     Place::RemotePod(OTHER)
                 };
-                prefixes.push(host(other.pod(vf, v4), identity, place));
+                if !self.gone.contains(&vf) {
+                    prefixes.push(host(other.pod(vf, v4), identity, place));
+                }
             }
             prefixes.push(host(c_pod(v4), pod_id(3, 0), Place::RemotePod(PEER_C)));
             if self.host_c {
