@@ -14,6 +14,7 @@ mod read;
 mod templates;
 mod wire;
 
+#[cfg(feature = "incident")]
 pub(crate) use self::check::encryption::ENCRYPTION;
 pub use assemble::assemble;
 pub use error::{LoadError, ManifestError, ManifestFault};
