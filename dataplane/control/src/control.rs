@@ -286,13 +286,9 @@ impl Control {
     }
 
     fn change_bindings(&mut self, addr: IpAddr, change: impl FnOnce(&mut Bindings)) {
-        let state = match &self.under_way {
-            Some(UnderWay::Generation(pending)) => &pending.state,
-            Some(UnderWay::Bindings) | None => &self.state,
-        };
-        let before = self.bindings.withhold(state, addr);
+        let before = self.bindings.withhold(self.newest(), addr);
         change(&mut self.bindings);
-        if before != self.bindings.withhold(state, addr) {
+        if before != self.bindings.withhold(self.newest(), addr) {
             self.moved.insert(addr);
         }
     }

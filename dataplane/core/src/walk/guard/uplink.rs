@@ -77,8 +77,8 @@ fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
     let (source, destination) = (snapshot.owner(meta.src), snapshot.owner(meta.dst));
     let place = |owner: Option<Owner>| owner.map(|o| o.place);
     match (place(destination), place(source)) {
-        // Transport mode, from host to pod: if the node has such an SA. In clear it may not
-        // speak to a pod, so what isn't ESP after all is lost either way.
+        // Transport mode, from host to pod: if the node has such an SA. What isn't
+        // ESP after all is lost, also where both ends let it come in clear.
         (Some(Place::LocalPod(_)), Some(Place::RemoteNode(_)))
             if is_esp(meta) && meta.eth_dst == port.mac =>
         {
