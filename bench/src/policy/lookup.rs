@@ -4,8 +4,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::ensure;
-use sluice_dataplane_core::judge::judge;
+use sluice_dataplane_core::expect::expect;
+use sluice_dataplane_core::judge::{Told, judge, judge_between};
 use sluice_dataplane_core::meta::proto;
+use sluice_dataplane_core::port::BURST_MAX;
 use sluice_dataplane_core::snapshot::Snapshot;
 use sluice_dataplane_core::table::policy::{Direction, PolicyTable, Transport};
 
@@ -54,7 +56,8 @@ fn some(headers: &[Header], at: usize, count: usize) -> impl Iterator<Item = &He
         .take(count)
 }
 
-/// Addresses to identities to a verdict, as the walk asks on a flow's first packet.
+/// Addresses to identities to a verdict, as the walk asks on flows' first packets: a burst of
+/// them at once.
 pub struct Ours(Snapshot);
 
 impl Ours {
@@ -72,8 +75,23 @@ impl Contender for Ours {
     }
 
     fn pass(&mut self, headers: &[Header], at: usize, count: usize) {
-        for header in some(headers, at, count) {
-            let _ = black_box(judge(black_box(&self.0), &header.tuple()));
+        let mut left = some(headers, at, count);
+        let mut burst = [Header::default().tuple(); BURST_MAX];
+        loop {
+            let mut len = 0;
+            for (to, header) in burst.iter_mut().zip(&mut left) {
+                *to = header.tuple();
+                len += 1;
+            }
+            if len == 0 {
+                return;
+            }
+            let snapshot = black_box(&self.0);
+            let owners = expect(snapshot, burst[..len].iter().copied());
+            for (tuple, owners) in burst[..len].iter().zip(owners) {
+                let judged = judge_between(snapshot, tuple, owners, &Told::NOTHING);
+                let _ = black_box(judged);
+            }
         }
     }
 }

@@ -73,7 +73,7 @@ pub fn pod() -> [u8; 4] {
 }
 
 /// The headers that decide, as short as they can be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Header {
     /// Source address.
     pub src: [u8; 4],

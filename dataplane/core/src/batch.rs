@@ -93,6 +93,14 @@ impl<F> Batch<F> {
         Ok(())
     }
 
+    /// What was read of the frames in `mask`, dropped ones too.
+    #[inline]
+    pub(crate) fn metas(&self, mask: u32) -> impl Iterator<Item = &Meta> + Clone {
+        let slots = self.slots.iter().enumerate();
+        let wanted = slots.filter(move |(at, _)| mask >> at & 1 == 1);
+        wanted.map(|(_, slot)| &slot.meta)
+    }
+
     #[inline]
     pub(crate) fn slot(&mut self, at: usize) -> Option<&mut Slot<F>> {
         self.slots.get_mut(at)

@@ -5,6 +5,7 @@
 
 use crate::addr::Addr;
 use crate::crossing::{crossing, stricter};
+use crate::expect::Owners;
 use crate::flow::key::Tuple;
 use crate::meta::proto;
 use crate::mutant::{self, Mutant};
@@ -268,6 +269,19 @@ pub fn judge_told(
     tuple: &Tuple,
     told: &Told<'_>,
 ) -> Result<Judgement, Denied> {
+    judge_between(snapshot, tuple, Owners::of(snapshot, tuple), told)
+}
+
+/// The same, where it is known already whose the tuple's addresses are.
+///
+/// # Errors
+/// [`Denied`] with the reason and the rules that were asked.
+pub fn judge_between(
+    snapshot: &Snapshot,
+    tuple: &Tuple,
+    owners: Owners,
+    told: &Told<'_>,
+) -> Result<Judgement, Denied> {
     let (mut rules, mut shadows) = (Rules::default(), Shadows::default());
     let mut domain = DomainId::NONE;
     let denied = |reason, rules, shadows| Denied {
@@ -276,12 +290,8 @@ pub fn judge_told(
         shadows,
     };
     let unasked = |reason| denied(reason, Rules::default(), Shadows::default());
-    let src = snapshot
-        .owner(tuple.src)
-        .ok_or(unasked(DropReason::NoRoute))?;
-    let dst = snapshot
-        .owner(tuple.dst)
-        .ok_or(unasked(DropReason::NoRoute))?;
+    let src = owners.src.ok_or(unasked(DropReason::NoRoute))?;
+    let dst = owners.dst.ok_or(unasked(DropReason::NoRoute))?;
     let from = attach(snapshot, src.place).map_err(unasked)?;
     let to = attach(snapshot, dst.place).map_err(unasked)?;
 

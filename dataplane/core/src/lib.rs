@@ -11,6 +11,7 @@ pub mod clear;
 pub mod command;
 pub mod counters;
 mod crossing;
+pub mod expect;
 pub mod flow;
 pub mod frag;
 pub mod hash;

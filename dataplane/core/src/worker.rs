@@ -246,6 +246,7 @@ impl<P: Port> Worker<P> {
             learned: &mut self.learned,
             follows_names: self.follows_names,
             clear: &mut self.clear,
+            known: None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use core::num::NonZeroU32;
 
+use sluice_intrinsics::prefetch;
+
 use crate::hash::HashKey;
 use crate::table::frozen::{FrozenKey, FrozenMap};
 
@@ -21,13 +23,84 @@ impl FrozenKey for Word {
     }
 }
 
+/// Where pages begin. Those of one cluster stand close together (its pods' network, identities
+/// counted from one): then their numbers are places in a list, and nothing is hashed.
+#[derive(Clone, Debug)]
+struct Pages {
+    /// All of them.
+    all: FrozenMap<Word, u32>,
+    /// The number that the list begins with.
+    first: u32,
+    /// By number, where it begins; [`NOWHERE`] for those that aren't. Empty if they are too far
+    /// apart.
+    list: Box<[u32]>,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+/// How long a list may be: four kilobytes and more only if a quarter of it is used.
+const LISTED_MIN: usize = 1024;
+const LISTED_PER_PAGE: usize = 4;
+
+impl Pages {
+    fn build(key: HashKey, pages: &[(Word, u32)]) -> Self {
+        let mut this = Self {
+            all: FrozenMap::build(key, pages),
+            first: 0,
+            list: Box::default(),
+        };
+        this.relist();
+        this
+    }
+
+    /// Makes the list anew.
+    fn relist(&mut self) {
+        let numbers = || self.all.entries().map(|(page, _)| page.0);
+        let (first, last) = (numbers().min(), numbers().max());
+        self.list = Box::default();
+        let (Some(first), Some(last)) = (first, last) else {
+            return;
+        };
+        let len = (last - first) as usize + 1;
+        if len > LISTED_MIN.max(self.all.len() * LISTED_PER_PAGE) {
+            return;
+        }
+        let mut list = vec![NOWHERE; len];
+        for (page, at) in self.all.entries() {
+            if let Some(place) = list.get_mut((page.0 - first) as usize) {
+                *place = at;
+            }
+        }
+        (self.first, self.list) = (first, list.into_boxed_slice());
+    }
+
+    /// Sets where a page begins, or takes it out. Off the hot path.
+    fn set(&mut self, page: Word, at: Option<u32>) {
+        self.all.set(page, at);
+        let place = self.list.get_mut(page.0.wrapping_sub(self.first) as usize);
+        match place {
+            Some(place) => *place = at.unwrap_or(NOWHERE),
+            None => self.relist(),
+        }
+    }
+
+    #[inline]
+    fn find(&self, page: Word) -> Option<u32> {
+        if self.list.is_empty() {
+            return self.all.find(page);
+        }
+        let place = self.list.get(page.0.wrapping_sub(self.first) as usize);
+        place.copied().filter(|at| *at != NOWHERE)
+    }
+}
+
 /// Built, then read much and changed seldom. Where keys are dense their values stand side by side, with
 /// no key beside them and no slot empty for the hash's sake: of 65,535 pods' owners a
 /// megabyte in place of five, which is what a lookup that misses the cache waits for.
 #[derive(Clone, Debug)]
 pub(crate) struct DenseMap<V> {
     /// By the key's upper 24 bits, where its page begins.
-    pages: FrozenMap<Word, u32>,
+    pages: Pages,
     values: Box<[Option<V>]>,
     /// Keys whose page would be nearly empty.
     sparse: FrozenMap<Word, V>,
@@ -58,7 +131,7 @@ impl<V: Copy> DenseMap<V> {
             }
         }
         Self {
-            pages: FrozenMap::build(key, &pages),
+            pages: Pages::build(key, &pages),
             values: values.into_boxed_slice(),
             sparse: FrozenMap::build(key, &sparse),
             free: Vec::new(),
@@ -111,6 +184,20 @@ impl<V: Copy> DenseMap<V> {
         self.pages.set(page, Some(at));
     }
 
+    /// Has a key's value brought into the cache.
+    #[inline]
+    pub(crate) fn expect(&self, k: u32) {
+        if !self.values.is_empty()
+            && let Some(at) = self.pages.find(Word(k >> 8))
+        {
+            if let Some(value) = self.values.get(at as usize + (k & 0xff) as usize) {
+                prefetch(value);
+            }
+            return;
+        }
+        self.sparse.expect(Word(k));
+    }
+
     /// The value of a key.
     #[inline]
     pub(crate) fn find(&self, k: u32) -> Option<V> {
@@ -140,6 +227,12 @@ impl Run {
             .then(|| NonZeroU32::new(at << Self::MEMBERS | members))
             .flatten()
             .map(Self)
+    }
+
+    /// The place of the first member.
+    #[inline]
+    pub(crate) const fn first(self) -> usize {
+        (self.0.get() >> Self::MEMBERS) as usize
     }
 
     /// The place of a member.
@@ -184,6 +277,60 @@ mod tests {
                 next += usize::from(there);
             }
         }
+    }
+
+    proptest! {
+        /// Pages in one list, too far apart for one, and from the one to the other.
+        #[test]
+        fn pages_come_and_go_near_and_far(
+            changes in prop::collection::vec(
+                (
+                    prop::sample::select(vec![0x0a80_0000u32, 0x0a80_0100, 0x0a80_ff00, 0xffff_ff00, 0]),
+                    0u32..40,
+                    prop::option::weighted(0.7, any::<u16>()),
+                ),
+                0..600,
+            ),
+        ) {
+            let mut map = DenseMap::build(HashKey([1, 2]), &[]);
+            let mut model = BTreeMap::new();
+            for (base, low, value) in changes {
+                let k = base + low;
+                map.set(k, value);
+                match value {
+                    Some(value) => drop(model.insert(k, value)),
+                    None => drop(model.remove(&k)),
+                }
+            }
+            let entries: Vec<_> = model.iter().map(|(k, v)| (*k, *v)).collect();
+            let built = DenseMap::build(HashKey([1, 2]), &entries);
+            for base in [0x0a80_0000u32, 0x0a80_0100, 0x0a80_0200, 0x0a80_ff00, 0xffff_ff00, 0] {
+                for k in (0..41).map(|low| base + low) {
+                    prop_assert_eq!(map.find(k), model.get(&k).copied(), "{:#x}", k);
+                    prop_assert_eq!(built.find(k), model.get(&k).copied(), "{:#x}", k);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pages_of_a_cluster_are_listed_and_those_of_half_the_world_are_not() {
+        let page = |at: u32| (0..20).map(move |low| (at << 8 | low, low));
+        let near: Vec<_> = [0x0a_8000, 0x0a_8001, 0x0a_83ff]
+            .into_iter()
+            .flat_map(page)
+            .collect();
+        let mut map = DenseMap::build(HashKey([1, 2]), &near);
+        assert_eq!(map.pages.list.len(), 1024);
+        for (k, v) in page(0xc0_a800) {
+            map.set(k, Some(v));
+        }
+        assert!(
+            map.pages.list.is_empty(),
+            "eight million places for four pages"
+        );
+        assert_eq!(map.find(0x0a83_ff13), Some(0x13));
+        assert_eq!(map.find(0xc0a8_0013), Some(0x13));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A hash map that is built, then read much and changed seldom, with a bounded number of probes.
 
+use sluice_intrinsics::prefetch;
+
 use crate::hash::HashKey;
 
 /// Slots looked at for one key, at most. A build that can't keep to it grows the table.
@@ -79,6 +81,14 @@ impl<K: FrozenKey, V: Copy> FrozenMap<K, V> {
         let hash = k.hash(self.key);
         // Never EMPTY.
         (hash as usize & self.mask, (hash >> 56) as u8 | 1)
+    }
+
+    /// Has the first slot that a key may be in brought into the cache.
+    #[inline]
+    pub fn expect(&self, k: K) {
+        if let Some(slot) = self.slots.get(self.home(k).0) {
+            prefetch(slot);
+        }
     }
 
     /// The value of a key.

@@ -180,6 +180,30 @@ impl PolicyTable {
         self.look_up(direction, peer, transport, port, &mut |_| {})
     }
 
+    /// Has it brought into the cache where a peer's rows are, of every tier that has any.
+    #[inline]
+    pub fn expect_peer(&self, direction: Direction, peer: IdentityId) {
+        for tier in self.asked(direction) {
+            tier.expect_peer(direction, peer);
+        }
+    }
+
+    /// The same for the rows; when where they are is there.
+    #[inline]
+    pub fn expect_rows(&self, direction: Direction, peer: IdentityId) {
+        for tier in self.asked(direction) {
+            tier.expect_groups(direction, peer);
+        }
+    }
+
+    /// The tiers that have rows of a direction.
+    #[inline]
+    fn asked(&self, direction: Direction) -> impl Iterator<Item = &TierTable> {
+        let has_rows = self.has_rows[direction as usize];
+        let tiers = self.tiers.iter().zip(has_rows);
+        tiers.filter(|it| it.1).map(|it| it.0)
+    }
+
     /// As [`Self::judge`], of a peer that has several identities: of a tier's rows for any of
     /// them the lowest rule counts. Which of them it is for comes along, by its place; the
     /// first if it is for anyone, or is the fallback.
@@ -191,8 +215,7 @@ impl PolicyTable {
         transport: Option<Transport>,
         port: u16,
     ) -> (Ruling, usize) {
-        let has_rows = self.has_rows[direction as usize];
-        for (tier, _) in self.tiers.iter().zip(has_rows).filter(|it| it.1) {
+        for tier in self.asked(direction) {
             let (mut best, mut of) = (Said::NOTHING, 0);
             for (at, peer) in peers.iter().enumerate() {
                 let said = tier.look_up(direction, *peer, transport, port, &mut |_| {});
@@ -235,9 +258,8 @@ impl PolicyTable {
         asked: &mut impl FnMut(usize),
     ) -> Ruling {
         let fallback = self.fallback[direction as usize];
-        let has_rows = self.has_rows[direction as usize];
-        let mut tiers = self.tiers.iter().zip(has_rows).filter(|it| it.1).peekable();
-        while let Some((tier, _)) = tiers.next() {
+        let mut tiers = self.asked(direction).peekable();
+        while let Some(tier) = tiers.next() {
             if mutant::is(Mutant::AdminForgotten)
                 && core::ptr::eq(tier, &self.tiers[Tier::Admin as usize])
             {

@@ -3,6 +3,8 @@
 //! protocol, anyone's) and asks each about the port: as much work for ten rows as for all
 //! there can be.
 
+use sluice_intrinsics::prefetch;
+
 use crate::hash::HashKey;
 use crate::snapshot::IdentityId;
 use crate::table::dense::{DenseMap, Run};
@@ -128,6 +130,24 @@ impl TierTable {
             best = best.stronger(ask(group(transport as u8)));
         }
         best.stronger(ask(anyone.copied().flatten()))
+    }
+
+    /// Has it brought into the cache where a peer's groups are.
+    #[inline]
+    pub(super) fn expect_peer(&self, direction: Direction, peer: IdentityId) {
+        if let Some(peers) = self.peers.get(direction as usize) {
+            peers.expect(peer.0);
+        }
+    }
+
+    /// The same for a peer's groups; when where they are is there.
+    #[inline]
+    pub(super) fn expect_groups(&self, direction: Direction, peer: IdentityId) {
+        let peers = self.peers.get(direction as usize);
+        let run = peers.and_then(|peers| peers.find(peer.0));
+        if let Some(group) = run.and_then(|run| self.groups.get(run.first())) {
+            prefetch(group);
+        }
     }
 
     /// How many rows there are.

@@ -1,5 +1,6 @@
 //! Stage classify: the verdict on flows that are new or that an older generation judged.
 
+use crate::expect::expect;
 use crate::flow::key::Tuple;
 use crate::flow::state::{Packet, Track};
 use crate::flow::table::{Found, INITIATOR, NewFlow, RESPONDER, Refused};
@@ -17,11 +18,19 @@ use crate::walk::opening::{begins_anew, may_begin, turns_round};
 use crate::walk::track::{Known, is_of_these_pods, known, pass};
 
 pub(crate) fn classify<P: Port>(walk: &mut Walk<'_, P>) {
-    walk.each(walk.batch.judge, |walk, at| {
+    let judged = walk.batch.judge & walk.batch.live;
+    if judged == 0 {
+        return;
+    }
+    let tuples = walk.batch.metas(judged).map(Tuple::from);
+    let mut owners = expect(walk.snapshot, tuples).into_iter();
+    walk.each(judged, |walk, at| {
+        let owners = owners.next();
         let Some(slot) = walk.batch.slot(at) else {
             return;
         };
         let (meta, from) = (slot.meta, slot.from);
+        walk.known = owners.map(|it| ([meta.src, meta.dst], it));
         let Some(frame) = slot.frame.as_ref() else {
             return;
         };

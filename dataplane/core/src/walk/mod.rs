@@ -18,13 +18,15 @@ pub(crate) mod seal;
 pub(crate) mod track;
 mod transport;
 
+use crate::addr::Addr;
 use crate::batch::{Batch, Slot};
 use crate::clear::ClearPairs;
 use crate::counters::Counters;
+use crate::expect::Owners;
 use crate::flow::key::Tuple;
 use crate::flow::table::FlowTable;
 use crate::frag::Fragments;
-use crate::judge::{Denied, Judgement, Told, judge_told};
+use crate::judge::{Denied, Judgement, Told, judge_between};
 use crate::meta::Meta;
 use crate::mutant::{self, Mutant};
 use crate::names::DomainId;
@@ -58,6 +60,8 @@ pub(crate) struct Walk<'a, P: Port> {
     /// Whether any policy names domains.
     pub(crate) follows_names: bool,
     pub(crate) clear: &'a mut ClearPairs,
+    /// Addresses that the packet at hand is between, and whose they are.
+    pub(crate) known: Option<([Addr; 2], Owners)>,
 }
 
 impl<P: Port> Walk<'_, P> {
@@ -69,7 +73,12 @@ impl<P: Port> Walk<'_, P> {
             now: self.now,
             before,
         };
-        judge_told(self.snapshot, tuple, &told)
+        let owners = match self.known {
+            Some((ends, owners)) if ends == [tuple.src, tuple.dst] => owners,
+            Some((ends, owners)) if ends == [tuple.dst, tuple.src] => owners.reversed(),
+            _ => Owners::of(self.snapshot, tuple),
+        };
+        judge_between(self.snapshot, tuple, owners, &told)
     }
 
     /// Calls `each` for the frames in `mask` that are live.
