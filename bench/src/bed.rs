@@ -177,7 +177,7 @@ pub fn instruct(handle: &mut WorkerHandle, side: Side, algorithm: Algorithm) {
     };
     for command in [
         Command::InstallInbound(inbound),
-        Command::InstallOutbound(OTHER, outbound),
+        Command::InstallOutbound(OTHER, outbound.into()),
     ] {
         handle.commands.send(command).expect("room for two");
     }

@@ -27,6 +27,7 @@ use crate::build::{Build, Built, Last};
 use crate::events::{Event, SaConfig, SaError};
 use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
 use crate::read::{Namer, VerdictLine, capacity, port_counters};
+use crate::sending::Sending;
 
 /// Flows and SAs asked of a worker in one command.
 const PAGE: usize = 1024;
@@ -124,8 +125,7 @@ pub struct Control {
     /// Whether a snapshot was built under this life's hash key.
     is_keyed: bool,
     inbound: BTreeMap<Spi, NodeName>,
-    /// The sending SA that was sent to the worker last, by peer.
-    outbound: BTreeMap<PeerIndex, Spi>,
+    sending: Sending,
     events: VecDeque<Event>,
     flows: Vec<FlowRecord>,
     flows_done: bool,
@@ -156,7 +156,7 @@ impl Control {
             spare: None,
             is_keyed: false,
             inbound: BTreeMap::new(),
-            outbound: BTreeMap::new(),
+            sending: Sending::default(),
             events: VecDeque::new(),
             flows: Vec::new(),
             flows_done: false,
@@ -357,7 +357,7 @@ impl Control {
                 self.inbound.remove(&spi);
                 self.retire(Command::RetireInbound(spi));
             }
-            self.outbound.remove(&index);
+            self.sending.forget(index);
             self.retire(Command::RetireOutbound(index));
             self.events.push_back(Event::PeerRemoved(node));
         }
@@ -379,9 +379,11 @@ impl Control {
                     self.events.push_back(Event::InboundInstalled(node, spi));
                 }
             }
-            Reply::OutboundInstalled(peer, spi, _replaced) => {
-                if let Some(node) = self.peers.node(peer).cloned() {
-                    self.events.push_back(Event::OutboundInstalled(node, spi));
+            Reply::OutboundInstalled(peer, first, _replaced) => {
+                let spis = self.sending.acknowledged(peer, first);
+                if let Some(node) = self.peers.node(peer) {
+                    let installed = |spi| Event::OutboundInstalled(node.clone(), spi);
+                    self.events.extend(spis.into_iter().map(installed));
                 }
             }
             Reply::InboundRefused(refused) => {
@@ -391,9 +393,9 @@ impl Control {
                 }
             }
             Reply::OutboundRefused(refused) => {
-                let node = NodeName(String::new());
-                self.events
-                    .push_back(Event::SaRefused(node, refused.sa.spi()));
+                let refused = refused.iter().map(|it| it.sa.spi());
+                let refused = refused.map(|spi| Event::SaRefused(NodeName(String::new()), spi));
+                self.events.extend(refused);
             }
             Reply::InboundRetired(..) => {}
             Reply::OutboundRetired(peer, _) => self.peers.release(peer),
@@ -447,7 +449,8 @@ impl Control {
         Ok(())
     }
 
-    /// Puts a sending SA to a peer in force. [`Event::OutboundInstalled`] follows.
+    /// Puts a sending SA to a peer in force, once the last of its
+    /// [children](SaConfig::child) is here. [`Event::OutboundInstalled`] follows.
     ///
     /// # Errors
     /// [`SaError`]; nothing has changed.
@@ -484,7 +487,7 @@ impl Control {
         let outer = self
             .outer(peer)
             .ok_or_else(|| SaError::NoTunnel { node: node.clone() })?;
-        let (spi, mode) = (config.spi, config.mode);
+        let (spi, mode, child) = (config.spi, config.mode, config.child);
         let first = *numbers.start();
         let sa = OutboundSa::starting_at(spi, config.key, config.esn, first);
         let mut sa = Box::new(sa);
@@ -493,19 +496,21 @@ impl Control {
             outer,
             udp_encap: config.udp_encap,
         };
+        let outbound = Outbound { sa, tunnel, mode };
+        let Some(children) = self.sending.gather(peer, child, outbound)? else {
+            return Ok(());
+        };
+        let spis = children.iter().map(|it| it.sa.spi()).collect();
         self.worker
             .commands
-            .send(Command::InstallOutbound(
-                peer,
-                Outbound { sa, tunnel, mode },
-            ))
+            .send(Command::InstallOutbound(peer, children))
             .map_err(|_| SaError::Busy)?;
-        self.outbound.insert(peer, spi);
+        self.sending.sent(peer, spis);
         Ok(())
     }
 
-    /// Takes a sending SA out of use, if it is still the one in force: what goes to the peer
-    /// is dropped from then on. Whether it was.
+    /// Takes a sending SA out of use, and those that came in force with it, if it is still in
+    /// force: what goes to the peer is dropped from then on. Whether it was.
     ///
     /// # Errors
     /// [`SaError::Busy`].
@@ -513,14 +518,15 @@ impl Control {
         let Some(peer) = self.peers.index(node) else {
             return Ok(false);
         };
-        if self.outbound.get(&peer) != Some(&spi) {
+        self.sending.give_up(peer, spi);
+        if !self.sending.is_last(peer, spi) {
             return Ok(false);
         }
         self.worker
             .commands
             .send(Command::RetireOutbound(peer))
             .map_err(|_| SaError::Busy)?;
-        self.outbound.remove(&peer);
+        self.sending.forget(peer);
         Ok(true)
     }
 
@@ -683,7 +689,7 @@ impl Control {
     /// Asks the worker for its SAs; [`Self::sas`] has them after a poll.
     pub fn request_sas(&mut self) {
         self.sas = None;
-        let room = 2 * (self.inbound.len() + self.peers.len() + 1);
+        let room = 2 * (self.inbound.len() + self.sending.count() + 1);
         drop(
             self.worker
                 .commands

@@ -21,6 +21,21 @@ pub enum Event {
     SaRefused(NodeName, Spi),
 }
 
+/// Which of the SAs between two nodes of one direction and age it is. Packets of one flow go by
+/// one of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Child {
+    /// From 0.
+    pub number: u8,
+    /// How many there are, at most 32.
+    pub of: u8,
+}
+
+impl Child {
+    /// There are no others.
+    pub const ONLY: Self = Self { number: 0, of: 1 };
+}
+
 /// An SA from a key driver. Not `Clone`: a key has one owner.
 #[derive(Debug)]
 pub struct SaConfig {
@@ -36,6 +51,9 @@ pub struct SaConfig {
     pub udp_encap: bool,
     /// What of a packet it protects; between Sluice nodes all.
     pub mode: Mode,
+    /// Which of how many; of sending SAs, which are installed in the order of their numbers,
+    /// all come in force with the last.
+    pub child: Child,
 }
 
 /// Why an SA was not taken.
@@ -56,6 +74,14 @@ pub enum SaError {
     /// Not a replay window.
     #[error(transparent)]
     Window(#[from] sluice_crypto::replay::WindowError),
+    /// Not the next of those that come in force together.
+    #[error("child SA {} of {} came where number {next} is the next", child.number, child.of)]
+    Child {
+        /// The one that came.
+        child: Child,
+        /// The number that was expected.
+        next: u8,
+    },
     /// The workers have too much to do already.
     #[error("the worker's command queue is full; try again when it has polled")]
     Busy,

@@ -14,7 +14,8 @@ mod control;
 mod events;
 mod indices;
 mod read;
+mod sending;
 
 pub use control::{Control, ControlConfig, ProgramError, Vitals};
-pub use events::{Event, SaConfig, SaError};
+pub use events::{Child, Event, SaConfig, SaError};
 pub use read::VerdictLine;

@@ -12,7 +12,7 @@ use crate::flow::state::FlowState;
 use crate::flow::table::Flow;
 use crate::names::learned::NameView;
 use crate::route::{Attach, RuleRef};
-use crate::sad::{Inbound, Outbound};
+use crate::sad::{Children, Inbound};
 use crate::snapshot::PeerIndex;
 
 /// Commands on the way to one worker, at most.
@@ -26,11 +26,11 @@ pub const COMMANDS_PER_POLL_MAX: usize = 16;
 pub enum Command {
     /// Installs a receiving SA.
     InstallInbound(Inbound),
-    /// Puts a sending SA in force.
-    InstallOutbound(PeerIndex, Outbound),
+    /// Puts the sending SAs to a peer in force.
+    InstallOutbound(PeerIndex, Children),
     /// Takes a receiving SA out.
     RetireInbound(Spi),
-    /// Takes the sending SA to a peer out: its packets are dropped from now on.
+    /// Takes the sending SAs to a peer out: its packets are dropped from now on.
     RetireOutbound(PeerIndex),
     /// Fills in flows from an entry number on, up to the buffer's capacity.
     ReadFlows(FlowPage),
@@ -47,16 +47,17 @@ pub enum Command {
 pub enum Reply {
     /// The receiving SA is in force.
     InboundInstalled(Spi),
-    /// The sending SA is in force; the one it replaced comes along.
-    OutboundInstalled(PeerIndex, Spi, Option<Outbound>),
+    /// The sending SAs, of which the first has this SPI, are in force; those they replaced come
+    /// along.
+    OutboundInstalled(PeerIndex, Spi, Option<Children>),
     /// It couldn't be installed: its SPI is in use or the SAD is full.
     InboundRefused(Inbound),
-    /// It couldn't be installed: no such peer number.
-    OutboundRefused(Outbound),
+    /// They couldn't be installed: no such peer number.
+    OutboundRefused(Children),
     /// A receiving SA that was taken out; `None` if there was none.
     InboundRetired(Spi, Option<Inbound>),
-    /// A sending SA that was taken out; `None` if there was none.
-    OutboundRetired(PeerIndex, Option<Outbound>),
+    /// Sending SAs that were taken out; `None` if there were none.
+    OutboundRetired(PeerIndex, Option<Children>),
     /// The flows asked for.
     Flows(FlowPage),
     /// The names asked for.

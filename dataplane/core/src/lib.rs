@@ -16,6 +16,7 @@ pub mod flow;
 pub mod frag;
 pub mod hash;
 pub mod judge;
+pub mod lane;
 pub mod mem;
 pub mod meta;
 pub mod moves;

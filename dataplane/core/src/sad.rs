@@ -6,10 +6,15 @@ use sluice_crypto::replay::ReplayWindow;
 use sluice_intrinsics::prefetch;
 
 use crate::addr::Addr;
+use crate::lane::lane_hash;
+use crate::meta::Meta;
 use crate::snapshot::PeerIndex;
 
 /// SAs of one direction, at most.
 pub const SAS_MAX: usize = 8192;
+
+/// Sending SAs to one peer, at most (architecture, decision 4).
+pub const CHILDREN_MAX: usize = 32;
 
 /// Places looked at for one SPI, at most.
 const PROBES_MAX: usize = 64;
@@ -69,6 +74,79 @@ impl Outbound {
     }
 }
 
+/// The sending SAs to a peer: as many as the one of both ends with more lanes has.
+#[derive(Debug)]
+pub struct Children {
+    /// Alone, mostly: where one is enough it is found without a way round.
+    first: Outbound,
+    rest: Box<[Outbound]>,
+}
+
+impl From<Outbound> for Children {
+    fn from(only: Outbound) -> Self {
+        Self {
+            first: only,
+            rest: Box::default(),
+        }
+    }
+}
+
+impl Children {
+    /// Of several, by their numbers. `None` if there are none, or more than
+    /// [`CHILDREN_MAX`].
+    #[must_use]
+    pub fn new(all: Vec<Outbound>) -> Option<Self> {
+        if all.len() > CHILDREN_MAX {
+            return None;
+        }
+        let mut all = all.into_iter();
+        let first = all.next()?;
+        Some(Self {
+            first,
+            rest: all.collect(),
+        })
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.rest.len() + 1
+    }
+
+    /// All, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Outbound> {
+        core::iter::once(&self.first).chain(&self.rest)
+    }
+
+    /// The first: what all have in common can be asked of it.
+    #[inline]
+    #[must_use]
+    pub const fn first(&self) -> &Outbound {
+        &self.first
+    }
+
+    /// The number of the one that a packet goes by.
+    #[inline]
+    fn number_for(&self, meta: &Meta) -> usize {
+        if self.rest.is_empty() {
+            return 0;
+        }
+        usize::from(lane_hash(meta)) % self.count()
+    }
+
+    #[inline]
+    fn get(&self, number: usize) -> &Outbound {
+        self.rest.get(number.wrapping_sub(1)).unwrap_or(&self.first)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, number: usize) -> &mut Outbound {
+        self.rest
+            .get_mut(number.wrapping_sub(1))
+            .unwrap_or(&mut self.first)
+    }
+}
+
 #[derive(Debug, Default)]
 enum Slot {
     #[default]
@@ -87,7 +165,7 @@ pub struct Refused<T>(pub T);
 #[derive(Debug)]
 pub struct Sad {
     inbound: Box<[Slot]>,
-    outbound: Box<[Option<Outbound>]>,
+    outbound: Box<[Option<Children>]>,
     held: usize,
 }
 
@@ -147,12 +225,21 @@ impl Sad {
         }
     }
 
-    /// Has the sending SA to a peer brought into the cache.
+    /// Has the sending SA that a packet to a peer goes by brought into the cache, unless it is
+    /// `last`; which it is.
     #[inline]
-    pub fn expect_outbound(&self, peer: PeerIndex) {
-        if let Some(Some(outbound)) = self.outbound.get(usize::from(peer.0)) {
-            prefetch(&*outbound.sa);
+    pub fn expect_outbound(
+        &self,
+        peer: PeerIndex,
+        meta: &Meta,
+        last: Option<(PeerIndex, usize)>,
+    ) -> Option<(PeerIndex, usize)> {
+        let children = self.children(peer)?;
+        let this = Some((peer, children.number_for(meta)));
+        if let Some((_, number)) = this.filter(|_| this != last) {
+            prefetch(&*children.get(number).sa);
         }
+        this
     }
 
     fn held_at(&self, spi: Spi) -> Option<&Inbound> {
@@ -162,10 +249,19 @@ impl Sad {
         }
     }
 
-    /// The sending SA to a peer.
+    /// The sending SA that a packet to a peer goes by, see [`lane_hash`].
     #[inline]
-    pub fn outbound_mut(&mut self, peer: PeerIndex) -> Option<&mut Outbound> {
-        self.outbound.get_mut(usize::from(peer.0))?.as_mut()
+    pub fn outbound_mut(&mut self, peer: PeerIndex, meta: &Meta) -> Option<&mut Outbound> {
+        let children = self.outbound.get_mut(usize::from(peer.0))?.as_mut()?;
+        let number = children.number_for(meta);
+        Some(children.get_mut(number))
+    }
+
+    /// The sending SAs to a peer.
+    #[inline]
+    #[must_use]
+    pub fn children(&self, peer: PeerIndex) -> Option<&Children> {
+        self.outbound.get(usize::from(peer.0))?.as_ref()
     }
 
     /// Installs a receiving SA.
@@ -208,23 +304,23 @@ impl Sad {
         }
     }
 
-    /// Puts the sending SA to a peer in force; the one it replaces comes back.
+    /// Puts the sending SAs to a peer in force, all at once; those they replace come back.
     ///
     /// # Errors
     /// Hands it back if the peer's number is over the bound.
     pub fn install_outbound(
         &mut self,
         peer: PeerIndex,
-        outbound: Outbound,
-    ) -> Result<Option<Outbound>, Refused<Outbound>> {
+        outbound: Children,
+    ) -> Result<Option<Children>, Refused<Children>> {
         match self.outbound.get_mut(usize::from(peer.0)) {
             Some(slot) => Ok(slot.replace(outbound)),
             None => Err(Refused(outbound)),
         }
     }
 
-    /// Takes the sending SA to a peer out.
-    pub fn retire_outbound(&mut self, peer: PeerIndex) -> Option<Outbound> {
+    /// Takes the sending SAs to a peer out.
+    pub fn retire_outbound(&mut self, peer: PeerIndex) -> Option<Children> {
         self.outbound.get_mut(usize::from(peer.0))?.take()
     }
 
@@ -241,5 +337,6 @@ impl Sad {
         (0u16..)
             .zip(self.outbound.iter())
             .filter_map(|(i, o)| Some((PeerIndex(i), o.as_ref()?)))
+            .flat_map(|(peer, children)| children.iter().map(move |it| (peer, it)))
     }
 }

@@ -277,7 +277,7 @@ impl<P: Port> Worker<P> {
                 }
             }
             Command::InstallOutbound(peer, outbound) => {
-                let spi = outbound.sa.spi();
+                let spi = outbound.first().sa.spi();
                 match self.sad.install_outbound(peer, outbound) {
                     Ok(old) => Reply::OutboundInstalled(peer, spi, old),
                     Err(refused) => Reply::OutboundRefused(refused.0),

@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use sluice_crypto::esp::Mode;
 use sluice_crypto::lifecycle::Install;
 use sluice_crypto::replay::ReplayWindow;
-use sluice_dataplane_control::SaConfig;
+use sluice_dataplane_control::{Child, SaConfig};
 use sluice_node_channel::{Binding, BindingChange, Command, Event, Handle};
 use sluice_offload_api::model::{NodeName, PodUid, SaDirection};
 use tokio::sync::{mpsc, watch};
@@ -124,6 +124,10 @@ fn to_command(event: Event, udp_encap: bool) -> Option<SaCommand> {
         window: ReplayWindow::DEFAULT,
         udp_encap,
         mode: Mode::Tunnel,
+        child: Child {
+            number: sa.child,
+            of: sa.children,
+        },
     };
     match event {
         Event::InstallInbound { node, sa } => Some(SaCommand::InstallInbound(node, config(sa))),

@@ -239,6 +239,7 @@ mod tests {
     use super::*;
     use sluice_crypto::esp::Mode;
     use sluice_crypto::key::{Algorithm, EspKey};
+    use sluice_dataplane_control::Child;
 
     fn sa(peer: &str, direction: SaDirection, spi: u32) -> StaticSa {
         let config = SaConfig {
@@ -248,6 +249,7 @@ mod tests {
             window: 64,
             udp_encap: false,
             mode: Mode::Tunnel,
+            child: Child::ONLY,
         };
         StaticSa {
             peer: peer.into(),

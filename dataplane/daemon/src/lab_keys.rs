@@ -102,6 +102,8 @@ mod tests {
     use sluice_crypto::key::EspKey;
     use sluice_crypto::replay::ReplayWindow;
 
+    use sluice_dataplane_control::Child;
+
     use super::*;
 
     #[test]
@@ -116,6 +118,7 @@ mod tests {
             window: ReplayWindow::DEFAULT,
             udp_encap: false,
             mode: Mode::Tunnel,
+            child: Child::ONLY,
         };
         let outer = ("198.18.0.1".parse().unwrap(), "198.18.0.2".parse().unwrap());
         LabKeys::open(&path).unwrap().write(outer, &sa);

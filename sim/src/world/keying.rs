@@ -222,6 +222,7 @@ impl Keying {
             window: ReplayWindow::DEFAULT,
             udp_encap: self.udp_encap,
             mode: Mode::Tunnel,
+            child: Child::ONLY,
         })
     }
 

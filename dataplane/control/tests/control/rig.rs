@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sluice_crypto::esp::{self, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
-use sluice_dataplane_control::{Control, ControlConfig, Event, ProgramError, SaConfig};
+use sluice_dataplane_control::{Child, Control, ControlConfig, Event, ProgramError, SaConfig};
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::snapshot::ROUTER_MAC;
@@ -121,5 +121,6 @@ pub(crate) fn sa(spi: u32) -> SaConfig {
         window: 1024,
         udp_encap: false,
         mode: esp::Mode::Tunnel,
+        child: Child::ONLY,
     }
 }

@@ -1,7 +1,7 @@
 //! Keys to the worker and away again.
 
 use sluice_crypto::esp::Spi;
-use sluice_dataplane_control::{Event, SaConfig, SaError};
+use sluice_dataplane_control::{Child, Event, SaConfig, SaError};
 use sluice_offload_api::model::{NodeName, SaDirection};
 
 use crate::rig::{Rig, sa};
@@ -94,6 +94,88 @@ fn a_sending_sa_is_retired_only_while_it_is_the_one_in_force() {
         [Event::OutboundInstalled(b.clone(), Spi(0x2002))]
     );
     assert_eq!(outbound(&mut rig), [0x2002]);
+}
+
+fn child(spi: u32, number: u8, of: u8) -> SaConfig {
+    SaConfig {
+        child: Child { number, of },
+        ..sa(spi)
+    }
+}
+
+fn sending(rig: &mut Rig) -> Vec<u32> {
+    rig.control.request_sas();
+    rig.step();
+    rig.control.sas().unwrap().iter().map(|s| s.spi).collect()
+}
+
+#[test]
+fn children_come_in_force_and_go_together() {
+    let mut rig = Rig::programmed();
+    let b = NodeName::from("b");
+    rig.control.install_outbound(&b, sa(0x2000)).unwrap();
+    rig.step();
+    rig.control
+        .install_outbound(&b, child(0x2020, 0, 3))
+        .unwrap();
+    rig.control
+        .install_outbound(&b, child(0x2021, 1, 3))
+        .unwrap();
+    assert_eq!(rig.step(), [], "the third is missing");
+    assert_eq!(sending(&mut rig), [0x2000]);
+    rig.control
+        .install_outbound(&b, child(0x2022, 2, 3))
+        .unwrap();
+    let all = [0x2020, 0x2021, 0x2022];
+    assert_eq!(
+        rig.step(),
+        all.map(|spi| Event::OutboundInstalled(b.clone(), Spi(spi)))
+    );
+    assert_eq!(sending(&mut rig), all);
+    assert!(rig.control.retire_outbound(&b, Spi(0x2021)).unwrap());
+    assert_eq!(sending(&mut rig), []);
+}
+
+#[test]
+fn children_of_an_exchange_that_failed_are_given_up() {
+    let mut rig = Rig::programmed();
+    let b = NodeName::from("b");
+    rig.control
+        .install_outbound(&b, child(0x2000, 0, 2))
+        .unwrap();
+    // The first of another exchange, and then one of neither.
+    rig.control
+        .install_outbound(&b, child(0x2020, 0, 2))
+        .unwrap();
+    let error = rig
+        .control
+        .install_outbound(&b, child(0x2042, 2, 3))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "child SA 2 of 3 came where number 1 is the next"
+    );
+    assert!(
+        rig.control
+            .install_outbound(&b, child(0x2021, 1, 2))
+            .is_err()
+    );
+    assert_eq!(rig.step(), []);
+    assert_eq!(sending(&mut rig), []);
+    // Retired while it waits for its other.
+    rig.control
+        .install_outbound(&b, child(0x2060, 0, 2))
+        .unwrap();
+    assert!(!rig.control.retire_outbound(&b, Spi(0x2060)).unwrap());
+    assert!(
+        rig.control
+            .install_outbound(&b, child(0x2061, 1, 2))
+            .is_err()
+    );
+    let too_many = rig.control.install_outbound(&b, child(0x2080, 0, 33));
+    assert!(matches!(too_many, Err(SaError::Child { .. })));
+    let none = rig.control.install_outbound(&b, child(0x2080, 0, 0));
+    assert!(matches!(none, Err(SaError::Child { .. })));
 }
 
 #[test]

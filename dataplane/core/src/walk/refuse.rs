@@ -70,11 +70,12 @@ fn originate_sealed<P: Port>(
     } else {
         NEXT_HEADER_IPV6
     };
-    let (Some(uplink), Some(outbound)) = (walk.snapshot.uplink, walk.sad.outbound_mut(peer)) else {
-        return;
-    };
     let (l3_off, end) = (usize::from(refused.l3_off), frame.bytes().len());
     let Ok(meta) = wire::parse_inner(frame.bytes(), l3_off, end, next_header) else {
+        return;
+    };
+    let outbound = walk.sad.outbound_mut(peer, &meta);
+    let (Some(uplink), Some(outbound)) = (walk.snapshot.uplink, outbound) else {
         return;
     };
     let port = walk.snapshot.port(uplink);

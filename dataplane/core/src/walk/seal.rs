@@ -33,18 +33,18 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
             return;
         };
         if mutant::is(Mutant::ClearAlways)
-            || mutant::is(Mutant::ClearWithoutSa) && walk.sad.outbound_mut(peer).is_none()
+            || mutant::is(Mutant::ClearWithoutSa) && walk.sad.children(peer).is_none()
         {
             if let Some(slot) = walk.batch.slot(at) {
                 slot.to = Attach::Port(uplink);
             }
             return;
         }
-        let Some(outbound) = walk.sad.outbound_mut(peer) else {
+        let meta = slot.meta;
+        let Some(outbound) = walk.sad.outbound_mut(peer, &meta) else {
             walk.drop(at, DropReason::NoSa);
             return;
         };
-        let meta = slot.meta;
         if !accepts(outbound, &meta) {
             walk.drop(at, DropReason::NoSa);
             return;
@@ -73,10 +73,11 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
 fn expect<P: Port>(walk: &mut Walk<'_, P>) {
     let mut last = None;
     walk.each(u32::MAX, |walk, at| {
-        let to = walk.batch.slot(at).map(|slot| slot.to);
-        if let Some(Attach::Peer(peer)) = to.filter(|_| to != last) {
-            walk.sad.expect_outbound(peer);
-            last = to;
+        let Some(slot) = walk.batch.slot(at) else {
+            return;
+        };
+        if let Attach::Peer(peer) = slot.to {
+            last = walk.sad.expect_outbound(peer, &slot.meta, last);
         }
     });
 }

@@ -18,6 +18,7 @@ mod guard_uplink;
 mod guard_vf;
 mod hostile;
 mod icmp;
+mod lanes;
 mod names;
 mod names_message;
 mod neighbors;

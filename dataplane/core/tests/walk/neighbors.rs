@@ -88,7 +88,8 @@ fn sealed_packets_wait_too_and_never_in_clear() {
     };
     rig.a
         .command(sluice_dataplane_core::command::Command::InstallOutbound(
-            PEER_C, late,
+            PEER_C,
+            late.into(),
         ));
     let frame = Side::A.pod_sends(0, c_pod(V4), udp(1, 2)).build();
     rig.a.push_one(VF0, &frame, UPLINK);

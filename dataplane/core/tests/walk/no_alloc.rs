@@ -273,7 +273,7 @@ fn sas_that_are_installed_and_retired_and_reads() {
         )));
         rig.a.command(Command::InstallOutbound(
             OTHER,
-            outbound(Side::A, Protection::default()),
+            outbound(Side::A, Protection::default()).into(),
         ));
         rig.a.command(Command::RetireOutbound(PEER_C));
         let page = FlowPage {

@@ -457,7 +457,7 @@ fn an_sa_at_its_limit_sends_nothing_more_and_its_successor_goes_on() {
     let mut rig = Rig::new();
     let mut last = outbound(Side::A, Protection::default());
     last.sa.set_hard_limit(2);
-    rig.a.command(Command::InstallOutbound(OTHER, last));
+    rig.a.command(Command::InstallOutbound(OTHER, last.into()));
     rig.a.poll();
     assert!(matches!(
         rig.a.reply(),
@@ -485,7 +485,7 @@ fn an_sa_at_its_limit_sends_nothing_more_and_its_successor_goes_on() {
         true,
         3,
     );
-    rig.a.command(Command::InstallOutbound(OTHER, next));
+    rig.a.command(Command::InstallOutbound(OTHER, next.into()));
     rig.a.deliver(VF0, &frame);
     rig.settle();
     assert_eq!(rig.b.take(VF0).len(), 3);
@@ -501,7 +501,7 @@ fn an_spi_in_use_is_refused_and_the_sa_comes_back() {
     assert!(matches!(rig.a.reply(), Reply::InboundRefused(_)));
     let far = sluice_dataplane_core::snapshot::PeerIndex(u16::MAX);
     let out = outbound(Side::A, Protection::default());
-    rig.a.command(Command::InstallOutbound(far, out));
+    rig.a.command(Command::InstallOutbound(far, out.into()));
     rig.a.poll();
     assert!(matches!(rig.a.reply(), Reply::OutboundRefused(_)));
 }

@@ -463,7 +463,8 @@ fn without_esn_the_sender_stops_hard_before_the_number_wraps() {
         let (mut rig, _) = Rig::with_foreign(how);
         let last = u64::from(u32::MAX);
         let outbound = outbound_to_c(how, last - 1);
-        rig.a.command(Command::InstallOutbound(PEER_C, outbound));
+        rig.a
+            .command(Command::InstallOutbound(PEER_C, outbound.into()));
         rig.a.poll();
         let replaced = rig.a.reply();
         assert!(matches!(replaced, Reply::OutboundInstalled(_, _, Some(_))));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_saphyr::Spanned;
 use sluice_crypto::key::Algorithm;
+use sluice_crypto::lifecycle::LANES_MAX;
 use sluice_node_channel::{Config as Channel, Files, PEERS_MAX, SpiffeId, TrustDomain};
 use sluice_offload_api::model::NodeName;
 
@@ -53,6 +54,9 @@ pub(super) fn node_channel(
     if let Some(wanted) = &it.algorithms {
         channel.algorithms = algorithms(source, wanted)?;
     }
+    if let Some(lanes) = &it.lanes {
+        channel.lanes = lanes_of(source, lanes)?;
+    }
     channel.limits.soft_ms = rekey_ms;
     channel.limits.jitter_ms = rekey_ms / JITTER_PART;
     channel.limits.hard_ms = rekey_ms + GRACE_MS_MIN.max(rekey_ms / 2);
@@ -62,6 +66,15 @@ pub(super) fn node_channel(
         udp_encap: it.udp_encap,
         lab_key_file: it.lab_key_file.map(|path| source.resolve(&path)),
     })
+}
+
+/// A power of two, as the tables are by which network cards spread flows.
+fn lanes_of(source: &Text, lanes: &Spanned<u8>) -> Result<u8, Fault> {
+    if lanes.value.is_power_of_two() && lanes.value <= LANES_MAX {
+        return Ok(lanes.value);
+    }
+    let why = format!("a power of two from 1 to {LANES_MAX}, not {}", lanes.value);
+    Err(source.fault(lanes.referenced, why))
 }
 
 /// Ciphers by name, best first.

@@ -8,7 +8,7 @@ use serde_saphyr::{Location, Spanned};
 use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::Algorithm;
 use sluice_crypto::replay::ReplayWindow;
-use sluice_dataplane_control::SaConfig;
+use sluice_dataplane_control::{Child, SaConfig};
 use sluice_host_agent::cluster::EncryptionSetup;
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::vf::VfSlot;
@@ -244,6 +244,7 @@ fn sas(source: &Text, sas: &Spanned<Vec<Spanned<wire::Sa>>>) -> Result<Vec<Stati
             esn: sa.esn,
             window,
             udp_encap: sa.udp_encap,
+            child: Child::ONLY,
             mode: match sa.mode {
                 wire::SaMode::Tunnel => Mode::Tunnel,
                 wire::SaMode::Transport => Mode::Transport,

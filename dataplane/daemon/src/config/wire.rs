@@ -210,6 +210,7 @@ pub(super) struct NodeChannel {
     pub(super) rekey_ms: Option<Spanned<u64>>,
     #[serde(default)]
     pub(super) algorithms: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) lanes: Option<Spanned<u8>>,
     #[serde(default)]
     pub(super) udp_encap: bool,
     pub(super) lab_key_file: Option<PathBuf>,

@@ -5,7 +5,7 @@ use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane::keys::{KeyDriver, KeyEvent, Retirement, SaCommand};
 use sluice_dataplane::runtime::{Dataplane, Opening};
-use sluice_dataplane_control::SaConfig;
+use sluice_dataplane_control::{Child, SaConfig};
 use sluice_offload_api::model::{NodeName, SaDirection};
 use sluice_offload_api::testing::sample;
 
@@ -33,6 +33,7 @@ fn sa(spi: u32) -> SaConfig {
         window: 64,
         udp_encap: false,
         mode: Mode::Tunnel,
+        child: Child::ONLY,
     }
 }
 

@@ -47,7 +47,7 @@ fn no_allocation(bench: &mut Bench) {
     let how = Protection::default();
     for command in [
         Command::InstallInbound(inbound(side, how)),
-        Command::InstallOutbound(OTHER, outbound(side, how)),
+        Command::InstallOutbound(OTHER, outbound(side, how).into()),
     ] {
         handle.commands.send(command).unwrap();
     }

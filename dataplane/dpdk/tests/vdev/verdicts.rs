@@ -227,7 +227,7 @@ fn drive<P: Port>(ports: Vec<P>, plan: &Plan, mut after_poll: impl FnMut(&mut [P
     let how = Protection::default();
     for command in [
         Command::InstallInbound(inbound(plan.side, how)),
-        Command::InstallOutbound(OTHER, outbound(plan.side, how)),
+        Command::InstallOutbound(OTHER, outbound(plan.side, how).into()),
     ] {
         handle.commands.send(command).unwrap();
     }

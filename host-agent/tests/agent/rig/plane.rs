@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_crypto::replay::ReplayWindow;
-use sluice_dataplane_control::{Control, ControlConfig, Event, ProgramError, SaConfig, Vitals};
+use sluice_dataplane_control::{
+    Child, Control, ControlConfig, Event, ProgramError, SaConfig, Vitals,
+};
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::Frame as _;
 use sluice_dataplane_core::tick::Tick;
@@ -117,6 +119,7 @@ impl PlaneHandle {
                 window: ReplayWindow::DEFAULT,
                 udp_encap: false,
                 mode: Mode::Tunnel,
+                child: Child::ONLY,
             };
             let installed = plane.control.install_inbound(&peer.into(), config);
             installed.expect("a peer of the generation in force");

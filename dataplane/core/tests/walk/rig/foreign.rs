@@ -64,7 +64,8 @@ impl Rig {
         let mut rig = Self::with(plan, Plan::open(Side::B), how);
         rig.a.command(Command::InstallInbound(inbound_from_c(how)));
         let outbound = outbound_to_c(how, 1);
-        rig.a.command(Command::InstallOutbound(PEER_C, outbound));
+        rig.a
+            .command(Command::InstallOutbound(PEER_C, outbound.into()));
         rig.a.poll();
         assert!(matches!(rig.a.reply(), Reply::InboundInstalled(FROM_C)));
         assert!(matches!(

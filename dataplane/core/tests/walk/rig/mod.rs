@@ -146,7 +146,7 @@ impl Rig {
         for node in [&mut rig.a, &mut rig.b] {
             let side = node.plan.side;
             node.command(Command::InstallInbound(inbound(side, how)));
-            node.command(Command::InstallOutbound(OTHER, outbound(side, how)));
+            node.command(Command::InstallOutbound(OTHER, outbound(side, how).into()));
             node.poll();
             assert!(matches!(node.reply(), Reply::InboundInstalled(_)));
             assert!(matches!(node.reply(), Reply::OutboundInstalled(_, _, None)));
