@@ -38,6 +38,7 @@ struct Node<'a> {
     other_listen: &'a str,
     number: u8,
     other_number: u8,
+    lanes: u8,
 }
 
 const fn node_a<'a>(listen: &'a str, other_listen: &'a str) -> Node<'a> {
@@ -50,6 +51,7 @@ const fn node_a<'a>(listen: &'a str, other_listen: &'a str) -> Node<'a> {
         other_listen,
         number: 1,
         other_number: 2,
+        lanes: 2,
     }
 }
 
@@ -70,6 +72,7 @@ fn config(files: &Files, node: &Node<'_>, ca: &Ca, svid: &Pair) -> Config {
         other_listen,
         number,
         other_number,
+        lanes,
     } = node;
     files.config(&format!(
         "node: {name}
@@ -91,6 +94,7 @@ node_channel:
   anchors: anchors.pem
   peers: [{{node: {other}, address: '{other_listen}'}}]
   rekey_ms: 1000
+  lanes: {lanes}
   lab_key_file: {LAB_KEYS}
 static:
   manifests: {manifests}
@@ -121,6 +125,7 @@ impl Pairing {
             other_listen: &at_a,
             number: 2,
             other_number: 1,
+            lanes: 4,
         };
         let [svid_a, svid_b] = svids;
         let a = Arc::new(Running::start(config(folders[0], &node_a, ca, &svid_a)));
@@ -222,9 +227,16 @@ fn two_nodes_agree_on_keys_and_renew_them_every_second_without_loss() {
     let spis: std::collections::BTreeSet<_> = seen
         .iter()
         .filter(|it| it[12..14] == [8, 0])
-        .map(|it| it[34..38].to_vec())
+        .map(|it| u32::from_be_bytes(it[34..38].try_into().unwrap()))
         .collect();
-    assert!(spis.len() >= 3, "{} SAs carried it", spis.len());
+    // The greater of both ends' lanes: that many children an epoch, their number in the SPI.
+    let mut epochs = std::collections::BTreeMap::<u32, Vec<u32>>::new();
+    for spi in spis {
+        epochs.entry(spi & !31).or_default().push(spi & 31);
+    }
+    assert!(epochs.len() >= 3, "{epochs:x?}");
+    assert!(epochs.values().any(|it| *it == [0, 1, 2, 3]), "{epochs:x?}");
+    assert!(epochs.values().flatten().all(|it| *it < 4), "{epochs:x?}");
 }
 
 #[test]

@@ -151,6 +151,7 @@ node_channel:
   peers: [{node: node-b, address: '192.0.2.2:9444'}]
   rekey_ms: 1000
   algorithms: [chacha20poly1305, aes256gcm16]
+  lanes: 4
 ";
 
 /// What is replaced, by what, the line at fault, and a part of what is said.
@@ -397,6 +398,14 @@ const BAD_LISTEN: &[Bad] = &[
         "known are aes128gcm16, aes256gcm16 and chacha20poly1305",
     ),
     ("aes256gcm16", "chacha20poly1305", 25, "there twice"),
+    (
+        "lanes: 4",
+        "lanes: 3",
+        26,
+        "a power of two from 1 to 32, not 3",
+    ),
+    ("lanes: 4", "lanes: 64", 26, "a power of two from 1 to 32"),
+    ("lanes: 4", "lanes: 0", 26, "a power of two from 1 to 32"),
     (
         "[chacha20poly1305, aes256gcm16]",
         "[]",
