@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sluice_host_agent::cluster::Cluster;
-use sluice_host_agent::evaluate::Judgement;
-use sluice_host_agent::incident::Bundle;
+use sluice_host_agent::evaluate::{Crossing, Judgement};
+use sluice_host_agent::incident::{Bundle, Way};
 use sluice_offload_api::model::{Direction, NodeName, Protocol, Verdict};
 
 use crate::probe::{Family, Observation, Party, Probe, ProbePort};
@@ -75,6 +75,8 @@ pub struct Answer {
     pub egress: Option<String>,
     /// The rule of the destination's policy.
     pub ingress: Option<String>,
+    /// How it crossed the wire between nodes, if it did.
+    pub way: Option<Way>,
 }
 
 /// A question that a record makes.
@@ -113,6 +115,7 @@ pub fn questions(
             reason: it.denied.clone().filter(|it| !it.starts_with("policy-")),
             egress: it.egress.clone(),
             ingress: it.ingress.clone(),
+            way: it.way,
         };
         (
             "verdict",
@@ -130,6 +133,7 @@ pub fn questions(
             reason: None,
             egress: None,
             ingress: None,
+            way: way(&it.initiator).or_else(|| way(&it.responder)),
         };
         ("flow", &it.protocol, it.src, it.dst, it.dst_port, recorded)
     });
@@ -159,6 +163,16 @@ pub fn questions(
     let mut questions: Vec<_> = questions.into_values().collect();
     questions.sort_by_key(|it| it.0);
     (questions.into_iter().map(|it| it.1).collect(), left_out)
+}
+
+/// How the packets of a flow go to one of its ends, as `sluicectl flows` tells of it.
+fn way(end: &str) -> Option<Way> {
+    let node = end.strip_prefix("node ")?;
+    Some(if node.ends_with(" in clear") {
+        Way::Clear
+    } else {
+        Way::Esp
+    })
 }
 
 fn asked(protocol: &str, port: u16) -> Option<(Protocol, Option<u16>)> {
@@ -203,7 +217,8 @@ fn party(cluster: &Cluster, ip: IpAddr) -> Party {
 }
 
 /// Asks a question. `here` is the node that the record is of, `rules` whether its rules should
-/// be the same too: not if other policies are asked.
+/// be the same too, which they aren't if other policies are asked, and `ways` whether it is
+/// known what the node's operator says of encryption.
 ///
 /// # Errors
 /// Why it can't be sent.
@@ -211,7 +226,7 @@ pub fn ask(
     world: &mut World,
     question: Question,
     here: &NodeName,
-    rules: bool,
+    (rules, ways): (bool, bool),
 ) -> Result<Replayed, &'static str> {
     let Question {
         probe,
@@ -221,10 +236,14 @@ pub fn ask(
     let unsendable = "that can't be sent in the rebuilt cluster";
     let judged = world.expected(&probe).map_err(|_| unsendable)?;
     let seen = world.probe(&probe).map_err(|_| unsendable)?;
+    let crossing = world.crossing(&probe).map_err(|_| unsendable)?;
     let mine = |party: &Party| is_here(world.cluster(), party, here);
     let ends = (mine(&probe.from), mine(&probe.to));
-    let now = now(&seen, &judged);
-    let (same, note) = compare(&recorded, &now, ends, rules && source == "verdict");
+    let now = now(&seen, &judged, crossing);
+    let (same, note) = match compare_ways(&recorded, &now, crossing).filter(|_| ways) {
+        Some((same, note)) => (Some(same), note),
+        None => compare(&recorded, &now, ends, rules && source == "verdict"),
+    };
     Ok(Replayed {
         from: probe.from.to_string(),
         to: probe.to.to_string(),
@@ -241,8 +260,11 @@ pub fn ask(
 
 /// By the frames whether it went through, by the evaluator what each end's rule is: the
 /// frames' own record has only the one that decided.
-fn now(seen: &Observation, judged: &Judgement) -> Answer {
+fn now(seen: &Observation, judged: &Judgement, crossing: Crossing) -> Answer {
+    let crossed = seen.verdict == Verdict::Allow && crossing != Crossing::NotOurs;
+    let way = if seen.encrypted { Way::Esp } else { Way::Clear };
     Answer {
+        way: crossed.then_some(way),
         verdict: seen.verdict,
         at: seen.at,
         reason: None,
@@ -260,6 +282,28 @@ fn is_here(cluster: &Cluster, party: &Party, here: &NodeName) -> bool {
         }
         Party::Node(_) | Party::Outside(_) => false,
     }
+}
+
+/// Whether it would cross the wire the same way; none if nothing is to be said of that.
+fn compare_ways(
+    recorded: &Answer,
+    now: &Answer,
+    crossing: Crossing,
+) -> Option<(bool, Option<String>)> {
+    if recorded.reason.as_deref() == Some("unprotected") {
+        let same = crossing == Crossing::Never && now.verdict == Verdict::Deny;
+        let note = "an end requires ESP, and the other node has no dataplane";
+        return Some((same, same.then(|| note.to_owned())));
+    }
+    let word = |way| match way {
+        Way::Esp => "in ESP",
+        Way::Clear => "in clear",
+    };
+    let (then, is_now) = recorded.way.zip(now.way)?;
+    (then != is_now).then(|| {
+        let note = format!("it crosses the wire {}, not {}", word(is_now), word(then));
+        (false, Some(note))
+    })
 }
 
 /// Whether the node would do the same. `ends`: which are pods of it, and so its own to judge.
@@ -346,7 +390,40 @@ mod tests {
             reason: None,
             egress: Some(rule.to_owned()),
             ingress: Some(rule.to_owned()),
+            way: None,
         }
+    }
+
+    #[test]
+    fn a_way_is_compared_where_both_are_known() {
+        let by = |way| Answer {
+            way,
+            ..answer(None, "r")
+        };
+        let (esp, clear) = (Some(Way::Esp), Some(Way::Clear));
+        let compared = |then, is_now| {
+            let (then, is_now) = (by(then), by(is_now));
+            compare_ways(&then, &is_now, Crossing::Sealed)
+        };
+        assert_eq!(compared(esp, esp), None);
+        assert_eq!(compared(None, clear), None);
+        assert_eq!(compared(clear, None), None);
+        let (same, note) = compared(clear, esp).unwrap();
+        assert!(!same && note.unwrap().contains("in ESP, not in clear"));
+        let unprotected = Answer {
+            verdict: Verdict::Deny,
+            reason: Some("unprotected".to_owned()),
+            ..by(None)
+        };
+        let denied = answer(Some(Direction::Egress), "r");
+        let same = |now: &Answer, crossing| compare_ways(&unprotected, now, crossing).unwrap().0;
+        assert!(same(&denied, Crossing::Never));
+        assert!(!same(&by(clear), Crossing::Clear));
+        assert_eq!(way("node b in clear"), clear);
+        assert_eq!(
+            (way("node b"), way("port pf0vf0"), way("gone")),
+            (esp, None, None)
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
-use sluice_dataplane_core::command::{Command, FlowPage, NamePage, Reply};
+use sluice_dataplane_core::clear::PAIRS_MAX;
+use sluice_dataplane_core::command::{ClearPage, Command, FlowPage, NamePage, Reply};
 use sluice_dataplane_core::counters::Counter;
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::publish::PublishError;
@@ -15,8 +16,8 @@ use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
 use sluice_dataplane_core::table::prefix::PrefixTable;
 use sluice_dataplane_core::worker::WorkerHandle;
 use sluice_offload_api::model::{
-    FlowRecord, Generation, IpPrefix, Lease, NameRecord, NodeName, PodUid, PortCounters, PortName,
-    PortStatus, SaRecord, Status,
+    FlowRecord, Generation, IpPrefix, Lease, NameRecord, NodeName, PairRecord, PairsRest, PodUid,
+    PortCounters, PortName, PortStatus, SaRecord, Status,
 };
 use sluice_offload_api::refusal::Refusal;
 use sluice_offload_api::state::State;
@@ -26,6 +27,7 @@ use crate::bindings::Bindings;
 use crate::build::{Build, Built, Last};
 use crate::events::{Event, SaConfig, SaError};
 use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
+use crate::pairs::{Pairs, Sources, TOLD_MAX};
 use crate::read::{Namer, VerdictLine, capacity, port_counters};
 use crate::sending::Sending;
 
@@ -132,6 +134,7 @@ pub struct Control {
     names: Vec<NameRecord>,
     names_done: bool,
     sas: Option<Vec<SaRecord>>,
+    clear: Option<ClearPage>,
 }
 
 impl Control {
@@ -163,6 +166,7 @@ impl Control {
             names: Vec::new(),
             names_done: false,
             sas: None,
+            clear: None,
         }
     }
 
@@ -425,7 +429,7 @@ impl Control {
                     self.ask_names(page.cursor);
                 }
             }
-            Reply::Clear(_) => {}
+            Reply::Clear(page) => self.clear = Some(page),
             Reply::Sas(sas) => {
                 let namer = Self::namer(&self.state, &self.ports, &self.peers);
                 self.sas = Some(sas.iter().map(|s| namer.sa(s)).collect());
@@ -695,6 +699,54 @@ impl Control {
                 .commands
                 .send(Command::ReadSas(Vec::with_capacity(room))),
         );
+    }
+
+    /// Asks the worker what has crossed the wire in clear; [`Self::clear`] has it after a poll.
+    pub fn request_clear(&mut self) {
+        self.clear = None;
+        let page = ClearPage {
+            pairs: Vec::with_capacity(PAIRS_MAX),
+            ..ClearPage::default()
+        };
+        drop(self.worker.commands.send(Command::ReadClear(page)));
+    }
+
+    /// What has crossed the wire in clear, once that was asked for and is there.
+    #[must_use]
+    pub const fn clear(&self) -> Option<&ClearPage> {
+        self.clear.as_ref()
+    }
+
+    /// Packets that have crossed the wire in clear: that left, or came and were delivered.
+    #[must_use]
+    pub fn clear_packets(&self) -> u64 {
+        let counters = &self.worker.counters;
+        let sent = counters.clear_sent.read();
+        sent.wrapping_add(counters.clear_received.read())
+    }
+
+    /// The node that has a number in what the worker tells; `None`: it is gone since.
+    #[must_use]
+    pub fn node_of(&self, peer: PeerIndex) -> Option<&NodeName> {
+        self.peers.node(peer)
+    }
+
+    /// How packets between this node and others cross the wire, by pair of identities, once
+    /// flows and what was in clear are there: ask for both. `sas` are those of
+    /// [`Self::sas`], with their ages if somebody knows them.
+    #[must_use]
+    pub fn pairs(&self, sas: &[SaRecord]) -> Option<(Vec<PairRecord>, PairsRest)> {
+        let sources = Sources {
+            state: &self.state,
+            snapshot: &self.snapshot,
+            sas,
+        };
+        let mut pairs = Pairs::default();
+        for flow in self.flows()? {
+            pairs.flow(flow, |ip| sources.identity(ip));
+        }
+        pairs.clear(self.clear()?, |peer| self.peers.node(peer).cloned());
+        Some(pairs.told(TOLD_MAX, |key| sources.standing(key)))
     }
 
     /// The SAs asked for.

@@ -13,6 +13,7 @@ mod build;
 mod control;
 mod events;
 mod indices;
+mod pairs;
 mod read;
 mod sending;
 

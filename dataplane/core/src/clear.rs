@@ -21,8 +21,27 @@ pub struct ClearPair {
     pub to: IdentityId,
     /// The other node.
     pub peer: PeerIndex,
+    /// Which way: pods of both nodes may have the same identities.
+    pub way: Way,
     /// How much.
     pub sum: ClearSum,
+}
+
+impl ClearPair {
+    fn is_same(&self, other: &Self) -> bool {
+        let key = |it: &Self| (it.from, it.to, it.peer, it.way);
+        key(self) == key(other)
+    }
+}
+
+/// Which way something crosses the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Way {
+    /// To the other node.
+    #[default]
+    Sent,
+    /// From it.
+    Received,
 }
 
 /// Packets and bytes, from the IP header on.
@@ -66,52 +85,34 @@ impl ClearPairs {
         }
     }
 
-    /// Counts a packet. Where the pair finds no place, one that was silent for long gives way;
-    /// what isn't counted for a pair is counted for the rest, and nothing is lost of the sum.
-    pub fn count(
-        &mut self,
-        from: IdentityId,
-        to: IdentityId,
-        peer: PeerIndex,
-        bytes: u64,
-        now: Tick,
-    ) {
-        let more = ClearSum { packets: 1, bytes };
-        let Some(place) = self.place(from, to, peer, now) else {
-            self.rest.add(more);
+    /// Counts what has crossed. Where the pair finds no place, one that was silent for long
+    /// gives way; what isn't counted for a pair is counted for the rest, and nothing is lost of
+    /// the sum.
+    pub fn count(&mut self, more: ClearPair, now: Tick) {
+        let Some(place) = self.place(&more, now) else {
+            self.rest.add(more.sum);
             return;
         };
+        let sum = ClearSum::default();
         let place = place.get_or_insert(Place {
-            pair: ClearPair {
-                from,
-                to,
-                peer,
-                sum: ClearSum::default(),
-            },
+            pair: ClearPair { sum, ..more },
             last: now,
         });
-        place.pair.sum.add(more);
+        place.pair.sum.add(more.sum);
         place.last = now;
     }
 
     /// The pair's own place, or one that it can have.
-    fn place(
-        &mut self,
-        from: IdentityId,
-        to: IdentityId,
-        peer: PeerIndex,
-        now: Tick,
-    ) -> Option<&mut Option<Place>> {
+    fn place(&mut self, pair: &ClearPair, now: Tick) -> Option<&mut Option<Place>> {
+        let identities = u64::from(pair.from.0) | u64::from(pair.to.0) << 32;
+        let rest = u64::from(pair.peer.0) | (pair.way as u64) << 16;
         #[allow(clippy::cast_possible_truncation, reason = "masked by the modulus")]
-        let home = self
-            .key
-            .hash([u64::from(from.0) | u64::from(to.0) << 32, peer.0.into()])
-            as usize;
+        let home = self.key.hash([identities, rest]) as usize;
         let (mut own, mut free, mut silent) = (None, None, None);
         for i in 0..PROBES_MAX {
             let at = home.wrapping_add(i) % PAIRS_MAX;
             match self.places.get(at).copied().flatten() {
-                Some(it) if (it.pair.from, it.pair.to, it.pair.peer) == (from, to, peer) => {
+                Some(it) if it.pair.is_same(pair) => {
                     own = Some(at);
                     break;
                 }
@@ -150,6 +151,16 @@ mod tests {
 
     const PEER: PeerIndex = PeerIndex(3);
 
+    fn pair(from: u32, to: u32, bytes: u64) -> ClearPair {
+        ClearPair {
+            from: IdentityId(from),
+            to: IdentityId(to),
+            peer: PEER,
+            way: Way::Sent,
+            sum: ClearSum { packets: 1, bytes },
+        }
+    }
+
     fn total(pairs: &ClearPairs) -> ClearSum {
         let mut sum = pairs.rest();
         pairs.iter().for_each(|it| sum.add(it.sum));
@@ -160,13 +171,22 @@ mod tests {
     fn each_pair_is_counted_for_itself() {
         let mut pairs = ClearPairs::new(HashKey([1, 2]));
         for bytes in [100, 50] {
-            pairs.count(IdentityId(1), IdentityId(2), PEER, bytes, Tick(5));
+            pairs.count(pair(1, 2, bytes), Tick(5));
         }
-        pairs.count(IdentityId(2), IdentityId(1), PEER, 7, Tick(6));
+        pairs.count(pair(2, 1, 7), Tick(6));
+        // The same identities may be at either end.
+        let way = Way::Received;
+        pairs.count(
+            ClearPair {
+                way,
+                ..pair(2, 1, 9)
+            },
+            Tick(7),
+        );
         let mut all: Vec<_> = pairs.iter().map(|it| (it.from.0, it.sum)).collect();
-        all.sort_by_key(|it| it.0);
+        all.sort_by_key(|it| (it.0, it.1.bytes));
         let sum = |packets, bytes| ClearSum { packets, bytes };
-        assert_eq!(all, [(1, sum(2, 150)), (2, sum(1, 7))]);
+        assert_eq!(all, [(1, sum(2, 150)), (2, sum(1, 7)), (2, sum(1, 9))]);
         assert_eq!(pairs.rest(), ClearSum::default());
     }
 
@@ -175,7 +195,7 @@ mod tests {
         let mut pairs = ClearPairs::new(HashKey([1, 2]));
         let many = 3 * u32::try_from(PAIRS_MAX).unwrap();
         for n in 1..=many {
-            pairs.count(IdentityId(n), IdentityId(1), PEER, 10, Tick(5));
+            pairs.count(pair(n, 1, 10), Tick(5));
         }
         assert!(pairs.iter().count() > PAIRS_MAX / 2 && pairs.rest().packets > 0);
         let all = |n: u32| ClearSum {
@@ -185,13 +205,7 @@ mod tests {
         assert_eq!(total(&pairs), all(many));
         // Those that are silent make room, and what they had is in the rest.
         let held = pairs.iter().count();
-        pairs.count(
-            IdentityId(many + 1),
-            IdentityId(1),
-            PEER,
-            10,
-            Tick(5 + SILENT_NS),
-        );
+        pairs.count(pair(many + 1, 1, 10), Tick(5 + SILENT_NS));
         assert!(pairs.iter().any(|it| it.from.0 == many + 1));
         assert!(pairs.iter().count() <= held + 1);
         assert_eq!(total(&pairs), all(many + 1));

@@ -128,10 +128,14 @@ pub struct Counters {
     pub sealed: Counter,
     /// Frames opened.
     pub opened: Counter,
-    /// Packets for other nodes that left in clear, as both ends' settings let them.
+    /// Packets for other nodes that the uplink took in clear, as both ends' settings let them.
     pub clear_sent: Counter,
-    /// Packets from other nodes that were let in, in clear.
+    /// Their bytes, from the IP header on.
+    pub clear_sent_bytes: Counter,
+    /// Packets from other nodes that came in clear and left by the port that they were for.
     pub clear_received: Counter,
+    /// Their bytes, from the IP header on.
+    pub clear_received_bytes: Counter,
     /// Verdict records lost because the reader was slow.
     pub verdicts_lost: Counter,
     /// Answers of resolvers that taught a pod an address of a name that its policy names.
@@ -161,7 +165,9 @@ impl Counters {
             sealed: Counter::default(),
             opened: Counter::default(),
             clear_sent: Counter::default(),
+            clear_sent_bytes: Counter::default(),
             clear_received: Counter::default(),
+            clear_received_bytes: Counter::default(),
             verdicts_lost: Counter::default(),
             names_learned: Counter::default(),
             names: Counter::default(),

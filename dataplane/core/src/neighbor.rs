@@ -5,6 +5,7 @@
 //! needs them, and that packet waits here.
 
 use crate::addr::{Addr, Mac};
+use crate::clear::ClearPair;
 use crate::hash::HashKey;
 use crate::snapshot::PortIndex;
 use crate::tick::Tick;
@@ -52,14 +53,16 @@ pub struct Waiting<F> {
     pub generation: u32,
     /// The frame.
     pub frame: F,
-    until: Tick,
+    /// What it counts for when it leaves, if it leaves in clear.
+    pub clear: Option<ClearPair>,
 }
 
 /// The next hops of one worker.
 #[derive(Debug)]
 pub struct Neighbors<F> {
     slots: Box<[Option<Entry>]>,
-    waiting: Vec<Waiting<F>>,
+    /// Each with when it is given up.
+    waiting: Vec<(Waiting<F>, Tick)>,
     key: HashKey,
     scan_at: Tick,
 }
@@ -174,37 +177,24 @@ impl<F> Neighbors<F> {
     ///
     /// # Errors
     /// The frame comes back if too many wait.
-    pub fn hold(
-        &mut self,
-        next_hop: Addr,
-        in_port: PortIndex,
-        generation: u32,
-        frame: F,
-        now: Tick,
-    ) -> Result<(), F> {
+    pub fn hold(&mut self, waiting: Waiting<F>, now: Tick) -> Result<(), F> {
         if self.waiting.len() >= WAITING_MAX {
-            return Err(frame);
+            return Err(waiting.frame);
         }
-        self.waiting.push(Waiting {
-            next_hop,
-            in_port,
-            generation,
-            frame,
-            until: now + WAIT_NS,
-        });
+        self.waiting.push((waiting, now + WAIT_NS));
         Ok(())
     }
 
     /// The next frame, in the order they came, whose next hop is `addr`.
     pub fn release(&mut self, addr: Addr) -> Option<Waiting<F>> {
-        let at = self.waiting.iter().position(|w| w.next_hop == addr)?;
-        Some(self.waiting.remove(at))
+        let at = self.waiting.iter().position(|(w, _)| w.next_hop == addr)?;
+        Some(self.waiting.remove(at).0)
     }
 
     /// The next frame that has waited too long.
     pub fn give_up(&mut self, now: Tick) -> Option<Waiting<F>> {
-        let at = self.waiting.iter().position(|w| w.until <= now)?;
-        Some(self.waiting.remove(at))
+        let at = self.waiting.iter().position(|(_, until)| *until <= now)?;
+        Some(self.waiting.remove(at).0)
     }
 }
 
@@ -217,6 +207,16 @@ mod tests {
 
     fn table() -> Neighbors<u8> {
         Neighbors::new(HashKey([1, 2]))
+    }
+
+    fn waiting(frame: u8) -> Waiting<u8> {
+        Waiting {
+            next_hop: A,
+            in_port: PortIndex(0),
+            generation: 1,
+            frame,
+            clear: None,
+        }
     }
 
     #[test]
@@ -256,15 +256,15 @@ mod tests {
     fn waiting_frames_leave_in_order_and_not_for_ever() {
         let mut table = table();
         for n in 0..3 {
-            table.hold(A, PortIndex(0), 1, n, Tick(0)).unwrap();
+            table.hold(waiting(n), Tick(0)).unwrap();
         }
         assert_eq!(table.release(A).map(|w| w.frame), Some(0));
         assert!(table.give_up(Tick(WAIT_NS - 1)).is_none());
         assert_eq!(table.give_up(Tick(WAIT_NS)).map(|w| w.frame), Some(1));
         for n in 0..63 {
-            table.hold(A, PortIndex(0), 1, n, Tick(0)).unwrap();
+            table.hold(waiting(n), Tick(0)).unwrap();
         }
-        assert_eq!(table.hold(A, PortIndex(0), 1, 9, Tick(0)), Err(9));
+        assert_eq!(table.hold(waiting(9), Tick(0)), Err(9));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) fn render(numbers: &Numbers<'_>) -> String {
     page.devices(numbers);
     page.flows(numbers);
     page.sas(numbers.sas);
+    page.clear(numbers.counters);
     page.worker(numbers);
     page.state(numbers);
     if let Some(channel) = numbers.channel {
@@ -222,6 +223,27 @@ impl Page {
         let lost = numbers.counters.verdicts_lost.read();
         self.sample(name, &[("why", "ring-full")], lost);
         self.sample(name, &[("why", "rate")], numbers.vitals.verdicts_suppressed);
+    }
+
+    fn clear(&mut self, counters: &Counters) {
+        let rows = [
+            (
+                "sluice_clear_packets_total",
+                "Packets that left for other nodes, or came and were delivered, in clear.",
+                [&counters.clear_sent, &counters.clear_received],
+            ),
+            (
+                "sluice_clear_bytes_total",
+                "Their bytes, from the IP header on.",
+                [&counters.clear_sent_bytes, &counters.clear_received_bytes],
+            ),
+        ];
+        for (name, help, counters) in rows {
+            self.family(name, Kind::Counter, help);
+            for (way, counter) in ["sent", "received"].into_iter().zip(counters) {
+                self.sample(name, &[("direction", way)], counter.read());
+            }
+        }
     }
 
     fn names(&mut self, counters: &Counters) {

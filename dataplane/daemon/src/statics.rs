@@ -2,13 +2,14 @@
 
 use miette::Diagnostic;
 use sluice_crypto::esp::Mode;
-use sluice_host_agent::cluster::Node;
+use sluice_host_agent::agent::Loosened;
+use sluice_host_agent::cluster::{EncryptionSetup, Node};
 use sluice_host_agent::compile::{CompileError, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::manifest::{LoadError, load_dir};
 use sluice_host_agent::vf::{VfError, VfTable};
 use sluice_offload_api::model::{Generation, NodeName, PodRef};
-use sluice_offload_api::{Limits, Refusal, Transaction};
+use sluice_offload_api::{Limits, Refusal, State, Transaction};
 
 use crate::config::StaticConfig;
 
@@ -70,6 +71,10 @@ pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
         tracing::warn!("{note}");
     }
     let mut cluster = loaded.cluster;
+    let encryption = &config.setup.encryption;
+    for told in encryption.overruled(&cluster) {
+        tracing::warn!("{told}");
+    }
     for (node, tunnel_ips) in &config.peers {
         let mut known = cluster.nodes.get(node).cloned().unwrap_or_default();
         known.tunnel_ips.clone_from(tunnel_ips);
@@ -88,7 +93,7 @@ pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
         }
     }
     for sa in &config.sas {
-        if !state.peers.contains_key(&sa.peer) {
+        if state.peers.get(&sa.peer).is_none_or(|it| it.unprotected) {
             return Err(StaticError::NoPeer {
                 node: sa.peer.clone(),
             });
@@ -100,7 +105,29 @@ pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
             });
         }
     }
+    tell_downgrades(encryption, &state);
     state.generation = Generation(1);
     state.validate(&Limits::MAX)?;
     Ok(state.to_snapshot())
+}
+
+/// Tells of every setting that lets something go in clear, as an agent would.
+fn tell_downgrades(setup: &EncryptionSetup, state: &State) {
+    let default = setup.of_nodes();
+    if !default.is_required() {
+        tracing::warn!(%default, "`encryption.default` lets packets between nodes go in clear");
+    }
+    let news = Loosened::default().note(setup, state);
+    for (identity, setting) in news.named {
+        tracing::warn!(
+            identity,
+            %setting,
+            %default,
+            "encryption is looser than the default, as an annotation asks"
+        );
+    }
+    if news.more > 0 {
+        let more = news.more;
+        tracing::warn!(more, %default, "more identities have a setting that is looser");
+    }
 }

@@ -10,23 +10,27 @@
 
 mod attach;
 mod journal;
+mod loosened;
 mod read;
 mod subjects;
 mod trace;
 
 pub use attach::{AttachError, AttachRequest, Attached, CheckError, VfHint};
 pub use journal::{Attachment, Journal};
+pub use loosened::{Loosened, LoosenedNews};
 pub use read::{AgentStatus, PolicyTable, PolicyView, Problem, RowView, VfBindingView, VfView};
 pub use subjects::Standing;
 use subjects::{Subjects, merge};
 pub use trace::{Disposition, Trace, TraceEnd, TraceError, TraceRequest, TraceShadow, TraceSide};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_offload_api::model::{Endpoint, EndpointKey, Generation, IpPrefix, Place, PortName};
+use sluice_offload_api::model::{
+    Endpoint, EndpointKey, Generation, IdentityId, IpPrefix, Place, PortName,
+};
 use sluice_offload_api::{Answer, Limits, Refused, State, Transaction};
 
-use crate::cluster::{Cluster, PolicySet};
+use crate::cluster::{Cluster, EncryptionSetup, PolicySet};
 use crate::compile::{CompileError, Engine, NodeSetup, Touched};
 use crate::reconcile::Reconciler;
 use crate::validate::{Counterexample, Directory, POINTS_MAX, Sweep, validate_by};
@@ -219,6 +223,32 @@ impl Agent {
     #[must_use]
     pub const fn compile_fault(&self) -> Option<&StateFault> {
         self.compile_fault.as_ref()
+    }
+
+    /// The pods that have each identity in force, by the manifests: `shop/web`.
+    #[must_use]
+    pub fn pods_by_identity(&self) -> BTreeMap<IdentityId, Vec<String>> {
+        let mut pods: BTreeMap<IdentityId, Vec<String>> = BTreeMap::new();
+        let Some(state) = self.in_force() else {
+            return pods;
+        };
+        let owning = self.subjects.cluster.pods.values();
+        for pod in owning.filter(|it| it.owns_addresses()) {
+            let more = pod.interfaces.iter().flat_map(|it| &it.ips);
+            let hosts = pod.ips.iter().chain(more).map(|ip| IpPrefix::host(*ip));
+            let known = hosts.filter_map(|it| state.prefixes.get(&it));
+            let its: BTreeSet<_> = known.map(|it| it.identity).collect();
+            for identity in its {
+                pods.entry(identity).or_default().push(pod.pod.to_string());
+            }
+        }
+        pods
+    }
+
+    /// What the operator says of encryption.
+    #[must_use]
+    pub const fn encryption(&self) -> &EncryptionSetup {
+        &self.setup.encryption
     }
 
     /// What annotations of some manifests ask for and don't get, as people are told.

@@ -71,6 +71,12 @@ impl EncryptionSetup {
         self.default
     }
 
+    /// The loosest that an annotation may ask for.
+    #[must_use]
+    pub const fn loosest(&self) -> Encryption {
+        self.loosest
+    }
+
     /// The nodes that the operator says have no dataplane.
     pub fn unprotected(&self) -> impl Iterator<Item = &NodeName> {
         self.unprotected.iter()

@@ -32,6 +32,7 @@ Examples:
   sluicectl flows shop/cart
   sluicectl names shop/cart
   sluicectl sa --peer node-b
+  sluicectl sa --matrix
   sluicectl trace shop/cart shop/db --port 5432 --expect allow
   sluicectl trace shop/cart 192.0.2.7 --name db.example.com --port 443
   sluicectl bundle --out incident.json
@@ -41,6 +42,15 @@ Examples:
   sluicectl ca trust --dir ca --out trust.pem
 
 Exit codes: 0 as expected, 1 a check failed (the result is printed), 2 bad input or no agent.";
+
+const SA_EXAMPLES: &str = "\
+Examples:
+  sluicectl sa --peer node-b
+  sluicectl sa --matrix
+  sluicectl sa --matrix --output json | jq '.pairs[] | select(.clear_packets > 0)'
+
+A pair's WAY is how its packets cross the wire now: esp (dropped while there is no SA), clear, or
+dropped, where an end requires ESP and the node has no dataplane. See docs/encryption.md.";
 
 /// Shows what this node's agent and dataplane do, and signs their certificates.
 #[derive(Debug, Parser)]
@@ -98,11 +108,16 @@ enum Command {
         /// namespace/name.
         pod: Option<String>,
     },
-    /// Security associations.
+    /// Security associations, and what crosses the wire without one.
+    #[command(after_help = SA_EXAMPLES)]
     Sa {
         /// With this node only.
         #[arg(long, value_name = "NODE")]
         peer: Option<String>,
+        /// Instead, how packets between this node and others cross the wire, by pair of
+        /// identities: in ESP by which SA, or in clear, and how much was.
+        #[arg(long, conflicts_with = "peer")]
+        matrix: bool,
     },
     Trace(TraceArgs),
     Bundle(bundle::BundleArgs),
@@ -208,7 +223,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Drops { port } => Request::Drops { port },
         Command::Flows { pod } => Request::Flows { pod },
         Command::Names { pod } => Request::Names { pod },
-        Command::Sa { peer } => Request::Sas { peer },
+        Command::Sa { matrix: true, .. } => Request::Matrix,
+        Command::Sa { peer, .. } => Request::Sas { peer },
         Command::Trace(args) => Request::Trace(trace_request(args)),
         Command::Bundle(args) => {
             return match ask(&cli.socket, Request::Bundle, ANSWER_MAX)? {
@@ -235,6 +251,7 @@ fn show(response: &Response, expect: Option<Expect>) -> anyhow::Result<Outcome> 
         Response::Flows(it) => Outcome::new(show::flows(it), it),
         Response::Names(it) => Outcome::new(show::names(it), &serde_json::json!({"names": it})),
         Response::Sas(it) => Outcome::new(show::sas(it), &serde_json::json!({"sas": it})),
+        Response::Matrix(it) => Outcome::new(show::matrix(it), it),
         Response::Trace(it) => {
             let expected = expect.is_none_or(|expect| {
                 let verdict = match expect {

@@ -6,7 +6,9 @@ use sluice_offload_api::model::{Action, Tier, Verdict};
 
 use super::table::table;
 use crate::agent::{Disposition, PolicyTable, PolicyView, Trace, TraceSide, VfView};
-use crate::local::{DropsView, FlowsView, NameView, SaView, StatusView};
+use crate::local::{
+    DropsView, FlowsView, MatrixView, NameView, PairEndView, PairView, SaView, StatusView,
+};
 
 fn or_dash(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
@@ -226,6 +228,66 @@ pub(super) fn names(list: &[NameView]) -> String {
     table(&["POD", "ADDRESS", "BY", "FOR"], &rows)
 }
 
+pub(super) fn matrix(it: &MatrixView) -> String {
+    let row = |it: &PairView| {
+        let age = it.key_age_ms.map(|ms| format!("{} s", ms / 1000));
+        let algorithm = match (&it.algorithm, it.way.as_str()) {
+            (None, "esp") => "no SA".to_owned(),
+            (algorithm, _) => or_dash(algorithm.as_deref()),
+        };
+        vec![
+            pair_end(&it.from),
+            pair_end(&it.to),
+            or_dash(it.node.as_deref()),
+            it.direction.clone(),
+            or_dash(it.setting.as_deref()),
+            it.way.clone(),
+            algorithm,
+            or_dash(age.as_deref()),
+            it.flows.to_string(),
+            it.clear_packets.to_string(),
+            it.clear_bytes.to_string(),
+        ]
+    };
+    let rows: Vec<_> = it.pairs.iter().map(row).collect();
+    let head = [
+        "FROM",
+        "TO",
+        "NODE",
+        "DIRECTION",
+        "SETTING",
+        "WAY",
+        "ALGORITHM",
+        "KEY AGE",
+        "FLOWS",
+        "CLEAR PACKETS",
+        "CLEAR BYTES",
+    ];
+    let mut out = table(&head, &rows);
+    if it.left_out > 0 {
+        let _ = writeln!(out, "{} more pairs are left out", it.left_out);
+    }
+    if it.other_clear_packets > 0 {
+        let _ = writeln!(
+            out,
+            "in clear between pairs that are not listed: {} packets, {} bytes",
+            it.other_clear_packets, it.other_clear_bytes
+        );
+    }
+    out
+}
+
+/// Its pods, which people know, and what makes them one.
+fn pair_end(it: &PairEndView) -> String {
+    let gone = || format!("identity {}, gone", it.identity);
+    let label = it.label.clone().unwrap_or_else(gone);
+    match (it.pods.as_slice(), it.more_pods) {
+        ([], _) => label,
+        (pods, 0) => format!("{} {label}", pods.join(",")),
+        (pods, more) => format!("{} and {more} more {label}", pods.join(",")),
+    }
+}
+
 pub(super) fn sas(list: &[SaView]) -> String {
     let row = |it: &SaView| {
         let age = it
@@ -348,5 +410,76 @@ fn direction(it: sluice_offload_api::model::Direction) -> &'static str {
     match it {
         sluice_offload_api::model::Direction::Ingress => "ingress",
         sluice_offload_api::model::Direction::Egress => "egress",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(identity: u32, label: Option<&str>, pods: &[&str], more_pods: usize) -> PairEndView {
+        PairEndView {
+            identity,
+            label: label.map(str::to_owned),
+            pods: pods.iter().map(|it| (*it).to_owned()).collect(),
+            more_pods,
+        }
+    }
+
+    #[test]
+    fn a_matrix_names_its_ends_and_says_what_is_not_in_it() {
+        let pair = PairView {
+            from: end(
+                1,
+                Some("shop{app=cart}"),
+                &["shop/a", "shop/b", "shop/c"],
+                2,
+            ),
+            to: end(7, None, &[], 0),
+            node: None,
+            direction: "outbound".to_owned(),
+            setting: None,
+            way: "gone".to_owned(),
+            algorithm: None,
+            key_age_ms: None,
+            flows: 0,
+            clear_packets: 3,
+            clear_bytes: 300,
+        };
+        let sealed = PairView {
+            to: end(8, Some("lab{app=x}"), &["lab/x"], 0),
+            node: Some("b".to_owned()),
+            setting: Some("required".to_owned()),
+            way: "esp".to_owned(),
+            flows: 1,
+            clear_packets: 0,
+            clear_bytes: 0,
+            ..pair.clone()
+        };
+        let mut keyed = sealed.clone();
+        keyed.algorithm = Some("aes-256-gcm-16".to_owned());
+        keyed.key_age_ms = Some(61_999);
+        let text = matrix(&MatrixView {
+            pairs: vec![pair, sealed, keyed],
+            left_out: 5,
+            other_clear_packets: 6,
+            other_clear_bytes: 700,
+        });
+        let from = "shop/a,shop/b,shop/c and 2 more shop{app=cart}";
+        let squeezed: Vec<_> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        let end = "lab/x lab{app=x} b outbound required esp";
+        assert_eq!(
+            squeezed[1..],
+            [
+                format!("{from} identity 7, gone - outbound - gone - - 0 3 300"),
+                format!("{from} {end} no SA - 1 0 0"),
+                format!("{from} {end} aes-256-gcm-16 61 s 1 0 0"),
+                "5 more pairs are left out".to_owned(),
+                "in clear between pairs that are not listed: 6 packets, 700 bytes".to_owned(),
+            ]
+        );
     }
 }

@@ -1,13 +1,14 @@
 //! The document.
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sluice_offload_api::model::{Encryption, NodeName};
 
 use crate::agent::{AgentStatus, PolicyView, VfView};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, EncryptionSetup, LoosestAboveDefault};
 use crate::local::{DataplaneView, FlowsView};
 use crate::manifest::{ManifestError, load_texts};
 
@@ -37,6 +38,9 @@ pub struct Bundle {
     pub endpoints: Vec<VfView>,
     /// Compiled tables in force.
     pub policies: Vec<PolicyView>,
+    /// What the operator says of encryption; none in a bundle of an agent that didn't tell it.
+    #[serde(default)]
+    pub encryption: Option<EncryptionView>,
     /// The Kubernetes objects that the agent goes by, with the fields that it reads.
     pub objects: Vec<Value>,
     /// Flows in the dataplane's tables.
@@ -48,6 +52,37 @@ pub struct Bundle {
     pub counters: Vec<Counters>,
     /// Security associations, without anything of their keys.
     pub sas: Vec<SaSummary>,
+}
+
+/// What the operator says of encryption in the agent's file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EncryptionView {
+    /// What holds without an annotation.
+    pub default: Encryption,
+    /// The loosest that an annotation may ask for.
+    pub loosest: Encryption,
+    /// Nodes that have no dataplane.
+    pub unprotected_nodes: BTreeSet<NodeName>,
+}
+
+impl From<&EncryptionSetup> for EncryptionView {
+    fn from(setup: &EncryptionSetup) -> Self {
+        Self {
+            default: setup.of_nodes(),
+            loosest: setup.loosest(),
+            unprotected_nodes: setup.unprotected().cloned().collect(),
+        }
+    }
+}
+
+/// How a flow crosses the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// Through ESP.
+    Esp,
+    /// In clear, as both ends' settings let it.
+    Clear,
 }
 
 /// A verdict on a flow.
@@ -73,6 +108,9 @@ pub struct Verdict {
     pub egress: Option<String>,
     /// The rule of the destination's policy, if it was asked here.
     pub ingress: Option<String>,
+    /// How it goes to another node; none if it doesn't, or in a bundle that doesn't tell.
+    #[serde(default)]
+    pub way: Option<Way>,
 }
 
 /// Counters of a port, since the dataplane's start.
@@ -141,6 +179,9 @@ pub enum BundleError {
         /// Its version.
         version: u32,
     },
+    /// What it says of encryption makes no sense.
+    #[error("the bundle's `encryption`: {0}")]
+    Encryption(#[from] LoosestAboveDefault),
     /// Its objects are at fault.
     #[error("the bundle's objects: {0}")]
     Objects(#[from] ManifestError),
@@ -167,6 +208,18 @@ impl Bundle {
             return Err(BundleError::Version { version });
         }
         Ok(serde_json::from_str(text)?)
+    }
+
+    /// What its node's operator says of encryption; if it doesn't tell, all is required.
+    ///
+    /// # Errors
+    /// [`BundleError::Encryption`] if that could be no agent's.
+    pub fn encryption(&self) -> Result<EncryptionSetup, BundleError> {
+        let Some(it) = &self.encryption else {
+            return Ok(EncryptionSetup::default());
+        };
+        let listed = it.unprotected_nodes.clone();
+        Ok(EncryptionSetup::new(it.default, Some(it.loosest), listed)?)
     }
 
     /// The cluster of its objects.

@@ -10,6 +10,7 @@ mod objects;
 mod policies;
 
 pub use bundle::{
-    BYTES_MAX, Bundle, BundleError, Counters, KIND, SaSummary, VERDICTS_MAX, VERSION, Verdict,
+    BYTES_MAX, Bundle, BundleError, Counters, EncryptionView, KIND, SaSummary, VERDICTS_MAX,
+    VERSION, Verdict, Way,
 };
 pub use objects::objects;

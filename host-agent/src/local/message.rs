@@ -78,6 +78,8 @@ pub enum Request {
         /// With this node only.
         peer: Option<String>,
     },
+    /// How packets between this node and others cross the wire.
+    Matrix,
     /// What would happen to a packet.
     Trace(TraceRequest),
     /// All there is to say for a look elsewhere.
@@ -158,6 +160,8 @@ pub enum Response {
     Names(Vec<NameView>),
     /// SAs.
     Sas(Vec<SaView>),
+    /// Pairs of identities.
+    Matrix(MatrixView),
     /// A packet.
     Trace(Box<Trace>),
     /// All there is to say.
@@ -343,6 +347,60 @@ pub struct SaView {
     pub bytes: u64,
     /// Milliseconds since it was made.
     pub age_ms: Option<u64>,
+}
+
+/// How packets between this node and others cross the wire, by pair of identities.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MatrixView {
+    /// Pairs that have flows now, or had packets in clear since the dataplane's start.
+    pub pairs: Vec<PairView>,
+    /// Pairs that there was no room for here.
+    pub left_out: u64,
+    /// Packets in clear of those, and of pairs that the dataplane counted together.
+    pub other_clear_packets: u64,
+    /// Their bytes, from the IP header on.
+    pub other_clear_bytes: u64,
+}
+
+/// Packets from one identity to another, of which one is at another node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PairView {
+    /// Whose they are.
+    pub from: PairEndView,
+    /// Whom they are for.
+    pub to: PairEndView,
+    /// The other node; none if it is gone since.
+    pub node: Option<String>,
+    /// `outbound`, to that node, or `inbound`, from it.
+    pub direction: String,
+    /// The stricter of both ends' settings: `required`, `preferred`, `off`; none if an end is
+    /// gone since.
+    pub setting: Option<String>,
+    /// How they cross the wire now: `esp`, `clear`, `dropped`, or `gone` if an end is.
+    pub way: String,
+    /// How the SA in use protects them; none with `esp`: there is no SA, and they are dropped.
+    pub algorithm: Option<String>,
+    /// Milliseconds since its key was made.
+    pub key_age_ms: Option<u64>,
+    /// Flows now.
+    pub flows: u64,
+    /// Packets that crossed the wire in clear: that left, or came and were delivered.
+    pub clear_packets: u64,
+    /// Their bytes, from the IP header on.
+    pub clear_bytes: u64,
+}
+
+/// One end of a pair.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PairEndView {
+    /// The identity's number.
+    pub identity: u32,
+    /// What it stands for; none if it is gone since.
+    pub label: Option<String>,
+    /// Pods that have it, as far as the manifests say: at most three,
+    pub pods: Vec<String>,
+    /// and how many more.
+    pub more_pods: usize,
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ mod message;
 pub use client::{ClientError, ask};
 pub use message::{
     Ask, DataplaneView, DropsView, Fault, FaultKind, FlowView, FlowsView, LinkView, LogView,
-    NameView, Reply, Request, Response, SaView, SourceView, StatusView,
+    MatrixView, NameView, PairEndView, PairView, Reply, Request, Response, SaView, SourceView,
+    StatusView,
 };
 
 /// The version of the messages; another one is refused.

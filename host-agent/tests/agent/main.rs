@@ -11,6 +11,7 @@
 
 mod attach;
 mod bundle;
+mod matrix;
 mod outage;
 mod policy;
 mod rig;

@@ -27,7 +27,7 @@ fn node() -> Node {
 #[test]
 fn each_command_has_a_table_and_one_json_document() {
     let node = node();
-    let cases: [(&[&str], &str, &str); 9] = [
+    let cases: [(&[&str], &str, &str); 10] = [
         (&["status"], "node a: connected, in step", "/agent/node"),
         (
             &["vf"],
@@ -56,6 +56,7 @@ fn each_command_has_a_table_and_one_json_document() {
         ),
         (&["names"], "POD  ADDRESS  BY  FOR", "/names"),
         (&["sa"], "SPI", "/sas"),
+        (&["sa", "--matrix"], "FROM  TO  NODE  DIRECTION", "/pairs"),
         (
             &["trace", "shop/cart", "shop/db", "--port", "5432"],
             "policy: allow",
@@ -191,6 +192,7 @@ fn bad_input_ends_with_2_and_says_what_is_wrong() {
         (&["flows", "shop/none"], "is no endpoint here"),
         (&["drops", "--port", "pf9"], "no port pf9"),
         (&["fly"], "unrecognized subcommand"),
+        (&["sa", "--matrix", "--peer", "b"], "cannot be used with"),
     ] {
         let done = node.ctl(args);
         assert_eq!(done.code, 2, "{args:?}: {done:?}");

@@ -9,6 +9,7 @@ mod assemble;
 mod error;
 mod field;
 mod objects;
+mod pairs;
 mod policy;
 mod program;
 mod read;

@@ -6,7 +6,7 @@ use prost::Message;
 use super::{Assembler, ConvertError, to_requests};
 use crate::answer::Answer;
 use crate::limits::Limits;
-use crate::model::{FlowRecord, FlowVerdict, NameRecord, PortCounters, SaRecord, Status};
+use crate::model::{FlowRecord, FlowVerdict, NameRecord, PairLine, PortCounters, SaRecord, Status};
 use crate::proto;
 use crate::proto::program_request::Step;
 use crate::refusal::{RefusalCode, RefusalReason};
@@ -78,6 +78,11 @@ proptest! {
     #[test]
     fn an_sa_arrives_as_it_was_sent(it in testing::sa()) {
         prop_assert_eq!(travel::<SaRecord, proto::Sa>(it.clone()), Ok(it));
+    }
+
+    #[test]
+    fn a_line_about_pairs_arrives_as_it_was_sent(it in testing::pair_line()) {
+        prop_assert_eq!(travel::<PairLine, proto::PairLine>(it.clone()), Ok(it));
     }
 
     /// Bytes that are no message, and messages with bytes changed, end in a refusal or in
@@ -508,4 +513,41 @@ fn an_identity_that_says_nothing_of_encryption_requires_it() {
     };
     let read = crate::model::Identity::try_from(wire).unwrap();
     assert_eq!(read.encryption, crate::model::Encryption::Required);
+}
+
+#[test]
+fn a_line_about_pairs_that_makes_no_sense_is_refused_by_its_field() {
+    type Change = fn(&mut proto::Pair);
+    let refused = |change: Change| {
+        let end = || {
+            let label = Some("x".to_owned());
+            Some(proto::PairEnd { identity: 1, label })
+        };
+        let mut pair = proto::Pair {
+            from: end(),
+            to: end(),
+            direction: proto::SaDirection::Outbound.into(),
+            crossing: proto::PairCrossing::Clear.into(),
+            ..proto::Pair::default()
+        };
+        change(&mut pair);
+        let line = Some(proto::pair_line::Line::Pair(pair));
+        let read = PairLine::try_from(proto::PairLine { line });
+        read.map(drop).map_err(|error| error.path)
+    };
+    let cases: [(Change, &str); 7] = [
+        (|it| it.from = None, "pair.from"),
+        (|it| it.to = None, "pair.to"),
+        (|it| it.direction = 0, "pair.direction"),
+        (|it| it.direction = 9, "pair.direction"),
+        (|it| it.setting = 9, "pair.setting"),
+        (|it| it.crossing = 0, "pair.crossing"),
+        (|it| it.algorithm = Some(0), "pair.algorithm"),
+    ];
+    assert_eq!(refused(|_| {}), Ok(()));
+    for (change, path) in cases {
+        assert_eq!(refused(change), Err(path.to_owned()));
+    }
+    let nothing = PairLine::try_from(proto::PairLine { line: None });
+    assert_eq!(nothing.unwrap_err().path, "line");
 }

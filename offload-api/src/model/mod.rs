@@ -4,6 +4,7 @@ mod domain;
 mod encryption;
 mod names;
 mod objects;
+mod pairs;
 mod policy;
 mod prefix;
 mod read;
@@ -14,6 +15,7 @@ pub use names::{Generation, IdentityId, MacAddr, NodeName, PodRef, PodUid, Polic
 pub use objects::{
     Endpoint, EndpointKey, Identity, Interface, Peer, Place, Port, PortKind, Prefix,
 };
+pub use pairs::{PairCrossing, PairEnd, PairLine, PairRecord, PairsRest};
 pub use policy::{
     Action, Direction, Fallback, Policy, PolicyRow, PortBlock, Protocol, RowKey, RuleIndex,
     ShadowTable, Tier, Verdict,

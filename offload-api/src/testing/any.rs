@@ -11,10 +11,10 @@ use crate::answer::{Answer, Refused};
 use crate::model::{
     Action, Capacity, Direction, DropCount, Encryption, Endpoint, Fallback, Fill, FlowEnd,
     FlowRecord, FlowState, FlowVerdict, Generation, Identity, IdentityId, Interface, IpPrefix,
-    Lease, MacAddr, NameRecord, NodeName, Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow,
-    Port, PortBlock, PortCounters, PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex,
-    SaAlgorithm, SaDirection, SaFingerprint, SaRecord, ShadowRuling, ShadowTable, Status, Tier,
-    Verdict,
+    Lease, MacAddr, NameRecord, NodeName, PairCrossing, PairEnd, PairLine, PairRecord, PairsRest,
+    Peer, Place, PodRef, PodUid, Policy, PolicyId, PolicyRow, Port, PortBlock, PortCounters,
+    PortKind, PortName, PortStatus, Prefix, Protocol, RuleIndex, SaAlgorithm, SaDirection,
+    SaFingerprint, SaRecord, ShadowRuling, ShadowTable, Status, Tier, Verdict,
 };
 use crate::refusal::RefusalCode;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
@@ -451,16 +451,75 @@ pub fn flow_verdict() -> impl Strategy<Value = FlowVerdict> {
     )
 }
 
-/// Any SA.
-pub fn sa() -> impl Strategy<Value = SaRecord> {
-    let direction = select(&[SaDirection::Inbound, SaDirection::Outbound][..]);
-    let algorithm = select(
+fn sa_direction() -> impl Strategy<Value = SaDirection> {
+    select(&[SaDirection::Inbound, SaDirection::Outbound][..])
+}
+
+fn sa_algorithm() -> impl Strategy<Value = SaAlgorithm> {
+    select(
         &[
             SaAlgorithm::Aes128Gcm16,
             SaAlgorithm::Aes256Gcm16,
             SaAlgorithm::ChaCha20Poly1305,
         ][..],
+    )
+}
+
+fn pair_end() -> impl Strategy<Value = PairEnd> {
+    any::<(u32, Option<String>)>().prop_map(|(identity, label)| PairEnd {
+        identity: IdentityId(identity),
+        label,
+    })
+}
+
+fn pair() -> impl Strategy<Value = PairRecord> {
+    let crossing = select(
+        &[
+            PairCrossing::Sealed,
+            PairCrossing::Clear,
+            PairCrossing::Never,
+            PairCrossing::Gone,
+        ][..],
     );
+    let setting = option::of(select(Encryption::ALL.to_vec()));
+    let algorithm = option::of(sa_algorithm());
+    let ends = (pair_end(), pair_end(), sa_direction());
+    let rest = any::<(Option<String>, Option<u64>, [u64; 3])>();
+    (ends, setting, crossing, algorithm, rest).prop_map(
+        |((from, to, direction), setting, crossing, algorithm, (peer, sa_age_ms, counts))| {
+            let [flows, clear_packets, clear_bytes] = counts;
+            PairRecord {
+                from,
+                to,
+                peer: peer.map(NodeName),
+                direction,
+                setting,
+                crossing,
+                algorithm,
+                sa_age_ms,
+                flows,
+                clear_packets,
+                clear_bytes,
+            }
+        },
+    )
+}
+
+/// Any line about pairs.
+pub fn pair_line() -> impl Strategy<Value = PairLine> {
+    let rest = any::<[u64; 3]>().prop_map(|[left_out, clear_packets, clear_bytes]| {
+        PairLine::Rest(PairsRest {
+            left_out,
+            clear_packets,
+            clear_bytes,
+        })
+    });
+    prop_oneof![pair().prop_map(PairLine::Pair), rest]
+}
+
+/// Any SA.
+pub fn sa() -> impl Strategy<Value = SaRecord> {
+    let (direction, algorithm) = (sa_direction(), sa_algorithm());
     let rest = any::<(u32, Option<String>, [u8; 8], u64, u64, Option<u64>)>();
     (direction, algorithm, rest).prop_map(|(direction, algorithm, rest)| {
         let (spi, peer, fingerprint, packets, bytes, age_ms) = rest;

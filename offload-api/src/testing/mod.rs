@@ -8,8 +8,8 @@ mod world;
 
 pub use any::{
     answer, endpoint, flow, flow_verdict, identity, interface, ip_prefix, key, mac, name, object,
-    op, peer, place, policy, policy_row, port, port_block, port_counters, prefix, sa, status,
-    transaction,
+    op, pair_line, peer, place, policy, policy_row, port, port_block, port_counters, prefix, sa,
+    status, transaction,
 };
 pub use sample::sample;
 pub use world::state;

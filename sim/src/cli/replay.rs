@@ -59,12 +59,14 @@ pub(super) fn run(args: &ReplayArgs) -> Outcome {
         cluster.cluster_policies = others.cluster.cluster_policies;
         cluster.multi_policies = others.cluster.multi_policies;
     }
+    let encryption = bundle.encryption().with_context(|| shown.clone())?;
     tell(&bundle);
     if names_domains(&cluster) {
         note("note: policies name domains; what pods had learned of them is not in a bundle");
     }
     let config = WorldConfig {
         seed: args.seed,
+        encryption,
         ..WorldConfig::default()
     };
     let (questions, mut left_out) = questions(&bundle, &cluster);
@@ -74,7 +76,8 @@ pub(super) fn run(args: &ReplayArgs) -> Outcome {
     progress.begin(questions.len());
     let mut results = Vec::new();
     for question in questions {
-        match ask(&mut world, question, &here, args.policies.is_none()) {
+        let known = (args.policies.is_none(), bundle.encryption.is_some());
+        match ask(&mut world, question, &here, known) {
             Ok(replayed) => results.push(replayed),
             Err(why) => *left_out.entry(why).or_insert(0) += 1,
         }
@@ -109,6 +112,11 @@ fn tell(bundle: &Bundle) {
     if bundle.verdicts.is_none() {
         note(
             "note: the bundle has no verdicts: its agent's verdict log is off; see docs/incidents.md",
+        );
+    }
+    if bundle.encryption.is_none() {
+        note(
+            "note: the bundle doesn't tell what encryption its cluster wants: all is required here",
         );
     }
     if bundle.flows.truncated {

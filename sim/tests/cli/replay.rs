@@ -101,6 +101,80 @@ fn a_verdict_that_the_objects_do_not_explain_is_told() {
     );
 }
 
+/// A bundle whose one record is a flow from cart to the pod of node b, at this end.
+fn to_far(name: &str, responder: &str, encryption: Value, change: impl FnOnce(&mut Value)) -> Ran {
+    let path = changed(name, |bundle| {
+        let mut flow = bundle["flows"]["flows"][0].clone();
+        flow["dst"] = json!("10.1.1.2");
+        flow["responder"] = json!(responder);
+        bundle["flows"]["flows"] = json!([flow]);
+        bundle["verdicts"] = json!([]);
+        bundle["encryption"] = encryption;
+        change(bundle);
+    });
+    sluice_sim(&["replay", text(&path), "--output", "json"])
+}
+
+#[test]
+fn what_went_in_clear_goes_in_clear_again_by_the_bundles_own_setting() {
+    let asked = |name: &str, responder: &str, encryption: Value| {
+        let ran = to_far(name, responder, encryption, |_| {});
+        let result = ran.json()["results"][0].clone();
+        let way = result["now"]["way"].clone();
+        (ran.code, way, result["same"].clone())
+    };
+    let (clear, sealed) = ("node b in clear", "node b");
+    for (name, responder, default, code, way) in [
+        ("replay-off", clear, "off", 0, "clear"),
+        ("replay-required", clear, "required", 1, "esp"),
+        ("replay-sealed", sealed, "preferred", 0, "esp"),
+        ("replay-not-sealed", sealed, "off", 1, "clear"),
+    ] {
+        let setting = json!({"default": default, "loosest": default, "unprotected_nodes": []});
+        let expected = (Some(code), json!(way), json!(code == 0));
+        assert_eq!(asked(name, responder, setting), expected, "{name}");
+    }
+    // One that doesn't tell can't be compared.
+    let untold = asked("replay-untold", clear, Value::Null);
+    assert_eq!(untold, (Some(0), json!("esp"), json!(true)));
+}
+
+#[test]
+fn a_node_without_a_dataplane_has_none_in_the_replay() {
+    let asked = |name: &str, default: &str, denied: bool| {
+        let unprotected = json!(["b"]);
+        let setting =
+            json!({"default": default, "loosest": default, "unprotected_nodes": unprotected});
+        let ran = to_far(name, "node b in clear", setting, |bundle| {
+            for object in bundle["objects"].as_array_mut().unwrap() {
+                if object["kind"] == "Node" && object["metadata"]["name"] == "b" {
+                    object["metadata"]["annotations"] = json!({});
+                }
+            }
+            if denied {
+                bundle["flows"]["flows"] = json!([]);
+                bundle["verdicts"] = json!([{
+                    "generation": 4, "port": "pf0vf0", "protocol": "tcp",
+                    "src": "10.1.0.2", "src_port": 1, "dst": "10.1.1.2", "dst_port": 5432,
+                    "denied": "unprotected", "egress": null, "ingress": null, "way": null,
+                }]);
+            }
+        });
+        let result = ran.json()["results"][0].clone();
+        let now = &result["now"];
+        let now = (now["verdict"].clone(), now["way"].clone());
+        (ran.code, now, result["same"].clone())
+    };
+    let passed = (json!("allow"), json!("clear"));
+    let stopped = (json!("deny"), Value::Null);
+    let in_clear = asked("replay-unlisted", "preferred", false);
+    assert_eq!(in_clear, (Some(0), passed.clone(), json!(true)));
+    let dropped = asked("replay-unprotected", "required", true);
+    assert_eq!(dropped, (Some(0), stopped, json!(true)));
+    let not_dropped = asked("replay-protected", "preferred", true);
+    assert_eq!(not_dropped, (Some(1), passed, json!(false)));
+}
+
 #[test]
 fn records_that_make_no_question_are_counted() {
     let path = changed("replay-left-out", |bundle| {
@@ -119,11 +193,17 @@ fn records_that_make_no_question_are_counted() {
 #[test]
 fn what_is_no_bundle_is_bad_input() {
     let newer = changed("replay-newer", |bundle| bundle["version"] = json!(2));
+    let loose = changed("replay-loose", |bundle| {
+        let (default, loosest) = ("off", "required");
+        bundle["encryption"] =
+            json!({"default": default, "loosest": loosest, "unprotected_nodes": []});
+    });
     let broken = changed("replay-broken", |bundle| {
         bundle["objects"][0]["metadata"]["name"] = json!("a b");
     });
     for (path, why) in [
         (text(&newer), "version 2 of the bundle is not read"),
+        (text(&loose), "the bundle's `encryption`: "),
         (text(&broken), "the bundle's objects: "),
         ("sim/scenarios/quickstart.yaml", "not a bundle"),
         ("nowhere.json", "nowhere.json"),

@@ -2,9 +2,12 @@
 
 use sluice_dataplane_control::Event;
 use sluice_offload_api::State;
-use sluice_offload_api::model::{Encryption, IdentityId, PolicyId, Verdict};
+use sluice_offload_api::model::{
+    Encryption, IdentityId, PairCrossing, PairRecord, PairsRest, PolicyId, SaAlgorithm,
+    SaDirection, Verdict,
+};
 
-use crate::rig::{Rig, VF0, ip, sa, syn};
+use crate::rig::{Rig, UPLINK, VF0, ip, sa, syn};
 
 /// A segment from `shop/cart` to the pod of node b, with this source port.
 fn to_b(rig: &mut Rig, src_port: u16) {
@@ -92,4 +95,102 @@ fn a_node_without_a_dataplane_gets_no_keys_and_what_it_had_goes() {
     assert!(events.unwrap().contains(&added));
     to_b(&mut rig, 1);
     assert_eq!(rig.dropped(VF0, "no-sa"), 1);
+}
+
+/// The MAC of node b's dataplane is told.
+fn answer(rig: &mut Rig) {
+    let (own, theirs) = ([2, 0, 0, 0, 0, 4], [2, 0, 0, 0, 0, 0xb]);
+    let mut frame = [own, theirs].concat();
+    frame.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2]);
+    frame.extend(theirs);
+    frame.extend([192, 0, 2, 2]);
+    frame.extend(own);
+    frame.extend([192, 0, 2, 1]);
+    let frame = rig.pool.frame(&frame).unwrap();
+    rig.worker.ports_mut()[UPLINK].deliver(frame);
+    rig.step();
+}
+
+fn matrix(rig: &mut Rig) -> Vec<PairRecord> {
+    for request in [0, 1, 2] {
+        match request {
+            0 => rig.control.request_flows(),
+            1 => rig.control.request_sas(),
+            _ => rig.control.request_clear(),
+        }
+        assert_eq!(
+            rig.control.pairs(&[]),
+            None,
+            "before the worker has answered"
+        );
+    }
+    rig.step();
+    let sas = rig.control.sas().unwrap().to_vec();
+    let (pairs, rest) = rig.control.pairs(&sas).unwrap();
+    assert_eq!(rest, PairsRest::default());
+    pairs
+}
+
+/// From cart to the pod of node b.
+fn there(rig: &mut Rig) -> PairRecord {
+    let mut pairs = matrix(rig).into_iter();
+    let found = pairs.find(|it| it.from.identity == IdentityId(1));
+    found.unwrap()
+}
+
+#[test]
+fn the_matrix_says_how_each_pair_crosses_and_what_was_in_clear() {
+    let mut rig = Rig::programmed();
+    answer(&mut rig);
+    assert_eq!(matrix(&mut rig), []);
+    rig.change(open).unwrap();
+    to_b(&mut rig, 1);
+    let pair = there(&mut rig);
+    assert_eq!(pair.from.label.as_deref(), Some("shop{app=cart}"));
+    assert_eq!(
+        (pair.peer, pair.direction),
+        (Some("b".into()), SaDirection::Outbound)
+    );
+    assert_eq!(pair.setting, Some(Encryption::Required));
+    assert_eq!(
+        (pair.crossing, pair.algorithm),
+        (PairCrossing::Sealed, None)
+    );
+    assert_eq!((pair.flows, pair.clear_packets), (1, 0));
+
+    let b = "b".into();
+    rig.control.install_outbound(&b, sa(0x200)).unwrap();
+    rig.step();
+    to_b(&mut rig, 1);
+    let pair = there(&mut rig);
+    assert_eq!(pair.algorithm, Some(SaAlgorithm::Aes128Gcm16));
+    assert_eq!((pair.clear_packets, rig.control.clear_packets()), (0, 0));
+    // What comes back has no SA that receives.
+    let all = matrix(&mut rig);
+    let back = all
+        .iter()
+        .find(|it| it.to.identity == IdentityId(1))
+        .unwrap();
+    assert_eq!(
+        (back.direction, back.algorithm),
+        (SaDirection::Inbound, None)
+    );
+
+    rig.change(|state| set(state, Encryption::Off)).unwrap();
+    to_b(&mut rig, 1);
+    to_b(&mut rig, 2);
+    let pair = there(&mut rig);
+    assert_eq!(pair.setting, Some(Encryption::Off));
+    assert_eq!((pair.crossing, pair.algorithm), (PairCrossing::Clear, None));
+    assert_eq!((pair.clear_packets, pair.clear_bytes), (2, 80));
+    assert_eq!(rig.control.clear_packets(), 2);
+    // That it was in clear stands there when it is no more.
+    rig.change(|state| set(state, Encryption::Preferred))
+        .unwrap();
+    let pair = there(&mut rig);
+    assert_eq!(pair.setting, Some(Encryption::Preferred));
+    assert_eq!(
+        (pair.crossing, pair.clear_packets),
+        (PairCrossing::Sealed, 2)
+    );
 }

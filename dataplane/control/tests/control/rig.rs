@@ -17,6 +17,7 @@ use sluice_offload_api::testing::sample;
 
 pub(crate) const VF0: usize = 0;
 pub(crate) const VF1: usize = 1;
+pub(crate) const UPLINK: usize = 3;
 pub(crate) const PORTS: [&str; 4] = ["vf0", "vf1", "host", "uplink"];
 pub(crate) const NOW: Tick = Tick(Tick::SECOND);
 

@@ -2,7 +2,9 @@
 
 use crate::addr::{Addr, Mac};
 use crate::batch::{Path, Slot};
+use crate::clear::{ClearPair, Way};
 use crate::mutant::{self, Mutant};
+use crate::neighbor::Waiting;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -16,6 +18,7 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
         let Some(slot) = walk.batch.slot(at) else {
             return;
         };
+        let from = slot.from;
         let (out, node) = match (slot.to, walk.snapshot.uplink) {
             (Attach::Port(out), _) => (out, None),
             (Attach::Clear(node), Some(uplink)) => (uplink, Some(node)),
@@ -49,19 +52,19 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
             PortKind::Uplink => write_ethernet(slot, &port, port.mac, port.mac),
             PortKind::Closed => Err(DropReason::NoPort),
         };
+        let clear = match (node, from) {
+            (Some(node), _) => Some((node, Way::Sent)),
+            (None, Attach::Clear(node)) => Some((node, Way::Received)),
+            (None, Attach::Port(_) | Attach::Peer(_)) => None,
+        };
+        let clear = clear.map(|(node, way)| walk.crossing(&meta, node, way));
         match (written, port.kind) {
             (Err(reason), _) => walk.drop(at, reason),
-            (Ok(()), PortKind::Uplink) => {
-                if let Some(node) = node {
-                    walk.count_clear(&meta, node);
-                    walk.counters.clear_sent.add(1);
-                }
-                to_next_hop(walk, at, out, destination);
-            }
+            (Ok(()), PortKind::Uplink) => to_next_hop_as(walk, at, out, destination, clear),
             (Ok(()), PortKind::Vf) if mutant::is(Mutant::WrongVf) => {
                 walk.send(at, PortIndex(out.0 + 1));
             }
-            (Ok(()), _) => walk.send(at, out),
+            (Ok(()), _) => walk.send_as(at, out, clear),
         }
     });
 }
@@ -104,6 +107,16 @@ pub(crate) fn to_next_hop<P: Port>(
     uplink: PortIndex,
     destination: Addr,
 ) {
+    to_next_hop_as(walk, at, uplink, destination, None);
+}
+
+fn to_next_hop_as<P: Port>(
+    walk: &mut Walk<'_, P>,
+    at: usize,
+    uplink: PortIndex,
+    destination: Addr,
+    clear: Option<ClearPair>,
+) {
     let interface = walk.snapshot.interface_for(destination);
     let Some(next_hop) = interface.and_then(|i| i.next_hop(destination)) else {
         walk.drop(at, DropReason::NoRoute);
@@ -111,7 +124,7 @@ pub(crate) fn to_next_hop<P: Port>(
     };
     let own = walk.snapshot.port(uplink).mac;
     let Some(mac) = walk.neighbors.mac(next_hop) else {
-        wait(walk, at, next_hop);
+        wait(walk, at, next_hop, clear);
         return;
     };
     let Some(slot) = walk.slot(at) else { return };
@@ -120,29 +133,32 @@ pub(crate) fn to_next_hop<P: Port>(
         .as_mut()
         .map(|f| ethernet::rewrite(f.bytes_mut(), own, mac))
     {
-        Some(true) => walk.send(at, uplink),
+        Some(true) => walk.send_as(at, uplink, clear),
         _ => walk.drop(at, DropReason::NoHeadroom),
     }
 }
 
-fn wait<P: Port>(walk: &mut Walk<'_, P>, at: usize, next_hop: Addr) {
+fn wait<P: Port>(walk: &mut Walk<'_, P>, at: usize, next_hop: Addr, clear: Option<ClearPair>) {
     let in_port = walk.batch.in_port;
     let generation = walk.snapshot.newest_generation(in_port);
     walk.neighbors.want(next_hop, false, walk.now);
     // What is in clear may have to be sealed by the time that the answer comes, and no
     // generation of an endpoint would tell.
-    let is_clear = |slot: &mut Slot<P::Frame>| matches!(slot.to, Attach::Clear(_));
-    if walk.snapshot.endpoint_of(in_port).is_none() && walk.slot(at).is_some_and(is_clear) {
+    if walk.snapshot.endpoint_of(in_port).is_none() && clear.is_some() {
         walk.drop(at, DropReason::NextHop);
         return;
     }
     let Some(frame) = walk.batch.take(at) else {
         return;
     };
-    match walk
-        .neighbors
-        .hold(next_hop, in_port, generation, frame, walk.now)
-    {
+    let waiting = Waiting {
+        next_hop,
+        in_port,
+        generation,
+        frame,
+        clear,
+    };
+    match walk.neighbors.hold(waiting, walk.now) {
         Ok(()) => walk.counters.port(in_port).waiting.add(1),
         Err(_frame) => walk.counters.port(in_port).drop(DropReason::NextHop),
     }

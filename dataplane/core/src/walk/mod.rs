@@ -20,7 +20,7 @@ mod transport;
 
 use crate::addr::Addr;
 use crate::batch::{Batch, Slot};
-use crate::clear::ClearPairs;
+use crate::clear::{ClearPair, ClearPairs, ClearSum, Way};
 use crate::counters::Counters;
 use crate::expect::Owners;
 use crate::flow::key::Tuple;
@@ -106,30 +106,68 @@ impl<P: Port> Walk<'_, P> {
         }
     }
 
-    /// Counts a packet that crosses the wire in clear, for its ends. Only such a packet pays
-    /// for it.
-    pub(crate) fn count_clear(&mut self, meta: &Meta, node: PeerIndex) {
+    /// What a packet that crosses the wire in clear counts for, once it has. Only such a
+    /// packet pays for it.
+    pub(crate) fn crossing(&self, meta: &Meta, peer: PeerIndex, way: Way) -> ClearPair {
         let owner = |addr| self.snapshot.owner(addr);
         let identity = |addr| owner(addr).map_or(IdentityId(0), |it| it.identity);
         let (from, to) = (identity(meta.src), identity(meta.dst));
-        let bytes = meta.l3_len() as u64;
-        self.clear.count(from, to, node, bytes, self.now);
+        let sum = ClearSum {
+            packets: 1,
+            bytes: meta.l3_len() as u64,
+        };
+        ClearPair {
+            from,
+            to,
+            peer,
+            way,
+            sum,
+        }
+    }
+
+    /// Counts what has crossed the wire in clear.
+    fn count_clear(&mut self, it: ClearPair) {
+        self.clear.count(it, self.now);
+        let counters = self.counters;
+        let (packets, bytes) = match it.way {
+            Way::Sent => (&counters.clear_sent, &counters.clear_sent_bytes),
+            Way::Received => (&counters.clear_received, &counters.clear_received_bytes),
+        };
+        packets.add(it.sum.packets);
+        bytes.add(it.sum.bytes);
     }
 
     /// Sends a received frame out by a port.
     #[inline]
     pub(crate) fn send(&mut self, at: usize, out: PortIndex) {
+        self.send_as(at, out, None);
+    }
+
+    /// The same of what crosses the wire in clear, if it does.
+    #[inline]
+    pub(crate) fn send_as(&mut self, at: usize, out: PortIndex, clear: Option<ClearPair>) {
         let Some(frame) = self.batch.take(at) else {
             return;
         };
         let in_port = self.batch.in_port;
-        self.send_for(in_port, out, frame);
+        self.send_for(in_port, out, frame, clear);
     }
 
     /// Sends a frame that came by `in_port` earlier or in this burst.
-    pub(crate) fn send_for(&mut self, in_port: PortIndex, out: PortIndex, frame: P::Frame) {
+    pub(crate) fn send_for(
+        &mut self,
+        in_port: PortIndex,
+        out: PortIndex,
+        frame: P::Frame,
+        clear: Option<ClearPair>,
+    ) {
         match self.transmit(out, frame) {
-            Ok(()) => self.counters.port(in_port).forwarded.add(1),
+            Ok(()) => {
+                self.counters.port(in_port).forwarded.add(1);
+                if let Some(clear) = clear {
+                    self.count_clear(clear);
+                }
+            }
             Err(reason) => self.counters.port(in_port).drop(reason),
         }
     }

@@ -1,6 +1,7 @@
 //! Between bursts: asking for next hops, and sending on what waited for an answer.
 
 use crate::addr::{Addr, Mac};
+use crate::neighbor::Waiting;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::walk::Walk;
@@ -26,7 +27,13 @@ pub(crate) fn learn<P: Port>(walk: &mut Walk<'_, P>, addr: Addr, mac: Mac) {
             // sealed by now and can't be judged again.
             counters.drop(DropReason::NextHop);
         } else if ethernet::rewrite(waiting.frame.bytes_mut(), own, mac) {
-            walk.send_for(waiting.in_port, uplink, waiting.frame);
+            let Waiting {
+                in_port,
+                frame,
+                clear,
+                ..
+            } = waiting;
+            walk.send_for(in_port, uplink, frame, clear);
         } else {
             counters.drop(DropReason::NoHeadroom);
         }

@@ -6,6 +6,7 @@ use sluice_dataplane_core::command::{ClearPage, Command, Reply};
 use sluice_dataplane_core::route::Attach;
 use sluice_dataplane_core::snapshot::Encryption::{self, Off, Preferred, Required};
 use sluice_dataplane_core::snapshot::ROUTER_MAC;
+use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::fragments;
 
 use crate::rig::*;
@@ -462,6 +463,120 @@ fn what_went_in_clear_is_counted_by_pair() {
         assert_eq!(pair.sum, ClearSum { packets, bytes });
         assert_eq!(page.rest, ClearSum::default());
     }
+}
+
+/// What a node has counted in clear: the sum of its counters, and that of its pairs.
+fn counted(node: &mut Node) -> [ClearSum; 2] {
+    node.command(Command::ReadClear(ClearPage {
+        pairs: Vec::with_capacity(10),
+        ..ClearPage::default()
+    }));
+    node.poll();
+    let Reply::Clear(page) = node.reply() else {
+        panic!("another answer");
+    };
+    let of_pairs = page.pairs.iter().fold(page.rest, |sum, it| ClearSum {
+        packets: sum.packets + it.sum.packets,
+        bytes: sum.bytes + it.sum.bytes,
+    });
+    let c = &node.handle.counters;
+    let of_counters = ClearSum {
+        packets: c.clear_sent.read() + c.clear_received.read(),
+        bytes: c.clear_sent_bytes.read() + c.clear_received_bytes.read(),
+    };
+    [of_counters, of_pairs]
+}
+
+#[test]
+fn what_is_dropped_after_it_was_let_in_is_not_counted_in_clear() {
+    for v4 in [V4, V6] {
+        let mut rig = rig(Off, Off);
+        let nothing = [ClearSum::default(); 2];
+        // Policy denies it.
+        rig.b.replan(|plan| plan.repolicy(0, Policy::CLOSED));
+        rig.b.deliver(UPLINK, &in_clear(v4));
+        rig.b.poll();
+        assert_eq!(rig.b.last_drop(UPLINK), "policy-ingress");
+        assert_eq!(counted(&mut rig.b), nothing);
+        // Its port takes no packet of that length.
+        rig.b.replan(|plan| {
+            plan.repolicy(0, Policy::OPEN);
+            plan.vf_mtu = 1280;
+        });
+        let src = (Side::A.uplink_mac(), Side::A.pod(0, v4));
+        let dst = (Side::B.uplink_mac(), Side::B.pod(0, v4));
+        let long = with_payload(spec(src, dst, udp(7, 8)), vec![5; 1300]);
+        rig.b.deliver(UPLINK, &long.build());
+        rig.b.poll();
+        assert_eq!(rig.b.last_drop(UPLINK), "too-big");
+        assert_eq!(counted(&mut rig.b), nothing);
+        // Delivered, it counts.
+        let short = in_clear(v4);
+        rig.b.push_one(UPLINK, &short, VF0);
+        let one = ClearSum {
+            packets: 1,
+            bytes: packet(&short).len() as u64,
+        };
+        assert_eq!(counted(&mut rig.b), [one; 2]);
+    }
+}
+
+#[test]
+fn what_waits_in_clear_is_counted_when_it_leaves() {
+    let nothing = [ClearSum::default(); 2];
+    let there = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(1, 2)).build();
+    let b = (Side::B.uplink_mac(), Side::B.tunnel(V4));
+    let a = (Side::A.uplink_mac(), Side::A.tunnel(V4));
+    let answer = arp(2, [a.0, b.0], b, a);
+
+    let mut node = Node::new(plan(Side::A, Off, Off));
+    node.deliver(VF0, &there);
+    node.poll();
+    assert_eq!(counted(&mut node), nothing);
+    node.take(UPLINK);
+    node.deliver(UPLINK, &answer);
+    node.poll();
+    assert_eq!(packet(&node.take(UPLINK)[0]), packet(&there));
+    let one = ClearSum {
+        packets: 1,
+        bytes: packet(&there).len() as u64,
+    };
+    assert_eq!(counted(&mut node), [one; 2]);
+
+    // And not at all if nobody answers.
+    let mut node = Node::new(plan(Side::A, Off, Off));
+    node.deliver(VF0, &there);
+    node.poll();
+    node.now = node.now + 10 * Tick::SECOND;
+    node.poll();
+    assert_eq!(node.last_drop(VF0), "next-hop");
+    assert_eq!(counted(&mut node), nothing);
+}
+
+#[test]
+fn what_the_uplink_does_not_take_is_not_counted_in_clear() {
+    let room = 1;
+    let mut node = Node::sized(plan(Side::A, Off, Off), 64, room);
+    let b = (Side::B.uplink_mac(), Side::B.tunnel(V4));
+    let a = (Side::A.uplink_mac(), Side::A.tunnel(V4));
+    node.poll();
+    node.take(UPLINK);
+    node.deliver(UPLINK, &arp(2, [a.0, b.0], b, a));
+    node.poll();
+    node.take(UPLINK);
+    let there = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(1, 2)).build();
+    for _ in 0..3 {
+        node.deliver(VF0, &there);
+    }
+    node.poll();
+    let left = node.take(UPLINK).len() as u64;
+    assert!((1..3).contains(&left), "{left}");
+    assert_eq!(node.last_drop(VF0), "tx-full");
+    let sum = ClearSum {
+        packets: left,
+        bytes: left * packet(&there).len() as u64,
+    };
+    assert_eq!(counted(&mut node), [sum; 2]);
 }
 
 #[test]

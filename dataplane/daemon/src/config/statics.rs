@@ -13,7 +13,9 @@ use sluice_host_agent::cluster::EncryptionSetup;
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::vf::VfSlot;
 use sluice_offload_api::limits::{MTU_MAX, MTU_MIN};
-use sluice_offload_api::model::{Interface, MacAddr, NodeName, PodRef, PortName, SaDirection};
+use sluice_offload_api::model::{
+    Encryption, Interface, MacAddr, NodeName, PodRef, PortName, SaDirection,
+};
 
 use super::check::{name, within};
 use super::{Fault, STATIC_SAS_MAX, StaticConfig, Text, key_file, wire};
@@ -132,6 +134,10 @@ pub(super) fn statics(
     setup: NodeSetup,
     it: wire::Static,
 ) -> Result<StaticConfig, Fault> {
+    let setup = NodeSetup {
+        encryption: encryption(source, it.encryption.as_ref())?,
+        ..setup
+    };
     let mut pods = Vec::new();
     let (mut taken, mut bound) = (BTreeSet::new(), BTreeSet::new());
     for entry in &it.pods {
@@ -187,6 +193,38 @@ pub(super) fn statics(
             }
         },
     })
+}
+
+/// What the agent's file says of encryption where there is an agent.
+fn encryption(
+    source: &Text,
+    it: Option<&Spanned<wire::Encryption>>,
+) -> Result<EncryptionSetup, Fault> {
+    let Some(it) = it else {
+        return Ok(EncryptionSetup::default());
+    };
+    let wire::Encryption {
+        default,
+        loosest,
+        unprotected_nodes,
+    } = &it.value;
+    let setting = |field: &str, text: &Option<Spanned<String>>| {
+        let Some(text) = text else { return Ok(None) };
+        let parsed = text.value.parse::<Encryption>();
+        let fault = |error| source.fault(text.referenced, format!("`encryption.{field}`: {error}"));
+        parsed.map(Some).map_err(fault)
+    };
+    let default = setting("default", default)?.unwrap_or_default();
+    let loosest = setting("loosest", loosest)?;
+    let mut unprotected = BTreeSet::new();
+    for node in unprotected_nodes {
+        if !unprotected.insert(NodeName(name(source, node)?)) {
+            let message = "`encryption.unprotected_nodes` has this node already";
+            return Err(source.fault(node.referenced, message));
+        }
+    }
+    let setup = EncryptionSetup::new(default, loosest, unprotected);
+    setup.map_err(|error| source.fault(it.referenced, format!("`encryption.loosest`: {error}")))
 }
 
 /// Reads SAs and their keys. A receiving SA is found by its SPI alone, a sending one by its

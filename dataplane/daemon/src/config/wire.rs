@@ -113,8 +113,18 @@ pub(super) struct Static {
     pub(super) pods: Vec<Spanned<Pod>>,
     #[serde(default)]
     pub(super) peers: Vec<Spanned<Peer>>,
+    pub(super) encryption: Option<Spanned<Encryption>>,
     pub(super) sas: Option<Spanned<Vec<Spanned<Sa>>>>,
     pub(super) exit_when_idle: Option<Spanned<Exit>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Encryption {
+    pub(super) default: Option<Spanned<String>>,
+    pub(super) loosest: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) unprotected_nodes: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use crossbeam_channel::Sender;
 use sluice_offload_api::model::{
-    FlowRecord, FlowVerdict, Generation, Lease, NameRecord, NodeName, PodUid, PortCounters,
-    SaRecord, Status,
+    FlowRecord, FlowVerdict, Generation, Lease, NameRecord, NodeName, PairRecord, PairsRest,
+    PodUid, PortCounters, SaRecord, Status,
 };
 use sluice_offload_api::{Refused, Transaction};
 use tokio::sync::{mpsc, oneshot};
@@ -35,6 +35,7 @@ pub(super) enum Request {
         oneshot::Sender<Result<Vec<NameRecord>, NoSuch>>,
     ),
     Sas(Option<NodeName>, oneshot::Sender<Vec<SaRecord>>),
+    Pairs(oneshot::Sender<(Vec<PairRecord>, PairsRest)>),
     Vitals(oneshot::Sender<Vitals>),
     Watch(mpsc::Sender<FlowVerdict>, oneshot::Sender<()>),
 }
@@ -153,6 +154,14 @@ impl ControlClient {
     /// [`Silent`].
     pub async fn sas(&self, peer: Option<NodeName>) -> Result<Vec<SaRecord>, Silent> {
         self.ask(|reply| Request::Sas(peer, reply)).await
+    }
+
+    /// How packets between this node and others cross the wire, by pair of identities.
+    ///
+    /// # Errors
+    /// [`Silent`].
+    pub async fn pairs(&self) -> Result<(Vec<PairRecord>, PairsRest), Silent> {
+        self.ask(Request::Pairs).await
     }
 
     /// Verdicts from the moment on that this returns. There is one reader: the one before

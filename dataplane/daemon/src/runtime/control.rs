@@ -10,12 +10,17 @@ use sluice_crypto::esp::Spi;
 use sluice_crypto::scrub_stack;
 use sluice_dataplane_control::{Control, Event, ProgramError, Vitals as ControlVitals};
 use sluice_dataplane_core::tick::Tick;
-use sluice_offload_api::model::{FlowRecord, Generation, NameRecord, NodeName, PodUid, SaRecord};
+use sluice_offload_api::model::{
+    self, FlowRecord, Generation, NameRecord, NodeName, PairRecord, PairsRest, PodUid, SaDirection,
+    SaRecord,
+};
 use sluice_offload_api::{Refused, Transaction};
 use tokio::sync::oneshot;
 
+use super::ages::SaAges;
 use super::client::{NoSuch, Programmed, Request, Vitals};
 use super::clock::Clock;
+use super::downgrades::Downgrades;
 use super::roles;
 use super::watcher::Watcher;
 use super::worker::LoopStats;
@@ -36,6 +41,8 @@ const SA_COMMANDS_PER_TURN_MAX: usize = 256;
 const VERDICTS_PER_TURN_MAX: usize = 4096;
 /// Between two reports of what SAs have carried.
 const USAGE_EVERY_NS: u64 = Tick::SECOND;
+/// Between two looks at what has crossed the wire in clear.
+const CLEAR_EVERY_NS: u64 = Tick::SECOND;
 /// Transactions that wait for the one before them, at most.
 const WAITING_MAX: usize = 2;
 
@@ -69,6 +76,14 @@ pub(super) struct LoopState {
     flow_askers: Vec<(Option<PodUid>, FlowReply)>,
     name_askers: Vec<(Option<PodUid>, NameReply)>,
     sa_askers: Vec<(Option<NodeName>, oneshot::Sender<Vec<SaRecord>>)>,
+    pair_askers: Vec<oneshot::Sender<(Vec<PairRecord>, PairsRest)>>,
+    ages: SaAges,
+    downgrades: Downgrades,
+    /// When it is looked at next what has crossed the wire in clear,
+    clear_at: Tick,
+    /// and how many packets had when it was looked at last.
+    clear_seen: u64,
+    clear_asked: bool,
     /// When the key driver is told next what its SAs have carried.
     usage_at: Tick,
     usage_asked: bool,
@@ -114,6 +129,8 @@ impl<L: Links> ControlLoop<L> {
         self.answer_names();
         self.ask_usage();
         self.answer_sas();
+        self.answer_pairs();
+        self.tell_downgrades();
         self.hand_out_verdicts();
         let polls = self.stats.polls.read();
         if polls != self.state.polls_seen {
@@ -148,6 +165,15 @@ impl<L: Links> ControlLoop<L> {
                 spi,
             },
         };
+        let begun = match &event {
+            KeyEvent::InboundInstalled { node, spi } => Some((node, SaDirection::Inbound, spi)),
+            KeyEvent::OutboundInstalled { node, spi } => Some((node, SaDirection::Outbound, spi)),
+            _ => None,
+        };
+        if let Some((node, direction, spi)) = begun {
+            let now = self.clock.now();
+            self.state.ages.begin(node.clone(), direction, spi.0, now);
+        }
         if let KeyEvent::Refused { spi, .. } = &event {
             tracing::error!(%spi, "the worker refused an SA");
         }
@@ -289,7 +315,7 @@ impl<L: Links> ControlLoop<L> {
             }
             Request::Counters(reply) => drop(reply.send(self.control.port_counters())),
             Request::Flows(endpoint, reply) => {
-                if self.state.flow_askers.is_empty() {
+                if self.state.flow_askers.is_empty() && self.state.pair_askers.is_empty() {
                     self.control.request_flows();
                 }
                 self.state.flow_askers.push((endpoint, reply));
@@ -305,6 +331,16 @@ impl<L: Links> ControlLoop<L> {
                     self.control.request_sas();
                 }
                 self.state.sa_askers.push((peer, reply));
+            }
+            Request::Pairs(reply) => {
+                if self.state.pair_askers.is_empty() {
+                    if self.state.flow_askers.is_empty() {
+                        self.control.request_flows();
+                    }
+                    self.control.request_sas();
+                    self.control.request_clear();
+                }
+                self.state.pair_askers.push(reply);
             }
             Request::Watch(to, reply) => {
                 self.watcher.begin(to);
@@ -428,6 +464,7 @@ impl<L: Links> ControlLoop<L> {
         let Some(sas) = self.control.sas() else {
             return;
         };
+        let sas = self.state.ages.told(sas, self.clock.now());
         for (peer, reply) in self.state.sa_askers.drain(..) {
             let of = |it: &&SaRecord| peer.is_none() || it.peer == peer;
             drop(reply.send(sas.iter().filter(of).cloned().collect()));
@@ -450,6 +487,63 @@ impl<L: Links> ControlLoop<L> {
             self.keys.on_event(used, &mut commands);
         }
         self.carry_out(commands.into());
+    }
+
+    fn answer_pairs(&mut self) {
+        self.state.pair_askers.retain(|reply| !reply.is_closed());
+        if self.state.pair_askers.is_empty() {
+            return;
+        }
+        let Some(sas) = self.control.sas() else {
+            return;
+        };
+        let sas = self.state.ages.told(sas, self.clock.now());
+        let Some(pairs) = self.control.pairs(&sas) else {
+            return;
+        };
+        for reply in self.state.pair_askers.drain(..) {
+            drop(reply.send(pairs.clone()));
+        }
+    }
+
+    /// Once in a while, if anything has crossed the wire in clear since, tells of the pairs
+    /// that are new to it.
+    fn tell_downgrades(&mut self) {
+        if self.state.clear_asked
+            && let Some(page) = self.control.clear()
+        {
+            self.state.clear_asked = false;
+            let state = self.control.state();
+            let (told, more) = self.state.downgrades.note(&page.pairs, state);
+            for it in told {
+                let node = self.control.node_of(it.peer);
+                let node = node.map_or("one that is gone", |it| it.0.as_str());
+                let setting = it.setting.map_or("gone", model::Encryption::as_str);
+                let (from, to, way) = (it.from, it.to, it.way);
+                tracing::warn!(
+                    from,
+                    to,
+                    node,
+                    way,
+                    setting,
+                    "packets cross the wire in clear, as the settings of both ends let them"
+                );
+            }
+            if more > 0 {
+                tracing::warn!(more, "more pairs do: `sluicectl sa --matrix` has them all");
+            }
+        }
+        let now = self.clock.now();
+        if now < self.state.clear_at {
+            return;
+        }
+        self.state.clear_at = now + CLEAR_EVERY_NS;
+        let counted = self.control.clear_packets();
+        if counted != self.state.clear_seen {
+            self.state.clear_seen = counted;
+            self.state.clear_asked = true;
+            self.control.request_clear();
+        }
     }
 
     fn hand_out_verdicts(&mut self) {

@@ -6,9 +6,11 @@
 //! ```
 //! So no frame is ever judged by less than the last acknowledged generation.
 
+mod ages;
 mod client;
 mod clock;
 mod control;
+mod downgrades;
 mod roles;
 mod watcher;
 mod worker;

@@ -4,7 +4,7 @@ use core::pin::Pin;
 use core::time::Duration;
 use std::sync::Arc;
 
-use sluice_offload_api::model::{NodeName, PodUid};
+use sluice_offload_api::model::{NodeName, PairLine, PodUid};
 use sluice_offload_api::proto;
 use sluice_offload_api::proto::offload_server::Offload;
 use sluice_offload_api::proto::verdicts_server::Verdicts;
@@ -148,6 +148,19 @@ impl Offload for Service {
         let peer = request.into_inner().peer.map(NodeName);
         let sas = self.control.sas(peer).await.map_err(silent)?;
         Ok(Response::new(listed(sas, place)))
+    }
+
+    type PairsStream = Out<proto::PairLine>;
+
+    async fn pairs(
+        &self,
+        _request: Request<proto::PairsRequest>,
+    ) -> Result<Response<Self::PairsStream>, Status> {
+        let place = self.list()?;
+        let (pairs, rest) = self.control.pairs().await.map_err(silent)?;
+        let mut lines: Vec<_> = pairs.into_iter().map(PairLine::Pair).collect();
+        lines.push(PairLine::Rest(rest));
+        Ok(Response::new(listed(lines, place)))
     }
 }
 

@@ -87,6 +87,53 @@ fn what_can_not_be_read_is_bad_input() {
     assert_eq!(code, 2);
 }
 
+/// One node with a pod that turns encryption off, as far as it may.
+const STATIC: &str = "node: a
+ports:
+  - {name: uplink, kind: uplink, device: d0, mac: '02:00:00:00:00:01'}
+  - {name: host, kind: host, device: d1, mac: '02:00:00:00:00:02'}
+  - {name: vf0, kind: vf, device: d2, mac: '02:00:00:00:00:10', vf: 0}
+static:
+  manifests: pods.yaml
+  pods: [{pod: shop/web, port: vf0}]
+";
+
+#[test]
+fn every_setting_that_lets_something_go_in_clear_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifests = "apiVersion: v1
+kind: Node
+metadata: {name: a, annotations: {sluice.dev/tunnel-ips: 192.0.2.1}}
+status: {addresses: [{type: InternalIP, address: 10.9.0.1}]}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  namespace: shop
+  name: web
+  labels: {app: web}
+  annotations: {sluice.dev/encryption: 'off'}
+spec: {nodeName: a}
+status: {podIPs: [{ip: 10.1.0.2}]}
+";
+    std::fs::write(folder.path().join("pods.yaml"), manifests).unwrap();
+    let told = |encryption: &str| {
+        let config = format!("{STATIC}  encryption: {{{encryption}}}\n");
+        let (code, _, err) = check(folder.path(), &config);
+        assert_eq!(code, 0, "{err}");
+        let has = |text: &str| err.contains(text);
+        [
+            has("Pod shop/web asks for encryption `off`"),
+            has("encryption is looser than the default"),
+            has("lets packets between nodes go in clear"),
+        ]
+    };
+    assert_eq!(told(""), [true, false, false]);
+    assert_eq!(told("loosest: preferred"), [true, true, false]);
+    assert_eq!(told("loosest: off"), [false, true, false]);
+    assert_eq!(told("default: off"), [false, false, true]);
+}
+
 #[cfg(not(feature = "dpdk"))]
 #[test]
 fn without_dpdk_it_says_so_and_opens_nothing() {

@@ -286,6 +286,30 @@ const BAD_STATIC: &[Bad] = &[
     ),
     ("[198.51.100.2]", "[]", 11, "needs `tunnel_ips`"),
     (
+        "exit_when_idle:",
+        "encryption: {default: none}\n  exit_when_idle:",
+        15,
+        "`encryption.default`: `none` is not a setting",
+    ),
+    (
+        "exit_when_idle:",
+        "encryption: {default: off, loosest: required}\n  exit_when_idle:",
+        15,
+        "`encryption.loosest`: `required`, the loosest",
+    ),
+    (
+        "exit_when_idle:",
+        "encryption: {unprotected_nodes: [node-c, node-c]}\n  exit_when_idle:",
+        15,
+        "`encryption.unprotected_nodes` has this node already",
+    ),
+    (
+        "exit_when_idle:",
+        "encryption: {strictest: off}\n  exit_when_idle:",
+        15,
+        "unknown field `strictest`",
+    ),
+    (
         "[198.51.100.2]",
         "[198.51.100.256]",
         11,

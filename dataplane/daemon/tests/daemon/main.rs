@@ -11,6 +11,7 @@
 mod channel;
 mod checkpoint;
 mod config;
+mod encryption;
 mod keys;
 mod memory;
 mod metrics;

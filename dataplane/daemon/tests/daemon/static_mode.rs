@@ -168,6 +168,21 @@ fn a_peer_with_the_other_ends_of_the_sas_understands_and_is_understood() {
     assert_eq!(uplink, expected);
 }
 
+#[test]
+fn what_the_file_turns_off_goes_in_clear() {
+    let files = Files::new();
+    let config = config(&files, "  encryption: {default: off}\n");
+    let (wires, set) = wires(config.ports.len());
+    let daemon = Running::start_with(config, wires, set).unwrap();
+    daemon.wires.send(UPLINK, arp_answer());
+    let request = syn(Mac(WEB_MAC), WEB, CART, 40_000, 8080);
+    daemon.wires.send(VF0, request.clone());
+    let frame = receive_ip(&daemon.wires);
+    assert_eq!(frame[0..6], PEER_MAC);
+    assert_eq!(frame[14..], request[14..], "it is what the pod sent");
+    daemon.stop();
+}
+
 fn fix_tcp_checksum(packet: &mut [u8]) {
     packet[36..38].fill(0);
     let len = u32::try_from(packet.len() - 20).unwrap();

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sluice_offload_api::model::{FlowVerdict, PortCounters, PortName, SaRecord};
+use sluice_offload_api::model::{FlowEnd, FlowVerdict, PortCounters, PortName, SaRecord};
 
 use super::waiters::ReplyTo;
 use super::{Daemon, VerdictLog, views};
 use crate::drivers::verdicts::protocol;
-use crate::incident::{Bundle, Counters, KIND, SaSummary, VERSION, Verdict, objects};
+use crate::incident::{Bundle, Counters, KIND, SaSummary, VERSION, Verdict, Way, objects};
 use crate::local::{FlowsView, Response, SaView};
 
 impl Daemon {
@@ -25,6 +25,7 @@ impl Daemon {
             dataplane: self.dataplane.as_ref().map(views::dataplane),
             endpoints: self.agent.vf_views(),
             policies: self.agent.policy_views(None),
+            encryption: Some(self.agent.encryption().into()),
             objects: Vec::new(),
             flows: FlowsView {
                 flows: Vec::new(),
@@ -64,6 +65,11 @@ fn verdict(it: FlowVerdict) -> Verdict {
         denied: it.denied,
         egress: it.egress,
         ingress: it.ingress,
+        way: match it.to {
+            Some(FlowEnd::Node(_)) => Some(Way::Esp),
+            Some(FlowEnd::Clear(_)) => Some(Way::Clear),
+            Some(FlowEnd::Port(_) | FlowEnd::Gone) | None => None,
+        },
     }
 }
 

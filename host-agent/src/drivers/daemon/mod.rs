@@ -12,7 +12,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use sluice_offload_api::Answer;
-use sluice_offload_api::model::Status;
+use sluice_offload_api::model::{Encryption, Status};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -23,7 +23,7 @@ use super::journal_file::{JournalError, JournalFile, Lock};
 use super::link::{self, LinkEnds, LinkEvent, Order, Reader};
 use super::socket::{self, Call, SocketError};
 use super::verdicts::VerdictLog;
-use crate::agent::{Agent, Attachment};
+use crate::agent::{Agent, Attachment, Loosened, LoosenedNews};
 use crate::local::{Fault, FaultKind, LinkView, Response, SourceView};
 use waiters::{Waiter, Waiters};
 
@@ -114,7 +114,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         source: SourceView::default(),
         link: LinkView::default(),
         dataplane: None,
+        loosened: Loosened::default(),
     };
+    let default = daemon.agent.encryption().of_nodes();
+    if !default.is_required() {
+        tracing::warn!(%default, "the cluster's default lets packets between nodes go in clear");
+    }
     let mut sweep = interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -162,6 +167,22 @@ struct Daemon {
     source: SourceView,
     link: LinkView,
     dataplane: Option<Status>,
+    loosened: Loosened,
+}
+
+fn tell_loosened(news: &LoosenedNews, default: Encryption) {
+    for (identity, setting) in &news.named {
+        tracing::warn!(
+            identity,
+            %setting,
+            %default,
+            "encryption is looser than the cluster's default, as an annotation asks"
+        );
+    }
+    if news.more > 0 {
+        let more = news.more;
+        tracing::warn!(more, %default, "more identities have a setting that is looser");
+    }
 }
 
 impl Daemon {
@@ -228,10 +249,12 @@ impl Daemon {
                 }
                 let acked = matches!(answer, Answer::Ack { .. });
                 self.agent.on_answer(answer);
-                if let (true, Some(log), Some(state)) =
-                    (acked, &self.verdicts, self.agent.in_force())
-                {
-                    log.on_state(state.clone());
+                if let (true, Some(state)) = (acked, self.agent.in_force()) {
+                    let news = self.loosened.note(self.agent.encryption(), state);
+                    tell_loosened(&news, self.agent.encryption().of_nodes());
+                    if let Some(log) = &self.verdicts {
+                        log.on_state(state.clone());
+                    }
                 }
             }
             LinkEvent::Down { why } => {

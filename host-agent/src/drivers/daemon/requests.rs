@@ -60,6 +60,7 @@ impl Daemon {
             Request::Flows { pod } => return self.flows(pod, reply),
             Request::Names { pod } => return self.names(pod, reply),
             Request::Sas { peer } => return self.sas(peer, reply),
+            Request::Matrix => return self.matrix(reply),
             Request::Bundle => return self.bundle(reply),
         };
         let _ = reply.send(answer);
@@ -234,6 +235,14 @@ impl Daemon {
         self.read_beside(reply, |reader| async move {
             let sas = reader.sas(peer).await?;
             Ok(Response::Sas(sas.into_iter().map(views::sa).collect()))
+        });
+    }
+
+    fn matrix(&self, reply: ReplyTo) {
+        let pods = self.agent.pods_by_identity();
+        self.read_beside(reply, |reader| async move {
+            let (pairs, rest) = reader.pairs().await?;
+            Ok(Response::Matrix(views::matrix(pairs, rest, &pods)))
         });
     }
 

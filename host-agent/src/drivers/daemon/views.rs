@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use sluice_offload_api::model::{
-    FlowEnd, FlowRecord, FlowState, Lease, PortCounters, PortName, SaAlgorithm, SaDirection,
-    SaRecord, Status,
+    FlowEnd, FlowRecord, FlowState, IdentityId, Lease, PairCrossing, PairEnd, PairRecord,
+    PairsRest, PortCounters, PortName, SaAlgorithm, SaDirection, SaRecord, Status,
 };
 
 use super::Daemon;
 use crate::agent::Problem;
 use crate::drivers::verdicts::protocol;
-use crate::local::{DataplaneView, DropsView, FlowView, SaView, StatusView};
+use crate::local::{
+    DataplaneView, DropsView, FlowView, MatrixView, PairEndView, PairView, SaView, StatusView,
+};
 
 impl Daemon {
     pub(super) fn status_view(&self) -> StatusView {
@@ -140,20 +142,72 @@ pub(super) fn sa(record: SaRecord) -> SaView {
     SaView {
         spi: format!("0x{:08x}", record.spi),
         peer: record.peer.map(|it| it.0),
-        direction: match record.direction {
-            SaDirection::Inbound => "inbound",
-            SaDirection::Outbound => "outbound",
-        }
-        .to_owned(),
-        algorithm: match record.algorithm {
-            SaAlgorithm::Aes128Gcm16 => "aes-128-gcm-16",
-            SaAlgorithm::Aes256Gcm16 => "aes-256-gcm-16",
-            SaAlgorithm::ChaCha20Poly1305 => "chacha20-poly1305",
-        }
-        .to_owned(),
+        direction: direction(record.direction),
+        algorithm: algorithm(record.algorithm),
         fingerprint: record.fingerprint.to_string(),
         packets: record.packets,
         bytes: record.bytes,
         age_ms: record.age_ms,
+    }
+}
+
+fn algorithm(it: SaAlgorithm) -> String {
+    match it {
+        SaAlgorithm::Aes128Gcm16 => "aes-128-gcm-16",
+        SaAlgorithm::Aes256Gcm16 => "aes-256-gcm-16",
+        SaAlgorithm::ChaCha20Poly1305 => "chacha20-poly1305",
+    }
+    .to_owned()
+}
+
+fn direction(it: SaDirection) -> String {
+    match it {
+        SaDirection::Inbound => "inbound",
+        SaDirection::Outbound => "outbound",
+    }
+    .to_owned()
+}
+
+/// Pods of one identity that are named, at most.
+const PODS_MAX: usize = 3;
+
+pub(super) fn matrix(
+    pairs: Vec<PairRecord>,
+    rest: PairsRest,
+    pods: &BTreeMap<IdentityId, Vec<String>>,
+) -> MatrixView {
+    let end = |end: PairEnd| {
+        let pods = pods.get(&end.identity).map_or(&[][..], Vec::as_slice);
+        PairEndView {
+            identity: end.identity.0,
+            label: end.label,
+            pods: pods.iter().take(PODS_MAX).cloned().collect(),
+            more_pods: pods.len().saturating_sub(PODS_MAX),
+        }
+    };
+    let pair = |it: PairRecord| PairView {
+        from: end(it.from),
+        to: end(it.to),
+        node: it.peer.map(|node| node.0),
+        direction: direction(it.direction),
+        setting: it.setting.map(|it| it.to_string()),
+        way: match it.crossing {
+            PairCrossing::Sealed => "esp",
+            PairCrossing::Clear => "clear",
+            PairCrossing::Never => "dropped",
+            PairCrossing::Gone => "gone",
+        }
+        .to_owned(),
+        algorithm: it.algorithm.map(algorithm),
+        key_age_ms: it.sa_age_ms,
+        flows: it.flows,
+        clear_packets: it.clear_packets,
+        clear_bytes: it.clear_bytes,
+    };
+    MatrixView {
+        pairs: pairs.into_iter().map(pair).collect(),
+        left_out: rest.left_out,
+        other_clear_packets: rest.clear_packets,
+        other_clear_bytes: rest.clear_bytes,
     }
 }

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use sluice_offload_api::model::{FlowRecord, NameRecord, PodUid, PortCounters, PortName, SaRecord};
+use sluice_offload_api::model::{
+    FlowRecord, NameRecord, PairLine, PairRecord, PairsRest, PodUid, PortCounters, PortName,
+    SaRecord,
+};
 use sluice_offload_api::proto::offload_client::OffloadClient;
-use sluice_offload_api::proto::{CountersRequest, FlowsRequest, NamesRequest, SasRequest};
+use sluice_offload_api::proto::{
+    CountersRequest, FlowsRequest, NamesRequest, PairsRequest, SasRequest,
+};
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
@@ -16,6 +21,8 @@ pub const FLOWS_MAX: usize = 10_000;
 const NAMES_MAX: usize = 1 << 18;
 /// SAs that are shown, at most: all there can be.
 const SAS_MAX: usize = 1 << 18;
+/// Pairs of identities that are read, at most: more than a dataplane tells of.
+const PAIRS_MAX: usize = 1 << 15;
 /// An answer takes at most so long.
 const READ_MAX: Duration = Duration::from_secs(10);
 
@@ -102,6 +109,30 @@ impl Reader {
                 sas.push(SaRecord::try_from(sa).map_err(nonsense)?);
             }
             Ok(sas)
+        })
+        .await?
+    }
+
+    /// How packets between this node and others cross the wire, by pair of identities, and
+    /// what is not among the pairs.
+    ///
+    /// # Errors
+    /// Why it can't be told, for people.
+    pub async fn pairs(mut self) -> Result<(Vec<PairRecord>, PairsRest), String> {
+        within(async {
+            let answer = self.0.pairs(PairsRequest {}).await;
+            let mut stream = answer.map_err(|status| told(&status))?.into_inner();
+            let mut pairs = Vec::new();
+            while let Some(line) = stream.message().await.map_err(|status| told(&status))? {
+                match PairLine::try_from(line).map_err(nonsense)? {
+                    PairLine::Rest(rest) => return Ok((pairs, rest)),
+                    PairLine::Pair(_) if pairs.len() == PAIRS_MAX => {
+                        return Err(format!("it has more than {PAIRS_MAX} pairs"));
+                    }
+                    PairLine::Pair(pair) => pairs.push(pair),
+                }
+            }
+            Err("its answer ends before it is whole".to_owned())
         })
         .await?
     }

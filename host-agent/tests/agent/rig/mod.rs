@@ -253,6 +253,19 @@ impl Node {
         self.agent = Some(child);
     }
 
+    /// What the agent that runs has written to its log.
+    pub(crate) fn log(&self) -> String {
+        let path = self.path(&format!("agent.{}.log", self.logs - 1));
+        fs::read_to_string(path).unwrap()
+    }
+
+    /// Adds to the agent's configuration.
+    pub(crate) fn configure_more(&self, more: &str) {
+        let path = self.path("agent.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text + more).unwrap();
+    }
+
     /// SIGKILL.
     pub(crate) fn kill_agent(&mut self) {
         let mut agent = self.agent.take().expect("it runs");

@@ -16,13 +16,15 @@ use sluice_dataplane_core::port::Frame as _;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::worker::{Worker, WorkerConfig};
 use sluice_offload_api::model::{
-    FlowRecord, FlowVerdict, Lease, NameRecord, PortCounters, PortName, SaRecord, Status,
+    FlowRecord, FlowVerdict, Lease, NameRecord, PairRecord, PairsRest, PortCounters, PortName,
+    SaRecord, Status,
 };
 use sluice_offload_api::{Answer, Refusal, Refused, State, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 /// Its ports in their order.
 pub(crate) const PORTS: [&str; 4] = ["uplink", "host", "pf0vf0", "pf0vf1"];
+pub(crate) const UPLINK: usize = 0;
 pub(crate) const VF0: usize = 2;
 pub(crate) const VF1: usize = 3;
 
@@ -123,6 +125,31 @@ impl PlaneHandle {
             };
             let installed = plane.control.install_inbound(&peer.into(), config);
             installed.expect("a peer of the generation in force");
+            plane.step();
+        });
+    }
+
+    /// An SA to a peer, and the peer's MAC on the wire: what is for it can leave.
+    pub(crate) fn reach(&self, peer: &'static str, addr: [u8; 4], own: [u8; 4]) {
+        self.with(move |plane| {
+            let key = EspKey::from_keymat(Algorithm::Aes256Gcm16, &[7; 36]).expect("36 bytes");
+            let config = SaConfig {
+                spi: Spi(0x2001),
+                key,
+                esn: true,
+                window: ReplayWindow::DEFAULT,
+                udp_encap: false,
+                mode: Mode::Tunnel,
+                child: Child::ONLY,
+            };
+            let installed = plane.control.install_outbound(&peer.into(), config);
+            installed.expect("a peer of the generation in force");
+            let (mac, theirs) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 0xb]);
+            let mut answer = [mac, theirs].concat();
+            answer.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2]);
+            answer.extend([&theirs[..], &addr, &mac, &own].concat());
+            let answer = plane.pool.frame(&answer).expect("a short frame");
+            plane.worker.ports_mut()[UPLINK].deliver(answer);
             plane.step();
         });
     }
@@ -244,6 +271,18 @@ impl Plane {
             self.step();
         }
         self.control.sas().expect("they are there").to_vec()
+    }
+
+    pub(crate) fn pairs(&mut self) -> (Vec<PairRecord>, PairsRest) {
+        self.control.request_flows();
+        self.control.request_clear();
+        let sas = self.sas();
+        loop {
+            if let Some(pairs) = self.control.pairs(&sas) {
+                return pairs;
+            }
+            self.step();
+        }
     }
 
     pub(crate) fn watch(&mut self, verdicts: mpsc::Sender<FlowVerdict>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use sluice_offload_api::convert::Assembler;
+use sluice_offload_api::model::PairLine;
 use sluice_offload_api::proto;
 use sluice_offload_api::proto::offload_server::{Offload, OffloadServer};
 use sluice_offload_api::proto::verdicts_server::{Verdicts, VerdictsServer};
@@ -34,6 +35,7 @@ impl Offload for Service {
     type FlowsStream = Answers<proto::Flow>;
     type NamesStream = Answers<proto::Name>;
     type SasStream = Answers<proto::Sa>;
+    type PairsStream = Answers<proto::PairLine>;
 
     async fn program(
         &self,
@@ -103,6 +105,18 @@ impl Offload for Service {
         let sas = self.0.ask(|it| it.sas()).await;
         Ok(Response::new(stream(
             sas.into_iter().map(Into::into).collect(),
+        )))
+    }
+
+    async fn pairs(
+        &self,
+        _: Request<proto::PairsRequest>,
+    ) -> Result<Response<Self::PairsStream>, Status> {
+        let (pairs, rest) = self.0.ask(|it| it.pairs()).await;
+        let mut lines: Vec<_> = pairs.into_iter().map(PairLine::Pair).collect();
+        lines.push(PairLine::Rest(rest));
+        Ok(Response::new(stream(
+            lines.into_iter().map(Into::into).collect(),
         )))
     }
 }

@@ -90,8 +90,6 @@ pub(crate) fn guard<P: Port>(walk: &mut Walk<'_, P>) {
                     slot.path = Path::Routed;
                     slot.to = Attach::Port(out);
                 }
-                walk.count_clear(&meta, node);
-                walk.counters.clear_received.add(1);
             }
             Guarded::Unchanged(out) => {
                 slot.path = Path::Unchanged;
