@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::{Algorithm, KeyError};
 use sluice_crypto::replay::ReplayWindow;
-use sluice_dataplane_control::{Event, SaConfig, SaError};
+use sluice_dataplane_control::{Child, Event, SaConfig, SaError};
 use sluice_mutants::{Mutant, is};
 use sluice_offload_api::model::NodeName;
 
