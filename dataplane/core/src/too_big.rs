@@ -1,5 +1,6 @@
 //! How many ICMP errors a worker may send.
 
+use crate::snapshot::PortIndex;
 use crate::tick::Tick;
 
 /// Errors in one go.
@@ -7,25 +8,31 @@ const BURST: u64 = 50;
 /// One more after each of these (RFC 4443 section 2.4 f asks for a token bucket).
 const REFILL_NS: u64 = 10 * Tick::MS;
 
-/// A token bucket of ICMP errors.
+/// A token bucket of ICMP errors for each port: a pod that draws many takes none of the others'.
 #[derive(Debug)]
-pub(crate) struct Budget {
-    /// When the bucket would be full again; each error moves it ahead.
-    full_at: Tick,
+pub(crate) struct Budgets {
+    /// When a port's bucket would be full again; each error moves it ahead.
+    full_at: Box<[Tick]>,
 }
 
-impl Budget {
-    pub(crate) const fn new() -> Self {
-        Self { full_at: Tick(0) }
+impl Budgets {
+    /// Full ones, for so many ports.
+    pub(crate) fn new(ports: usize) -> Self {
+        Self {
+            full_at: vec![Tick(0); ports].into_boxed_slice(),
+        }
     }
 
-    /// Whether one more may be sent now; if so it counts as sent.
-    pub(crate) fn spend(&mut self, now: Tick) -> bool {
-        let full_at = self.full_at.max(now);
+    /// Whether one more may be sent now on a port's account; if so it counts as sent.
+    pub(crate) fn spend(&mut self, port: PortIndex, now: Tick) -> bool {
+        let Some(bucket) = self.full_at.get_mut(usize::from(port.0)) else {
+            return false;
+        };
+        let full_at = (*bucket).max(now);
         if full_at.since(now) > (BURST - 1) * REFILL_NS {
             return false;
         }
-        self.full_at = full_at + REFILL_NS;
+        *bucket = full_at + REFILL_NS;
         true
     }
 }
@@ -36,12 +43,12 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_then_one_each_refill() {
-        let mut budget = Budget::new();
-        let sent = (0..1000).filter(|_| budget.spend(Tick(5))).count();
-        assert_eq!(sent, 50);
-        let later = (0..100)
-            .filter(|&i| budget.spend(Tick(5 + i * Tick::MS)))
-            .count();
+        let mut budgets = Budgets::new(2);
+        let mut spent = |port, at| budgets.spend(PortIndex(port), Tick(at));
+        assert_eq!((0..1000).filter(|_| spent(0, 5)).count(), 50);
+        assert_eq!((0..1000).filter(|_| spent(1, 5)).count(), 50, "its own");
+        let later = (0..100).filter(|&i| spent(0, 5 + i * Tick::MS)).count();
         assert_eq!(later, 9);
+        assert!(!spent(2, 5), "no such port");
     }
 }

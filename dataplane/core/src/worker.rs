@@ -21,7 +21,7 @@ use crate::reason::DropReason;
 use crate::sad::Sad;
 use crate::snapshot::{PORTS_MAX, PortIndex, Snapshot};
 use crate::tick::Tick;
-use crate::too_big::Budget;
+use crate::too_big::Budgets;
 use crate::verdict::{self, VerdictSink, Verdicts};
 use crate::walk::{
     Walk, classify, egress, fragments, guard, names, neighbors, open, parse, seal, track,
@@ -86,7 +86,7 @@ pub struct Worker<P: Port> {
     fragments: Fragments<P::Frame>,
     sad: Sad,
     neighbors: Neighbors<P::Frame>,
-    budget: Budget,
+    budgets: Budgets,
     batch: Batch<P::Frame>,
     pickup_until: Tick,
     questions: Questions,
@@ -125,6 +125,7 @@ impl<P: Port> Worker<P> {
             .with_quotas(ports.len(), config.quotas);
         let questions = Questions::new(key, ports.len());
         let learned = Learned::new(key, ports.len(), config.names);
+        let budgets = Budgets::new(ports.len());
         let worker = Self {
             ports,
             snapshot: subscriber,
@@ -135,7 +136,7 @@ impl<P: Port> Worker<P> {
             fragments,
             sad: Sad::default(),
             neighbors: Neighbors::new(key),
-            budget: Budget::new(),
+            budgets,
             batch: Batch::new(),
             pickup_until: config.pickup_until,
             questions,
@@ -238,7 +239,7 @@ impl<P: Port> Worker<P> {
             fragments: &mut self.fragments,
             sad: &mut self.sad,
             neighbors: &mut self.neighbors,
-            budget: &mut self.budget,
+            budgets: &mut self.budgets,
             counters: &self.counters,
             verdicts: &self.verdicts,
             pickup_until: self.pickup_until,

@@ -38,7 +38,7 @@ use crate::reason::DropReason;
 use crate::sad::Sad;
 use crate::snapshot::{IdentityId, PeerIndex, PortIndex, Snapshot};
 use crate::tick::Tick;
-use crate::too_big::Budget;
+use crate::too_big::Budgets;
 use crate::verdict::VerdictSink;
 
 /// What the stages work on: one worker's state, borrowed for one burst.
@@ -51,7 +51,7 @@ pub(crate) struct Walk<'a, P: Port> {
     pub(crate) fragments: &'a mut Fragments<P::Frame>,
     pub(crate) sad: &'a mut Sad,
     pub(crate) neighbors: &'a mut Neighbors<P::Frame>,
-    pub(crate) budget: &'a mut Budget,
+    pub(crate) budgets: &'a mut Budgets,
     pub(crate) counters: &'a Counters,
     pub(crate) verdicts: &'a VerdictSink,
     pub(crate) pickup_until: Tick,

@@ -11,7 +11,7 @@ use crate::meta::Meta;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
-use crate::snapshot::{PeerIndex, PortKind, ROUTER_MAC};
+use crate::snapshot::{PeerIndex, PortIndex, PortKind, ROUTER_MAC, Snapshot};
 use crate::walk::Walk;
 use crate::walk::seal::{accepts, seal_one};
 use crate::wire::{self, ethernet, icmp};
@@ -22,12 +22,15 @@ pub(crate) fn refuse_size<P: Port>(walk: &mut Walk<'_, P>, at: usize, mtu: u16) 
     let Some(slot) = walk.batch.slot(at) else {
         return;
     };
-    let (meta, from) = (slot.meta, slot.from);
+    let (meta, from, to) = (slot.meta, slot.from, slot.to);
     let Some(mut frame) = walk.batch.take(at) else {
         return;
     };
     walk.counters.port(in_port).drop(DropReason::TooBig);
-    if !walk.budget.spend(walk.now) {
+    if !walk
+        .budgets
+        .spend(payer(walk.snapshot, in_port, to), walk.now)
+    {
         return;
     }
     let (mac, name) = speaker(walk, &meta, from);
@@ -37,6 +40,14 @@ pub(crate) fn refuse_size<P: Port>(walk: &mut Walk<'_, P>, at: usize, mtu: u16) 
     match from {
         Attach::Port(_) | Attach::Clear(_) => walk.originate(in_port, frame),
         Attach::Peer(peer) => originate_sealed(walk, peer, frame, &meta),
+    }
+}
+
+/// On whose account an error goes: the VF's that the packet came by, or is for.
+fn payer(snapshot: &Snapshot, from: PortIndex, to: Attach) -> PortIndex {
+    match to {
+        Attach::Port(port) if snapshot.port(from).kind != PortKind::Vf => port,
+        _ => from,
     }
 }
 

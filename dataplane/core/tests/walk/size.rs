@@ -219,6 +219,26 @@ fn errors_have_a_budget_and_drops_are_counted_all_the_same() {
 }
 
 #[test]
+fn a_pod_that_draws_errors_takes_none_of_the_others() {
+    let mut rig = Rig::new();
+    let to = Side::B.pod(0, V4);
+    let of = |pod| {
+        let mut long = Side::A.pod_sends(pod, to, udp(7, 8));
+        long.payload.resize(1480 - 28, 7);
+        long.build()
+    };
+    for _ in 0..60 {
+        rig.a.deliver(VF0, &of(0));
+    }
+    rig.a.drain();
+    assert_eq!(rig.a.take(VF0).len(), 50);
+    for _ in 0..50 {
+        assert_eq!(rig.a.push(VF1, &of(1), VF1).len(), 1);
+    }
+    assert_eq!(rig.a.push(VF1, &of(1), VF1).len(), 0);
+}
+
+#[test]
 fn an_error_is_not_answered_with_an_error() {
     let mut rig = Rig::new();
     let flow = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(5, 6));
