@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sluice_host_agent::cluster::{Cluster, Pod};
 use sluice_host_agent::manifest::Template;
-use sluice_offload_api::model::{PodRef, PodUid};
+use sluice_offload_api::model::{NodeName, PodRef, PodUid};
 
 use crate::input::{Delete, DeleteKind, InputError, Patch, PatchKind, Place, Scale};
 
@@ -15,7 +15,11 @@ pub(crate) fn take_away(
     place: &Place,
 ) -> Result<String, InputError> {
     let mut delete = delete.clone();
-    if delete.namespace.is_empty() && delete.kind != DeleteKind::ClusterNetworkPolicy {
+    let is_of_no_namespace = matches!(
+        delete.kind,
+        DeleteKind::ClusterNetworkPolicy | DeleteKind::Node
+    );
+    if delete.namespace.is_empty() && !is_of_no_namespace {
         "default".clone_into(&mut delete.namespace);
     }
     let (kind, found) = match delete.kind {
@@ -31,6 +35,10 @@ pub(crate) fn take_away(
             "MultiNetworkPolicy",
             cluster.multi_policies.remove(&delete.policy()).is_some(),
         ),
+        DeleteKind::Node => {
+            let name = NodeName(delete.name.clone());
+            ("Node", cluster.nodes.remove(&name).is_some())
+        }
         DeleteKind::Pod => ("Pod", cluster.pods.remove(&delete.pod()).is_some()),
     };
     let about = if delete.namespace.is_empty() {

@@ -23,6 +23,7 @@ pub mod probe;
 pub mod record;
 pub mod replaying;
 pub mod report;
+pub mod scale;
 pub mod sighting;
 mod tcp;
 pub mod verify;

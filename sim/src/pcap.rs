@@ -160,7 +160,7 @@ mod tests {
     fn captured(at: u64, bytes: &[u8]) -> Captured {
         Captured {
             at: Tick(at),
-            bytes: bytes.to_vec(),
+            bytes: bytes.into(),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::record::{
 };
 use crate::sighting::Sighting;
 use crate::verify::{self, must_encrypt};
-use crate::workload::JobRecord;
+use crate::workload::{Change, Job, JobRecord};
 use crate::world::{AgentError, NodeError, World, WorldError};
 
 /// A scenario that was played.
@@ -240,7 +240,18 @@ impl<'a> Player<'a> {
                 Ok(("replay", format!("{frames} frames")))
             }
             Action::Workload(jobs) => {
-                let work = self.world.work(jobs);
+                let changes = changes(jobs, cluster, place)?;
+                let line = place.line();
+                let (oracles, failed) = (&mut self.oracles, &mut self.failed_checks);
+                let recorder = &mut self.recorder;
+                let work = self.world.work_under(jobs, changes, &mut |world| {
+                    let sightings = world.take_sightings();
+                    let breaches = oracles.look(world, &sightings);
+                    failed.extend(breaches.iter().map(|it| format!("line {line}: {it}")));
+                    if let Some(recorder) = recorder {
+                        recorder.seen(world, &sightings);
+                    }
+                });
                 self.work = work.map_err(|error| place.fault(error))?;
                 let wrong = self.work.iter().filter(|it| !it.ok);
                 let told = wrong.map(|it| format!("line {}: {it}", place.line()));
@@ -428,6 +439,31 @@ impl<'a> Player<'a> {
         };
         Played { world, record }
     }
+}
+
+/// The objects after each change of a workload.
+fn changes(
+    jobs: &[Job],
+    cluster: &mut Cluster,
+    place: &Place,
+) -> Result<Vec<(u64, Cluster)>, InputError> {
+    let changes = jobs.iter().filter_map(|it| match it {
+        Job::Change { at_ns, change } => Some((*at_ns, change)),
+        _ => None,
+    });
+    let mut changes: Vec<_> = changes.collect();
+    changes.sort_by_key(|it| it.0);
+    let mut states = Vec::new();
+    for (at_ns, change) in changes {
+        match &**change {
+            Change::Apply(manifests) => manifests.put_over(cluster),
+            Change::Delete(delete) => {
+                take_away(cluster, delete, place)?;
+            }
+        }
+        states.push((at_ns, cluster.clone()));
+    }
+    Ok(states)
 }
 
 fn unaccounted(world: &World) -> u64 {

@@ -1,6 +1,7 @@
 //! What a world tells of itself, for people and files.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use sluice_crypto::key::Algorithm;
 use sluice_dataplane_core::tick::Tick;
@@ -30,7 +31,7 @@ pub struct Captured {
     /// When it was sent.
     pub at: Tick,
     /// The frame, Ethernet header first.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
 }
 
 /// An SA with its key: only the simulator's seed makes such keys, and only to be shown.

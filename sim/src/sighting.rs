@@ -2,6 +2,7 @@
 //! made of nothing else, and of the API's objects.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::tick::Tick;
@@ -17,12 +18,12 @@ pub struct Sighting {
     /// At which place.
     pub spot: Spot,
     /// Who is there; nobody if no pod is plugged in.
-    pub who: Option<Who>,
+    pub who: Option<Arc<Who>>,
     /// A fault of the wires has lost nothing of it and yet has done something to it: turned
     /// a bit, or sent it twice.
     pub touched: bool,
     /// The frame, Ethernet header first.
-    pub frame: Vec<u8>,
+    pub frame: Arc<[u8]>,
 }
 
 /// Where a frame goes.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::input::{Delete, Manifests};
 use crate::probe::{Party, Probe};
 
 /// Bytes of a transfer, at most: every frame of it is kept for the capture.
@@ -42,6 +43,13 @@ pub enum Job {
         /// Frame sizes, in turn.
         sizes: Vec<u16>,
     },
+    /// Objects change meanwhile.
+    Change {
+        /// How long after the beginning, in nanoseconds.
+        at_ns: u64,
+        /// How.
+        change: Box<Change>,
+    },
     /// Frames of a capture.
     Pcap {
         /// Who sends them.
@@ -51,6 +59,15 @@ pub enum Job {
         /// Whose address stands in for which of the capture's.
         map: BTreeMap<IpAddr, Party>,
     },
+}
+
+/// What changes meanwhile.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Objects come, or take the place of those of their kind and name.
+    Apply(Manifests),
+    /// One goes.
+    Delete(Delete),
 }
 
 /// What came of a job.

@@ -62,6 +62,10 @@ mutants! {
     ReplayBeforeIntegrity,
     /// Every sixteenth packet of an SA has the number of the one before.
     NumberTwice,
+    /// The receiver takes the high half of a 64-bit number for what it was at first.
+    EsnHighIgnored,
+    /// Whoever has an SA with a node speaks for the pods of all nodes.
+    SpiOfAnyNode,
 
     // The life of keys.
     /// A receiving SA that is retired stays.
@@ -70,6 +74,8 @@ mutants! {
     SaNotInstalled,
     /// A new receiving SA takes the place of the one before at once.
     SaReplacedAtOnce,
+    /// The sender switches to a new SA before the receiver has it.
+    SentBeforeReceived,
     /// A dataplane that starts again goes on with the keys that it has sent by.
     KeysAgain,
 

@@ -10,6 +10,7 @@ mod fuzz;
 mod lint;
 mod replay;
 mod run;
+mod scale;
 mod schema;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use sluice_host_agent::text::complaint;
 
+pub use self::scale::Scaled;
 use crate::input::InputError;
 use crate::output::note;
 
@@ -61,6 +63,7 @@ Examples:
   sluice-sim lint --manifests k8s --deny all
   sluice-sim fuzz --seeds 0..1000 --out corpus
   sluice-sim replay incident.json
+  sluice-sim scale --nodes 50 --pods 5000
 
 Exit codes: 0 as expected, 1 a check failed, 2 bad input (nothing is written).";
 
@@ -82,6 +85,7 @@ enum Command {
     Schema(schema::SchemaArgs),
     Fuzz(fuzz::FuzzArgs),
     Replay(replay::ReplayArgs),
+    Scale(scale::ScaleArgs),
     /// Debugging aid: look into ESP of a capture.
     #[command(hide = true)]
     Esp {
@@ -112,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Scale(args) => scale::run(&args),
         Command::Esp { command } => esp::run(&command),
     };
     match outcome {

@@ -27,6 +27,10 @@ pub struct Case {
     pub underlay: Family,
     /// ESP in UDP.
     pub udp_encap: bool,
+    /// Flows that each dataplane has room for, if they are few.
+    pub flows_max: Option<usize>,
+    /// The sequence number of each SA's first packet, if it is not 1.
+    pub sa_first: Option<u64>,
     /// Kubernetes objects at the beginning.
     pub objects: Vec<Value>,
     /// What is done.
@@ -80,9 +84,16 @@ impl Case {
         };
         text.push_str(&format!(
             "name: {}\nseed: {seed}\nalgorithm: {algorithm}\nesn: {esn}\nunderlay: {underlay}\n\
-             udp_encap: {udp_encap}\nmanifests: {CLUSTER}\nsteps:\n",
+             udp_encap: {udp_encap}\n",
             self.name()
         ));
+        if let Some(flows_max) = self.flows_max {
+            text.push_str(&format!("flows_max: {flows_max}\n"));
+        }
+        if let Some(first) = self.sa_first {
+            text.push_str(&format!("sa: {{first: {first}}}\n"));
+        }
+        text.push_str(&format!("manifests: {CLUSTER}\nsteps:\n"));
         if self.steps.is_empty() {
             text.push_str("  []\n");
         }

@@ -19,6 +19,12 @@ const EVENTS: (usize, usize) = (4, 14);
 const PROBES: (usize, usize) = (1, 4);
 /// Probes when everything is whole again.
 const PROBES_AT_THE_END: usize = 12;
+/// Flows that dataplanes have room for where pods flood: a VF's share is a quarter.
+const FEW_FLOWS: usize = 512;
+
+/// Packets until the low half of sequence numbers is 0 again, at most.
+const BEFORE_ROLLOVER: usize = 12;
+
 /// Draws a scenario.
 pub(super) fn draw(seed: u64) -> Case {
     let mut dice = Dice::new(seed, "fuzz");
@@ -29,15 +35,22 @@ pub(super) fn draw(seed: u64) -> Case {
         esn: dice.chance(80),
         underlay: one(&mut dice, &[Family::Ipv4, Family::Ipv6], Family::Ipv4),
         udp_encap: dice.chance(30),
+        flows_max: dice.chance(15).then_some(FEW_FLOWS),
+        sa_first: None,
         objects: Vec::new(),
         steps: Vec::new(),
     };
+    if case.esn && dice.chance(15) {
+        let left = u64::try_from(dice.within(1, BEFORE_ROLLOVER)).unwrap_or(1);
+        case.sa_first = Some((1 << 32) - left);
+    }
     let mut drawer = Drawer {
         dice,
         model: Model::default(),
         flows: Vec::new(),
         next_flow: 0,
     };
+    drawer.model.rolls_over = case.sa_first.is_some();
     case.objects = drawer.cluster();
     let events = drawer.dice.within(EVENTS.0, EVENTS.1);
     let probes = |drawer: &mut Drawer, steps: &mut Vec<Step>| {
@@ -46,7 +59,7 @@ pub(super) fn draw(seed: u64) -> Case {
     };
     probes(&mut drawer, &mut case.steps);
     for _ in 0..events {
-        case.steps.extend(drawer.event());
+        case.steps.extend(drawer.event(case.flows_max.is_some()));
         probes(&mut drawer, &mut case.steps);
     }
     case.steps.extend(drawer.recover());
@@ -110,7 +123,7 @@ impl Drawer {
         objects
     }
 
-    fn node(&mut self) -> usize {
+    pub(super) fn node(&mut self) -> usize {
         self.dice.below(self.model.nodes.len())
     }
 
@@ -148,9 +161,9 @@ impl Drawer {
         policy
     }
 
-    fn event(&mut self) -> Vec<Step> {
+    fn event(&mut self, case_floods: bool) -> Vec<Step> {
         let verb = |verb, says| vec![Step::Verb(verb, says)];
-        match self.dice.below(22) {
+        match self.dice.below(25) {
             0..=2 => vec![Step::Apply(vec![self.policy()])],
             3 => self.delete_policy(),
             4..=5 => self.relabel(),
@@ -163,14 +176,13 @@ impl Drawer {
             9 => self.pod_comes(),
             10 => self.pod_is_replaced(),
             11 => verb("rekey", json!({})),
-            12 => {
-                let name = self.a_node();
-                verb("restart", json!({"agent": name}))
-            }
-            13 => self.dataplane(),
-            14..=16 => self.fault(),
-            17 => self.heal(),
-            18..=20 => self.spoof().into_iter().collect(),
+            12..=13 => self.program(),
+            14..=17 => self.fault(),
+            18 => self.heal(),
+            19..=20 => self.spoof().into_iter().collect(),
+            21 => self.replace(),
+            23 => self.rogue().into_iter().collect(),
+            22 if case_floods => self.flood().into_iter().collect(),
             _ if self.dice.chance(60) => verb("replay", json!(self.dice.within(1, 60))),
             _ => {
                 let span = one(&mut self.dice, &["5ms", "900ms", "35s"], "5ms");
@@ -236,82 +248,6 @@ impl Drawer {
         let next = self.model.reborn(&mut self.dice, at);
         let object = next.map(|it| it.object(&self.model.nodes));
         object.map(|it| Step::Apply(vec![it])).into_iter().collect()
-    }
-
-    fn dataplane(&mut self) -> Vec<Step> {
-        let node = self.node();
-        let name = self.model.node_name(node);
-        if !self.model.dead.contains(&node) && self.dice.chance(40) {
-            self.model.dead.insert(node);
-            return vec![Step::Verb("kill", json!({"dataplane": name}))];
-        }
-        self.model.dead.remove(&node);
-        vec![Step::Verb("restart", json!({"dataplane": name}))]
-    }
-
-    fn fault(&mut self) -> Vec<Step> {
-        let kinds = [
-            "stale-watch",
-            "stale-watch",
-            "loss",
-            "duplication",
-            "reordering",
-            "corruption",
-            "delay",
-            "partition",
-        ];
-        let kind = one(&mut self.dice, &kinds, "loss");
-        let (nodes, says) = match kind {
-            "stale-watch" => {
-                let node = self.node();
-                (vec![node], json!({kind: self.model.node_name(node)}))
-            }
-            "partition" => {
-                let a = self.node();
-                let b =
-                    (a + 1 + self.dice.below(self.model.nodes.len() - 1)) % self.model.nodes.len();
-                let names = [self.model.node_name(a), self.model.node_name(b)];
-                (vec![a.min(b), a.max(b)], json!({kind: names}))
-            }
-            "delay" => {
-                let span = one(&mut self.dice, &["200us", "3ms", "40ms"], "3ms");
-                (Vec::new(), json!({kind: span}))
-            }
-            _ => (Vec::new(), json!({kind: self.dice.within(1, 60)})),
-        };
-        self.model.faults.insert((kind, nodes));
-        vec![Step::Verb("fault", says)]
-    }
-
-    fn heal(&mut self) -> Vec<Step> {
-        let all: Vec<_> = self.model.faults.iter().cloned().collect();
-        let Some(fault) = self.dice.pick(&all).cloned() else {
-            return Vec::new();
-        };
-        self.model.faults.remove(&fault);
-        let (kind, nodes) = fault;
-        let names: Vec<_> = nodes.iter().map(|it| self.model.node_name(*it)).collect();
-        let says = match (kind, names.as_slice()) {
-            ("stale-watch", [node]) => json!({kind: node}),
-            ("partition", [a, b]) => json!({kind: [a, b]}),
-            _ => json!(kind),
-        };
-        vec![Step::Verb("heal", says)]
-    }
-
-    /// Everything is whole again.
-    fn recover(&mut self) -> Vec<Step> {
-        let dead = core::mem::take(&mut self.model.dead);
-        let mut steps: Vec<_> = dead
-            .iter()
-            .map(|node| {
-                let name = self.model.node_name(*node);
-                Step::Verb("restart", json!({"dataplane": name}))
-            })
-            .collect();
-        self.model.faults.clear();
-        steps.push(Step::Verb("heal", json!("all")));
-        steps
     }
 }
 

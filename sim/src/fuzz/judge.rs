@@ -30,7 +30,7 @@ pub fn play_case(case: &Case) -> Result<RunRecord, Failure> {
     let quiet = &mut Progress::silent();
     let played = catch_unwind(AssertUnwindSafe(|| {
         let mut scenario = case.scenario()?;
-        scenario.config.flows_max = FLOWS_MAX;
+        scenario.config.flows_max = case.flows_max.unwrap_or(FLOWS_MAX);
         play(&scenario, quiet)
     }));
     match played {
@@ -60,7 +60,7 @@ pub fn timeline_of(case: &Case) -> Option<Timeline> {
     let quiet = &mut Progress::silent();
     let played = catch_unwind(AssertUnwindSafe(|| {
         let mut scenario = case.scenario().ok()?;
-        scenario.config.flows_max = FLOWS_MAX;
+        scenario.config.flows_max = case.flows_max.unwrap_or(FLOWS_MAX);
         play_on_record(&scenario, quiet).ok()
     }));
     played.ok().flatten().map(|(_, timeline)| timeline)

@@ -4,6 +4,7 @@
 //! and played by what plays scenarios, oracles on. So whatever it finds is a file that
 //! `sluice-sim run` loads, and a manifest's way through the loader is fuzzed along.
 
+mod breaking;
 mod case;
 mod draw;
 mod events;

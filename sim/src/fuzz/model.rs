@@ -81,6 +81,13 @@ impl PodModel {
             }
     }
 
+    /// The families that it has in common with another one.
+    pub(super) fn families_with(&self, other: &Self) -> Vec<&'static str> {
+        let both = [(Family::Ipv4, "ipv4"), (Family::Ipv6, "ipv6")].into_iter();
+        let both = both.filter(|it| self.has(it.0) && other.has(it.0));
+        both.map(|it| it.1).collect()
+    }
+
     /// A port's name of a protocol.
     pub(super) fn port_name(&self, protocol: &str) -> Option<&str> {
         let found = self.ports.iter().find(|it| it.1 == protocol);
@@ -108,10 +115,44 @@ pub(super) struct Model {
     /// How many addresses each network has given.
     given: BTreeMap<usize, usize>,
     born: usize,
-    /// Faults by their names, and the nodes of those that have one.
-    pub(super) faults: BTreeSet<(&'static str, Vec<usize>)>,
+    /// What is broken and can be healed.
+    pub(super) broken: BTreeSet<Broken>,
+    /// Nodes whose dataplanes don't run.
     pub(super) dead: BTreeSet<usize>,
+    /// Nodes whose agents don't run.
+    pub(super) dead_agents: BTreeSet<usize>,
+    /// Sequence numbers soon come to where their low half begins anew.
+    pub(super) rolls_over: bool,
+    /// Nodes whose machines were told nothing when they came: their agents heard nobody.
+    pub(super) bare: BTreeSet<usize>,
 }
+
+/// A fault by its name, and the nodes of those that have one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Broken {
+    pub(super) kind: &'static str,
+    pub(super) nodes: Vec<usize>,
+}
+
+impl Broken {
+    pub(super) fn of(kind: &'static str, nodes: &[usize]) -> Self {
+        Self {
+            kind,
+            nodes: nodes.to_vec(),
+        }
+    }
+}
+
+/// What keeps a node from what the API says.
+const BEHIND: [&str; 7] = [
+    "stale-watch",
+    "api-gone",
+    "partial-list",
+    "slow-disk",
+    "stalled-agent",
+    "stalled-dataplane",
+    "second-agent",
+];
 
 impl Model {
     /// A new pod on a node: often with the addresses of one that is gone.
@@ -171,7 +212,51 @@ impl Model {
     /// Whether a pod can start on a node: CNI ADD waits for an agent that sees it
     /// and a dataplane that runs, and nobody hears of its addresses before.
     pub(super) fn takes_pods(&self, node: usize) -> bool {
-        !self.dead.contains(&node) && !self.faults.contains(&("stale-watch", vec![node]))
+        let dead = self.dead.contains(&node) || self.dead_agents.contains(&node);
+        !dead && !self.is_broken("api-away", &[]) && !self.is_behind(node)
+    }
+
+    fn is_behind(&self, node: usize) -> bool {
+        BEHIND.iter().any(|kind| self.is_broken(kind, &[node]))
+    }
+
+    fn is_broken(&self, kind: &'static str, nodes: &[usize]) -> bool {
+        self.broken.contains(&Broken::of(kind, nodes))
+    }
+
+    pub(super) fn kill_agent(&mut self, node: usize) {
+        self.dead_agents.insert(node);
+        self.broken.remove(&Broken::of("stalled-agent", &[node]));
+    }
+
+    pub(super) fn start_agent(&mut self, node: usize) {
+        self.dead_agents.remove(&node);
+        self.broken.remove(&Broken::of("stalled-agent", &[node]));
+        self.broken.remove(&Broken::of("api-gone", &[node]));
+    }
+
+    pub(super) fn kill_dataplane(&mut self, node: usize) {
+        self.dead.insert(node);
+        self.broken
+            .remove(&Broken::of("stalled-dataplane", &[node]));
+    }
+
+    pub(super) fn start_dataplane(&mut self, node: usize) {
+        self.dead.remove(&node);
+        self.broken
+            .remove(&Broken::of("stalled-dataplane", &[node]));
+    }
+
+    /// Another machine, with all its programs.
+    pub(super) fn replace(&mut self, node: usize) {
+        self.start_dataplane(node);
+        self.start_agent(node);
+        for kind in ["slow-disk", "second-agent"] {
+            self.broken.remove(&Broken::of(kind, &[node]));
+        }
+        if self.is_broken("api-away", &[]) || self.is_broken("partial-list", &[node]) {
+            self.bare.insert(node);
+        }
     }
 
     /// A pod that can go. Where the dataplane is dead CNI can do nothing; and a node whose

@@ -57,8 +57,10 @@ impl Tally {
             *self.steps.entry(step.verb()).or_default() += 1;
             if let super::Step::Verb("fault", says) = step {
                 let kinds = says.as_object().into_iter().flat_map(|it| it.keys());
+                // One without a place is its name alone.
+                let kinds = kinds.map(String::as_str).chain(says.as_str());
                 for kind in kinds {
-                    *self.faults.entry(kind.clone()).or_default() += 1;
+                    *self.faults.entry(kind.to_owned()).or_default() += 1;
                 }
             }
         }

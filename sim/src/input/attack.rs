@@ -40,6 +40,16 @@ pub enum Attack {
         /// Who sends it.
         from: Party,
     },
+    /// Its node's dataplane is somebody else's, who speaks as another node's pod by an SA that
+    /// the two nodes have agreed on.
+    RogueNode {
+        /// A pod on that node.
+        from: Party,
+        /// Whose address.
+        address_of: Party,
+        /// For whom, by UDP.
+        probe: Probe,
+    },
     /// It answers as a DHCP server (RFC 2131) that nobody has asked.
     DhcpOffer {
         /// Who sends it.
@@ -129,6 +139,7 @@ enum By {
     NeighborAdvert,
     RouterAdvert,
     DhcpOffer,
+    RogueNode,
 }
 
 impl AttackEntry {
@@ -140,10 +151,11 @@ impl AttackEntry {
             return Err(place.fault(text));
         }
         let is_flood = matches!(self.by, By::SynFlood | By::UdpFlood);
-        let is_as = matches!(self.by, By::Arp | By::NeighborAdvert);
+        let is_rogue = self.by == By::RogueNode;
+        let is_as = is_rogue || matches!(self.by, By::Arp | By::NeighborAdvert);
         for (field, given, wanted) in [
-            ("to", self.to.is_some(), is_flood),
-            ("port", self.port.is_some(), is_flood),
+            ("to", self.to.is_some(), is_flood || is_rogue),
+            ("port", self.port.is_some(), is_flood || is_rogue),
             ("frames", self.frames.is_some(), is_flood),
             ("as", self.address_of.is_some(), is_as),
         ] {
@@ -152,13 +164,28 @@ impl AttackEntry {
                 return Err(place.fault(format!("this attack {what} `{field}`")));
             }
         }
-        if self.family.is_some() && !is_flood {
+        if self.family.is_some() && !is_flood && !is_rogue {
             return Err(place.fault("this attack has no `family`"));
         }
         let address_of = self.address_of.as_deref().map(party).transpose()?;
         Ok(match (self.by, address_of) {
             (By::Arp, Some(address_of)) => Attack::Arp { from, address_of },
             (By::NeighborAdvert, Some(address_of)) => Attack::NeighborAdvert { from, address_of },
+            (By::RogueNode, Some(address_of)) => Attack::RogueNode {
+                probe: Probe {
+                    from: from.clone(),
+                    to: party(&self.to.unwrap_or_default())?,
+                    from_network: None,
+                    to_network: None,
+                    source_port: None,
+                    protocol: Protocol::Udp,
+                    port: self.port.map(ProbePort::Number),
+                    family: self.family,
+                    expect: None,
+                },
+                from,
+                address_of,
+            },
             (By::RouterAdvert, _) => Attack::RouterAdvert { from },
             (By::DhcpOffer, _) => Attack::DhcpOffer { from },
             _ => {

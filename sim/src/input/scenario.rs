@@ -160,6 +160,8 @@ pub enum DeleteKind {
     ClusterNetworkPolicy,
     /// A policy of secondary networks.
     MultiNetworkPolicy,
+    /// A node, with its dataplane and all; no pods may be on it.
+    Node,
     /// A pod.
     Pod,
 }
@@ -474,6 +476,7 @@ impl ScenarioEntry {
             sa_first: sa.0,
             sa_packets_max: sa.1,
             drift_ppm: drifts(self.drift_ppm.as_ref(), source)?,
+            peers_only: default.peers_only,
         })
     }
 
@@ -673,7 +676,7 @@ mod tests {
             "expect: {settled_within: 25h}",
             "expect: {marks: {fire: some}}",
             "expect: {drops: {no-sa: many}}",
-            "delete: {kind: Node, namespace: a, name: b}",
+            "delete: {kind: Service, namespace: a, name: b}",
             "matrix: {protocol: ICMP, ports: 1}",
             "expect: {drop: {}}",
             "expect: {encrypted: some}",

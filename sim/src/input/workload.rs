@@ -7,11 +7,14 @@ use serde::Deserialize;
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{Protocol, Verdict};
 
+use super::changes::ApplyEntry;
 use super::probes::{PortEntry, check_port};
+use super::scenario::Delete;
 use super::{Beside, InputError, Place, parse_party};
+use crate::fault::Span;
 use crate::pcap;
 use crate::probe::{Family, Probe};
-use crate::workload::{BYTES_MAX, FRAME_SIZES, IMIX, JOBS_MAX, Job, PACKETS_MAX};
+use crate::workload::{BYTES_MAX, Change, FRAME_SIZES, IMIX, JOBS_MAX, Job, PACKETS_MAX};
 
 /// Datagrams a second, at most: as many as nanoseconds of a step's clock tell apart.
 const RATE_MAX: u64 = 10_000_000;
@@ -23,6 +26,7 @@ pub(super) enum JobEntry {
     Tcp(TcpEntry),
     Udp(UdpEntry),
     Pcap(PcapEntry),
+    Change(ChangeEntry),
 }
 
 #[derive(Deserialize)]
@@ -67,6 +71,14 @@ enum Named {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct ChangeEntry {
+    at: Span,
+    apply: Option<ApplyEntry>,
+    delete: Option<Delete>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct PcapEntry {
     file: String,
     from: String,
@@ -87,6 +99,7 @@ pub(super) fn check(
         JobEntry::Tcp(it) => it.check(place),
         JobEntry::Udp(it) => it.check(place),
         JobEntry::Pcap(it) => it.check(place, beside),
+        JobEntry::Change(it) => it.check(place, beside),
     });
     jobs.collect()
 }
@@ -150,6 +163,23 @@ impl UdpEntry {
             packets: within(place, "packets", self.packets, PACKETS_MAX)?,
             every_ns: Tick::SECOND / rate,
             sizes,
+        })
+    }
+}
+
+impl ChangeEntry {
+    fn check(self, place: &Place, beside: &dyn Beside) -> Result<Job, InputError> {
+        let change = match (self.apply, self.delete) {
+            (Some(entry), None) => Change::Apply(entry.read(place, beside)?.1),
+            (None, Some(delete)) => Change::Delete(delete),
+            _ => {
+                let text = "a change has either `apply` or `delete`";
+                return Err(place.fault(text.to_owned()));
+            }
+        };
+        Ok(Job::Change {
+            at_ns: self.at.ns,
+            change: Box::new(change),
         })
     }
 }

@@ -117,12 +117,15 @@ impl Flow {
         let mut begun = at.begun.clone();
         begun.retain(|it| here.allows(*it));
         let is_denied = begun.len() < at.begun.len();
-        at.is_loose |=
-            begun.is_empty() || is_denied || at.pods != pods || silent_ns > SILENCE_NS_MAX;
+        let is_same = at.pods.each_ref().map(Option::as_ref) == pods;
+        at.is_loose |= begun.is_empty() || is_denied || !is_same || silent_ns > SILENCE_NS_MAX;
         if at.is_loose && !begun.contains(&here.course) && here.allows(here.course) {
             begun.push(here.course);
         }
-        (at.pods, at.seen) = (pods, now);
+        if !is_same {
+            at.pods = pods.map(Option::<&PodUid>::cloned);
+        }
+        at.seen = now;
         let passes = !begun.is_empty();
         if passes {
             at.begun = begun;
@@ -182,17 +185,19 @@ impl<'a> Passage<'a> {
             end,
             course: Course::of(packet),
             protocol: packet.protocol,
-            has_both: api.share_a_node(&api.party(packet.src), &api.party(packet.dst)),
+            has_both: api.share_a_node_at(packet.src, packet.dst),
             api,
         }
     }
 
     /// Whether the node allows a flow that began by a way, which is this one or back.
     fn allows(&self, begun: Course) -> bool {
-        let Some(query) = begun.query(self.protocol, self.api) else {
+        let Some(protocol) = protocol(self.protocol) else {
             return true;
         };
-        let [goes, comes] = self.api.sides(&query);
+        let Course { src, dst } = begun;
+        let port = (protocol != Protocol::Icmp).then_some(dst.1);
+        let [goes, comes] = self.api.sides(src.0, dst.0, protocol, port);
         let is_at_source = (self.end == End::Source) == (begun == self.course);
         match (self.has_both, is_at_source) {
             (true, _) => goes && comes,
@@ -201,7 +206,7 @@ impl<'a> Passage<'a> {
         }
     }
 
-    fn pods(&self) -> [Option<PodUid>; 2] {
+    fn pods(&self) -> [Option<&'a PodUid>; 2] {
         let Course { src, dst } = self.course;
         let [mut source, mut destination] = [src, dst].map(|it| self.api.pod_uid(it.0));
         match (self.has_both, self.end) {

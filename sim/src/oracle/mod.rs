@@ -14,6 +14,7 @@ mod policy;
 mod replay;
 mod spoof;
 
+use core::cell::RefCell;
 use core::fmt;
 
 use sluice_dataplane_core::tick::Tick;
@@ -90,7 +91,11 @@ impl Oracles {
     /// The same of what is at hand.
     pub fn look(&mut self, world: &World, sightings: &[Sighting]) -> Vec<Breach> {
         let mut breaches = Vec::new();
-        let api = world.api();
+        let said = RefCell::default();
+        let api = Api {
+            said: Some(&said),
+            ..world.api()
+        };
         self.nonce.learn(world.sas());
         for seen in sightings {
             let packet = Packet::read(&seen.frame);

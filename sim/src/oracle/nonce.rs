@@ -76,7 +76,7 @@ mod tests {
             spot: Spot::Uplink("one".into()),
             who: None,
             touched: false,
-            frame: spec.build(),
+            frame: spec.build().into(),
         }
     }
 

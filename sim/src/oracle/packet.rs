@@ -1,6 +1,8 @@
 //! A packet as oracles look at it: by whom, for whom, and what it says.
 
+use std::collections::hash_map::DefaultHasher;
 use std::fmt;
+use std::hash::{Hash, Hasher as _};
 use std::net::IpAddr;
 
 use sluice_crypto::esp::PORT_NAT_T;
@@ -32,7 +34,7 @@ pub(super) struct Packet {
     /// The datagram that it is a piece of, and whether it is a later one, without ports.
     pub(super) piece: Option<Piece>,
     /// What tells it from others of its flow and no hop changes.
-    pub(super) says: Vec<u8>,
+    says: [u64; 2],
 }
 
 /// Of a datagram in pieces: its identification, and whether this one is not the first.
@@ -58,7 +60,7 @@ impl Packet {
             error: meta.icmp_error,
             esp: esp(frame, &meta),
             piece: piece(frame, &meta),
-            says: says(frame, &meta),
+            says: digest(says(frame, &meta)),
         })
     }
 
@@ -76,22 +78,23 @@ impl Packet {
 
     /// What it is, whoever carries it.
     pub(super) fn identity(&self) -> Identity {
-        Identity {
-            from: (self.src, self.src_port),
-            to: (self.dst, self.dst_port),
-            protocol: self.protocol,
-            says: self.says.clone(),
-        }
+        let from = (self.src, self.src_port);
+        let to = (self.dst, self.dst_port);
+        Identity(digest((from, to, self.protocol, self.says)))
     }
 }
 
 /// What makes two packets the same one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Identity {
-    from: (IpAddr, u16),
-    to: (IpAddr, u16),
-    protocol: u8,
-    says: Vec<u8>,
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Identity([u64; 2]);
+
+/// Two hashes of one thing: that two things have both in common nobody will live to see.
+fn digest(of: impl Hash) -> [u64; 2] {
+    [0u8, 1].map(|first| {
+        let mut hasher = DefaultHasher::new();
+        (first, &of).hash(&mut hasher);
+        hasher.finish()
+    })
 }
 
 impl fmt::Display for Packet {

@@ -5,7 +5,9 @@
 //! when it comes. What has left in its time may come late, if its destination allows it then.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 
 use sluice_dataplane_core::tick::Tick;
@@ -24,7 +26,7 @@ const HELD_NS_MAX: u64 = 4 * Tick::SECOND;
 #[derive(Debug, Default)]
 pub(super) struct Policy {
     flows: BTreeMap<Ends, Flow>,
-    sent: BTreeMap<Identity, Sent>,
+    sent: HashMap<Identity, Sent, BuildHasherDefault<DefaultHasher>>,
     /// The ports of datagrams in pieces, as their first ones have them.
     firsts: BTreeMap<Datagram, (u16, u16)>,
 }

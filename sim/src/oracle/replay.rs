@@ -1,6 +1,8 @@
 //! Nothing comes to anyone more often than it was sent, or that nobody sent.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::BuildHasherDefault;
 
 use super::Oracle;
 use super::packet::{Identity, Packet};
@@ -9,7 +11,7 @@ use crate::world::Api;
 
 /// How often each packet was sent, less how often it came.
 #[derive(Debug, Default)]
-pub(super) struct Replay(BTreeMap<Identity, usize>);
+pub(super) struct Replay(HashMap<Identity, usize, BuildHasherDefault<DefaultHasher>>);
 
 impl Oracle for Replay {
     fn name(&self) -> &'static str {

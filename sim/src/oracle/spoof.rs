@@ -1,6 +1,8 @@
 //! What comes to anyone was sent by whoever has its source address.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::BuildHasherDefault;
 
 use super::Oracle;
 use super::packet::{Identity, Packet};
@@ -9,7 +11,7 @@ use crate::world::Api;
 
 /// Packets that their source's owner has sent.
 #[derive(Debug, Default)]
-pub(super) struct Spoof(BTreeSet<Identity>);
+pub(super) struct Spoof(HashSet<Identity, BuildHasherDefault<DefaultHasher>>);
 
 impl Oracle for Spoof {
     fn name(&self) -> &'static str {
@@ -18,17 +20,17 @@ impl Oracle for Spoof {
 
     fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
         let packet = packet.filter(|it| !it.error)?;
-        let outside = !api.is_pod(packet.src) || api.is_unprotected(packet.src);
+        let outside = || !api.is_pod(packet.src) || api.is_unprotected(packet.src);
         let owns = || {
             seen.who
                 .as_ref()
                 .is_some_and(|it| it.ips.contains(&packet.src))
         };
         match (seen.way, &seen.spot) {
-            (Way::Sent, Spot::Outside) if outside => self.add(packet),
+            (Way::Sent, Spot::Outside) if outside() => self.add(packet),
             (Way::Sent, Spot::Vf(..) | Spot::Host(_)) if owns() => self.add(packet),
             // The wire may turn any bit of what goes in clear by design.
-            (Way::OffWire, _) if seen.touched && !packet.is_sealed(api) && outside => {
+            (Way::OffWire, _) if seen.touched && !packet.is_sealed(api) && outside() => {
                 self.add(packet);
             }
             (Way::Delivered, _)

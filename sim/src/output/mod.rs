@@ -9,6 +9,7 @@ mod paint;
 mod progress;
 mod replay;
 mod sarif;
+mod scale;
 mod show;
 mod table;
 mod timeline;
@@ -25,6 +26,7 @@ pub use paint::Paint;
 pub use progress::Progress;
 pub use replay::show_replay;
 pub use sarif::{SarifLevel, SarifLog, SarifResult, SarifRule, artifact};
+pub use scale::show_scale;
 pub use show::{show_connectivity, show_run};
 pub use timeline::{Recorder, Timeline, timeline_html};
 

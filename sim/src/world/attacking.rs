@@ -56,6 +56,16 @@ impl World {
                     0,
                 ));
             }
+            Attack::RogueNode {
+                address_of, probe, ..
+            } => {
+                let passed = self.rogue(probe, address_of)?;
+                let (from, to) = (&probe.from, &probe.to);
+                return Ok((
+                    format!("the node of {from} speaks as {address_of} to {to}"),
+                    passed,
+                ));
+            }
             Attack::Arp { from, address_of } => {
                 let address = self.address(address_of, Family::Ipv4)?;
                 let frame = self
@@ -116,6 +126,10 @@ impl World {
             return Ok(());
         };
         let next_hop = self.next_hop(at, &question);
+        for ip in [question.src, question.dst] {
+            let pod = self.api().pod_uid(ip).cloned();
+            self.crowded.extend(pod);
+        }
         for (port, sent) in (FLOOD_PORT..).zip(0..frames) {
             let spec = packet(&question, port);
             let frames = self.station_at(at).map(|it| it.utter(spec, next_hop));

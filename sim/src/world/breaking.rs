@@ -11,7 +11,7 @@ use crate::fault::{ClockJump, Fault, Heal, Program};
 
 /// How long dataplanes may wait for a neighbour's answer that a fault has swallowed: then they
 /// ask anew.
-pub(super) const FORGET_NS: u64 = 4 * Tick::SECOND;
+const FORGET_NS: u64 = 4 * Tick::SECOND;
 /// Frames that wait for a dataplane that does nothing, at most: its ports' receive rings.
 const HELD_MAX: usize = 4_096;
 
@@ -67,14 +67,14 @@ pub enum BreakError {
 
 impl World {
     pub(super) fn number(&self, node: &str) -> Result<usize, BreakError> {
-        let found = self.nodes.iter().position(|it| it.name.0 == node);
+        let found = self.nodes.iter().position(|it| it.is_named(node));
         found.ok_or_else(|| BreakError::NoNode {
             node: node.to_owned(),
         })
     }
 
     pub(super) fn named(&mut self, node: &str) -> Result<&mut SimNode, BreakError> {
-        let found = self.nodes.iter_mut().find(|it| it.name.0 == node);
+        let found = self.nodes.iter_mut().find(|it| it.is_named(node));
         found.ok_or_else(|| BreakError::NoNode {
             node: node.to_owned(),
         })
@@ -139,7 +139,7 @@ impl World {
     /// No agent hears the API server; whether any did.
     pub(super) fn lose_api(&mut self) -> bool {
         let mut lost = false;
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|it| !it.left) {
             lost |= self.stale.begin(&node.name, Why::ApiAway, &self.cluster);
         }
         lost
@@ -199,22 +199,28 @@ impl World {
             self.rivals_saw.insert(name.clone(), seen);
         }
         self.bring_in_step()?;
-        let follows = self.named(&name.0)?.follows_rival;
-        let seen = self.rivals_saw.get(&name).filter(|_| follows).cloned();
-        self.stale.follow(&name, seen);
         self.attach();
         Ok(())
     }
 
     fn jump(&mut self, jump: &ClockJump) -> Result<(), BreakError> {
-        self.named(&jump.node)?.clock.jump(jump.ahead_ns());
+        let ahead_ns = jump.ahead_ns();
+        self.named(&jump.node)?.clock.jump(ahead_ns);
+        let back_ns = u64::try_from(-ahead_ns).unwrap_or(0);
+        self.set_back_ns = self.set_back_ns.saturating_add(back_ns);
         self.marks.add("clock-jumped");
         for node in &mut self.nodes {
             node.poll(&mut self.net);
         }
         // Neighbours that grew old at once are asked for anew.
-        self.run_for(FORGET_NS);
+        self.run_for(self.forget_ns());
         Ok(())
+    }
+
+    /// How long until dataplanes ask anew for whoever did not answer. One whose clock was set
+    /// back does so that much later.
+    pub(super) const fn forget_ns(&self) -> u64 {
+        FORGET_NS.saturating_add(self.set_back_ns)
     }
 
     /// Makes it whole again, and lets dataplanes ask for the neighbours that they missed.
@@ -256,11 +262,13 @@ impl World {
                 | Heal::Delay
                 | Heal::Partition(_)
         );
+        // A dataplane that was told nothing has answered nobody who asked for its MAC.
+        let was_closed = self.stale.has_closed();
         if !of_wires {
             self.catch_up()?;
         }
-        if of_wires || matches!(heal, Heal::All | Heal::Stalled(_)) {
-            self.run_for(FORGET_NS);
+        if of_wires || was_closed || matches!(heal, Heal::All | Heal::Stalled(_)) {
+            self.run_for(self.forget_ns());
         }
         Ok(())
     }
@@ -289,6 +297,11 @@ impl World {
                 let node = self.named(node)?;
                 let (name, was) = (node.name.clone(), core::mem::take(&mut node.stalled));
                 self.stale.end(&name, Why::DataplaneStalled);
+                if was {
+                    self.keying
+                        .on_wake(&mut self.nodes)
+                        .map_err(WorldError::from)?;
+                }
                 Ok(was)
             }
             Program::Node(_) | Program::Api => Ok(false),
@@ -304,7 +317,8 @@ impl World {
 
     /// Whatever is broken at nodes is whole; what was killed stays dead.
     fn heal_nodes(&mut self) -> Result<(), BreakError> {
-        let names: Vec<_> = self.nodes.iter().map(|it| it.name.clone()).collect();
+        let here = self.nodes.iter().filter(|it| !it.left);
+        let names: Vec<_> = here.map(|it| it.name.clone()).collect();
         for name in names {
             for why in [
                 Why::Watch,
@@ -325,7 +339,7 @@ impl World {
     /// Whether a dataplane holds a frame for a neighbour whose answer a fault may have
     /// swallowed, some while ago.
     pub(super) fn waits_for_what_is_broken(&self) -> bool {
-        let idle = |it: &SimNode| it.dead || it.stalled;
+        let idle = |it: &SimNode| !it.left && (it.dead || it.stalled);
         let swallows = self.net.faults.swallow() || self.nodes.iter().any(idle);
         let holds = || {
             let mut lines = self.nodes.iter().flat_map(SimNode::counters);
@@ -337,7 +351,7 @@ impl World {
     /// Whether everything is whole and runs: only then must all that is allowed flow.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        let whole = |it: &SimNode| !it.dead && !it.stalled && it.rival.is_none();
+        let whole = |it: &SimNode| it.left || !it.dead && !it.stalled && it.rival.is_none();
         !self.net.faults.any() && self.stale.is_empty() && self.nodes.iter().all(whole)
     }
 }

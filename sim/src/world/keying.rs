@@ -3,7 +3,7 @@
 //! Make before break, as in production: the receiver installs an SA and says so, only
 //! then the sender switches to it, and the one before is retired when it is silent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::{Algorithm, KeyError};
@@ -32,6 +32,8 @@ pub(crate) struct Keying {
     /// Packets that each sends, at most.
     packets_max: u64,
     epochs: BTreeMap<Way, u32>,
+    /// Epochs whose SAs a receiver has and may still need.
+    held: BTreeMap<Way, BTreeSet<u32>>,
     /// SAs that the receiver has and the sender waits for.
     ready: VecDeque<(Way, u32)>,
     /// SAs that may be retired at the receiver, once nothing is under way.
@@ -39,6 +41,14 @@ pub(crate) struct Keying {
     /// How many were retired.
     pub(crate) retired: u64,
     pub(crate) exposed: Vec<ExposedSa>,
+    /// Nodes where nobody is: whatever they are told they have.
+    peers_only: BTreeSet<NodeName>,
+    /// SAs whose receivers were too busy to take them.
+    waiting: Vec<Way>,
+    /// SAs that an end did nothing about, as it stalled: it is asked again when it goes on.
+    missed: BTreeSet<Way>,
+    /// SAs that are sent by before their receivers have them: a planted bug.
+    late: Vec<(Way, u32)>,
 }
 
 /// An SA that couldn't be made or installed.
@@ -67,7 +77,7 @@ pub enum KeyingError {
 }
 
 impl Keying {
-    pub(crate) const fn new(keys: SeedKeys, config: &WorldConfig) -> Self {
+    pub(crate) fn new(keys: SeedKeys, config: &WorldConfig) -> Self {
         Self {
             keys,
             algorithm: config.algorithm,
@@ -76,10 +86,15 @@ impl Keying {
             first: config.sa_first,
             packets_max: config.sa_packets_max,
             epochs: BTreeMap::new(),
+            held: BTreeMap::new(),
             ready: VecDeque::new(),
             replaced: Vec::new(),
             retired: 0,
             exposed: Vec::new(),
+            peers_only: config.peers_only.clone(),
+            waiting: Vec::new(),
+            missed: BTreeSet::new(),
+            late: Vec::new(),
         }
     }
 
@@ -94,25 +109,44 @@ impl Keying {
             return Ok(());
         };
         match event {
-            Event::PeerAdded(peer) => self.renew(nodes, &(peer.clone(), me)),
+            Event::PeerAdded(peer) => {
+                if self.peers_only.contains(peer) {
+                    self.renew(nodes, &(me.clone(), peer.clone()))?;
+                }
+                self.renew(nodes, &(peer.clone(), me))
+            }
             Event::InboundInstalled(peer, spi) => {
                 let way = (peer.clone(), me);
                 let epoch = self.epochs.get(&way).copied().unwrap_or(0);
-                if self.spi(&way, epoch) == *spi {
-                    self.ready.push_back((way, epoch));
+                let waits = epoch == 0 || !is(Mutant::SentBeforeReceived);
+                if waits && self.spi(&way, epoch) == *spi {
+                    if self.peers_only.contains(&way.0) {
+                        self.outlive(&way, epoch);
+                    } else {
+                        self.ready.push_back((way, epoch));
+                    }
                 }
                 Ok(())
             }
             Event::OutboundInstalled(peer, _) => {
                 let way = (me, peer.clone());
                 let epoch = self.epochs.get(&way).copied().unwrap_or(0);
-                if let Some(before) = epoch.checked_sub(1) {
-                    let spi = self.spi(&way, before);
-                    self.replaced.push((way, spi));
-                }
+                self.outlive(&way, epoch);
                 Ok(())
             }
             Event::Applied(_) | Event::PeerRemoved(_) | Event::SaRefused(..) => Ok(()),
+        }
+    }
+
+    /// A sender goes by an SA: those before it are to be retired. They are several if it has
+    /// started anew before it ever switched.
+    fn outlive(&mut self, way: &Way, epoch: u32) {
+        if let Some(held) = self.held.get_mut(way) {
+            let now = held.split_off(&epoch);
+            for before in core::mem::replace(held, now) {
+                let spi = self.spi(way, before);
+                self.replaced.push((way.clone(), spi));
+            }
         }
     }
 
@@ -132,6 +166,8 @@ impl Keying {
         let touches = |way: &Way| way.0 == *node || way.1 == *node;
         self.ready.retain(|(way, _)| !touches(way));
         self.replaced.retain(|(way, _)| way.1 != *node);
+        self.missed.retain(|way| !touches(way));
+        self.held.retain(|way, _| way.1 != *node);
         if is(Mutant::KeysAgain) {
             let from_it = self.epochs.iter().filter(|(way, _)| way.0 == *node);
             let again = from_it.map(|(way, epoch)| (way.clone(), *epoch));
@@ -141,6 +177,22 @@ impl Keying {
         let from_it = |way: &&Way| way.0 == *node;
         let ways: Vec<_> = self.epochs.keys().filter(from_it).cloned().collect();
         ways.iter().try_for_each(|way| self.renew(nodes, way))
+    }
+
+    /// A node's dataplane goes on: what it did nothing about is tried again.
+    pub(crate) fn on_wake(&mut self, nodes: &mut [SimNode]) -> Result<(), KeyingError> {
+        let missed = core::mem::take(&mut self.missed);
+        missed.iter().try_for_each(|way| self.renew(nodes, way))
+    }
+
+    /// A node is gone. Its epochs stay: under its name no key may come twice.
+    pub(crate) fn forget(&mut self, node: &NodeName) {
+        let touches = |way: &Way| way.0 == *node || way.1 == *node;
+        self.ready.retain(|(way, _)| !touches(way));
+        self.replaced.retain(|(way, _)| !touches(way));
+        self.waiting.retain(|way| !touches(way));
+        self.missed.retain(|way| !touches(way));
+        self.held.retain(|way, _| !touches(way));
     }
 
     fn spi(&self, (from, to): &Way, epoch: u32) -> Spi {
@@ -153,24 +205,80 @@ impl Keying {
         let epoch = self.epochs.get(way).map_or(0, |epoch| epoch + 1);
         let config = self.config(way, epoch)?;
         let (from, to) = way;
-        // A dead end gets its keys when it starts; with one that does nothing they stay.
-        let works = |it: &&mut SimNode| !it.dead && !it.stalled;
-        if find(nodes, from).filter(works).is_none() {
+        let stalls = |it: &mut SimNode| it.stalled && !it.dead;
+        if [from, to]
+            .into_iter()
+            .any(|it| find(nodes, it).is_some_and(stalls))
+        {
+            self.missed.insert(way.clone());
+            return Ok(());
+        }
+        // A dead end gets its keys when it starts.
+        let works = |it: &&mut SimNode| !it.dead;
+        if !self.peers_only.contains(from) && find(nodes, from).filter(works).is_none() {
+            return Ok(());
+        }
+        if self.peers_only.contains(to) {
+            self.epochs.insert(way.clone(), epoch);
+            self.ready.push_back((way.clone(), epoch));
             return Ok(());
         }
         let Some(receiver) = find(nodes, to).filter(works) else {
             return Ok(());
         };
-        let sent = receiver.control.install_inbound(from, config);
-        sent.map_err(|error| failed(way, error))?;
+        if is(Mutant::SentBeforeReceived) && epoch > 0 {
+            return self.send_first(nodes, way, epoch);
+        }
+        match receiver.control.install_inbound(from, config) {
+            Ok(()) => {}
+            Err(SaError::Busy) => {
+                self.waiting.push(way.clone());
+                return Ok(());
+            }
+            // It was told nothing yet. When it is, it asks for keys itself.
+            Err(SaError::UnknownPeer { .. }) => return Ok(()),
+            Err(error) => return Err(failed(way, error)),
+        }
         self.epochs.insert(way.clone(), epoch);
+        self.held.entry(way.clone()).or_default().insert(epoch);
+        Ok(())
+    }
+
+    /// The planted bug: the sender switches, and the receiver gets the SA when others switch.
+    fn send_first(
+        &mut self,
+        nodes: &mut [SimNode],
+        way: &Way,
+        epoch: u32,
+    ) -> Result<(), KeyingError> {
+        let config = self.config(way, epoch)?;
+        let (from, to) = way;
+        let Some(sender) = find(nodes, from) else {
+            return Ok(());
+        };
+        if sender.control.install_outbound(to, config).is_ok() {
+            self.epochs.insert(way.clone(), epoch);
+            self.held.entry(way.clone()).or_default().insert(epoch);
+            self.expose(nodes, way, epoch)?;
+            self.late.push((way.clone(), epoch));
+        }
         Ok(())
     }
 
     /// Lets senders switch to what their receivers have. Those whose agents don't know
     /// the receiver yet stay for later. Whether any switched.
     pub(crate) fn switch_senders(&mut self, nodes: &mut [SimNode]) -> Result<bool, KeyingError> {
-        let mut switched = false;
+        let waiting = core::mem::take(&mut self.waiting);
+        let mut switched = !waiting.is_empty();
+        waiting.iter().try_for_each(|way| self.renew(nodes, way))?;
+        for (way, epoch) in core::mem::take(&mut self.late) {
+            let config = self.config(&way, epoch)?;
+            switched = true;
+            if let Some(receiver) = find(nodes, &way.1).filter(|it| !it.dead) {
+                let taken = receiver.control.install_inbound(&way.0, config);
+                taken.map_err(|error| failed(&way, error))?;
+            }
+        }
         for (way, epoch) in core::mem::take(&mut self.ready) {
             let (from, to) = &way;
             let config = self.config(&way, epoch)?;
@@ -184,6 +292,10 @@ impl Keying {
                 Ok(()) => {
                     switched = true;
                     self.expose(nodes, &way, epoch)?;
+                }
+                Err(SaError::Busy) => {
+                    switched = true;
+                    self.ready.push_back((way, epoch));
                 }
                 Err(SaError::UnknownPeer { .. }) => self.ready.push_back((way, epoch)),
                 Err(error) => return Err(failed(&way, error)),
@@ -246,7 +358,7 @@ impl Keying {
 }
 
 fn find<'a>(nodes: &'a mut [SimNode], name: &NodeName) -> Option<&'a mut SimNode> {
-    nodes.iter_mut().find(|n| n.name == *name)
+    nodes.iter_mut().find(|n| n.is_named(&name.0))
 }
 
 fn failed((from, to): &Way, error: SaError) -> KeyingError {

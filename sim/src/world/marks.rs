@@ -7,7 +7,7 @@ use super::World;
 
 /// Every mark there is. Those of the wires count frames; those of nodes count changes that one
 /// didn't hear of, or did nothing about; the rest count themselves.
-pub const MARKS: [&str; 23] = [
+pub const MARKS: [&str; 25] = [
     "agent-dead",
     "agent-stalled",
     "api-away",
@@ -24,6 +24,8 @@ pub const MARKS: [&str; 23] = [
     "killed",
     "lost",
     "missed",
+    "node-joined",
+    "node-left",
     "parted",
     "partial-list",
     "reordered",

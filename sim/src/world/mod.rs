@@ -6,6 +6,7 @@ mod attacking;
 mod bindings;
 mod breaking;
 mod clock;
+mod joining;
 mod keying;
 mod marks;
 mod net;
@@ -15,11 +16,13 @@ mod probing;
 mod programs;
 mod rekeying;
 mod resolving;
+mod rogue;
 mod sockets;
 mod stale;
 mod station;
 mod unsettled;
 mod watching;
+mod whereabouts;
 mod wire_check;
 mod wire_faults;
 mod working;
@@ -27,14 +30,14 @@ mod working;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_crypto::key::Algorithm;
 use sluice_dataplane_control::Event;
 use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::tick::Tick;
-use sluice_host_agent::cluster::{Cluster, EncryptionSetup};
-use sluice_offload_api::model::{NodeName, PodRef};
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Node, Pod};
+use sluice_offload_api::model::{NodeName, PodRef, PodUid};
 
 pub use agent::AgentError;
 pub use breaking::BreakError;
@@ -46,17 +49,18 @@ pub use plan::{DEFAULT_NODES, NODES_MAX, PODS_PER_NODE_MAX, PlanError};
 pub use resolving::{DNS_PORT, Exchange};
 pub use stale::Api;
 pub use wire_check::MARKER;
+pub use working::WorkError;
 
-use self::agent::Agent;
 use self::bindings::Announcements;
-use self::clock::NodeClock;
+
 use self::keying::Keying;
 use self::marks::Marks;
 use self::net::{Arrival, At, Net};
 use self::node::SimNode;
-use self::plan::{MacOf, NodeNumber};
+use self::plan::MacOf;
 use self::stale::{Stale, Why};
-use self::station::Station;
+use self::station::{Spoken, Station};
+use self::whereabouts::Whereabouts;
 use crate::happening::Happening;
 use crate::keys::SeedKeys;
 use crate::probe::Family;
@@ -68,14 +72,17 @@ const IDLE_POLL_NS: u64 = 10 * Tick::MS;
 const IDLE_POLL_NS_MAX: u64 = 10 * Tick::SECOND;
 /// By how much time that has passed an idle poll may be further off than the one before.
 const IDLE_SHARE: u64 = 64;
-/// Rounds of agents, dataplanes and keying until all must be in step.
+/// Rounds of agents, dataplanes and keying until all must be in step, and one more for each
+/// node: a dataplane takes a few keys at a time.
 const ROUNDS_MAX: usize = 64;
 /// Flows that a dataplane has room for, if nobody says.
 const FLOWS_MAX: usize = 1 << 16;
 /// VFs beyond those that the first manifests need.
 const SPARE_VFS: u16 = 16;
-/// Frames that arrive until everything that was sent must have come to rest.
+/// Frames that arrive until everything that was sent must have come to rest, and how many more
+/// for each two nodes and every node that hears what they ask: of a peer's MAC they ask all.
 const ARRIVALS_MAX: usize = 200_000;
+const ARRIVALS_MAX_PER_QUESTION: usize = 4;
 /// How long neighbours have to answer after something changed.
 const SETTLE_NS: u64 = 50 * Tick::MS;
 
@@ -106,6 +113,9 @@ pub struct WorldConfig {
     /// What the operator says of encryption, to every node. Nodes without a dataplane have
     /// their pods and themselves where the outside is.
     pub encryption: EncryptionSetup,
+    /// Nodes that are objects of the API and peers for ESP and no more: the others have SAs
+    /// with them and hear of their pods, and nobody is there.
+    pub peers_only: BTreeSet<NodeName>,
 }
 
 impl Default for WorldConfig {
@@ -122,7 +132,15 @@ impl Default for WorldConfig {
             sa_packets_max: u64::MAX,
             drift_ppm: BTreeMap::new(),
             encryption: EncryptionSetup::default(),
+            peers_only: BTreeSet::new(),
         }
+    }
+}
+
+impl WorldConfig {
+    /// Whether a node has an agent and a dataplane here.
+    fn is_whole(&self, name: &NodeName, node: &Node) -> bool {
+        !self.encryption.is_unprotected(name, node) && !self.peers_only.contains(name)
     }
 }
 
@@ -139,16 +157,8 @@ pub enum WorldError {
     #[error(transparent)]
     Keying(#[from] KeyingError),
     /// Agents, dataplanes and keys didn't come to rest.
-    #[error("the cluster is not in step after {ROUNDS_MAX} rounds; this is a bug")]
+    #[error("the cluster is not in step after {ROUNDS_MAX} rounds and more; this is a bug")]
     Restless,
-    /// Nodes can't come or go yet.
-    #[error("nodes can't be added or removed while the world runs: {before} before, {after} now")]
-    NodesChanged {
-        /// Nodes before.
-        before: usize,
-        /// Nodes now.
-        after: usize,
-    },
 }
 
 /// A simulated cluster.
@@ -156,11 +166,17 @@ pub enum WorldError {
 pub struct World {
     cluster: Cluster,
     config: WorldConfig,
+    /// Those that are there, and those that were: what frames are under way to has a number.
     nodes: Vec<SimNode>,
+    /// The nodes' numbers, by which they have addresses.
+    numbers: BTreeMap<NodeName, u16>,
+    pool: MemPool,
+    spoken: Spoken,
     outside: Station,
     net: Net,
     keying: Keying,
     announcements: Announcements,
+    whereabouts: Whereabouts,
     stale: Stale,
     /// What second agents know of the cluster, by node.
     rivals_saw: BTreeMap<NodeName, Cluster>,
@@ -171,6 +187,11 @@ pub struct World {
     sightings: Vec<Sighting>,
     /// What happened and was not asked for yet.
     happenings: Vec<Happening>,
+    /// Pods that flooded another one, or were flooded: their share of the flow table may be
+    /// taken.
+    crowded: BTreeSet<PodUid>,
+    /// How far clocks were set back, all in all, in nanoseconds.
+    set_back_ns: u64,
     /// Frames went round without end.
     storm: bool,
     probes: u16,
@@ -187,76 +208,44 @@ impl World {
     /// # Errors
     /// [`WorldError`].
     pub fn boot(mut cluster: Cluster, config: WorldConfig) -> Result<Self, WorldError> {
-        plan::place(&mut cluster, config.underlay, &config.encryption)?;
+        let mut numbers = BTreeMap::new();
+        let (underlay, encryption) = (config.underlay, &config.encryption);
+        plan::place(&mut cluster, underlay, encryption, &mut numbers)?;
         let pool = MemPool::default();
         let keys = SeedKeys::new(config.seed);
-        let mut net = Net::new(config.seed);
-        let mut nodes = Vec::new();
-        let numbered = (0u8..).zip(cluster.nodes.iter());
-        let with_dataplane =
-            numbered.filter(|(_, (name, node))| !config.encryption.is_unprotected(name, node));
-        for (index, (number, (name, _))) in (0..).zip(with_dataplane) {
-            let number = NodeNumber {
-                place: number,
-                machine: 0,
-            };
-            let pods = cluster
-                .pods
-                .values()
-                .filter(|p| p.node.as_ref() == Some(name))
-                .map(|p| 1 + p.interfaces.len())
-                .sum::<usize>();
-            let vfs = u16::try_from(pods)
-                .unwrap_or(u16::MAX)
-                .saturating_add(SPARE_VFS);
-            let tunnel_ips = cluster.nodes.get(name).map(|n| n.tunnel_ips.clone());
-            let tunnel_ips = tunnel_ips.unwrap_or_default();
-            let agent = Agent::new(
-                name,
-                number,
-                vfs,
-                &tunnel_ips,
-                (&config.vfs, &config.encryption),
-            );
-            let mut node = SimNode::new(
-                name,
-                index,
-                number,
-                agent,
-                (vfs, config.flows_max),
-                &keys,
-                &pool,
-            )?;
-            if let Some(ppm) = config.drift_ppm.get(name) {
-                node.clock = NodeClock::drifting(*ppm);
-            }
-            net.plug(node.at_switch());
-            nodes.push(node);
-        }
-        net.plug(At::Outside);
+        let net = Net::new(config.seed);
         let gateways = vec![plan::gateway(Family::Ipv4), plan::gateway(Family::Ipv6)];
-        let mut outside = Station::new(plan::mac(MacOf::Outside), gateways, &pool);
+        let spoken = Spoken::default();
+        let mut outside = Station::new(plan::mac(MacOf::Outside), gateways, &pool, &spoken);
         outside.anyone = true;
         let keying = Keying::new(keys, &config);
         let mut world = Self {
             cluster: Cluster::default(),
             config,
-            nodes,
+            nodes: Vec::new(),
+            numbers,
+            pool,
+            spoken,
             outside,
             net,
             keying,
             announcements: Announcements::default(),
+            whereabouts: Whereabouts::default(),
             stale: Stale::default(),
             rivals_saw: BTreeMap::new(),
             marks: Marks::default(),
             held: Vec::new(),
             sightings: Vec::new(),
             happenings: Vec::new(),
+            crowded: BTreeSet::new(),
+            set_back_ns: 0,
             storm: false,
             probes: 0,
             asked: 0,
             fragments: 0,
         };
+        world.renew_nodes(&cluster)?;
+        world.net.plug(At::Outside);
         world.converge(cluster)?;
         Ok(world)
     }
@@ -267,26 +256,25 @@ impl World {
     /// [`WorldError`]; what was in force at a node that refused stays in force there.
     pub fn apply(&mut self, mut cluster: Cluster) -> Result<(), WorldError> {
         self.keep_places(&mut cluster);
-        plan::place(&mut cluster, self.config.underlay, &self.config.encryption)?;
-        let encryption = &self.config.encryption;
-        let with_dataplane = cluster.nodes.iter();
-        let with_dataplane =
-            with_dataplane.filter(|(name, it)| !encryption.is_unprotected(name, it));
-        let (before, after) = (self.nodes.len(), with_dataplane.count());
-        if self
-            .nodes
-            .iter()
-            .any(|n| !cluster.nodes.contains_key(&n.name))
-            || before != after
-        {
-            return Err(WorldError::NodesChanged { before, after });
-        }
+        let (underlay, encryption) = (self.config.underlay, &self.config.encryption);
+        plan::place(&mut cluster, underlay, encryption, &mut self.numbers)?;
+        self.renew_nodes(&cluster)?;
         self.converge(cluster)
     }
 
     /// A pod that is known and whose manifest leaves it open stays where it is.
     fn keep_places(&self, cluster: &mut Cluster) {
-        for (name, pod) in cluster.pods.iter_mut() {
+        let is_open = |pod: &Pod| {
+            pod.node.is_none()
+                || pod.ips.is_empty()
+                || pod.interfaces.iter().any(|it| it.ips.is_empty())
+        };
+        let open = cluster.pods.iter().filter(|it| is_open(it.1));
+        let open: Vec<_> = open.map(|it| it.0.clone()).collect();
+        for name in &open {
+            let Some(pod) = cluster.pods.get_mut(name) else {
+                continue;
+            };
             if let Some(known) = self.cluster.pods.get(name).filter(|k| k.uid == pod.uid) {
                 pod.node = pod.node.take().or_else(|| known.node.clone());
                 if pod.ips.is_empty() {
@@ -299,7 +287,13 @@ impl World {
                 }
             }
         }
-        for (name, node) in cluster.nodes.iter_mut() {
+        let is_open = |it: &Node| it.ips.is_empty() || it.tunnel_ips.is_empty();
+        let open = cluster.nodes.iter().filter(|it| is_open(it.1));
+        let open: Vec<_> = open.map(|it| it.0.clone()).collect();
+        for name in &open {
+            let Some(node) = cluster.nodes.get_mut(name) else {
+                continue;
+            };
             if let Some(known) = self.cluster.nodes.get(name) {
                 if node.ips.is_empty() {
                     node.ips.clone_from(&known.ips);
@@ -312,13 +306,19 @@ impl World {
     }
 
     fn converge(&mut self, cluster: Cluster) -> Result<(), WorldError> {
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().filter(|it| !it.left) {
             for why in self.stale.why(&node.name) {
                 self.marks.add(why.name());
             }
             Self::observe(&self.stale, node, &cluster)?;
         }
-        self.cluster = cluster;
+        let before = core::mem::replace(&mut self.cluster, cluster);
+        self.whereabouts.renew(&before, &self.cluster);
+        if !self.config.peers_only.is_empty() {
+            let peers = &self.config.peers_only;
+            self.announcements
+                .of_peers(&self.cluster, peers, &mut self.nodes);
+        }
         // An address may have moved to another node, and nobody tells the gateway: until its
         // entry grows old it sends to where the address was.
         self.outside.forget_neighbors();
@@ -341,7 +341,7 @@ impl World {
 
     /// Brings pods up and down, as far as CNI can.
     fn attach(&mut self) {
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().filter(|it| !it.left) {
             let waits = node.dead
                 || node.agent.is_blind()
                 || self.stale.rests(&node.name)
@@ -352,7 +352,7 @@ impl World {
 
     /// Runs agents, dataplanes and keying until none has anything to do.
     fn bring_in_step(&mut self) -> Result<(), WorldError> {
-        for _ in 0..ROUNDS_MAX {
+        for _ in 0..ROUNDS_MAX + self.cluster.nodes.len() {
             let mut events = Vec::new();
             for (at, node) in self.nodes.iter_mut().enumerate() {
                 node.poll(&mut self.net);
@@ -363,8 +363,14 @@ impl World {
             for (at, event) in &events {
                 self.note_event(*at, event);
                 self.keying.on_event(&mut self.nodes, *at, event)?;
-                if matches!(event, Event::Applied(_)) {
-                    self.announcements.on_applied(&mut self.nodes, *at);
+                match event {
+                    Event::Applied(_) => self.announcements.on_applied(&mut self.nodes, *at),
+                    Event::PeerAdded(peer) => {
+                        if let Some(node) = self.nodes.get_mut(*at) {
+                            self.announcements.of_peer(peer, node);
+                        }
+                    }
+                    _ => {}
                 }
             }
             let switched = self.keying.switch_senders(&mut self.nodes)?;
@@ -386,9 +392,10 @@ impl World {
             if !node.dead && !rests && node.agent.settled().is_some() {
                 self.stale.told(&node.name);
             }
-            if !node.follows_rival {
-                self.stale.follow(&node.name, None);
-            }
+            // Also where it was the last to speak to a dataplane that has started anew.
+            let saw = self.rivals_saw.get(&node.name);
+            let saw = saw.filter(|_| node.follows_rival).cloned();
+            self.stale.follow(&node.name, saw);
         }
     }
 
@@ -408,7 +415,7 @@ impl World {
     pub fn run_for(&mut self, ns: u64) {
         let begin = self.net.now;
         let end = begin + ns;
-        let mut left = ARRIVALS_MAX;
+        let mut left = self.arrivals_max();
         while self.net.now < end {
             // Nobody looks on when a day passes in which nothing is sent.
             let passed = self.net.now.since(begin);
@@ -424,7 +431,12 @@ impl World {
 
     /// Lets every frame that is under way arrive, and what it causes.
     fn settle(&mut self) {
-        self.deliver_until(Tick(u64::MAX), &mut { ARRIVALS_MAX });
+        self.deliver_until(Tick(u64::MAX), &mut self.arrivals_max());
+    }
+
+    const fn arrivals_max(&self) -> usize {
+        let nodes = self.nodes.len();
+        ARRIVALS_MAX + ARRIVALS_MAX_PER_QUESTION * nodes * nodes * nodes
     }
 
     /// No more than `left` of them: what goes round without end is a storm, and ends there.
@@ -470,7 +482,10 @@ impl World {
             return Some(index);
         }
         if let At::Behind(index, port) = arrival.at
-            && self.nodes.get(index).is_some_and(|it| it.is_orphaned(port))
+            && self
+                .nodes
+                .get(index)
+                .is_some_and(|it| it.left || it.is_orphaned(port))
         {
             // Nobody is there any more, and the VF is not taken back yet.
             self.net.faults.hits += 1;
@@ -497,6 +512,8 @@ impl World {
             cluster: &self.cluster,
             stale: &self.stale,
             encryption: &self.config.encryption,
+            whereabouts: &self.whereabouts,
+            said: None,
         }
     }
 
@@ -516,7 +533,7 @@ impl World {
     #[must_use]
     pub fn bindings(&self) -> Vec<Binding> {
         let mut bindings = Vec::new();
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|it| !it.left) {
             let state = node.control.state();
             let endpoints = state.endpoints.values();
             let by_pod: BTreeMap<_, _> = endpoints.map(|e| ((&e.pod, &e.interface), e)).collect();
@@ -595,18 +612,21 @@ impl World {
     /// Frames that each node's dataplane says it has received, by its uplink and by the rest.
     #[must_use]
     pub fn received(&self) -> Vec<(String, u64, u64)> {
-        let of = |node: &SimNode| {
-            let (mut uplink, mut rest) = (0, 0);
+        // Of all machines that have had a name.
+        let mut all: BTreeMap<&NodeName, (u64, u64)> = BTreeMap::new();
+        for node in &self.nodes {
+            let (uplink, rest) = all.entry(&node.name).or_default();
             for line in node.counters() {
                 if line.port.0 == "uplink" {
-                    uplink += line.rx_frames;
+                    *uplink += line.rx_frames;
                 } else {
-                    rest += line.rx_frames;
+                    *rest += line.rx_frames;
                 }
             }
-            (node.name.to_string(), uplink, rest)
-        };
-        self.nodes.iter().map(of).collect()
+        }
+        let all = all.into_iter();
+        all.map(|(name, (uplink, rest))| (name.to_string(), uplink, rest))
+            .collect()
     }
 
     /// Frames that a dataplane received and that no counter accounts for: 0, or a frame

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::meta::FrameKind;
@@ -33,7 +34,7 @@ pub(crate) struct Arrival {
     pub(crate) at: At,
     /// A fault of the wires has done something to it.
     pub(crate) touched: bool,
-    pub(crate) frame: Vec<u8>,
+    pub(crate) frame: Arc<[u8]>,
 }
 
 /// The network.
@@ -51,7 +52,7 @@ pub(crate) struct Net {
     /// Of the underlay's links.
     pub(crate) faults: WireFaults,
     /// Frames that were put on the wire and not yet asked for: who sent them, and when.
-    pub(crate) entered: Vec<(Tick, At, Vec<u8>)>,
+    pub(crate) entered: Vec<(Tick, At, Arc<[u8]>)>,
 }
 
 impl Net {
@@ -73,12 +74,18 @@ impl Net {
         self.switch.push(at);
     }
 
+    /// Someone is gone from the switch, which forgets where it was.
+    pub(crate) fn unplug(&mut self, at: At) {
+        self.switch.retain(|it| *it != at);
+        self.stations.retain(|_, it| *it != at);
+    }
+
     /// Sends a frame over a link of its own, on which nothing happens to it.
-    pub(crate) fn send(&mut self, at: At, frame: Vec<u8>) {
+    pub(crate) fn send(&mut self, at: At, frame: Arc<[u8]>) {
         self.arrive_in(LINK_NS, at, false, frame);
     }
 
-    fn arrive_in(&mut self, ns: u64, at: At, touched: bool, frame: Vec<u8>) {
+    fn arrive_in(&mut self, ns: u64, at: At, touched: bool, frame: Arc<[u8]>) {
         self.order += 1;
         let arrival = Arrival {
             time: self.now + ns,
@@ -91,13 +98,18 @@ impl Net {
     }
 
     /// Sends a frame into the underlay's switch.
-    pub(crate) fn switch(&mut self, from: At, frame: Vec<u8>) {
+    pub(crate) fn switch(&mut self, from: At, frame: Arc<[u8]>) {
         if let Some(src) = ethernet::src(&frame) {
             self.stations.insert(src, from);
         }
         self.entered.push((self.now, from, frame.clone()));
         self.capture(&frame);
+        let whole = !self.faults.any();
         for at in self.ways_to(&frame).into_iter().filter(|at| *at != from) {
+            if whole {
+                self.arrive_in(LINK_NS, at, false, Arc::clone(&frame));
+                continue;
+            }
             for passage in self.faults.pass(node(from), node(at), frame.clone()) {
                 let ns = LINK_NS + passage.late_ns;
                 self.arrive_in(ns, at, passage.touched, passage.frame);
@@ -106,10 +118,10 @@ impl Net {
     }
 
     /// Someone on the underlay puts a frame on the wire that another one has sent before.
-    pub(crate) fn replay(&mut self, frame: &[u8]) {
+    pub(crate) fn replay(&mut self, frame: &Arc<[u8]>) {
         self.capture(frame);
         for at in self.ways_to(frame) {
-            self.arrive_in(LINK_NS, at, true, frame.to_vec());
+            self.arrive_in(LINK_NS, at, true, Arc::clone(frame));
         }
     }
 
@@ -118,10 +130,10 @@ impl Net {
         self.queue.is_empty()
     }
 
-    fn capture(&mut self, frame: &[u8]) {
+    fn capture(&mut self, frame: &Arc<[u8]>) {
         self.wire.push(Captured {
             at: self.now,
-            bytes: frame.to_vec(),
+            bytes: Arc::clone(frame),
         });
     }
 

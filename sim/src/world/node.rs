@@ -15,12 +15,12 @@ use super::agent::{Agent, AgentError, FIRST_INSTANCE};
 use super::clock::NodeClock;
 use super::net::{At, Net};
 use super::plan::{self, MacOf, NodeNumber};
-use super::station::Station;
+use super::station::{Spoken, Station};
 use crate::keys::SeedKeys;
 use crate::sighting::Spot;
 
 /// The dataplane's ports in its worker's order; VFs follow.
-const UPLINK: u16 = 0;
+pub(super) const UPLINK: u16 = 0;
 const HOST: u16 = 1;
 const FIRST_VF: u16 = 2;
 
@@ -29,9 +29,12 @@ const TX_MAX: usize = 4096;
 /// Polls until a worker must have emptied its ports.
 const POLLS_MAX: usize = 1 << 16;
 
+/// What the names of VFs' ports begin with.
+const VF_NAME: &str = "pf0vf";
+
 /// The name of a VF's port.
 pub(crate) fn vf_name(index: u16) -> PortName {
-    PortName(format!("pf0vf{index}"))
+    PortName(format!("{VF_NAME}{index}"))
 }
 
 /// What a dataplane keeps on disk.
@@ -72,6 +75,7 @@ pub(crate) struct SimNode {
     pub(crate) control: Control,
     worker: Worker<MemPort>,
     pool: MemPool,
+    spoken: Spoken,
     ports: u16,
     flows_max: usize,
     /// Who is behind a port: the host, and the pods whose VFs are attached.
@@ -80,6 +84,8 @@ pub(crate) struct SimNode {
     pub(crate) attached: BTreeMap<(PodRef, String), u16>,
     /// Ports whose pod is gone, and whose VF waits for an agent that takes it back.
     orphaned: BTreeSet<u16>,
+    /// It was taken away; what is left of it are its counters.
+    pub(crate) left: bool,
     /// Its dataplane doesn't run: nothing passes.
     pub(crate) dead: bool,
     /// Its dataplane does nothing: frames wait.
@@ -107,12 +113,12 @@ impl SimNode {
         agent: Agent,
         (vfs, flows_max): (u16, usize),
         keys: &SeedKeys,
-        pool: &MemPool,
+        (pool, spoken): (&MemPool, &Spoken),
     ) -> Result<Self, NodeError> {
         let ports = FIRST_VF + vfs;
         let sizes = (ports, flows_max);
         let (worker, control) = start(sizes, keys.hash_key(&name.0), FIRST_INSTANCE, pool)?;
-        let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), pool);
+        let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), pool, spoken);
         Ok(Self {
             name: name.clone(),
             number,
@@ -121,11 +127,13 @@ impl SimNode {
             control,
             worker,
             pool: pool.clone(),
+            spoken: spoken.clone(),
             ports,
             flows_max,
             behind: BTreeMap::from([(HOST, host)]),
             attached: BTreeMap::new(),
             orphaned: BTreeSet::new(),
+            left: false,
             dead: false,
             stalled: false,
             clock: NodeClock::default(),
@@ -203,10 +211,26 @@ impl SimNode {
         self.rival = None;
         self.checkpoint = None;
         self.clock = NodeClock::default();
-        let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), &self.pool);
+        let mac = plan::mac(MacOf::Host(number));
+        let host = Station::new(mac, Vec::new(), &self.pool, &self.spoken);
         self.behind = BTreeMap::from([(HOST, host)]);
         self.attached.clear();
         self.orphaned.clear();
+    }
+
+    /// It is switched off and taken away.
+    pub(crate) fn leave(&mut self) {
+        self.kill();
+        self.left = true;
+        self.rival = None;
+        self.behind.clear();
+        self.attached.clear();
+        self.orphaned.clear();
+    }
+
+    /// Whether it is there under a name.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        !self.left && self.name.0 == name
     }
 
     /// VFs of its DPU.
@@ -371,8 +395,9 @@ impl SimNode {
                 ))
             })
             .collect();
+        let taken: BTreeSet<_> = wanted.values().copied().collect();
         self.behind
-            .retain(|port, _| *port == HOST || wanted.values().any(|p| p == port));
+            .retain(|port, _| *port == HOST || taken.contains(port));
         for (at, port) in &wanted {
             let (pod, interface) = at;
             let ips = cluster
@@ -383,7 +408,7 @@ impl SimNode {
             let mac = plan::mac(MacOf::Vf(self.number, port - FIRST_VF));
             let fresh = self.attached.get(at) != Some(port);
             if fresh || self.behind.get(port).is_none_or(|s| s.ips != ips) {
-                let mut station = Station::new(mac, ips, &self.pool);
+                let mut station = Station::new(mac, ips, &self.pool, &self.spoken);
                 station.pod = Some(pod.clone());
                 self.behind.insert(*port, station);
             }
@@ -425,9 +450,8 @@ impl SimNode {
     }
 
     fn port_index(&self, name: &PortName) -> Option<u16> {
-        (0..self.ports - FIRST_VF)
-            .find(|i| vf_name(*i) == *name)
-            .map(|i| FIRST_VF + i)
+        let index = name.0.strip_prefix(VF_NAME)?.parse::<u16>().ok()?;
+        (index < self.ports - FIRST_VF && vf_name(index) == *name).then_some(FIRST_VF + index)
     }
 
     /// The port that this node itself is behind.
@@ -471,7 +495,7 @@ impl SimNode {
     fn collect(&mut self, net: &mut Net) {
         for (index, port) in (0u16..).zip(self.worker.ports_mut()) {
             while let Some(frame) = port.collect() {
-                let bytes = frame.bytes().to_vec();
+                let bytes = frame.bytes().into();
                 if index == UPLINK {
                     net.switch(At::Dataplane(self.index, UPLINK), bytes);
                 } else {

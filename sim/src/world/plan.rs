@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sluice_dataplane_core::addr::Mac;
-use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Node};
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Node, Pod};
 use sluice_offload_api::model::{Interface, NodeName};
 
 use crate::probe::Family;
 
 /// Nodes of a world, at most.
-pub const NODES_MAX: usize = 200;
+pub const NODES_MAX: usize = 1000;
+/// Nodes that share a network of addresses, where they have none of their own.
+const NODES_PER_NETWORK: u16 = 200;
 /// Nodes where no manifest has any.
 pub const DEFAULT_NODES: [&str; 2] = ["node-a", "node-b"];
 /// Pods' interfaces behind VFs of one node, at most.
@@ -24,14 +26,18 @@ const UNDERLAY_V6: u16 = 0xfd5c;
 const UNDERLAY_V4_LEN: u8 = 15;
 const UNDERLAY_V6_LEN: u8 = 64;
 
-/// The number of the first secondary network that addresses are made up for.
+/// The number of the first secondary network that addresses are made up for, behind those of
+/// the pods of as many nodes; where there are more it is further off.
 const SECONDARY: u16 = 512;
+const SECONDARY_OF_MANY: u16 = 2048;
+/// The number of the second network of nodes' own addresses; the first is 0.
+const MORE_NODES: u16 = 1024;
 
 /// A node's number, and its machine's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct NodeNumber {
     /// Its place in the order of names.
-    pub(crate) place: u8,
+    pub(crate) place: u16,
     /// How many machines it has had before this one.
     pub(crate) machine: u8,
 }
@@ -63,9 +69,11 @@ pub(crate) const fn pod_gateway(family: Family) -> IpAddr {
 }
 
 /// A dataplane's own addresses, in the order its peers prefer.
-fn tunnel_ips(place: u8, underlay: Family) -> Vec<IpAddr> {
-    let v4 = underlay_v4(0, place.saturating_add(1));
-    let v6 = underlay_v6(u16::from(place) + 1);
+fn tunnel_ips(place: u16, underlay: Family) -> Vec<IpAddr> {
+    let number = place.saturating_add(1);
+    let [high, low] = number.to_be_bytes();
+    let v4 = underlay_v4(high, low);
+    let v6 = underlay_v6(number);
     match underlay {
         Family::Ipv4 => vec![v4, v6],
         Family::Ipv6 => vec![v6, v4],
@@ -96,13 +104,14 @@ pub(crate) enum MacOf {
 
 /// Everyone's MAC, locally administered.
 pub(crate) fn mac(of: MacOf) -> Mac {
+    let at = |node: NodeNumber, [high, low]: [u8; 2]| {
+        let [far, near] = node.place.to_be_bytes();
+        Mac([2, node.machine, far, near, high, low])
+    };
     match of {
-        MacOf::Uplink(node) => Mac([2, node.machine, 0, node.place, 0xff, 1]),
-        MacOf::Host(node) => Mac([2, node.machine, 0, node.place, 0xff, 2]),
-        MacOf::Vf(node, index) => {
-            let [high, low] = index.to_be_bytes();
-            Mac([2, node.machine, 0, node.place, high, low])
-        }
+        MacOf::Uplink(node) => at(node, [0xff, 1]),
+        MacOf::Host(node) => at(node, [0xff, 2]),
+        MacOf::Vf(node, index) => at(node, index.to_be_bytes()),
         MacOf::Outside => Mac([2, 0, 0, 0xff, 0xff, 0xff]),
     }
 }
@@ -141,7 +150,8 @@ pub enum PlanError {
 }
 
 /// Fills in what the manifests leave open: two nodes if there are none, a node for each
-/// pod, addresses of both families for nodes and pods that have none.
+/// pod, addresses of both families for nodes and pods that have none. `numbers` are the nodes'
+/// that were there before, and keep them; they give the addresses.
 ///
 /// # Errors
 /// [`PlanError`].
@@ -149,6 +159,7 @@ pub(crate) fn place(
     cluster: &mut Cluster,
     underlay: Family,
     encryption: &EncryptionSetup,
+    numbers: &mut BTreeMap<NodeName, u16>,
 ) -> Result<(), PlanError> {
     if cluster.nodes.is_empty() {
         for name in DEFAULT_NODES {
@@ -165,7 +176,17 @@ pub(crate) fn place(
     if let Some(node) = encryption.unprotected().find(|it| !names.contains(it)) {
         return Err(PlanError::NoSuchUnprotected { node: node.clone() });
     }
-    assign(cluster, &names, underlay, encryption);
+    for name in &names {
+        if !numbers.contains_key(name) {
+            let next = numbers.values().max().map_or(0, |it| it.saturating_add(1));
+            numbers.insert(name.clone(), next);
+        }
+    }
+    let numbered: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some((*numbers.get(name)?, name)))
+        .collect();
+    assign(cluster, &numbered, underlay, encryption);
     Ok(())
 }
 
@@ -182,11 +203,14 @@ fn schedule(cluster: &mut Cluster, names: &[NodeName]) -> Result<(), PlanError> 
         };
         *count += 1 + pod.interfaces.len();
     }
-    for pod in cluster
-        .pods
-        .values_mut()
-        .filter(|p| !p.completed && p.node.is_none())
-    {
+    // Whoever is copied is no longer shared with the version before, so only who must be.
+    let nowhere = cluster.pods.iter();
+    let nowhere = nowhere.filter(|(_, p)| !p.completed && p.node.is_none());
+    let nowhere: Vec<_> = nowhere.map(|it| it.0.clone()).collect();
+    for name in nowhere {
+        let Some(pod) = cluster.pods.get_mut(&name) else {
+            continue;
+        };
         let Some((node, count)) = load.iter_mut().min_by_key(|(name, count)| (**count, *name))
         else {
             continue;
@@ -225,7 +249,7 @@ fn candidates(network: u16) -> impl Iterator<Item = [IpAddr; 2]> {
 
 fn assign(
     cluster: &mut Cluster,
-    names: &[NodeName],
+    names: &[(u16, &NodeName)],
     underlay: Family,
     encryption: &EncryptionSetup,
 ) {
@@ -249,28 +273,47 @@ fn assign(
         taken.extend(&pair);
         pair
     };
-    for (number, name) in (0u8..).zip(names) {
-        let Some(node) = cluster.nodes.get_mut(name) else {
-            continue;
-        };
-        if node.ips.is_empty() {
-            // Network 0 is the nodes' own; pods have 1 to NODES_MAX, and secondary networks
-            // those from SECONDARY on.
-            node.ips = free(0);
-        }
+    for (number, name) in names.iter().copied() {
         // Whatever a manifest says is of the real network; this one has its own.
-        node.tunnel_ips = if encryption.unprotected().any(|it| it == name) {
+        let tunnel_ips = if encryption.unprotected().any(|it| it == name) {
             Vec::new()
         } else {
             tunnel_ips(number, underlay)
         };
+        let is_as_it_must = |it: &Node| !it.ips.is_empty() && it.tunnel_ips == tunnel_ips;
+        if cluster.nodes.get(name).is_none_or(is_as_it_must) {
+            continue;
+        }
+        let Some(node) = cluster.nodes.get_mut(name) else {
+            continue;
+        };
+        node.tunnel_ips = tunnel_ips;
+        if node.ips.is_empty() {
+            // Network 0 is the nodes' own, and those from MORE_NODES on if they are many; pods
+            // have 1 to NODES_MAX, and secondary networks those behind.
+            let network = match number / NODES_PER_NETWORK {
+                0 => 0,
+                more => MORE_NODES + more,
+            };
+            node.ips = free(network);
+        }
     }
     let interfaces = cluster.pods.values().flat_map(|p| &p.interfaces);
     let networks: BTreeSet<_> = interfaces.map(|it| it.network.clone()).collect();
-    let networks: BTreeMap<_, _> = networks.into_iter().zip(SECONDARY..).collect();
-    let numbers: BTreeMap<_, _> = names.iter().zip(1u16..).collect();
+    let many = names.len() >= usize::from(SECONDARY);
+    let first = if many { SECONDARY_OF_MANY } else { SECONDARY };
+    let networks: BTreeMap<_, _> = networks.into_iter().zip(first..).collect();
+    let numbers: BTreeMap<_, _> = names.iter().map(|it| (it.1, it.0 + 1)).collect();
     let nodes = &cluster.nodes;
-    for pod in cluster.pods.values_mut() {
+    let lacks = |pod: &Pod| {
+        pod.host_network || pod.ips.is_empty() || pod.interfaces.iter().any(|it| it.ips.is_empty())
+    };
+    let lacking = cluster.pods.iter().filter(|it| lacks(it.1));
+    let lacking: Vec<_> = lacking.map(|it| it.0.clone()).collect();
+    for name in lacking {
+        let Some(pod) = cluster.pods.get_mut(&name) else {
+            continue;
+        };
         let Some(node) = pod.node.as_ref() else {
             continue;
         };
@@ -294,7 +337,32 @@ fn assign(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_host_agent::cluster::Pod;
+
+    fn placed(cluster: &mut Cluster) -> Result<(), PlanError> {
+        let encryption = EncryptionSetup::default();
+        place(cluster, Family::Ipv4, &encryption, &mut BTreeMap::new())
+    }
+
+    #[test]
+    fn a_node_keeps_its_number_when_another_one_comes_before_it() {
+        let mut numbers = BTreeMap::new();
+        let encryption = EncryptionSetup::default();
+        let mut placed = |names: &[&str]| {
+            let mut cluster = Cluster::default();
+            for name in names {
+                cluster.nodes.insert((*name).into(), Node::default());
+            }
+            place(&mut cluster, Family::Ipv4, &encryption, &mut numbers).unwrap();
+            let ips = cluster.nodes.values().map(|it| it.tunnel_ips.clone());
+            ips.collect::<Vec<_>>()
+        };
+        let before = placed(&["b", "c"]);
+        let after = placed(&["a", "b", "c"]);
+        assert_eq!(before, after[1..]);
+        assert!(!before.contains(&after[0]));
+        let again = placed(&["a", "c"]);
+        assert_eq!(again, [after[0].clone(), after[2].clone()]);
+    }
 
     fn cluster(pods: usize) -> Cluster {
         let mut cluster = Cluster::default();
@@ -308,7 +376,7 @@ mod tests {
     #[test]
     fn pods_without_a_node_are_spread_evenly_with_addresses_of_their_own() {
         let mut cluster = cluster(21);
-        place(&mut cluster, Family::Ipv4, &EncryptionSetup::default()).unwrap();
+        placed(&mut cluster).unwrap();
         let on = |name: &str| {
             cluster
                 .pods
@@ -326,7 +394,7 @@ mod tests {
         let mut cluster = cluster(3);
         let first = cluster.pods.values_mut().next().unwrap();
         first.ips = vec!["10.244.1.1".parse().unwrap()];
-        place(&mut cluster, Family::Ipv4, &EncryptionSetup::default()).unwrap();
+        placed(&mut cluster).unwrap();
         let ips: Vec<_> = cluster.pods.values().flat_map(|p| &p.ips).collect();
         assert_eq!(ips.len(), 5);
         assert_eq!(ips.iter().collect::<BTreeSet<_>>().len(), 5);
@@ -337,9 +405,7 @@ mod tests {
         let mut cluster = cluster(1);
         cluster.nodes.insert("a".into(), Node::default());
         cluster.pods.values_mut().next().unwrap().node = Some("b".into());
-        let error = place(&mut cluster, Family::Ipv4, &EncryptionSetup::default())
-            .unwrap_err()
-            .to_string();
+        let error = placed(&mut cluster).unwrap_err().to_string();
         assert!(error.contains("default/p000 is on node b"), "{error}");
     }
 }

@@ -12,6 +12,7 @@ use sluice_host_agent::evaluate::{self, Crossing, Judgement, Query, ShadowJudgem
 use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, ShadowRuling, Verdict};
 
 use super::net::At;
+use super::node::SimNode;
 use super::stale::{nobody, node_of};
 use super::station::Station;
 use super::wire_check::{MARKER, is_between, is_esp};
@@ -68,6 +69,7 @@ impl World {
         }
         let source_port = probe.source_port.unwrap_or_else(|| self.fresh_port());
         let hits_before = self.net.faults.hits;
+        let crowded_out_before = self.crowded_out(&question);
         let mut spec = packet(&question, source_port);
         // Its number tells it from others of its flow.
         let number = format!(" {:06}", self.asked);
@@ -99,6 +101,7 @@ impl World {
             shadow: shadow(&verdicts, &tuple_of(&spec)),
             encrypted: self.was_encrypted(wire_before, &question),
             touched: self.net.faults.hits != hits_before
+                || self.crowded_out(&question) != crowded_out_before
                 || self.waits_for_what_is_broken()
                 || self.is_dead(&probe.from)
                 || self.is_dead(&probe.to),
@@ -107,11 +110,28 @@ impl World {
         })
     }
 
+    /// Frames that found no room in a flow table, if an end of a question has flooded or was
+    /// flooded: nobody else may be the worse for it.
+    fn crowded_out(&self, question: &Question) -> u64 {
+        let api = self.api();
+        let is_crowded = |ip| api.pod_uid(ip).is_some_and(|it| self.crowded.contains(it));
+        if !is_crowded(question.src) && !is_crowded(question.dst) {
+            return 0;
+        }
+        let reasons = [DropReason::FlowQuota, DropReason::FlowTableFull];
+        let reasons = reasons.map(DropReason::name);
+        let lines = self.nodes.iter().flat_map(SimNode::counters);
+        let drops = lines.flat_map(|it| it.drops);
+        let drops = drops.filter(|it| reasons.contains(&it.reason.as_str()));
+        drops.map(|it| it.frames).sum()
+    }
+
     /// Whether the dataplane that a party is behind doesn't run.
     fn is_dead(&self, party: &Party) -> bool {
         let party = judged(party);
         let node = node_of(&self.cluster, &party);
-        let mut dead = self.nodes.iter().filter(|it| it.dead || it.stalled);
+        let dead = self.nodes.iter();
+        let mut dead = dead.filter(|it| !it.left && (it.dead || it.stalled));
         dead.any(|it| Some(&it.name) == node)
     }
 
@@ -345,7 +365,7 @@ impl World {
                 let interface = known.interface_at(src);
                 let interface = interface.map_or_else(String::new, |it| it.name.clone());
                 let node = known.node.clone()?;
-                let index = self.nodes.iter().position(|n| n.name == node)?;
+                let index = self.nodes.iter().position(|n| n.is_named(&node.0))?;
                 match self.nodes.get(index)?.attached.get(&(pod, interface)) {
                     Some(port) => Some(At::Behind(index, *port)),
                     // It isn't plugged in: what it sends comes to nobody.
@@ -357,7 +377,7 @@ impl World {
     }
 
     fn host(&self, name: &NodeName) -> Option<At> {
-        let index = self.nodes.iter().position(|n| n.name == *name)?;
+        let index = self.nodes.iter().position(|n| n.is_named(&name.0))?;
         Some(At::Behind(index, self.nodes.get(index)?.host_port()))
     }
 
@@ -366,20 +386,22 @@ impl World {
     pub(super) fn next_hop(&self, at: At, question: &Question) -> IpAddr {
         let host =
             |index: usize, port| self.nodes.get(index).is_some_and(|n| n.host_port() == port);
-        let inside = self
-            .cluster
-            .nodes
-            .values()
-            .flat_map(|n| &n.ips)
-            .chain(self.cluster.pods.values().flat_map(|p| {
+        let is_inside = || {
+            let pods = self.cluster.pods.values();
+            // One that is over is asked for directly too.
+            let mut ips = pods.flat_map(|p| {
                 let more = p.interfaces.iter().flat_map(|it| &it.ips);
                 p.ips.iter().chain(more)
-            }))
-            .any(|ip| *ip == question.dst);
+            });
+            let api = self.api();
+            api.is_node(question.dst)
+                || api.is_pod(question.dst)
+                || ips.any(|ip| *ip == question.dst)
+        };
         match at {
             At::Outside => question.dst,
             At::Behind(node, port) | At::Dataplane(node, port) if host(node, port) => {
-                if inside {
+                if is_inside() {
                     question.dst
                 } else {
                     plan::gateway(question.family)
@@ -409,7 +431,7 @@ impl World {
 }
 
 /// An end as the evaluator has it.
-fn judged(party: &Party) -> evaluate::Party {
+pub(super) fn judged(party: &Party) -> evaluate::Party {
     match party {
         Party::Pod { namespace, name } => evaluate::Party::Pod {
             ns: namespace.clone(),

@@ -5,7 +5,7 @@ use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::NodeName;
 
 use super::agent::Agent;
-use super::breaking::{BreakError, FORGET_NS};
+use super::breaking::BreakError;
 use super::node::Start;
 use super::plan::NodeNumber;
 use super::stale::Why;
@@ -97,11 +97,12 @@ impl World {
                 self.find_api();
             }
         }
+        let was_closed = self.stale.has_closed();
         self.catch_up()?;
         self.run_for(match program {
-            Program::Agent(_) | Program::Api => SETTLE_NS,
+            Program::Agent(_) | Program::Api if !was_closed => SETTLE_NS,
             // Its peers have asked for it in vain meanwhile, and ask again.
-            Program::Dataplane(_) | Program::Node(_) => FORGET_NS,
+            _ => self.forget_ns(),
         });
         self.keying
             .retire_replaced(&mut self.nodes)
@@ -166,11 +167,24 @@ impl World {
         it.replace(agent, number);
         self.rivals_saw.remove(&name);
         self.start_dataplane(node)?;
-        for why in [Why::AgentDead, Why::AgentStalled, Why::SlowDisk] {
+        // Its agent has no events to go on from: it lists anew.
+        for why in [
+            Why::AgentDead,
+            Why::AgentStalled,
+            Why::SlowDisk,
+            Why::ApiGone,
+        ] {
             self.stale.end(&name, why);
         }
         self.catch_up()?;
-        self.run_for(NEIGHBORS_OLD_NS);
+        self.run_for(NEIGHBORS_OLD_NS.saturating_add(self.set_back_ns));
+        // So long no host goes by a MAC that doesn't answer any more.
+        for node in self.nodes.iter_mut().filter(|it| !it.left) {
+            let port = node.host_port();
+            if let Some(host) = node.station_mut(port) {
+                host.forget_neighbors();
+            }
+        }
         self.keying
             .retire_replaced(&mut self.nodes)
             .map_err(WorldError::from)?;

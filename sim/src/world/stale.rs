@@ -1,14 +1,19 @@
 //! Nodes that don't do what the API says now: they go on with the cluster as it was, while what
 //! happens on them and around them goes on as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 
 use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Pod};
 use sluice_host_agent::evaluate::{
     Crossing, Judgement, Party, Query, Ruling, crossing, egress, evaluate, ingress,
 };
-use sluice_offload_api::model::{NodeName, PodRef, PodUid, Verdict};
+use sluice_offload_api::model::{NodeName, PodRef, PodUid, Protocol, Verdict};
+
+use super::whereabouts::Whereabouts;
 
 /// Why a node doesn't do what the API says.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -135,10 +140,23 @@ impl Stale {
         self.closed.insert(node.clone());
     }
 
+    /// A node is gone.
+    pub(crate) fn forget(&mut self, node: &NodeName) {
+        self.late.remove(node);
+        self.rivals.remove(node);
+        self.kept.remove(node);
+        self.closed.remove(node);
+    }
+
     /// A node's agent has told its dataplane what it knows.
     pub(crate) fn told(&mut self, node: &NodeName) {
         self.kept.remove(node);
         self.closed.remove(node);
+    }
+
+    /// Whether some node's dataplane was told nothing since it has started.
+    pub(crate) fn has_closed(&self) -> bool {
+        !self.closed.is_empty()
     }
 
     /// Whether every node does what the API says.
@@ -269,7 +287,14 @@ pub struct Api<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) stale: &'a Stale,
     pub(crate) encryption: &'a EncryptionSetup,
+    pub(crate) whereabouts: &'a Whereabouts,
+    /// What was said of flows already, while nothing changes.
+    pub(crate) said: Option<&'a RefCell<Said>>,
 }
+
+/// What each end's node says, by addresses, protocol and destination port.
+pub(crate) type Said = HashMap<SaidOf, [bool; 2], BuildHasherDefault<DefaultHasher>>;
+type SaidOf = (IpAddr, IpAddr, Protocol, Option<u16>);
 
 impl Api<'_> {
     /// What policy says of a flow, at each end as that end's node sees it.
@@ -281,8 +306,38 @@ impl Api<'_> {
     /// What each end's node says of a flow by itself: whether it may go, and whether it may
     /// come.
     #[must_use]
-    pub fn sides(&self, query: &Query) -> [bool; 2] {
-        self.stale.sides(self.cluster, query)
+    pub fn sides(
+        &self,
+        from_ip: IpAddr,
+        to_ip: IpAddr,
+        protocol: Protocol,
+        port: Option<u16>,
+    ) -> [bool; 2] {
+        let of = (from_ip, to_ip, protocol, port);
+        let known = self.said.and_then(|it| it.borrow().get(&of).copied());
+        known.unwrap_or_else(|| {
+            let query = Query {
+                from: self.party(from_ip),
+                to: self.party(to_ip),
+                protocol,
+                port,
+                from_ip,
+                to_ip,
+            };
+            let sides = self.stale.sides(self.cluster, &query);
+            if let Some(said) = self.said {
+                said.borrow_mut().insert(of, sides);
+            }
+            sides
+        })
+    }
+
+    /// Whether two addresses are behind one dataplane, which then sees both ends of what is
+    /// between them.
+    #[must_use]
+    pub fn share_a_node_at(&self, one: IpAddr, other: IpAddr) -> bool {
+        let [one, other] = [one, other].map(|it| self.node_at(it));
+        one.is_some() && one == other
     }
 
     /// Whether two are behind one dataplane, which then sees both ends of what is between them.
@@ -292,11 +347,16 @@ impl Api<'_> {
         one.is_some() && one == other
     }
 
+    /// Whether a node's dataplane does nothing, and frames wait for it.
+    #[must_use]
+    pub fn is_stalled(&self, node: &NodeName) -> bool {
+        self.stale.is(node, Why::DataplaneStalled)
+    }
+
     /// Whether an address is a dataplane's own, to which ESP comes.
     #[must_use]
     pub fn is_tunnel(&self, ip: IpAddr) -> bool {
-        let mut nodes = self.cluster.nodes.values();
-        nodes.any(|it| it.tunnel_ips.contains(&ip))
+        self.whereabouts.is_tunnel(ip)
     }
 
     /// How a packet may cross the wire, as its sender's node sees the settings of both ends.
@@ -316,48 +376,38 @@ impl Api<'_> {
     }
 
     fn node_at(&self, ip: IpAddr) -> Option<&NodeName> {
-        let mut nodes = self.cluster.nodes.iter();
-        let own = || nodes.find(|it| it.1.ips.contains(&ip)).map(|it| it.0);
-        self.pod(ip).and_then(|it| it.node.as_ref()).or_else(own)
+        let own = || self.whereabouts.node(ip);
+        let pod = self.whereabouts.pod(ip);
+        pod.and_then(|it| it.node.as_ref()).or_else(own)
     }
 
     /// Who has an address.
     #[must_use]
     pub fn party(&self, ip: IpAddr) -> Party {
-        let pod = self.pod(ip).map(|it| Party::Pod {
+        let pod = self.whereabouts.pod(ip).map(|it| Party::Pod {
             ns: it.pod.namespace.clone(),
             name: it.pod.name.clone(),
         });
-        let node = || {
-            let mut nodes = self.cluster.nodes.iter();
-            let found = nodes.find(|it| it.1.ips.contains(&ip));
-            found.map(|it| Party::Node(it.0.clone()))
-        };
+        let node = || Some(Party::Node(self.whereabouts.node(ip)?.clone()));
         pod.or_else(node).unwrap_or(Party::Outside(ip))
     }
 
     /// Whether it is a pod's own, on any of its interfaces.
     #[must_use]
     pub fn is_pod(&self, ip: IpAddr) -> bool {
-        self.pod(ip).is_some()
+        self.whereabouts.pod(ip).is_some()
     }
 
     /// The pod that has it, if one does.
     #[must_use]
-    pub fn pod_uid(&self, ip: IpAddr) -> Option<PodUid> {
-        Some(self.pod(ip)?.uid.clone())
+    pub fn pod_uid(&self, ip: IpAddr) -> Option<&PodUid> {
+        Some(&self.whereabouts.pod(ip)?.uid)
     }
 
     /// Whether it is a node's.
     #[must_use]
     pub fn is_node(&self, ip: IpAddr) -> bool {
-        self.cluster.nodes.values().any(|it| it.ips.contains(&ip))
-    }
-
-    fn pod(&self, ip: IpAddr) -> Option<&Pod> {
-        let pods = self.cluster.pods.values().filter(|it| it.owns_addresses());
-        let mut pods = pods.filter(|it| it.ips.contains(&ip) || it.interface_at(ip).is_some());
-        pods.next()
+        self.whereabouts.node(ip).is_some()
     }
 }
 

@@ -3,8 +3,11 @@
 //! answer to its own question arrived. It is the instrument, not what is measured; all it
 //! shares with the dataplane is how frames are read and written.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use sluice_dataplane_core::addr::{Addr, Mac};
 use sluice_dataplane_core::mem::MemPool;
@@ -40,6 +43,11 @@ pub(crate) struct Asked {
     pub(crate) answered: bool,
 }
 
+/// Addresses, protocols and ports that stations have asked from, whoever has them now: of who
+/// was there before a late answer may come too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spoken(Rc<RefCell<BTreeSet<(IpAddr, u8, u16)>>>);
+
 /// A host.
 #[derive(Debug)]
 pub(crate) struct Station {
@@ -53,18 +61,20 @@ pub(crate) struct Station {
     neighbors: BTreeMap<IpAddr, Mac>,
     waiting: Vec<(IpAddr, FrameSpec)>,
     asked: Option<Asked>,
-    /// Protocols and ports that it has asked from: what comes there is answered by nobody, or
-    /// two stations would talk for ever about an answer that was late.
-    spoken: BTreeSet<(u8, u16)>,
+    /// Where anybody has asked from: what comes there is answered by nobody, or two stations
+    /// would talk for ever about an answer that was late.
+    spoken: Spoken,
     /// What it says in answer, in place of what it was told.
     pub(crate) script: Option<Vec<u8>>,
     /// Connections of its own.
     pub(crate) sockets: Sockets,
     pool: MemPool,
+    /// Who it was when somebody asked last.
+    shown: Option<Arc<Who>>,
 }
 
 impl Station {
-    pub(crate) fn new(mac: Mac, ips: Vec<IpAddr>, pool: &MemPool) -> Self {
+    pub(crate) fn new(mac: Mac, ips: Vec<IpAddr>, pool: &MemPool, spoken: &Spoken) -> Self {
         Self {
             mac,
             ips,
@@ -73,20 +83,29 @@ impl Station {
             neighbors: BTreeMap::new(),
             waiting: Vec::new(),
             asked: None,
-            spoken: BTreeSet::new(),
+            spoken: spoken.clone(),
             script: None,
             sockets: Sockets::default(),
             pool: pool.clone(),
+            shown: None,
         }
     }
 
     /// Who this is, for observers.
-    pub(crate) fn who(&self) -> Who {
-        Who {
-            pod: self.pod.clone(),
-            mac: self.mac,
-            ips: self.ips.clone(),
-        }
+    pub(crate) fn who(&mut self) -> Arc<Who> {
+        let known = self
+            .shown
+            .as_ref()
+            .filter(|it| it.ips == self.ips && it.pod == self.pod && it.mac == self.mac);
+        let who = known.cloned().unwrap_or_else(|| {
+            Arc::new(Who {
+                pod: self.pod.clone(),
+                mac: self.mac,
+                ips: self.ips.clone(),
+            })
+        });
+        self.shown = Some(Arc::clone(&who));
+        who
     }
 
     /// Its neighbours' addresses have grown old.
@@ -142,7 +161,8 @@ impl Station {
     fn speak_from(&mut self, spec: &FrameSpec) {
         let port = source_port(spec);
         if port >= CLIENT_PORT_MIN {
-            self.spoken.insert((spec.protocol(), port));
+            let from = (spec.src, spec.protocol(), port);
+            self.spoken.0.borrow_mut().insert(from);
         }
     }
 
@@ -257,7 +277,8 @@ impl Station {
         }
         // What comes to where it asks from goes no further, or two stations would talk for
         // ever about an answer that was late or isn't whole; a connection that stands goes on.
-        let asks = self.spoken.contains(&(meta.protocol, meta.dst_port));
+        let at = (meta.dst.into(), meta.protocol, meta.dst_port);
+        let asks = self.spoken.0.borrow().contains(&at);
         let stands = meta.tcp_flags & tcp_flag::SYN != 0
             && self
                 .asked

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_dataplane_core::tick::Tick;
+use sluice_host_agent::cluster::Pod;
 use sluice_offload_api::model::{NodeName, SaDirection};
 
 use super::World;
@@ -14,7 +15,7 @@ impl World {
     /// Whether there is such a node.
     #[must_use]
     pub fn has_node(&self, name: &str) -> bool {
-        self.nodes.iter().any(|it| it.name.0 == name)
+        self.nodes.iter().any(|it| it.is_named(name))
     }
 
     /// Lets time pass until all is as it must be, so many nanoseconds at most: what isn't then.
@@ -37,15 +38,23 @@ impl World {
     /// on VFs, and there is one SA each way between any two nodes.
     pub fn unsettled(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().filter(|it| !it.left) {
             node.control.request_sas();
         }
         for node in &mut self.nodes {
             node.poll(&mut self.net);
             node.control.poll();
         }
-        let names: BTreeSet<NodeName> = self.nodes.iter().map(|it| it.name.clone()).collect();
-        for node in &self.nodes {
+        let here = || self.nodes.iter().filter(|it| !it.left);
+        let names: BTreeSet<NodeName> = here().map(|it| it.name.clone()).collect();
+        let peers: Vec<_> = names.union(&self.config.peers_only).collect();
+        let mut pods_of: BTreeMap<&NodeName, Vec<&Pod>> = BTreeMap::new();
+        for pod in self.cluster.pods.values().filter(|it| it.owns_addresses()) {
+            if let Some(node) = &pod.node {
+                pods_of.entry(node).or_default().push(pod);
+            }
+        }
+        for node in here() {
             let name = &node.name;
             let state = node.control.state();
             match node.agent.settled() {
@@ -57,10 +66,8 @@ impl World {
             }
             let has = state.endpoints.values();
             let has: BTreeSet<_> = has.map(|it| (&it.pod_uid, it.name())).collect();
-            let pods = self.cluster.pods.values();
-            let here = pods.filter(|it| it.owns_addresses() && it.node.as_ref() == Some(name));
             let mut must = BTreeSet::new();
-            for pod in here {
+            for pod in pods_of.get(name).into_iter().flatten() {
                 must.insert((&pod.uid, pod.pod.to_string()));
                 for it in &pod.interfaces {
                     must.insert((&pod.uid, format!("{}@{}", pod.pod, it.name)));
@@ -76,7 +83,7 @@ impl World {
                 wrong.push(format!("{name}: {bare} (uid {}) has no VF", uid.0));
             }
             let mut sas: BTreeMap<(NodeName, bool), usize> = BTreeMap::new();
-            for peer in names.iter().filter(|it| *it != name) {
+            for peer in peers.iter().copied().filter(|it| *it != name) {
                 sas.insert((peer.clone(), true), 0);
                 sas.insert((peer.clone(), false), 0);
             }

@@ -1,5 +1,7 @@
 //! What is noted of every frame, for oracles beside the wires, and of what happens, for people.
 
+use std::sync::Arc;
+
 use sluice_dataplane_control::Event;
 
 use super::World;
@@ -11,6 +13,7 @@ impl World {
     /// Sends frames of who is at a place.
     pub(super) fn send_from(&mut self, at: At, frames: Vec<Vec<u8>>) {
         for frame in frames {
+            let frame = Arc::from(frame);
             self.note(Way::Sent, at, false, &frame);
             match at {
                 At::Outside => self.net.switch(At::Outside, frame),
@@ -35,7 +38,7 @@ impl World {
         self.note(way, at, touched, &arrival.frame);
     }
 
-    fn note(&mut self, way: Way, at: At, touched: bool, frame: &[u8]) {
+    fn note(&mut self, way: Way, at: At, touched: bool, frame: &Arc<[u8]>) {
         self.note_wire();
         let Some(spot) = self.spot(at) else {
             return;
@@ -47,7 +50,7 @@ impl World {
             spot,
             who,
             touched,
-            frame: frame.to_vec(),
+            frame: Arc::clone(frame),
         });
     }
 
@@ -76,10 +79,10 @@ impl World {
         }
     }
 
-    fn who(&self, at: At) -> Option<Who> {
+    fn who(&mut self, at: At) -> Option<Arc<Who>> {
         match at {
             At::Outside => Some(self.outside.who()),
-            At::Behind(node, port) => Some(self.nodes.get(node)?.station(port)?.who()),
+            At::Behind(node, port) => Some(self.nodes.get_mut(node)?.station_mut(port)?.who()),
             At::Dataplane(..) => None,
         }
     }

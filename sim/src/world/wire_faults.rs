@@ -1,6 +1,7 @@
 //! Faults of the wires: what may happen to a frame on its way, drawn from the seed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::ethernet::HEADER_LEN;
@@ -44,7 +45,7 @@ struct Tally {
 /// A frame that arrives.
 #[derive(Debug)]
 pub(crate) struct Passage {
-    pub(crate) frame: Vec<u8>,
+    pub(crate) frame: Arc<[u8]>,
     /// How much later than over a whole wire.
     pub(crate) late_ns: u64,
     /// Not as it was sent, or a second time.
@@ -121,6 +122,11 @@ impl WireFaults {
         self.partitions.insert((a.min(b), a.max(b)));
     }
 
+    /// A node is gone: it is parted from nobody any more.
+    pub(crate) fn forget(&mut self, node: usize) {
+        self.partitions.retain(|it| it.0 != node && it.1 != node);
+    }
+
     /// They do again; whether they didn't.
     pub(crate) fn join(&mut self, a: usize, b: usize) -> bool {
         self.partitions.remove(&(a.min(b), a.max(b)))
@@ -148,7 +154,7 @@ impl WireFaults {
         &mut self,
         from: Option<usize>,
         to: Option<usize>,
-        frame: Vec<u8>,
+        frame: Arc<[u8]>,
     ) -> Vec<Passage> {
         if !self.any() {
             return vec![Passage {
@@ -181,14 +187,16 @@ impl WireFaults {
         passages
     }
 
-    fn passage(&mut self, mut frame: Vec<u8>, corrupt: bool) -> Passage {
+    fn passage(&mut self, mut frame: Arc<[u8]>, corrupt: bool) -> Passage {
         if corrupt && let Some(bits) = frame.len().checked_sub(HEADER_LEN).map(|len| len * 8) {
             self.hits += 1;
             self.tally.corrupted += 1;
             let bit = self.dice.below(bits);
-            if let Some(byte) = frame.get_mut(HEADER_LEN + bit / 8) {
+            let mut turned = frame.to_vec();
+            if let Some(byte) = turned.get_mut(HEADER_LEN + bit / 8) {
                 *byte ^= 1 << (bit % 8);
             }
+            frame = turned.into();
         }
         let overtaken = self.dice.chance(self.reordering);
         self.tally.reordered += u64::from(overtaken);
@@ -213,7 +221,7 @@ mod tests {
     use crate::fault::Percent;
 
     fn arrivals(faults: &mut WireFaults) -> Vec<Passage> {
-        let frame = vec![0u8; 100];
+        let frame: Arc<[u8]> = Arc::from([0u8; 100]);
         (0..1_000)
             .flat_map(|_| faults.pass(Some(0), Some(1), frame.clone()))
             .collect()
@@ -259,7 +267,7 @@ mod tests {
     fn a_partition_is_for_two_nodes_in_both_ways() {
         let mut faults = WireFaults::new(1);
         faults.part(2, 0);
-        let mut passes = |a, b| !faults.pass(a, b, vec![0; 60]).is_empty();
+        let mut passes = |a, b| !faults.pass(a, b, Arc::from([0; 60])).is_empty();
         assert!(!passes(Some(0), Some(2)) && !passes(Some(2), Some(0)));
         assert!(passes(Some(0), Some(1)) && passes(Some(0), None));
         assert!(faults.join(0, 2) && !faults.join(0, 2));

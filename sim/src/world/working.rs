@@ -1,18 +1,21 @@
 //! Workloads: senders that have their own pace, all at once, in virtual time.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
 use sluice_dataplane_core::meta::{FragKind, FrameKind, NdKind, proto};
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::wire::{self, checksum};
+use sluice_host_agent::cluster::Cluster;
 use sluice_offload_api::model::{Protocol, Verdict};
 
 use super::agent::POD_MTU;
 use super::net::At;
 use super::probing::Question;
 use super::sockets::{Ends, Socket};
-use super::{ARRIVALS_MAX, IDLE_POLL_NS, World};
+use super::{IDLE_POLL_NS, World, WorldError};
 use crate::dice::Dice;
 use crate::probe::{Family, Party, Probe, ProbeError};
 use crate::tcp::{Receiver, Sender};
@@ -43,33 +46,82 @@ struct Running {
     ended: Option<Tick>,
 }
 
+/// Why jobs couldn't be done.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// One of them can't be begun.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The objects can't be as they are to be.
+    #[error(transparent)]
+    World(#[from] WorldError),
+}
+
 impl World {
     /// Has jobs done, all at once, and tells what came of each.
     ///
     /// # Errors
     /// [`ProbeError`] if one of them can't be begun; then none was.
     pub fn work(&mut self, jobs: &[Job]) -> Result<Vec<JobRecord>, ProbeError> {
+        match self.work_under(jobs, Vec::new(), &mut |_| {}) {
+            Ok(records) => Ok(records),
+            Err(WorkError::Probe(error)) => Err(error),
+            // Nothing changes.
+            Err(WorkError::World(_)) => Ok(Vec::new()),
+        }
+    }
+
+    /// The same while objects change: their states, by when in nanoseconds from now. Before each
+    /// `look` sees what went by until then.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub fn work_under(
+        &mut self,
+        jobs: &[Job],
+        changes: Vec<(u64, Cluster)>,
+        look: &mut dyn FnMut(&mut Self),
+    ) -> Result<Vec<JobRecord>, WorkError> {
         for job in jobs {
             self.check(job)?;
         }
         let start = self.net.now;
         let hits = self.net.faults.hits;
-        let mut running = Vec::new();
+        let (mut running, mut before) = (Vec::new(), Vec::new());
         for (number, job) in jobs.iter().enumerate() {
+            before.push(self.policy_on(job)?);
             running.push(self.begin(number, job)?);
         }
-        self.run_jobs(start, &mut running);
+        let mut changes: Vec<_> = changes
+            .into_iter()
+            .map(|(at_ns, cluster)| (start + at_ns, cluster))
+            .collect();
+        changes.sort_by_key(|it| Reverse(it.0));
+        self.run_jobs(start, &mut running, &mut changes, look)?;
         self.settle();
         let touched = self.net.faults.hits != hits || !self.is_whole();
         let mut records = Vec::new();
-        for (job, run) in jobs.iter().zip(running) {
-            records.push(self.record(job, run, start, touched)?);
+        for ((job, run), before) in jobs.iter().zip(running).zip(before) {
+            if !matches!(job, Job::Change { .. }) {
+                records.push(self.record(job, run, (start, before), touched)?);
+            }
         }
         Ok(records)
     }
 
+    /// What policy says of a job as objects are now.
+    fn policy_on(&self, job: &Job) -> Result<Option<Verdict>, ProbeError> {
+        match job {
+            Job::Tcp { probe, .. } | Job::Udp { probe, .. } => {
+                Ok(Some(self.expected(probe)?.verdict))
+            }
+            Job::Pcap { .. } | Job::Change { .. } => Ok(None),
+        }
+    }
+
     fn check(&self, job: &Job) -> Result<(), ProbeError> {
         match job {
+            Job::Change { .. } => Ok(()),
             Job::Tcp { probe, .. } | Job::Udp { probe, .. } => self.question(probe).map(|_| ()),
             Job::Pcap { from, map, .. } => {
                 let mut parties = map.values().chain([from]);
@@ -88,6 +140,7 @@ impl World {
                 sizes,
             } => self.begin_udp(probe, *packets, *every_ns, sizes),
             Job::Pcap { from, frames, .. } => Ok(self.begin_pcap(job, from, frames)),
+            Job::Change { .. } => Ok(None),
         }
     }
 
@@ -278,32 +331,73 @@ impl World {
         Some((spec, ends))
     }
 
-    /// Runs until all jobs are over.
-    fn run_jobs(&mut self, start: Tick, running: &mut [Option<Running>]) {
+    /// Runs until all jobs are over. What is due is found by time, and not by asking each job:
+    /// hundreds of them send thousands of packets a second.
+    fn run_jobs(
+        &mut self,
+        start: Tick,
+        running: &mut [Option<Running>],
+        changes: &mut Vec<(Tick, Cluster)>,
+        look: &mut dyn FnMut(&mut Self),
+    ) -> Result<(), WorldError> {
         let end = start + WORK_NS_MAX;
         let mut idle_until = None;
+        let mut polled = self.net.now;
+        let mut due: BinaryHeap<Reverse<(Tick, usize)>> = BinaryHeap::new();
+        let mut transfers = Vec::new();
+        let mut counting = false;
+        for (at, run) in running.iter_mut().enumerate() {
+            let Some(run) = run else { continue };
+            if matches!(self.socket(run), Some(Socket::Sends(_))) {
+                transfers.push(at);
+                continue;
+            }
+            counting = true;
+            match run.due.last() {
+                Some((time, _)) => due.push(Reverse((*time, at))),
+                None => run.ended = Some(self.net.now),
+            }
+        }
         loop {
-            let mut next = self.net.now + IDLE_POLL_NS;
-            let (mut sending, mut counting) = (false, false);
-            for run in running.iter_mut().flatten() {
+            while let Some(Reverse((time, at))) = due.peek().copied()
+                && time <= self.net.now
+            {
+                due.pop();
+                let Some(Some(run)) = running.get_mut(at) else {
+                    continue;
+                };
                 self.send_due(run);
-                if let Some((time, _)) = run.due.last() {
-                    sending = true;
-                    next = next.min(*time);
+                match run.due.last() {
+                    Some((time, _)) => due.push(Reverse((*time, at))),
+                    None => run.ended = Some(self.net.now),
                 }
+            }
+            if let Some((_, cluster)) = changes.pop_if(|it| it.0 <= self.net.now) {
+                look(self);
+                self.apply(cluster)?;
+                continue;
+            }
+            let mut next = polled + IDLE_POLL_NS;
+            let mut sending = false;
+            if let Some((time, _)) = changes.last() {
+                sending = true;
+                next = next.min(*time);
+            }
+            if let Some(Reverse((time, _))) = due.peek() {
+                sending = true;
+                next = next.min(*time);
+            }
+            for at in &transfers {
+                let Some(Some(run)) = running.get_mut(*at) else {
+                    continue;
+                };
                 match self.socket(run) {
-                    Some(Socket::Sends(sender)) if sender.is_over() => {
-                        run.ended.get_or_insert(self.net.now);
-                    }
-                    Some(Socket::Sends(sender)) => {
+                    Some(Socket::Sends(sender)) if !sender.is_over() => {
                         sending = true;
                         next = sender.deadline().map_or(next, |it| it.min(next));
                     }
                     _ => {
-                        counting = true;
-                        if run.due.is_empty() {
-                            run.ended.get_or_insert(self.net.now);
-                        }
+                        run.ended.get_or_insert(self.net.now);
                     }
                 }
             }
@@ -312,21 +406,28 @@ impl World {
                 let linger = if counting { LINGER_NS } else { 0 };
                 let until = *idle_until.get_or_insert(self.net.now + linger);
                 if self.net.now >= until || self.net.is_quiet() {
-                    return;
+                    return Ok(());
                 }
             }
             if self.net.now >= end {
-                return;
+                return Ok(());
             }
-            self.deliver_until(next, &mut { ARRIVALS_MAX });
+            self.deliver_until(next, &mut self.arrivals_max());
             self.net.now = next.max(self.net.now);
-            for node in &mut self.nodes {
-                node.poll(&mut self.net);
+            // Whoever got a frame has worked already; timers have their own pace.
+            if self.net.now.since(polled) >= IDLE_POLL_NS {
+                polled = self.net.now;
+                for node in &mut self.nodes {
+                    node.poll(&mut self.net);
+                }
             }
-            for run in running.iter().flatten() {
-                let now = self.net.now;
-                let frames = self.station_at(run.at).map(|it| it.on_time(now));
-                self.send_from(run.at, frames.unwrap_or_default());
+            for at in &transfers {
+                let Some(Some(run)) = running.get(*at) else {
+                    continue;
+                };
+                let (at, now) = (run.at, self.net.now);
+                let frames = self.station_at(at).map(|it| it.on_time(now));
+                self.send_from(at, frames.unwrap_or_default());
             }
         }
     }
@@ -356,7 +457,7 @@ impl World {
         &mut self,
         job: &Job,
         run: Option<Running>,
-        start: Tick,
+        (start, before): (Tick, Option<Verdict>),
         touched: bool,
     ) -> Result<JobRecord, ProbeError> {
         let ended = run.as_ref().and_then(|it| it.ended).unwrap_or(self.net.now);
@@ -399,10 +500,11 @@ impl World {
                     record.wrong = Some(text.to_owned());
                 }
             }
+            Job::Change { .. } => {}
             Job::Tcp { probe, bytes } => {
                 record.kind = "tcp";
                 self.record_tcp(&mut record, *bytes, run.as_ref());
-                self.judge_job(&mut record, probe, touched)?;
+                self.judge_job(&mut record, probe, before, touched)?;
             }
             Job::Udp { probe, packets, .. } => {
                 record.kind = "udp";
@@ -414,8 +516,10 @@ impl World {
                 };
                 record.answered = Some(answered);
                 record.complete = answered >= *packets;
-                self.judge_job(&mut record, probe, touched)?;
-                if record.wrong.is_none() && answered > 0 && !record.complete && !touched {
+                self.judge_job(&mut record, probe, before, touched)?;
+                let stands = before == Some(self.expected(probe)?.verdict);
+                let lost = record.wrong.is_none() && answered > 0 && !record.complete;
+                if lost && stands && !touched {
                     let lost = packets - answered;
                     record.wrong = Some(format!("{lost} were lost, and no fault is to blame"));
                 }
@@ -456,16 +560,21 @@ impl World {
         &self,
         record: &mut JobRecord,
         probe: &Probe,
+        before: Option<Verdict>,
         touched: bool,
     ) -> Result<(), ProbeError> {
         record.from = probe.from.to_string();
         record.to = Some(probe.to.to_string());
         record.port = self.question(probe)?.port;
         let policy = self.expected(probe)?.verdict;
-        let any = record.bytes > 0 || record.answered.is_some_and(|it| it > 0);
+        // Of what was allowed when it began, and is not any more, some came. That none came
+        // after it was denied is for the oracles to say, who see the frames.
+        let is_revoked = before == Some(Verdict::Allow) && policy == Verdict::Deny;
+        let came = record.bytes > 0 || record.answered.is_some_and(|it| it > 0);
+        let any = if is_revoked { record.complete } else { came };
         let wrong = match (policy, record.complete) {
-            (Verdict::Deny, _) if any => Some("policy denies it".to_owned()),
-            (Verdict::Allow, false) if !touched => {
+            (Verdict::Deny, _) if any && !is_revoked => Some("policy denies it".to_owned()),
+            (Verdict::Allow, false) if !touched && before == Some(Verdict::Allow) => {
                 Some("policy allows it, and it didn't come to its end".to_owned())
             }
             _ => None,

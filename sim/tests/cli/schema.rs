@@ -224,7 +224,7 @@ fn both_refuse_what_is_wrong() {
         ("/vfs", json!({"a/b": 70000})),
         ("/steps/0", json!({"frobnicate": {}})),
         ("/steps/0", json!("rekey")),
-        ("/steps/1/delete/kind", json!("Node")),
+        ("/steps/1/delete/kind", json!("Service")),
         ("/steps/2/probe/port", json!(0)),
         ("/steps/2/probe/port", json!("80")),
         ("/steps/2/probe/protocol", json!("tcp")),

@@ -1,6 +1,7 @@
 //! An oracle that can't fail proves nothing: each is shown frames that must not be.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use sluice_dataplane_core::meta::tcp_flag;
 use sluice_dataplane_core::tick::Tick;
@@ -65,13 +66,13 @@ fn seen(way: Way, pod: &str, node: &str, its: &str, spec: &FrameSpec) -> Sightin
         at: Tick(0),
         way,
         spot: Spot::Vf(node.into(), 2),
-        who: Some(Who {
+        who: Some(Arc::new(Who {
             pod: Some(sluice_offload_api::model::PodRef { namespace, name }),
             mac: spec.eth_dst,
             ips: vec![ip(its)],
-        }),
+        })),
         touched: false,
-        frame: spec.build(),
+        frame: spec.build().into(),
     }
 }
 
@@ -109,7 +110,7 @@ fn a_later_piece_comes(mut spec: FrameSpec) -> Vec<&'static str> {
     spec.dont_fragment = false;
     let pieces = fragments(&spec.build(), 7, 64);
     let piece = |way, pod, node, its, frame: &Vec<u8>| Sighting {
-        frame: frame.clone(),
+        frame: frame.clone().into(),
         ..seen(way, pod, node, its, &spec)
     };
     let mut all: Vec<_> = pieces
@@ -328,6 +329,8 @@ fn a_failure_shrinks_to_what_makes_it() {
         Step::Verb("probe", says)
     };
     let case = Case {
+        flows_max: None,
+        sa_first: None,
         seed: 1,
         algorithm: "aes128gcm16",
         esn: true,

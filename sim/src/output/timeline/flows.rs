@@ -48,7 +48,7 @@ pub(super) fn traffic(sightings: &[Sighting], names: &Names) -> Vec<Traffic> {
                 first: seen.at,
                 last: seen.at,
                 from: match seen.way {
-                    Way::Sent => sender(&seen.spot, seen.who.as_ref(), src, names),
+                    Way::Sent => sender(&seen.spot, seen.who.as_deref(), src, names),
                     _ => names.of(src),
                 },
                 to: names.of(dst),
