@@ -4,10 +4,12 @@
 //! [`RingAead`] is the default. The tests implement the same trait over the `aes-gcm` and
 //! `chacha20poly1305` crates, which share no code with ring, and hold the two against each other.
 
+mod by_size;
 mod ring;
 
 use crate::key::{Algorithm, KeyError};
 
+pub use self::by_size::BySize;
 pub use self::ring::RingAead;
 
 /// Length of the authentication tag in bytes. ESP calls it the integrity check value, ICV.

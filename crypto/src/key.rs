@@ -125,6 +125,12 @@ pub enum KeyError {
         /// Bytes there were.
         got: usize,
     },
+    /// The backend can't do it, or isn't there.
+    #[error("this backend has no {algorithm} on this machine")]
+    NoBackend {
+        /// The algorithm asked for.
+        algorithm: Algorithm,
+    },
 }
 
 /// Key and salt of one SA in one direction.

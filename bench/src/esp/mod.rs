@@ -1,6 +1,7 @@
 //! What ESP costs over the cipher: an SA seals and opens packets, beside the bare AEAD on the
 //! same bytes in the same rounds, `openssl speed`, and ten thousand SAs in place of one.
 
+mod backends;
 mod bare;
 mod bursts;
 pub mod openssl;
@@ -92,6 +93,7 @@ pub fn run(
             all.push(seal(algorithm, size, share)?);
             all.push(open(algorithm, size, share)?);
             if let Size::Bytes(bytes) = size {
+                all.extend(backends::measure(algorithm, size, share));
                 all.push(openssl::measure(algorithm, bytes));
             }
         }

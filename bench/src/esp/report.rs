@@ -8,9 +8,9 @@ use sluice_crypto::key::Algorithm;
 /// One number, and what it is compared with.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Case {
-    /// What was measured: `seal`, `open`, `seal/many-sas`, `open/many-sas`.
+    /// What was measured: `seal`, `open`, `bare/seal`, `seal/many-sas`, `open/many-sas`.
     pub case: String,
-    /// Who: `sluice` or `openssl speed`.
+    /// Who: `sluice`, a backend, or `openssl speed`.
     pub who: String,
     /// The cipher.
     pub algorithm: String,
