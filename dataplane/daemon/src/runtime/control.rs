@@ -491,7 +491,8 @@ impl<L: Links> ControlLoop<L> {
 
     fn answer_pairs(&mut self) {
         self.state.pair_askers.retain(|reply| !reply.is_closed());
-        if self.state.pair_askers.is_empty() {
+        let is_waiting = self.control.flows().is_none() || self.control.clear().is_none();
+        if self.state.pair_askers.is_empty() || is_waiting {
             return;
         }
         let Some(sas) = self.control.sas() else {

@@ -145,6 +145,9 @@ fn a_driver_installs_hears_of_it_and_of_use_and_retires() {
             ),
             "{used:?}"
         );
+        let told = client.sas(Some(b.clone())).await.unwrap();
+        let aged = told.iter().filter(|it| it.age_ms.is_some());
+        assert_eq!((told.len(), aged.count()), (2, 2), "{told:?}");
 
         sas.send(SaCommand::Retire(Retirement::Outbound(
             b.clone(),
