@@ -47,7 +47,7 @@ Examples:
 /// The JSON of `esp`, for its help.
 const ESP_JSON: &str = "\
 JSON: a list of objects, with null where a key has no meaning:
-  case           seal, open; bare/seal, the cipher alone; seal/many-sas, open/many-sas
+  case           seal, open; bare/seal, the cipher alone; seal/many-sas, open/many-sas; rekey
   who            sluice, openssl speed; for bare/seal aws-lc-rs, RustCrypto, and with DPDK
                  ipsec-mb, and ipsec-mb/ring: ipsec-mb up to 256 bytes, ring beyond
   algorithm      aes128gcm16, aes256gcm16, chacha20poly1305
@@ -56,12 +56,15 @@ JSON: a list of objects, with null where a key has no meaning:
   ns_per_packet  found; null if it couldn't be measured
   gbps           of inner packets, a core
   peer, peer_ns  what it is compared with in the same rounds, and its ns
-  ratio          beside the bare AEAD the part of its speed; with many SAs time over one's
+  ratio          beside the bare AEAD the part of its speed; with many SAs time over one's,
+                 with rekeys over that without
   target         what ratio is to be: with many SAs at most, else at least
-  note           why there is no number
+  rekeys_per_second  of both nodes, a core, under the load of these packets
+  note           why there is no number, or what to know of it
   machine        CPU and kernel
 Examples:
   sluice-bench esp
+  sluice-bench esp --only rekeys
   sluice-bench esp --output json > esp.json";
 
 #[derive(Subcommand, Debug)]
@@ -94,12 +97,15 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// ESP beside the bare cipher, `openssl speed`, and ten thousand SAs beside one
+    /// ESP beside the bare cipher, `openssl speed`, ten thousand SAs beside one, rekeys
     #[command(after_help = ESP_JSON)]
     Esp {
         /// One size, few SAs: to see that it works
         #[arg(long)]
         quick: bool,
+        /// Nothing but one group of cases
+        #[arg(long, value_enum)]
+        only: Option<esp::Group>,
         /// Milliseconds of one of the six rounds of a measurement
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000))]
         round_ms: u64,
@@ -152,9 +158,10 @@ fn main() -> anyhow::Result<()> {
         } => verdicts(quick, only, Duration::from_millis(round_ms), output),
         Command::Esp {
             quick,
+            only,
             round_ms,
             output,
-        } => protection(quick, Duration::from_millis(round_ms), output),
+        } => protection(quick, only, Duration::from_millis(round_ms), output),
         Command::NftChild {
             rules,
             identities,
@@ -210,10 +217,15 @@ fn verdicts(
     .context("writing the result")
 }
 
-fn protection(quick: bool, share: Duration, output: Output) -> anyhow::Result<()> {
+fn protection(
+    quick: bool,
+    only: Option<esp::Group>,
+    share: Duration,
+    output: Output,
+) -> anyhow::Result<()> {
     let mut stderr = io::stderr().lock();
     writeln!(stderr, "{}; one core", machine::describe())?;
-    let all = esp::run(quick, share, |said| drop(writeln!(stderr, "{said}")))?;
+    let all = esp::run(quick, only, share, |said| drop(writeln!(stderr, "{said}")))?;
     let mut out = io::stdout().lock();
     match output {
         Output::Text => esp::report::write_table(&mut out, &all),

@@ -232,12 +232,15 @@ fn esp_has_every_algorithm_beside_the_bare_one_and_many_sas_beside_one() {
             expected.push([case, "sluice", "aes128gcm16", bytes].map(str::to_owned));
         }
     }
+    expected.push(["rekey", "sluice", "aes256gcm16", "1420"].map(str::to_owned));
     assert_eq!(named, expected);
     for one in &all {
         let ns = one["ns_per_packet"].as_f64();
         if text(one, "who") == "sluice" {
             let (ns, peer_ns) = (ns.unwrap(), one["peer_ns"].as_f64().unwrap());
-            assert!(ns > 0.0 && peer_ns > 0.0 && one["target"].is_f64(), "{one}");
+            let has_target = text(one, "case") != "rekey";
+            assert!(ns > 0.0 && peer_ns > 0.0, "{one}");
+            assert_eq!(one["target"].is_f64(), has_target, "{one}");
             let bits = text(one, "inner_bytes").parse::<f64>().unwrap() * 8.0;
             assert!(
                 (one["gbps"].as_f64().unwrap() * ns / bits - 1.0).abs() < 0.01,
@@ -248,6 +251,33 @@ fn esp_has_every_algorithm_beside_the_bare_one_and_many_sas_beside_one() {
         }
         assert!(text(one, "machine").contains("Linux"));
     }
+}
+
+#[test]
+fn rekeys_alone_have_a_rate_that_agrees_with_their_packets() {
+    let ran = run(&[
+        "esp",
+        "--only",
+        "rekeys",
+        "--round-ms",
+        "1",
+        "--output",
+        "json",
+    ]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let all: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(all.len(), 1, "{all:?}");
+    let one = &all[0];
+    let number = |key: &str| one[key].as_f64().unwrap();
+    // One every 120 packets.
+    let rate = 1e9 / (120.0 * number("ns_per_packet"));
+    assert!(
+        (number("rekeys_per_second") / rate - 1.0).abs() < 0.01,
+        "{one}"
+    );
+    assert_eq!(one["peer"], "no rekey");
+    assert!(one["machine"].as_str().unwrap().contains("Linux"));
 }
 
 #[test]

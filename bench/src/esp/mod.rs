@@ -1,10 +1,12 @@
 //! What ESP costs over the cipher: an SA seals and opens packets, beside the bare AEAD on the
-//! same bytes in the same rounds, `openssl speed`, and ten thousand SAs in place of one.
+//! same bytes in the same rounds, `openssl speed`, ten thousand SAs in place of one, and rekeys
+//! between the packets.
 
 mod backends;
 mod bare;
 mod bursts;
 pub mod openssl;
+mod rekeys;
 pub mod report;
 mod sas;
 
@@ -15,6 +17,7 @@ use sluice_crypto::key::Algorithm;
 
 use crate::esp::bare::Bare;
 use crate::esp::bursts::{Bursts, PACKETS};
+use crate::esp::rekeys::Nodes;
 use crate::esp::report::Case;
 use crate::esp::sas::{Receivers, Senders};
 use crate::machine;
@@ -27,6 +30,17 @@ const BARE_TARGET: f64 = 0.85;
 const TARGET_BYTES: usize = 1420;
 /// What a packet may cost among many SAs, beside one: by bytes of the inner packet.
 const MANY_TARGETS: [(usize, f64); 2] = [(60, 2.0), (1420, 1.3)];
+
+/// What can be measured alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Group {
+    /// Sealing and opening beside the bare cipher and openssl
+    Packets,
+    /// Ten thousand SAs beside one
+    ManySas,
+    /// Rekeys under load
+    Rekeys,
+}
 
 /// Inner packets of a measurement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,18 +90,21 @@ const SIZES: [Size; 6] = [
     Size::Imix,
 ];
 
-/// All there is to measure. `progress` gets a line now and then.
+/// All there is to measure, or one group of it. `progress` gets a line now and then.
 ///
 /// # Errors
-/// A packet that an SA doesn't take, where it must.
+/// A packet that an SA doesn't take, where it must, or a rekey that fails.
 pub fn run(
     quick: bool,
+    only: Option<Group>,
     share: Duration,
     mut progress: impl FnMut(&str),
 ) -> anyhow::Result<Vec<Case>> {
     let sizes = if quick { &SIZES[3..4] } else { &SIZES[..] };
     let mut all = Vec::new();
-    for algorithm in Algorithm::ALL {
+    let wanted = |group| only.is_none_or(|it| it == group);
+    let algorithms = Algorithm::ALL.into_iter();
+    for algorithm in algorithms.filter(|_| wanted(Group::Packets)) {
         for &size in sizes {
             progress(&format!("{algorithm}, {} bytes", size.name()));
             all.push(seal(algorithm, size, share)?);
@@ -98,9 +115,14 @@ pub fn run(
             }
         }
     }
-    for (bytes, target) in MANY_TARGETS {
+    let many_targets = MANY_TARGETS.into_iter();
+    for (bytes, target) in many_targets.filter(|_| wanted(Group::ManySas)) {
         progress(&format!("{MANY} SAs, {bytes} bytes"));
         all.extend(many(bytes, target, if quick { 100 } else { MANY }, share)?);
+    }
+    if wanted(Group::Rekeys) {
+        progress("rekeys");
+        all.push(rekeys(share)?);
     }
     let machine = machine::describe();
     for case in &mut all {
@@ -150,6 +172,27 @@ fn beside_bare(what: &str, algorithm: Algorithm, size: Size, pair: Pair) -> Case
     // The part of the bare AEAD's speed: its time over ours.
     let target = (size == Size::Bytes(TARGET_BYTES)).then_some(BARE_TARGET);
     case.beside("bare ring", pair.small, 1.0 / pair.ratio, target)
+}
+
+/// Packets sealed and opened with a rekey in the midst of each pass, beside none.
+fn rekeys(share: Duration) -> anyhow::Result<Case> {
+    let (algorithm, bytes) = (Algorithm::Aes256Gcm16, TARGET_BYTES);
+    let mut calm = Nodes::new(algorithm, &[bytes])?;
+    let mut busy = Nodes::new(algorithm, &[bytes])?;
+    let pair = Pair::measure(
+        share,
+        (PACKETS, || calm.pass(false)),
+        (PACKETS, || busy.pass(true)),
+    );
+    let refused = calm.refused + busy.refused;
+    ensure!(refused == 0, "{refused} packets were lost in rekeys");
+    ensure!(busy.failed == 0, "{} rekeys failed", busy.failed);
+    let size = Size::Bytes(bytes);
+    let case = Case::new("rekey", "sluice", algorithm, &size.name(), 2);
+    let case = case.taking(pair.large, size.mean());
+    let case = case.beside("no rekey", pair.small, pair.ratio, None);
+    let note = format!("one every {PACKETS} packets sealed and opened; TLS is not in it");
+    Ok(case.rekeying(pair.large, PACKETS).noting(note))
 }
 
 /// Packets of many SAs in turn, beside one's.

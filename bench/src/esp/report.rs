@@ -8,7 +8,7 @@ use sluice_crypto::key::Algorithm;
 /// One number, and what it is compared with.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Case {
-    /// What was measured: `seal`, `open`, `bare/seal`, `seal/many-sas`, `open/many-sas`.
+    /// What was measured: `seal`, `open`, `bare/seal`, `seal/many-sas`, `open/many-sas`, `rekey`.
     pub case: String,
     /// Who: `sluice`, a backend, or `openssl speed`.
     pub who: String,
@@ -26,11 +26,14 @@ pub struct Case {
     pub peer: Option<String>,
     /// The peer's nanoseconds.
     pub peer_ns: Option<f64>,
-    /// Beside the bare AEAD the part of its speed; with many SAs, their time over one's.
+    /// Beside the bare AEAD the part of its speed; with many SAs, their time over one's; with
+    /// rekeys, over that without.
     pub ratio: Option<f64>,
     /// What `ratio` is to be: with many SAs at most, else at least.
     pub target: Option<f64>,
-    /// Why there is no number.
+    /// Rekeys of both nodes a second and core, under the load of these packets.
+    pub rekeys_per_second: Option<f64>,
+    /// Why there is no number, or what to know of it.
     pub note: Option<String>,
     /// What it was measured on.
     pub machine: String,
@@ -52,6 +55,7 @@ impl Case {
             peer_ns: None,
             ratio: None,
             target: None,
+            rekeys_per_second: None,
             note: None,
             machine: String::new(),
         }
@@ -79,7 +83,18 @@ impl Case {
         }
     }
 
-    /// With why there is no number.
+    /// With a rekey every so many packets, which take so long each.
+    #[must_use]
+    pub fn rekeying(self, ns: f64, packets: usize) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "a pass is short")]
+        let pass_ns = ns * packets as f64;
+        Self {
+            rekeys_per_second: Some(round(1e9 / pass_ns)),
+            ..self
+        }
+    }
+
+    /// With why there is no number, or what to know of it.
     #[must_use]
     pub fn noting(self, note: String) -> Self {
         Self {
@@ -110,7 +125,7 @@ pub fn write_json(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
 pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
     writeln!(
         out,
-        "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<10} {:>9} {:>6} {:>6}",
+        "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<10} {:>9} {:>6} {:>6} {:>8}",
         "case",
         "who",
         "algorithm",
@@ -121,7 +136,8 @@ pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
         "beside",
         "its ns",
         "ratio",
-        "target"
+        "target",
+        "rekeys/s"
     )?;
     for one in all {
         let number = |value: Option<f64>, digits: usize| {
@@ -129,7 +145,7 @@ pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
         };
         write!(
             out,
-            "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<10} {:>9} {:>6} {:>6}",
+            "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<10} {:>9} {:>6} {:>6} {:>8}",
             one.case,
             one.who,
             one.algorithm,
@@ -141,6 +157,7 @@ pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
             number(one.peer_ns, 1),
             number(one.ratio, 2),
             number(one.target, 2),
+            number(one.rekeys_per_second, 0),
         )?;
         match &one.note {
             Some(note) => writeln!(out, "  {note}")?,
