@@ -62,6 +62,26 @@ impl SeedKeys {
         [word(0), word(8)]
     }
 
+    /// The key of one of several SAs of a direction and epoch; of the first, [`Self::esp`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn child(
+        &self,
+        algorithm: Algorithm,
+        from: &str,
+        to: &str,
+        epoch: u32,
+        child: u8,
+    ) -> Result<EspKey, KeyError> {
+        if child == 0 {
+            return self.esp(algorithm, from, to, epoch);
+        }
+        let epoch = epoch.to_be_bytes();
+        let purpose: [&[u8]; 5] = [b"esp", from.as_bytes(), to.as_bytes(), &epoch, &[child]];
+        EspKey::from_keymat(algorithm, &self.bytes(&purpose, algorithm.keymat_len()))
+    }
+
     /// The key of an SA: one direction between two nodes in one epoch.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use super::attack::{Attack, AttackEntry, Send, SendEntry};
 use super::changes::{ApplyEntry, Patch, Scale};
 use super::expect::{Expect, ExpectEntry};
 use super::probes::{PortEntry, ProbeEntry, check_port};
-use super::settings::{SaEntry, drifts, flows_max};
+use super::settings::{SaEntry, drifts, flows_max, lanes};
 use super::workload::{self, JobEntry};
 use super::{
     InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes, parse_party,
@@ -285,6 +285,7 @@ struct ScenarioEntry {
     flows_max: Option<Spanned<usize>>,
     sa: Option<Spanned<SaEntry>>,
     drift_ppm: Option<Spanned<BTreeMap<String, i32>>>,
+    lanes: Option<Spanned<BTreeMap<String, u8>>>,
     manifests: Spanned<String>,
     steps: Spanned<Vec<Spanned<StepEntry>>>,
 }
@@ -421,14 +422,18 @@ impl ScenarioEntry {
         {
             return Err(place.fault(format!("vfs names {pod}; there is no such pod")));
         }
-        if let Some(drifts) = &self.drift_ppm {
-            let has = |it: &&NodeName| match manifests.cluster.nodes.is_empty() {
-                true => DEFAULT_NODES.contains(&it.0.as_str()),
-                false => manifests.cluster.nodes.contains_key(*it),
-            };
-            if let Some(node) = config.drift_ppm.keys().find(|it| !has(it)) {
-                let place = source.at(drifts.referenced.into());
-                return Err(place.fault(format!("drift_ppm names {node}; there is no such node")));
+        let has = |it: &&NodeName| match manifests.cluster.nodes.is_empty() {
+            true => DEFAULT_NODES.contains(&it.0.as_str()),
+            false => manifests.cluster.nodes.contains_key(*it),
+        };
+        let drifts = self.drift_ppm.as_ref().map(|it| it.referenced);
+        let lanes = self.lanes.as_ref().map(|it| it.referenced);
+        let drifting = config.drift_ppm.keys().find(|it| !has(it));
+        let laned = config.lanes.keys().find(|it| !has(it));
+        for (field, at, node) in [("drift_ppm", drifts, drifting), ("lanes", lanes, laned)] {
+            if let Some((at, node)) = at.zip(node) {
+                let place = source.at(at.into());
+                return Err(place.fault(format!("{field} names {node}; there is no such node")));
             }
         }
         Ok(Scenario {
@@ -476,6 +481,7 @@ impl ScenarioEntry {
             sa_first: sa.0,
             sa_packets_max: sa.1,
             drift_ppm: drifts(self.drift_ppm.as_ref(), source)?,
+            lanes: lanes(self.lanes.as_ref(), source)?,
             peers_only: default.peers_only,
         })
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
+use sluice_crypto::lifecycle::LANES_MAX;
 use sluice_offload_api::model::NodeName;
 
 use super::{InputError, Source};
@@ -80,4 +81,23 @@ pub(super) fn drifts(
         Ok((NodeName(node.clone()), *ppm))
     };
     entry.value.iter().map(drift).collect()
+}
+
+/// Child SAs that nodes want.
+pub(super) fn lanes(
+    entry: Option<&Spanned<BTreeMap<String, u8>>>,
+    source: &Source,
+) -> Result<BTreeMap<NodeName, u8>, InputError> {
+    let Some(entry) = entry else {
+        return Ok(BTreeMap::new());
+    };
+    let place = source.at(entry.referenced.into());
+    let lanes = |(node, lanes): (&String, &u8)| {
+        if !(1..=LANES_MAX).contains(lanes) {
+            let why = format!("{lanes} lanes of {node}: write 1 to {LANES_MAX}");
+            return Err(place.fault(why));
+        }
+        Ok((NodeName(node.clone()), *lanes))
+    };
+    entry.value.iter().map(lanes).collect()
 }

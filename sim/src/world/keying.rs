@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sluice_crypto::esp::{Mode, Spi};
 use sluice_crypto::key::{Algorithm, KeyError};
+use sluice_crypto::lifecycle::SpiBlock;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Child, Event, SaConfig, SaError};
 use sluice_mutants::{Mutant, is};
@@ -31,6 +32,10 @@ pub(crate) struct Keying {
     first: u64,
     /// Packets that each sends, at most.
     packets_max: u64,
+    /// Child SAs that nodes want, where more than one.
+    lanes: BTreeMap<NodeName, u8>,
+    /// Children of an epoch that the receiver has, until it has all.
+    arrived: BTreeMap<(Way, u32), BTreeSet<u8>>,
     epochs: BTreeMap<Way, u32>,
     /// Epochs whose SAs a receiver has and may still need.
     held: BTreeMap<Way, BTreeSet<u32>>,
@@ -85,6 +90,8 @@ impl Keying {
             udp_encap: config.udp_encap,
             first: config.sa_first,
             packets_max: config.sa_packets_max,
+            lanes: config.lanes.clone(),
+            arrived: BTreeMap::new(),
             epochs: BTreeMap::new(),
             held: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -119,7 +126,7 @@ impl Keying {
                 let way = (peer.clone(), me);
                 let epoch = self.epochs.get(&way).copied().unwrap_or(0);
                 let waits = epoch == 0 || !is(Mutant::SentBeforeReceived);
-                if waits && self.spi(&way, epoch) == *spi {
+                if waits && self.has_all(&way, epoch, *spi) {
                     if self.peers_only.contains(&way.0) {
                         self.outlive(&way, epoch);
                     } else {
@@ -144,8 +151,10 @@ impl Keying {
         if let Some(held) = self.held.get_mut(way) {
             let now = held.split_off(&epoch);
             for before in core::mem::replace(held, now) {
-                let spi = self.spi(way, before);
-                self.replaced.push((way.clone(), spi));
+                for child in 0..self.children(way) {
+                    let spi = self.spi(way, before, child);
+                    self.replaced.push((way.clone(), spi));
+                }
             }
         }
     }
@@ -195,15 +204,42 @@ impl Keying {
         self.held.retain(|way, _| !touches(way));
     }
 
-    fn spi(&self, (from, to): &Way, epoch: u32) -> Spi {
-        self.keys.spi(&from.0, &to.0, epoch)
+    /// How many SAs there are that way at a time: the greater of what both ends want.
+    fn children(&self, (from, to): &Way) -> u8 {
+        let lanes = |node| self.lanes.get(node).copied().unwrap_or(1);
+        lanes(from).max(lanes(to))
+    }
+
+    /// A block of them, as the node channel has it, if there are several.
+    fn spi(&self, way: &Way, epoch: u32, child: u8) -> Spi {
+        let first = self.keys.spi(&way.0.0, &way.1.0, epoch);
+        match self.children(way) {
+            1 => first,
+            // None of the seed's is reserved.
+            _ => SpiBlock::new(first.0).map_or(first, |block| block.spi(child)),
+        }
+    }
+
+    /// Notes that the receiver has one of an epoch's SAs; whether it has all of them now.
+    fn has_all(&mut self, way: &Way, epoch: u32, spi: Spi) -> bool {
+        let children = self.children(way);
+        let Some(child) = (0..children).find(|it| self.spi(way, epoch, *it) == spi) else {
+            return false;
+        };
+        let key = (way.clone(), epoch);
+        let arrived = self.arrived.entry(key.clone()).or_default();
+        arrived.insert(child);
+        let all = arrived.len() == usize::from(children);
+        if all {
+            self.arrived.remove(&key);
+        }
+        all
     }
 
     /// A fresh SA at the receiver. Never an epoch twice: a (key, sequence number) pair
     /// doesn't repeat, whatever the dataplanes have forgotten.
     fn renew(&mut self, nodes: &mut [SimNode], way: &Way) -> Result<(), KeyingError> {
         let epoch = self.epochs.get(way).map_or(0, |epoch| epoch + 1);
-        let config = self.config(way, epoch)?;
         let (from, to) = way;
         let stalls = |it: &mut SimNode| it.stalled && !it.dead;
         if [from, to]
@@ -229,15 +265,22 @@ impl Keying {
         if is(Mutant::SentBeforeReceived) && epoch > 0 {
             return self.send_first(nodes, way, epoch);
         }
-        match receiver.control.install_inbound(from, config) {
-            Ok(()) => {}
-            Err(SaError::Busy) => {
-                self.waiting.push(way.clone());
-                return Ok(());
+        for (child, config) in (0u8..).zip(self.configs(way, epoch)?) {
+            match receiver.control.install_inbound(from, config) {
+                Ok(()) => {}
+                Err(SaError::Busy) => {
+                    self.waiting.push(way.clone());
+                    if child > 0 {
+                        // Some are under way: they are not made again.
+                        self.epochs.insert(way.clone(), epoch);
+                        self.held.entry(way.clone()).or_default().insert(epoch);
+                    }
+                    return Ok(());
+                }
+                // It was told nothing yet. When it is, it asks for keys itself.
+                Err(SaError::UnknownPeer { .. }) => return Ok(()),
+                Err(error) => return Err(failed(way, error)),
             }
-            // It was told nothing yet. When it is, it asks for keys itself.
-            Err(SaError::UnknownPeer { .. }) => return Ok(()),
-            Err(error) => return Err(failed(way, error)),
         }
         self.epochs.insert(way.clone(), epoch);
         self.held.entry(way.clone()).or_default().insert(epoch);
@@ -251,12 +294,13 @@ impl Keying {
         way: &Way,
         epoch: u32,
     ) -> Result<(), KeyingError> {
-        let config = self.config(way, epoch)?;
+        let configs = self.configs(way, epoch)?;
         let (from, to) = way;
         let Some(sender) = find(nodes, from) else {
             return Ok(());
         };
-        if sender.control.install_outbound(to, config).is_ok() {
+        let mut sent = configs.into_iter();
+        if sent.all(|it| sender.control.install_outbound(to, it).is_ok()) {
             self.epochs.insert(way.clone(), epoch);
             self.held.entry(way.clone()).or_default().insert(epoch);
             self.expose(nodes, way, epoch)?;
@@ -272,23 +316,27 @@ impl Keying {
         let mut switched = !waiting.is_empty();
         waiting.iter().try_for_each(|way| self.renew(nodes, way))?;
         for (way, epoch) in core::mem::take(&mut self.late) {
-            let config = self.config(&way, epoch)?;
+            let configs = self.configs(&way, epoch)?;
             switched = true;
             if let Some(receiver) = find(nodes, &way.1).filter(|it| !it.dead) {
-                let taken = receiver.control.install_inbound(&way.0, config);
-                taken.map_err(|error| failed(&way, error))?;
+                for config in configs {
+                    let taken = receiver.control.install_inbound(&way.0, config);
+                    taken.map_err(|error| failed(&way, error))?;
+                }
             }
         }
         for (way, epoch) in core::mem::take(&mut self.ready) {
             let (from, to) = &way;
-            let config = self.config(&way, epoch)?;
+            let configs = self.configs(&way, epoch)?;
             let Some(sender) = find(nodes, from).filter(|it| !it.dead) else {
                 continue;
             };
             let last = self.first.saturating_add(self.packets_max - 1);
             let numbers = self.first..=last;
             let control = &mut sender.control;
-            match control.install_outbound_numbered(to, config, numbers) {
+            let mut configs = configs.into_iter();
+            let install = |it| control.install_outbound_numbered(to, it, numbers.clone());
+            match configs.try_for_each(install) {
                 Ok(()) => {
                     switched = true;
                     self.expose(nodes, &way, epoch)?;
@@ -319,31 +367,45 @@ impl Keying {
         Ok(())
     }
 
-    fn config(&self, way: &Way, epoch: u32) -> Result<SaConfig, KeyingError> {
+    /// All children's.
+    fn configs(&self, way: &Way, epoch: u32) -> Result<Vec<SaConfig>, KeyingError> {
+        (0..self.children(way))
+            .map(|child| self.config(way, epoch, child))
+            .collect()
+    }
+
+    fn config(&self, way: &Way, epoch: u32, child: u8) -> Result<SaConfig, KeyingError> {
         let (from, to) = way;
-        let key = self.keys.esp(self.algorithm, &from.0, &to.0, epoch);
+        let key = self
+            .keys
+            .child(self.algorithm, &from.0, &to.0, epoch, child);
         let key = key.map_err(|error| KeyingError::Key {
             from: from.clone(),
             to: to.clone(),
             error,
         })?;
         Ok(SaConfig {
-            spi: self.spi(way, epoch),
+            spi: self.spi(way, epoch, child),
             key,
             esn: self.esn,
             window: ReplayWindow::DEFAULT,
             udp_encap: self.udp_encap,
             mode: Mode::Tunnel,
-            child: Child::ONLY,
+            child: Child {
+                number: child,
+                of: self.children(way),
+            },
         })
     }
 
-    /// Writes an SA down for Wireshark.
+    /// Writes SAs down for Wireshark.
     fn expose(&mut self, nodes: &mut [SimNode], way: &Way, epoch: u32) -> Result<(), KeyingError> {
-        let config = self.config(way, epoch)?;
         let (from, to) = way;
         let outer = find(nodes, from).and_then(|n| n.control.outer_addresses(to));
-        if let Some((src, dst)) = outer {
+        let Some((src, dst)) = outer else {
+            return Ok(());
+        };
+        for config in self.configs(way, epoch)? {
             self.exposed.push(ExposedSa {
                 src,
                 dst,

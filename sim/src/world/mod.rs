@@ -110,6 +110,9 @@ pub struct WorldConfig {
     pub sa_packets_max: u64,
     /// How much too fast nodes' clocks run, in parts per million; too slow below 0.
     pub drift_ppm: BTreeMap<NodeName, i32>,
+    /// Child SAs that nodes want with each other, a direction; one where nothing is said. Of
+    /// two nodes the greater number holds.
+    pub lanes: BTreeMap<NodeName, u8>,
     /// What the operator says of encryption, to every node. Nodes without a dataplane have
     /// their pods and themselves where the outside is.
     pub encryption: EncryptionSetup,
@@ -131,6 +134,7 @@ impl Default for WorldConfig {
             sa_first: 1,
             sa_packets_max: u64::MAX,
             drift_ppm: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             encryption: EncryptionSetup::default(),
             peers_only: BTreeSet::new(),
         }

@@ -35,7 +35,8 @@ impl World {
 
     /// What is not as it must be when everything is whole, in words; empty if all is well.
     /// Each agent has its dataplane's acknowledgement, exactly the pods that the API has are
-    /// on VFs, and there is one SA each way between any two nodes.
+    /// on VFs, and there are as many SAs each way between two nodes as the one with more lanes
+    /// wants.
     pub fn unsettled(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         for node in self.nodes.iter_mut().filter(|it| !it.left) {
@@ -92,9 +93,16 @@ impl World {
                 let peer = sa.peer.clone().unwrap_or(NodeName(String::new()));
                 *sas.entry((peer, inbound)).or_default() += 1;
             }
-            for ((peer, inbound), count) in sas.into_iter().filter(|it| it.1 != 1) {
-                let way = if inbound { "from" } else { "to" };
-                wrong.push(format!("{name}: {count} SAs {way} {}, not one", peer.0));
+            for ((peer, inbound), count) in sas {
+                let lanes = |node| self.config.lanes.get(node).copied().unwrap_or(1);
+                let wanted = usize::from(lanes(name).max(lanes(&peer)));
+                if count != wanted {
+                    let way = if inbound { "from" } else { "to" };
+                    wrong.push(format!(
+                        "{name}: {count} SAs {way} {}, not {wanted}",
+                        peer.0
+                    ));
+                }
             }
         }
         wrong

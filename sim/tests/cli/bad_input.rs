@@ -284,6 +284,12 @@ fn settings_beyond_their_bounds_are_refused() {
         ("sa", "sa: {packets_max: 0}", "at least 1"),
         ("drift", "drift_ppm: {one: 100001}", "-100000 to 100000"),
         ("clock", "drift_ppm: {three: 1}", "no such node"),
+        ("lane", "lanes: {three: 1}", "lanes names three"),
+        (
+            "lanes",
+            "lanes: {one: 33}",
+            "33 lanes of one: write 1 to 32",
+        ),
     ] {
         let lines = format!("manifests: cluster.yaml\n{line}\nsteps: []\n");
         let ran = run(&format!("bad-setting-{name}"), &lines);

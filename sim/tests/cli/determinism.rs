@@ -55,6 +55,41 @@ fn a_seed_gives_the_same_bytes_and_another_gives_others() {
     assert_eq!(names.len(), 4, "{names:?}");
 }
 
+/// How many lanes two nodes have decides which SA a packet goes by, and nothing else.
+#[test]
+fn lanes_that_differ_change_no_verdict() {
+    let (plain, out) = quickstart("no-lanes", "7");
+    let sas = |out: &Path| text_of(out, "esp_sa").lines().count();
+    let alone = sas(&out);
+    let scenario = super::root().join("sim/scenarios/quickstart.yaml");
+    let scenario = fs::read_to_string(scenario).unwrap();
+    let manifests = super::root().join("sim/manifests");
+    for (lanes, children) in [([1, 2], 2), ([2, 3], 3), ([16, 15], 16)] {
+        let folder = scratch(&format!("lanes-{children}"));
+        let [a, b] = lanes;
+        let manifests = format!("{}/", text(&manifests));
+        let with = scenario.replace("../manifests/", &manifests);
+        let with = format!("lanes: {{node-a: {a}, node-b: {b}}}\n{with}");
+        let file = folder.join("lanes.yaml");
+        fs::write(&file, with).unwrap();
+        let args = ["run", text(&file), "--seed", "7", "--output", "json"];
+        let ran = sluice_sim_in(&folder, &args);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(verdicts(&ran.stdout), verdicts(&plain), "{lanes:?}");
+        let (it, plain): (Value, Value) = (
+            serde_json::from_str(&ran.stdout).unwrap(),
+            serde_json::from_str(&plain).unwrap(),
+        );
+        assert_eq!(it["drops"], plain["drops"], "{lanes:?}");
+        assert_eq!(it["wire"], plain["wire"], "{lanes:?}");
+        assert_eq!(sas(&folder.join("sluice-out")), alone * children);
+    }
+}
+
+fn text_of(out: &Path, name: &str) -> String {
+    String::from_utf8(file(out, name)).unwrap()
+}
+
 #[test]
 fn json_has_no_absolute_path_and_no_wall_clock_time() {
     let (json, _) = quickstart("json-traces", "1");

@@ -85,6 +85,7 @@ fn every_example_of_the_scenario_reference_is_read() {
         "flows_max",
         "sa",
         "drift_ppm",
+        "lanes",
         "answers",
         "settled_within",
         "marks",

@@ -54,6 +54,7 @@ fn whole() -> Value {
         "flows_max": 1024,
         "sa": {"first": 7, "packets_max": 1_000_000},
         "drift_ppm": {"node-a": 200, "node-b": -200},
+        "lanes": {"node-a": 2, "node-b": 32},
         "manifests": path("quickstart"),
         "steps": [
             {"apply": path("quickstart/policies.yaml")},
@@ -215,7 +216,7 @@ fn both_refuse_unknown_keys_everywhere() {
 
 #[test]
 fn both_refuse_what_is_wrong() {
-    let wrong: [(&str, Value); 50] = [
+    let wrong: [(&str, Value); 51] = [
         ("/seed", json!(-1)),
         ("/workers", json!(2)),
         ("/algorithm", json!("des")),
@@ -243,6 +244,7 @@ fn both_refuse_what_is_wrong() {
         ("/flows_max", json!(63)),
         ("/sa/first", json!(0)),
         ("/drift_ppm/node-a", json!(100_001)),
+        ("/lanes/node-a", json!(33)),
         ("/steps/24/patch/labels/a", json!(["b"])),
         ("/steps/25/scale/replicas", json!(201)),
         ("/steps/27/apply", json!([])),
