@@ -5,7 +5,7 @@ pub(crate) use sluice_mutants::{Mutant, is};
 /// Whether a planted bug lets a flow's packets come by any way.
 #[inline(always)]
 pub(crate) fn any_way(is_v4: bool) -> bool {
-    any_source(is_v4) || is(Mutant::PlaintextLetIn)
+    any_source(is_v4) || is(Mutant::PlaintextLetIn) || is(Mutant::SpiOfAnyNode)
 }
 
 /// Whether a planted bug lets a pod speak from any address of a family.

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use sluice_dataplane_core::tick::Tick;
 use super::Oracle;
 use super::flow::{End, Flow, is_policed};
 use super::packet::{Ends, Identity, Packet};
-use crate::sighting::{Sighting, Way};
+use crate::sighting::{Sighting, Spot, Way};
 use crate::world::Api;
 
 /// How long a dataplane may hold what it has judged, in nanoseconds: it waits three seconds
@@ -27,6 +27,8 @@ const HELD_NS_MAX: u64 = 4 * Tick::SECOND;
 pub(super) struct Policy {
     flows: BTreeMap<Ends, Flow>,
     sent: HashMap<Identity, Sent, BuildHasherDefault<DefaultHasher>>,
+    /// Packets that wait for a dataplane that does nothing.
+    waiting: BTreeSet<Identity>,
     /// The ports of datagrams in pieces, as their first ones have them.
     firsts: BTreeMap<Datagram, (u16, u16)>,
 }
@@ -73,9 +75,17 @@ impl Oracle for Policy {
     fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
         let packet = packet.filter(|it| !it.error && is_policed(it))?;
         let packet = &self.with_ports(packet);
+        // What waits for a dataplane that does nothing is judged when that takes it, by what is
+        // then; it may know who the packet is for only now.
+        let is_late = seen.way == Way::Taken && self.waiting.remove(&packet.identity());
+        if let (Way::Sent, Spot::Vf(node, _) | Spot::Host(node)) = (seen.way, &seen.spot)
+            && api.is_stalled(node)
+        {
+            self.waiting.insert(packet.identity());
+        }
         let flow = self.flows.entry(packet.ends());
         match seen.way {
-            Way::Sent => {
+            Way::Sent | Way::Taken if seen.way == Way::Sent || is_late => {
                 let flow = flow.or_insert_with(|| Flow::begun_by(packet));
                 let sent = self.sent.entry(packet.identity()).or_default();
                 sent.left |= flow.passes(End::Source, packet, api, seen.at);

@@ -57,7 +57,9 @@ impl Announcements {
                 continue;
             }
             let before = self.0.insert(peer.clone(), now.clone()).unwrap_or_default();
-            for node in nodes.iter_mut().filter(|it| !it.dead) {
+            // Those that don't know it yet hear all of it when they do.
+            let knows = |it: &SimNode| it.control.state().peers.contains_key(peer);
+            for node in nodes.iter_mut().filter(|it| !it.dead && knows(it)) {
                 tell_changes(node, peer, &before, &now);
             }
         }
