@@ -164,10 +164,12 @@ impl<'a> Who<'a> {
 
     /// The ends of all port rules of an endpoint's policies, and of its pod's others, its own
     /// named ports, and what only rules without ports match.
-    pub(super) fn ends_of_rules(&self, endpoint: &Endpoint) -> BTreeSet<End> {
-        let mut ends = without_ports();
+    ///
+    /// Beside them whether a rule names ports of the peers, see [`Self::named_ports`].
+    pub(super) fn ends_of_rules(&self, endpoint: &Endpoint) -> (BTreeSet<End>, bool) {
+        let (mut ends, mut names_ports) = (without_ports(), false);
         let Some(pod) = self.cluster.pods.get(&endpoint.pod) else {
-            return ends;
+            return (ends, names_ports);
         };
         let interface = pod.interface(&endpoint.interface);
         for direction in [Direction::Ingress, Direction::Egress] {
@@ -193,11 +195,11 @@ impl<'a> Who<'a> {
                         ends.extend(ports.map(|it| (direction, *protocol, Some(it))));
                     }
                     // The peer's: see `named_ports`.
-                    PortSpec::Named(_) => {}
+                    PortSpec::Named(_) => names_ports = true,
                 }
             }
         }
-        ends
+        (ends, names_ports)
     }
 
     /// The ports that a peer has names for.
