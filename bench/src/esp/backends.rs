@@ -23,8 +23,11 @@ const NONCE: [u8; 12] = [1; 12];
 /// Seals a packet in place, as [`Bare`] does.
 type Seal = Box<dyn FnMut(&mut Packet<'_>)>;
 
-/// Who else there is; `None` where one hasn't the algorithm.
-const OTHERS: &[(&str, fn(Algorithm) -> Option<Seal>)] = &[
+/// Makes one; `None` where it hasn't the algorithm.
+type Make = fn(Algorithm) -> Option<Seal>;
+
+/// Who else there is.
+const OTHERS: &[(&str, Make)] = &[
     ("aws-lc-rs", aws_lc),
     ("RustCrypto", rust_crypto),
     #[cfg(feature = "dpdk")]
@@ -114,7 +117,7 @@ mod multi_buffer {
 /// Each of them beside ring, in turn, on packets of one size. The ratio is the part of ring's
 /// speed; more than one is faster.
 pub(super) fn measure(algorithm: Algorithm, size: Size, share: Duration) -> Vec<Case> {
-    let one = |&(who, make): &(&str, fn(Algorithm) -> Option<Seal>)| {
+    let one = |&(who, make): &(&str, Make)| {
         let case = Case::new("bare/seal", who, algorithm, &size.name(), 1);
         let Some(mut theirs) = make(algorithm) else {
             return case.noting("it has no such cipher here".to_owned());

@@ -113,6 +113,12 @@ impl Aead for ImbAead {
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "a failed assumption in a test is a failed test"
+)]
 mod tests {
     use sluice_crypto::aead::{BySize, RingAead};
 
