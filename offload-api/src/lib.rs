@@ -22,6 +22,7 @@ pub mod refusal;
 pub mod shared;
 pub mod state;
 pub mod transaction;
+pub mod uses;
 
 mod check;
 #[cfg(any(test, feature = "testing"))]

@@ -48,17 +48,6 @@ impl<K, V> SharedMap<K, V> {
         self.len
     }
 
-    /// Whether a value is so. Looks at a whole chunk before it decides: the reads of values,
-    /// which stand anywhere in memory, then wait for nothing but themselves.
-    pub fn any_value(&self, is_so: impl Fn(&V) -> bool) -> bool {
-        let mut chunks = self.chunks.iter();
-        chunks.any(|chunk| {
-            chunk
-                .iter()
-                .fold(false, |any, (_, value)| any | is_so(value))
-        })
-    }
-
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -11,6 +11,7 @@ use crate::model::{
 use crate::refusal::{Refusal, RefusalReason};
 use crate::shared::SharedMap;
 use crate::transaction::{Key, Mode, Object, Op, Transaction};
+use crate::uses::Uses;
 
 /// Everything in force under one generation. The default is the state of a dataplane that
 /// was never told anything: generation 0 and no objects.
@@ -33,6 +34,8 @@ pub struct State {
     pub policies: SharedMap<PolicyId, Policy>,
     /// Peers by node.
     pub peers: SharedMap<NodeName, Peer>,
+    /// Kept from change to change; says nothing that `prefixes` doesn't.
+    pub uses: Uses,
 }
 
 impl State {
@@ -69,6 +72,7 @@ impl State {
                 Refusal { path, why }
             })?;
         }
+        next.uses = self.uses.at(&next.prefixes);
         if matches!(tx.mode, Mode::Delta { .. })
             && check::change::is_fine(self, &next, &tx.ops, limits)
         {

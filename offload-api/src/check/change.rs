@@ -29,7 +29,8 @@ pub(crate) fn is_fine(before: &State, next: &State, ops: &[Op], limits: &Limits)
         return false;
     }
     let gone: BTreeSet<IdentityId> = ops.iter().filter_map(gone).collect();
-    let is_used = !gone.is_empty() && (prefixes_name(next, &gone) || rows_name(next, &gone));
+    let is_named = gone.iter().any(|it| next.uses.has(*it));
+    let is_used = !gone.is_empty() && (is_named || rows_name(next, &gone));
     !is_used && look_at(before, next, &keys, limits).is_ok()
 }
 
@@ -46,14 +47,6 @@ fn gone(op: &Op) -> Option<IdentityId> {
     match op {
         Op::Del(Key::Identity(id)) => Some(*id),
         _ => None,
-    }
-}
-
-/// All prefixes are read for it: mostly, one identity goes at a time.
-fn prefixes_name(state: &State, gone: &BTreeSet<IdentityId>) -> bool {
-    match gone.first() {
-        Some(one) if gone.len() == 1 => state.prefixes.any_value(|it| it.identity == *one),
-        _ => state.prefixes.any_value(|it| gone.contains(&it.identity)),
     }
 }
 
