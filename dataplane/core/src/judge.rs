@@ -251,28 +251,18 @@ fn beside(
     (of(rule), allow, shadow)
 }
 
-/// Judges a flow whose source was told no names; see [`judge_told`].
+/// Judges a flow whose source was told no names; see [`judge_between`].
 ///
 /// # Errors
 /// [`Denied`].
 pub fn judge(snapshot: &Snapshot, tuple: &Tuple) -> Result<Judgement, Denied> {
-    judge_told(snapshot, tuple, &Told::NOTHING)
+    let owners = Owners::of(snapshot, tuple);
+    judge_between(snapshot, tuple, owners, &Told::NOTHING)
 }
 
-/// Judges a flow by its initiator's tuple: the source pod's egress, then the destination
-/// pod's ingress; both must allow, and then both ends' settings say how it crosses the wire.
-///
-/// # Errors
-/// [`Denied`] with the reason and the rules that were asked.
-pub fn judge_told(
-    snapshot: &Snapshot,
-    tuple: &Tuple,
-    told: &Told<'_>,
-) -> Result<Judgement, Denied> {
-    judge_between(snapshot, tuple, Owners::of(snapshot, tuple), told)
-}
-
-/// The same, where it is known already whose the tuple's addresses are.
+/// Judges a flow by its initiator's tuple, whose addresses are these owners': the source pod's
+/// egress, then the destination pod's ingress; both must allow, and then both ends' settings say
+/// how it crosses the wire.
 ///
 /// # Errors
 /// [`Denied`] with the reason and the rules that were asked.

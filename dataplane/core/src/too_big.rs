@@ -9,6 +9,7 @@ const BURST: u64 = 50;
 const REFILL_NS: u64 = 10 * Tick::MS;
 
 /// A token bucket of ICMP errors for each port: a pod that draws many takes none of the others'.
+/// Who sends a pod what is too long for its VF takes of the same bucket as that pod.
 #[derive(Debug)]
 pub(crate) struct Budgets {
     /// When a port's bucket would be full again; each error moves it ahead.

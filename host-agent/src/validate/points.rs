@@ -106,7 +106,7 @@ pub(super) fn of_change(
         let Some(endpoint) = table.endpoints.first() else {
             continue;
         };
-        let of_rules = who.ends_of_rules(endpoint).0;
+        let of_rules = who.ends_of_rules(endpoint);
         let table = table.by_one();
         for (identity, peer) in &moved {
             // No row is about most of those who come: of what the rules tell apart a part.
@@ -267,12 +267,10 @@ pub(super) fn everyone(
     let Some(endpoint) = table.endpoints.first() else {
         return Ok(());
     };
-    let (ends, names_ports) = who.ends_of_rules(endpoint);
+    let ends = who.ends_of_rules(endpoint);
     for peer in peers {
-        // Where no rule names a port, the peer's names are nothing to tell apart.
-        let named = names_ports.then(|| who.named_ports(&peer));
-        let named = named.into_iter().flatten();
-        let named = named.map(|(protocol, port)| (Direction::Egress, protocol, Some(port)));
+        let named = peer.named_ports.iter();
+        let named = named.map(|&(protocol, port)| (Direction::Egress, protocol, Some(port)));
         for end in ends.iter().copied().chain(named) {
             table.visit(&peer, end, visit)?;
         }

@@ -43,6 +43,8 @@ pub(super) struct Peer {
     pub(super) names: KnownNames,
     /// and the identities it has by that.
     pub(super) domains: Vec<IdentityId>,
+    /// The ports that it has names for: looked up once, and asked of for each table.
+    pub(super) named_ports: Vec<(Protocol, u16)>,
 }
 
 /// Outside addresses with names, at most; two at least for each pattern.
@@ -164,12 +166,10 @@ impl<'a> Who<'a> {
 
     /// The ends of all port rules of an endpoint's policies, and of its pod's others, its own
     /// named ports, and what only rules without ports match.
-    ///
-    /// Beside them whether a rule names ports of the peers, see [`Self::named_ports`].
-    pub(super) fn ends_of_rules(&self, endpoint: &Endpoint) -> (BTreeSet<End>, bool) {
-        let (mut ends, mut names_ports) = (without_ports(), false);
+    pub(super) fn ends_of_rules(&self, endpoint: &Endpoint) -> BTreeSet<End> {
+        let mut ends = without_ports();
         let Some(pod) = self.cluster.pods.get(&endpoint.pod) else {
-            return (ends, names_ports);
+            return ends;
         };
         let interface = pod.interface(&endpoint.interface);
         for direction in [Direction::Ingress, Direction::Egress] {
@@ -194,26 +194,12 @@ impl<'a> Who<'a> {
                         let ports = pod.named_ports(name, *protocol);
                         ends.extend(ports.map(|it| (direction, *protocol, Some(it))));
                     }
-                    // The peer's: see `named_ports`.
-                    PortSpec::Named(_) => names_ports = true,
+                    // The peer's: see [`Peer::named_ports`].
+                    PortSpec::Named(_) => {}
                 }
             }
         }
-        (ends, names_ports)
-    }
-
-    /// The ports that a peer has names for.
-    pub(super) fn named_ports(&self, peer: &Peer) -> impl Iterator<Item = (Protocol, u16)> {
-        let pod = match &peer.party {
-            Party::Pod { ns, name } => {
-                let (namespace, name) = (ns.clone(), name.clone());
-                self.cluster.pods.get(&PodRef { namespace, name })
-            }
-            _ => None,
-        };
-        let ports = pod.into_iter().flat_map(|it| &it.ports);
-        let named = ports.filter(|it| it.name.is_some());
-        named.map(|it| (it.protocol, it.number))
+        ends
     }
 
     /// An address that has this prefix as its longest: its first or its last, if either is.
@@ -221,9 +207,16 @@ impl<'a> Who<'a> {
         let prefixes = self.directory.prefixes();
         let of = |ip: &IpAddr| longest(prefixes, *ip).is_some_and(|it| it.prefix == prefix);
         let ip = [prefix.addr(), last(prefix)].into_iter().find(of)?;
+        let holder = self.directory.holder(ip);
+        let pod = match holder {
+            Some(Holder::Pod(pod) | Holder::Interface(pod, _)) => self.cluster.pods.get(pod),
+            _ => None,
+        };
+        let ports = pod.into_iter().flat_map(|it| &it.ports);
+        let named = ports.filter(|it| it.name.is_some());
         Some(Peer {
             ip,
-            party: match self.directory.holder(ip) {
+            party: match holder {
                 Some(Holder::Pod(pod) | Holder::Interface(pod, _)) => Party::Pod {
                     ns: pod.namespace.clone(),
                     name: pod.name.clone(),
@@ -233,6 +226,7 @@ impl<'a> Who<'a> {
             },
             names: KnownNames::default(),
             domains: Vec::new(),
+            named_ports: named.map(|it| (it.protocol, it.number)).collect(),
         })
     }
 }

@@ -94,9 +94,9 @@ impl Pages {
     }
 }
 
-/// Built, then read much and changed seldom. Where keys are dense their values stand side by side, with
-/// no key beside them and no slot empty for the hash's sake: of 65,535 pods' owners a
-/// megabyte in place of five, which is what a lookup that misses the cache waits for.
+/// Built, then read much and changed seldom. Where keys are dense their values stand side by
+/// side, with no key beside them and no slot empty for the hash's sake: of 65,535 pods' owners
+/// half a megabyte in place of two, which is what a lookup that misses the cache waits for.
 #[derive(Clone, Debug)]
 pub(crate) struct DenseMap<V> {
     /// By the key's upper 24 bits, where its page begins.

@@ -251,8 +251,8 @@ impl PrefixTable {
         }
     }
 
-    /// Has the owner of an address brought into the cache, if it is a host's of the longest
-    /// prefix there is.
+    /// Has the owner of an address brought into the cache, if the longest prefixes in use are
+    /// what says it: those of hosts, in a cluster.
     #[inline]
     pub fn expect(&self, addr: Addr) {
         if addr.is_v4() {
