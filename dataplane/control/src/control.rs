@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
 use sluice_dataplane_core::clear::PAIRS_MAX;
-use sluice_dataplane_core::command::{ClearPage, Command, FlowPage, NamePage, Reply};
+use sluice_dataplane_core::command::{Busy, ClearPage, Command, FlowPage, NamePage, Reply};
 use sluice_dataplane_core::counters::Counter;
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::publish::PublishError;
@@ -128,6 +128,8 @@ pub struct Control {
     is_keyed: bool,
     inbound: BTreeMap<Spi, NodeName>,
     sending: Sending,
+    /// What is to be retired and has found no room on the way to the worker yet.
+    retiring: VecDeque<Command>,
     events: VecDeque<Event>,
     flows: Vec<FlowRecord>,
     flows_done: bool,
@@ -160,6 +162,7 @@ impl Control {
             is_keyed: false,
             inbound: BTreeMap::new(),
             sending: Sending::default(),
+            retiring: VecDeque::new(),
             events: VecDeque::new(),
             flows: Vec::new(),
             flows_done: false,
@@ -340,6 +343,7 @@ impl Control {
         while let Some(reply) = self.worker.commands.next_reply() {
             self.note(reply);
         }
+        self.retire();
     }
 
     /// The next thing that happened; call until `None`.
@@ -359,10 +363,10 @@ impl Control {
                 .collect();
             for spi in spis {
                 self.inbound.remove(&spi);
-                self.retire(Command::RetireInbound(spi));
+                self.retiring.push_back(Command::RetireInbound(spi));
             }
             self.sending.forget(index);
-            self.retire(Command::RetireOutbound(index));
+            self.retiring.push_back(Command::RetireOutbound(index));
             self.events.push_back(Event::PeerRemoved(node));
         }
         self.events
@@ -370,10 +374,15 @@ impl Control {
         self.events.push_back(Event::Applied(self.state.generation));
     }
 
-    /// Retiring can't wait: a full queue means a worker that doesn't poll, and then
-    /// nothing passes that could be wrong. The SA's peer number stays taken.
-    fn retire(&mut self, command: Command) {
-        drop(self.worker.commands.send(command));
+    /// Retires what there is room for on the way to the worker, in order. One generation can
+    /// take away more peers, each with all its lanes, than commands can be under way.
+    fn retire(&mut self) {
+        while let Some(command) = self.retiring.pop_front() {
+            if let Err(Busy(back)) = self.worker.commands.send(command) {
+                self.retiring.push_front(*back);
+                return;
+            }
+        }
     }
 
     fn note(&mut self, reply: Reply) {
@@ -488,9 +497,15 @@ impl Control {
         numbers: RangeInclusive<u64>,
     ) -> Result<(), SaError> {
         let peer = self.peer(node)?;
-        let outer = self
-            .outer(peer)
-            .ok_or_else(|| SaError::NoTunnel { node: node.clone() })?;
+        let Some(outer) = self.outer(peer) else {
+            self.sending.abandon(peer);
+            return Err(SaError::NoTunnel { node: node.clone() });
+        };
+        // What retires the peer's sending SAs would take these along.
+        if !self.retiring.is_empty() {
+            self.sending.abandon(peer);
+            return Err(SaError::Busy);
+        }
         let (spi, mode, child) = (config.spi, config.mode, config.child);
         let first = *numbers.start();
         let sa = OutboundSa::starting_at(spi, config.key, config.esn, first);

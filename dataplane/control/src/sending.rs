@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sluice_crypto::esp::Spi;
+use sluice_crypto::lifecycle::LANES_MAX;
 use sluice_dataplane_core::sad::{CHILDREN_MAX, Children, Outbound};
 use sluice_dataplane_core::snapshot::PeerIndex;
 
@@ -36,7 +37,10 @@ impl Sending {
             Some(before) if child.number > 0 => before,
             _ => (child.of, Vec::new()),
         };
-        let is_next = usize::from(child.number) == all.len() && child.of == of;
+        // Of one exchange are those of one block of SPIs.
+        let block = |it: &Outbound| it.sa.spi().0 / u32::from(LANES_MAX);
+        let is_sibling = all.first().is_none_or(|it| block(it) == block(&outbound));
+        let is_next = usize::from(child.number) == all.len() && child.of == of && is_sibling;
         if !is_next || child.number >= of || usize::from(of) > CHILDREN_MAX {
             let next = u8::try_from(all.len()).unwrap_or(u8::MAX);
             return Err(SaError::Child { child, next });
@@ -62,6 +66,11 @@ impl Sending {
         self.awaited.remove(&(peer, first)).unwrap_or_default()
     }
 
+    /// Those of a peer that wait for their others are given up.
+    pub(crate) fn abandon(&mut self, peer: PeerIndex) {
+        self.gathering.remove(&peer);
+    }
+
     /// An SA that still waits for its others is given up with them.
     pub(crate) fn give_up(&mut self, peer: PeerIndex, spi: Spi) {
         let gathered = self.gathering.get(&peer);
@@ -77,7 +86,7 @@ impl Sending {
 
     /// A peer's are on their way out.
     pub(crate) fn forget(&mut self, peer: PeerIndex) {
-        self.gathering.remove(&peer);
+        self.abandon(peer);
         self.sent.remove(&peer);
     }
 

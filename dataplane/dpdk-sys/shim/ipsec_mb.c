@@ -18,13 +18,12 @@
 struct sluice_imb_key {
 	struct gcm_key_data expanded;
 	aes_gcm_enc_dec_t seal, open;
-	/* Where the functions come from; frees with the key. */
-	IMB_MGR *mgr;
 };
 
 struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len)
 {
 	struct sluice_imb_key *made;
+	IMB_MGR *mgr;
 
 	if (len != 16 && len != 32)
 		return NULL;
@@ -32,21 +31,29 @@ struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len)
 	made = aligned_alloc(64, (sizeof(*made) + 63) / 64 * 64);
 	if (made == NULL)
 		return NULL;
-	made->mgr = alloc_mb_mgr(0);
-	if (made->mgr == NULL) {
+	/* Where the functions for this CPU come from; they need it no more once they are known. */
+	mgr = alloc_mb_mgr(0);
+	if (mgr == NULL) {
 		free(made);
 		return NULL;
 	}
-	init_mb_mgr_auto(made->mgr, NULL);
-	if (len == 16) {
-		IMB_AES128_GCM_PRE(made->mgr, key, &made->expanded);
-		made->seal = made->mgr->gcm128_enc;
-		made->open = made->mgr->gcm128_dec;
-	} else {
-		IMB_AES256_GCM_PRE(made->mgr, key, &made->expanded);
-		made->seal = made->mgr->gcm256_enc;
-		made->open = made->mgr->gcm256_dec;
+	init_mb_mgr_auto(mgr, NULL);
+	/* None on a CPU that the library has no code for. */
+	if (mgr->gcm128_pre == NULL || mgr->gcm256_pre == NULL) {
+		free_mb_mgr(mgr);
+		free(made);
+		return NULL;
 	}
+	if (len == 16) {
+		IMB_AES128_GCM_PRE(mgr, key, &made->expanded);
+		made->seal = mgr->gcm128_enc;
+		made->open = mgr->gcm128_dec;
+	} else {
+		IMB_AES256_GCM_PRE(mgr, key, &made->expanded);
+		made->seal = mgr->gcm256_enc;
+		made->open = mgr->gcm256_dec;
+	}
+	free_mb_mgr(mgr);
 	return made;
 }
 
@@ -54,7 +61,6 @@ void sluice_imb_key_free(struct sluice_imb_key *key)
 {
 	if (key == NULL)
 		return;
-	free_mb_mgr(key->mgr);
 	explicit_bzero(key, sizeof(*key));
 	free(key);
 }

@@ -96,6 +96,30 @@ fn a_sending_sa_is_retired_only_while_it_is_the_one_in_force() {
     assert_eq!(outbound(&mut rig), [0x2002]);
 }
 
+/// With 32 lanes each, a few dozen peers have more SAs than commands can be under way.
+#[test]
+fn all_sas_of_a_peer_that_goes_are_retired_however_many() {
+    let mut rig = Rig::programmed();
+    let b = NodeName::from("b");
+    let many = 1500u32;
+    for spi in 0..many {
+        rig.control.install_inbound(&b, sa(0x1000 + spi)).unwrap();
+        rig.step();
+    }
+    rig.change(|next| {
+        next.peers.clear();
+        next.prefixes
+            .retain(|_, p| !format!("{:?}", p.place).starts_with("Remote"));
+    })
+    .unwrap();
+    for _ in 0..200 {
+        rig.step();
+    }
+    rig.control.request_sas();
+    rig.step();
+    assert_eq!(rig.control.sas(), Some([].as_slice()));
+}
+
 fn child(spi: u32, number: u8, of: u8) -> SaConfig {
     SaConfig {
         child: Child { number, of },
@@ -162,6 +186,12 @@ fn children_of_an_exchange_that_failed_are_given_up() {
     );
     assert_eq!(rig.step(), []);
     assert_eq!(sending(&mut rig), []);
+    // Of another block of SPIs, which is another exchange.
+    rig.control
+        .install_outbound(&b, child(0x20a0, 0, 2))
+        .unwrap();
+    let other = rig.control.install_outbound(&b, child(0x20c1, 1, 2));
+    assert!(matches!(other, Err(SaError::Child { .. })));
     // Retired while it waits for its other.
     rig.control
         .install_outbound(&b, child(0x2060, 0, 2))
