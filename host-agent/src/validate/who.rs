@@ -5,9 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_offload_api::SharedMap;
-use sluice_offload_api::model::{
-    Direction, Endpoint, IdentityId, IpPrefix, PodRef, Prefix, Protocol,
-};
+use sluice_offload_api::model::{Direction, Endpoint, IdentityId, IpPrefix, Prefix, Protocol};
 
 use super::OF_EACH_FAMILY;
 use super::directory::Directory;
