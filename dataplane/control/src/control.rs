@@ -6,15 +6,13 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
-use sluice_dataplane_core::clear::PAIRS_MAX;
-use sluice_dataplane_core::command::{Busy, ClearPage, Command, FlowPage, NamePage, Reply};
-use sluice_dataplane_core::counters::Counter;
+use sluice_dataplane_core::command::{ClearPage, Command, Reply};
+use sluice_dataplane_core::counters::Counters;
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::publish::PublishError;
 use sluice_dataplane_core::sad::{Inbound, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
 use sluice_dataplane_core::table::prefix::PrefixTable;
-use sluice_dataplane_core::worker::WorkerHandle;
 use sluice_offload_api::model::{
     FlowRecord, Generation, IpPrefix, Lease, NameRecord, NodeName, PairRecord, PairsRest, PodUid,
     PortCounters, PortName, PortStatus, SaRecord, Status,
@@ -23,16 +21,16 @@ use sluice_offload_api::refusal::Refusal;
 use sluice_offload_api::state::State;
 use sluice_offload_api::transaction::Transaction;
 
+use crate::asking::Asking;
 use crate::bindings::Bindings;
 use crate::build::{Build, Built, Last};
 use crate::events::{Event, SaConfig, SaError};
 use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
 use crate::pairs::{Pairs, Sources, TOLD_MAX};
 use crate::read::{Namer, VerdictLine, capacity, port_counters};
+use crate::retiring::{Retire, Retiring};
 use crate::sending::Sending;
-
-/// Flows and SAs asked of a worker in one command.
-const PAGE: usize = 1024;
+use crate::workers::Workers;
 
 /// What a [`Control`] is made with.
 #[derive(Clone, Debug)]
@@ -102,13 +100,13 @@ fn without_dataplane(
         .collect()
 }
 
-/// The control side of a dataplane with one worker.
+/// The control side of a dataplane.
 #[derive(Debug)]
 pub struct Control {
     ports: PortNames,
     hash_key: HashKey,
     instance: u64,
-    worker: WorkerHandle,
+    workers: Workers,
     state: State,
     under_way: Option<UnderWay>,
     peers: PeerNumbers,
@@ -128,28 +126,22 @@ pub struct Control {
     is_keyed: bool,
     inbound: BTreeMap<Spi, NodeName>,
     sending: Sending,
-    /// What is to be retired and has found no room on the way to the worker yet.
-    retiring: VecDeque<Command>,
+    retiring: Retiring,
     events: VecDeque<Event>,
-    flows: Vec<FlowRecord>,
-    flows_done: bool,
-    names: Vec<NameRecord>,
-    names_done: bool,
-    sas: Option<Vec<SaRecord>>,
-    clear: Option<ClearPage>,
+    asking: Asking,
 }
 
 impl Control {
     /// A dataplane that was told nothing yet: every port is closed.
     #[must_use]
-    pub fn new(config: ControlConfig, worker: WorkerHandle) -> Self {
+    pub fn new(config: ControlConfig, workers: impl Into<Workers>) -> Self {
         let ports = PortNames::new(config.ports);
         Self {
             snapshot: Arc::new(Snapshot::closed(ports.len())),
             ports,
             hash_key: HashKey(config.hash_key),
             instance: config.instance,
-            worker,
+            workers: workers.into(),
             state: State::default(),
             under_way: None,
             peers: PeerNumbers::default(),
@@ -162,14 +154,9 @@ impl Control {
             is_keyed: false,
             inbound: BTreeMap::new(),
             sending: Sending::default(),
-            retiring: VecDeque::new(),
+            retiring: Retiring::default(),
             events: VecDeque::new(),
-            flows: Vec::new(),
-            flows_done: false,
-            names: Vec::new(),
-            names_done: false,
-            sas: None,
-            clear: None,
+            asking: Asking::default(),
         }
     }
 
@@ -179,8 +166,8 @@ impl Control {
         &self.state
     }
 
-    /// Takes a transaction: checks it whole, compiles it, sends it to the worker.
-    /// [`Event::Applied`] follows when the worker uses it.
+    /// Takes a transaction: checks it whole, compiles it, sends it to the workers.
+    /// [`Event::Applied`] follows when all of them use it.
     ///
     /// # Errors
     /// [`ProgramError`]; what was in force stays.
@@ -210,7 +197,7 @@ impl Control {
         );
         let Built { snapshot, touched } = build.snapshot(&next, self.last(spare))?;
         let snapshot = Arc::new(snapshot);
-        self.worker.snapshots.publish(Arc::clone(&snapshot))?;
+        self.workers.publish(&snapshot)?;
         self.moved.clear();
         self.touched = touched;
         self.is_keyed = true;
@@ -312,7 +299,7 @@ impl Control {
             return;
         };
         let snapshot = Arc::new(snapshot);
-        if self.worker.snapshots.publish(Arc::clone(&snapshot)).is_ok() {
+        if self.workers.publish(&snapshot).is_ok() {
             self.generations = generations;
             self.snapshot = snapshot;
             self.moved.clear();
@@ -321,14 +308,17 @@ impl Control {
         }
     }
 
-    /// Looks at what the worker has done since.
+    /// Looks at what the workers have done since.
     pub fn poll(&mut self) {
         let mut bindings_done = false;
         let spare = &mut self.spare;
-        // Freed here, and what is big and nearly right is kept.
-        let mut keep =
-            |retired| *spare = Arc::try_unwrap(retired).ok().map(Snapshot::into_prefixes);
-        if self.worker.snapshots.reclaim_into(&mut keep) {
+        // Freed here by the last who had it, and what is big and nearly right is kept.
+        let keep = |retired| {
+            if let Ok(retired) = Arc::try_unwrap(retired) {
+                *spare = Some(Snapshot::into_prefixes(retired));
+            }
+        };
+        if self.workers.reclaim_into(keep) {
             match self.under_way.take() {
                 Some(UnderWay::Generation(pending)) => self.adopt(pending),
                 Some(UnderWay::Bindings) => bindings_done = true,
@@ -340,10 +330,11 @@ impl Control {
         if !self.moved.is_empty() && self.under_way.is_none() && !bindings_done {
             self.publish_bindings();
         }
-        while let Some(reply) = self.worker.commands.next_reply() {
-            self.note(reply);
+        while let Some((worker, reply)) = self.workers.next_reply() {
+            self.note(worker, reply);
         }
-        self.retire();
+        self.retiring.send(&mut self.workers);
+        self.asking.send(&mut self.workers);
     }
 
     /// The next thing that happened; call until `None`.
@@ -363,10 +354,10 @@ impl Control {
                 .collect();
             for spi in spis {
                 self.inbound.remove(&spi);
-                self.retiring.push_back(Command::RetireInbound(spi));
+                self.retiring.push(Retire::Inbound(spi));
             }
             self.sending.forget(index);
-            self.retiring.push_back(Command::RetireOutbound(index));
+            self.retiring.push(Retire::Outbound(index));
             self.events.push_back(Event::PeerRemoved(node));
         }
         self.events
@@ -374,18 +365,7 @@ impl Control {
         self.events.push_back(Event::Applied(self.state.generation));
     }
 
-    /// Retires what there is room for on the way to the worker, in order. One generation can
-    /// take away more peers, each with all its lanes, than commands can be under way.
-    fn retire(&mut self) {
-        while let Some(command) = self.retiring.pop_front() {
-            if let Err(Busy(back)) = self.worker.commands.send(command) {
-                self.retiring.push_front(*back);
-                return;
-            }
-        }
-    }
-
-    fn note(&mut self, reply: Reply) {
+    fn note(&mut self, worker: usize, reply: Reply) {
         match reply {
             Reply::InboundInstalled(spi) => {
                 if let Some(node) = self.inbound.get(&spi).cloned() {
@@ -411,20 +391,22 @@ impl Control {
                 self.events.extend(refused);
             }
             Reply::InboundRetired(..) => {}
-            Reply::OutboundRetired(peer, _) => self.peers.release(peer),
+            Reply::OutboundRetired(peer, _) => {
+                if self.retiring.is_over(peer) {
+                    self.peers.release(peer);
+                }
+            }
             Reply::Flows(page) => {
                 let namer = Self::namer(&self.state, &self.ports, &self.peers);
-                self.flows.extend(page.flows.iter().map(|f| namer.flow(f)));
-                self.flows_done = page.done;
-                if !page.done {
-                    self.ask_flows(page.cursor);
-                }
+                let flows = page.flows.iter().map(|f| namer.flow(f));
+                self.asking.flows.extend(flows);
+                self.asking.on_flows(worker, &page);
             }
             Reply::Names(page) => {
                 let endpoints = self.state.endpoints.values();
                 let pods: BTreeMap<_, _> = endpoints.map(|it| (&it.port, &it.pod_uid)).collect();
                 // What has left since the page was written has no name any more.
-                self.names.extend(page.names.iter().filter_map(|it| {
+                let names = page.names.iter().filter_map(|it| {
                     let pod = pods.get(self.ports.name(it.port)?)?;
                     Some(NameRecord {
                         endpoint: (*pod).clone(),
@@ -432,16 +414,15 @@ impl Control {
                         domain: self.domains.pattern(it.domain)?.clone(),
                         left_ms: it.left_ms,
                     })
-                }));
-                self.names_done = page.done;
-                if !page.done {
-                    self.ask_names(page.cursor);
-                }
+                });
+                self.asking.names.extend(names);
+                self.asking.on_names(worker, &page);
             }
-            Reply::Clear(page) => self.clear = Some(page),
+            Reply::Clear(page) => self.asking.on_clear(page),
             Reply::Sas(sas) => {
                 let namer = Self::namer(&self.state, &self.ports, &self.peers);
-                self.sas = Some(sas.iter().map(|s| namer.sa(s)).collect());
+                let sas = sas.iter().map(|s| namer.sa(s));
+                self.asking.on_sas(sas);
             }
         }
     }
@@ -454,10 +435,9 @@ impl Control {
         let peer = self.peer(node)?;
         let (spi, mode) = (config.spi, config.mode);
         let sa = Box::new(InboundSa::new(spi, config.key, config.esn, config.window)?);
-        self.worker
-            .commands
-            .send(Command::InstallInbound(Inbound { sa, peer, mode }))
-            .map_err(|_| SaError::Busy)?;
+        let command = Command::InstallInbound(Inbound { sa, peer, mode });
+        let told = self.workers.tell_owner(spi, command);
+        told.map_err(|_| SaError::Busy)?;
         self.inbound.insert(spi, node.clone());
         Ok(())
     }
@@ -520,11 +500,13 @@ impl Control {
             return Ok(());
         };
         let spis = children.iter().map(|it| it.sa.spi()).collect();
-        self.worker
-            .commands
-            .send(Command::InstallOutbound(peer, children))
-            .map_err(|_| SaError::Busy)?;
-        self.sending.sent(peer, spis);
+        // Each sends by its own from now on, and none by another's: that they begin one after
+        // the other changes nothing.
+        let parts = children.split(self.workers.shares()).into_iter();
+        let commands = parts.map(|part| Command::InstallOutbound(peer, part));
+        let told = self.workers.tell_all(commands);
+        told.map_err(|_| SaError::Busy)?;
+        self.sending.sent(peer, spis, self.workers.count());
         Ok(())
     }
 
@@ -541,10 +523,8 @@ impl Control {
         if !self.sending.is_last(peer, spi) {
             return Ok(false);
         }
-        self.worker
-            .commands
-            .send(Command::RetireOutbound(peer))
-            .map_err(|_| SaError::Busy)?;
+        let told = self.retiring.now(peer, &mut self.workers);
+        told.map_err(|_| SaError::Busy)?;
         self.sending.forget(peer);
         Ok(true)
     }
@@ -554,10 +534,8 @@ impl Control {
     /// # Errors
     /// [`SaError::Busy`].
     pub fn retire_inbound(&mut self, spi: Spi) -> Result<(), SaError> {
-        self.worker
-            .commands
-            .send(Command::RetireInbound(spi))
-            .map_err(|_| SaError::Busy)?;
+        let told = self.workers.tell_owner(spi, Command::RetireInbound(spi));
+        told.map_err(|_| SaError::Busy)?;
         self.inbound.remove(&spi);
         Ok(())
     }
@@ -617,7 +595,7 @@ impl Control {
             instance: self.instance,
             generation: self.state.generation,
             lease: vitals.lease,
-            workers: 1,
+            workers: u16::try_from(self.workers.count()).unwrap_or(u16::MAX),
             uptime_ms: vitals.uptime_ms,
             capacity: capacity(&self.state),
             ports: self
@@ -631,14 +609,20 @@ impl Control {
                 Some(UnderWay::Generation(pending)) => Some(pending.state.generation),
                 Some(UnderWay::Bindings) | None => None,
             },
-            flows: self.worker.counters.flows.read(),
+            flows: self.counters().flows.read(),
         }
+    }
+
+    /// What all workers have counted together.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.workers.counters()
     }
 
     /// Every port's counters.
     #[must_use]
     pub fn port_counters(&self) -> Vec<PortCounters> {
-        let counters = &self.worker.counters;
+        let counters = self.counters();
         self.ports
             .iter()
             .zip(0u16..)
@@ -649,93 +633,66 @@ impl Control {
     /// Frames by flow table outcome: hit, miss, judged again.
     #[must_use]
     pub fn flow_counters(&self) -> [u64; 3] {
-        let c = &self.worker.counters;
-        [&c.flow_hit, &c.flow_miss, &c.flow_stale].map(Counter::read)
+        let c = self.counters();
+        [&c.flow_hit, &c.flow_miss, &c.flow_stale].map(|it| it.read())
     }
 
     /// The next verdict.
     #[must_use]
     pub fn next_verdict(&mut self) -> Option<VerdictLine> {
-        let record = self.worker.verdicts.next()?;
+        let record = self.workers.next_verdict()?;
         Some(Self::namer(&self.state, &self.ports, &self.peers).verdict(&record))
     }
 
-    /// Asks the worker for its flows; [`Self::flows`] has them after some polls.
+    /// Asks the workers for their flows; [`Self::flows`] has them after some polls.
     pub fn request_flows(&mut self) {
-        self.flows.clear();
-        self.flows_done = false;
-        self.ask_flows(0);
-    }
-
-    fn ask_flows(&mut self, cursor: usize) {
-        let page = FlowPage {
-            cursor,
-            flows: Vec::with_capacity(PAGE),
-            done: false,
-        };
-        drop(self.worker.commands.send(Command::ReadFlows(page)));
+        self.asking.ask_flows();
+        self.asking.send(&mut self.workers);
     }
 
     /// The flows asked for, when all of them are there.
     #[must_use]
     pub fn flows(&self) -> Option<&[FlowRecord]> {
-        self.flows_done.then_some(self.flows.as_slice())
+        self.asking.flows()
     }
 
-    /// Asks the worker which addresses pods know by names; [`Self::names`] has them after
+    /// Asks the workers which addresses pods know by names; [`Self::names`] has them after
     /// some polls.
     pub fn request_names(&mut self) {
-        self.names.clear();
-        self.names_done = false;
-        self.ask_names(0);
-    }
-
-    fn ask_names(&mut self, cursor: usize) {
-        let page = NamePage {
-            cursor,
-            names: Vec::with_capacity(PAGE),
-            done: false,
-        };
-        drop(self.worker.commands.send(Command::ReadNames(page)));
+        self.asking.ask_names();
+        self.asking.send(&mut self.workers);
     }
 
     /// The names asked for, when all of them are there.
     #[must_use]
     pub fn names(&self) -> Option<&[NameRecord]> {
-        self.names_done.then_some(self.names.as_slice())
+        self.asking.names()
     }
 
-    /// Asks the worker for its SAs; [`Self::sas`] has them after a poll.
+    /// Asks the workers for their SAs; [`Self::sas`] has them after a poll.
     pub fn request_sas(&mut self) {
-        self.sas = None;
         let room = 2 * (self.inbound.len() + self.sending.count() + 1);
-        drop(
-            self.worker
-                .commands
-                .send(Command::ReadSas(Vec::with_capacity(room))),
-        );
+        self.asking.ask_sas(room);
+        self.asking.send(&mut self.workers);
     }
 
-    /// Asks the worker what has crossed the wire in clear; [`Self::clear`] has it after a poll.
+    /// Asks the workers what has crossed the wire in clear; [`Self::clear`] has it after a
+    /// poll.
     pub fn request_clear(&mut self) {
-        self.clear = None;
-        let page = ClearPage {
-            pairs: Vec::with_capacity(PAIRS_MAX),
-            ..ClearPage::default()
-        };
-        drop(self.worker.commands.send(Command::ReadClear(page)));
+        self.asking.ask_clear();
+        self.asking.send(&mut self.workers);
     }
 
     /// What has crossed the wire in clear, once that was asked for and is there.
     #[must_use]
     pub const fn clear(&self) -> Option<&ClearPage> {
-        self.clear.as_ref()
+        self.asking.clear()
     }
 
     /// Packets that have crossed the wire in clear: that left, or came and were delivered.
     #[must_use]
     pub fn clear_packets(&self) -> u64 {
-        let counters = &self.worker.counters;
+        let counters = self.counters();
         let sent = counters.clear_sent.read();
         sent.wrapping_add(counters.clear_received.read())
     }
@@ -767,6 +724,6 @@ impl Control {
     /// The SAs asked for.
     #[must_use]
     pub fn sas(&self) -> Option<&[SaRecord]> {
-        self.sas.as_deref()
+        self.asking.sas()
     }
 }

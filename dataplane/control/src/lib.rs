@@ -8,6 +8,7 @@
 //!
 //! No sockets, threads or clock: the daemon and the simulator drive the same [`Control`].
 
+mod asking;
 mod bindings;
 mod build;
 mod control;
@@ -15,8 +16,11 @@ mod events;
 mod indices;
 mod pairs;
 mod read;
+mod retiring;
 mod sending;
+mod workers;
 
 pub use control::{Control, ControlConfig, ProgramError, Vitals};
 pub use events::{Child, Event, SaConfig, SaError};
 pub use read::VerdictLine;
+pub use workers::{Workers, WrongCrew};

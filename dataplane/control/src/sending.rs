@@ -1,4 +1,4 @@
-//! Sending SAs on their way to the worker: all of a peer's go in force at once.
+//! Sending SAs on their way to the workers: all of a peer's go in force at once.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::events::{Child, SaError};
 pub(crate) struct Sending {
     /// Those of a peer that are there already, until the last comes.
     gathering: BTreeMap<PeerIndex, (u8, Vec<Outbound>)>,
-    /// Those that were sent to the worker last.
+    /// Those that were sent to the workers last.
     sent: BTreeMap<PeerIndex, Vec<Spi>>,
-    /// Those that the worker has to acknowledge, by the first.
-    awaited: BTreeMap<(PeerIndex, Spi), Vec<Spi>>,
+    /// Those that workers have to acknowledge, by the first, and how many still have to.
+    awaited: BTreeMap<(PeerIndex, Spi), (usize, Vec<Spi>)>,
 }
 
 impl Sending {
@@ -53,17 +53,28 @@ impl Sending {
         Ok(Children::new(all))
     }
 
-    /// These were sent to the worker.
-    pub(crate) fn sent(&mut self, peer: PeerIndex, spis: Vec<Spi>) {
+    /// These were sent to so many workers.
+    pub(crate) fn sent(&mut self, peer: PeerIndex, spis: Vec<Spi>, workers: usize) {
         if let Some(first) = spis.first() {
-            self.awaited.insert((peer, *first), spis.clone());
+            let awaited = (workers, spis.clone());
+            self.awaited.insert((peer, *first), awaited);
         }
         self.sent.insert(peer, spis);
     }
 
-    /// The worker has those that begin with this one.
+    /// A worker has its part of those that begin with this one. All of them, if it was the
+    /// last.
     pub(crate) fn acknowledged(&mut self, peer: PeerIndex, first: Spi) -> Vec<Spi> {
-        self.awaited.remove(&(peer, first)).unwrap_or_default()
+        let awaited = self.awaited.get_mut(&(peer, first));
+        let Some((left, _)) = awaited else {
+            return Vec::new();
+        };
+        *left = left.saturating_sub(1);
+        if *left > 0 {
+            return Vec::new();
+        }
+        let all = self.awaited.remove(&(peer, first));
+        all.map_or_else(Vec::new, |(_, all)| all)
     }
 
     /// Those of a peer that wait for their others are given up.

@@ -34,6 +34,8 @@ pub(crate) struct Slot<F> {
     pub(crate) found: Option<Found>,
     /// Of a first fragment.
     pub(crate) datagram: Option<DatagramSlot>,
+    /// A fragment that the worker who gathers its datagram has handed to this one.
+    pub(crate) collected: bool,
 }
 
 /// Up to [`BURST_MAX`] frames of one port; a bit of `live` for each that is still on its
@@ -65,6 +67,7 @@ impl<F> Batch<F> {
                 to: nowhere,
                 found: None,
                 datagram: None,
+                collected: false,
             }),
         }
     }
@@ -89,8 +92,16 @@ impl<F> Batch<F> {
         slot.from = from;
         slot.found = None;
         slot.datagram = None;
+        slot.collected = false;
         self.live |= 1 << at;
         Ok(())
+    }
+
+    /// The place of the frame that was added last, if none was taken off since.
+    #[inline]
+    pub(crate) fn last(&mut self) -> Option<&mut Slot<F>> {
+        let at = self.live.trailing_ones().checked_sub(1)?;
+        self.slots.get_mut(at as usize)
     }
 
     /// What was read of the frames in `mask`, dropped ones too.

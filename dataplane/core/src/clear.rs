@@ -54,7 +54,8 @@ pub struct ClearSum {
 }
 
 impl ClearSum {
-    const fn add(&mut self, other: Self) {
+    /// Adds another.
+    pub const fn add(&mut self, other: Self) {
         self.packets = self.packets.wrapping_add(other.packets);
         self.bytes = self.bytes.wrapping_add(other.bytes);
     }

@@ -77,6 +77,20 @@ pub struct ClearPage {
     pub rest: ClearSum,
 }
 
+impl ClearPage {
+    /// Takes in what another worker has counted.
+    pub fn add(&mut self, other: &Self) {
+        let key = |it: &ClearPair| (it.from, it.to, it.peer, it.way);
+        for more in &other.pairs {
+            match self.pairs.iter_mut().find(|it| key(it) == key(more)) {
+                Some(it) => it.sum.add(more.sum),
+                None => self.pairs.push(*more),
+            }
+        }
+        self.rest.add(other.rest);
+    }
+}
+
 /// A part of the flow table.
 #[derive(Debug, Default)]
 pub struct FlowPage {
@@ -195,6 +209,12 @@ impl Outbox {
             .map_err(|e| Busy(Box::new(e.into_inner())))?;
         self.pending += 1;
         Ok(())
+    }
+
+    /// Whether one more command would be taken.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.pending < COMMANDS_MAX && !self.commands.is_full()
     }
 
     /// The next answer.

@@ -96,6 +96,40 @@ impl PortCounters {
         self.drops.iter().map(Counter::read).sum()
     }
 
+    fn add(&self, other: &Self) {
+        // All of them, so that none is forgotten.
+        let Self {
+            rx,
+            rx_bytes,
+            tx,
+            tx_bytes,
+            forwarded,
+            consumed,
+            originated,
+            waiting,
+            shadow_would_deny,
+            shadow_would_allow,
+            drops,
+        } = other;
+        for (to, from) in [
+            (&self.rx, rx),
+            (&self.rx_bytes, rx_bytes),
+            (&self.tx, tx),
+            (&self.tx_bytes, tx_bytes),
+            (&self.forwarded, forwarded),
+            (&self.consumed, consumed),
+            (&self.originated, originated),
+            (&self.waiting, waiting),
+            (&self.shadow_would_deny, shadow_would_deny),
+            (&self.shadow_would_allow, shadow_would_allow),
+        ] {
+            to.add(from.read());
+        }
+        for (to, from) in self.drops.iter().zip(drops) {
+            to.add(from.read());
+        }
+    }
+
     /// Received frames that none of the other counters accounts for: 0 between polls, or
     /// a frame was lost without a reason.
     #[must_use]
@@ -128,6 +162,10 @@ pub struct Counters {
     pub sealed: Counter,
     /// Frames opened.
     pub opened: Counter,
+    /// Frames handed to another worker, who owns their flow or their SA.
+    pub handed: Counter,
+    /// News for another worker that found no room.
+    pub news_lost: Counter,
     /// Packets for other nodes that the uplink took in clear, as both ends' settings let them.
     pub clear_sent: Counter,
     /// Their bytes, from the IP header on.
@@ -164,6 +202,8 @@ impl Counters {
             flows_evicted: Counter::default(),
             sealed: Counter::default(),
             opened: Counter::default(),
+            handed: Counter::default(),
+            news_lost: Counter::default(),
             clear_sent: Counter::default(),
             clear_sent_bytes: Counter::default(),
             clear_received: Counter::default(),
@@ -175,6 +215,74 @@ impl Counters {
             names_malformed: Counter::default(),
             names_unasked: Counter::default(),
         }
+    }
+
+    /// What several workers with the same ports have counted together.
+    #[must_use]
+    pub fn total<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut total = Self::new(0);
+        for it in all {
+            total.add(it);
+        }
+        total
+    }
+
+    fn add(&mut self, other: &Self) {
+        // All of them, so that none is forgotten.
+        let Self {
+            ports,
+            stray,
+            flow_hit,
+            flow_miss,
+            flow_stale,
+            flows,
+            flows_evicted,
+            sealed,
+            opened,
+            handed,
+            news_lost,
+            clear_sent,
+            clear_sent_bytes,
+            clear_received,
+            clear_received_bytes,
+            verdicts_lost,
+            names_learned,
+            names,
+            names_full,
+            names_malformed,
+            names_unasked,
+        } = other;
+        let len = ports.len().max(self.ports.len());
+        self.ports.resize_with(len, PortCounters::default);
+        for (to, from) in self.ports.iter().zip(ports) {
+            to.add(from);
+        }
+        self.stray.add(stray);
+        for (to, from) in [
+            (&self.flow_hit, flow_hit),
+            (&self.flow_miss, flow_miss),
+            (&self.flow_stale, flow_stale),
+            (&self.flows, flows),
+            (&self.flows_evicted, flows_evicted),
+            (&self.sealed, sealed),
+            (&self.opened, opened),
+            (&self.handed, handed),
+            (&self.news_lost, news_lost),
+            (&self.clear_sent, clear_sent),
+            (&self.clear_sent_bytes, clear_sent_bytes),
+            (&self.clear_received, clear_received),
+            (&self.clear_received_bytes, clear_received_bytes),
+            (&self.verdicts_lost, verdicts_lost),
+            (&self.names_learned, names_learned),
+            (&self.names_full, names_full),
+            (&self.names_malformed, names_malformed),
+            (&self.names_unasked, names_unasked),
+        ] {
+            to.add(from.read());
+        }
+        // All are told the same.
+        let known = names.read().max(self.names.read());
+        self.names = Counter(AtomicU64::new(known));
     }
 
     /// One port's.

@@ -6,6 +6,7 @@
 //! can bring a flow to the core that has its SA.
 
 use crate::addr::Addr;
+use crate::flow::key::Tuple;
 use crate::meta::{FragKind, Meta, proto};
 
 /// The key of the hash, over and over: with a period of sixteen bits both directions of a flow
@@ -27,6 +28,19 @@ pub fn lane_hash(meta: &Meta) -> u16 {
         0
     };
     toeplitz(fold(meta.src) ^ fold(meta.dst) ^ ports)
+}
+
+/// The hash of a flow: what [`lane_hash`] is of its whole packets, either way.
+#[inline]
+#[must_use]
+pub fn flow_hash(tuple: &Tuple) -> u16 {
+    let has_ports = matches!(tuple.protocol, proto::TCP | proto::UDP | proto::SCTP);
+    let ports = if has_ports {
+        tuple.src_port ^ tuple.dst_port
+    } else {
+        0
+    };
+    toeplitz(fold(tuple.src) ^ fold(tuple.dst) ^ ports)
 }
 
 /// The sum, in the field's sense, of an address's words of sixteen bits.

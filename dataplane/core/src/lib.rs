@@ -29,6 +29,7 @@ pub mod reason;
 pub mod route;
 pub mod sad;
 pub mod snapshot;
+pub mod steer;
 pub mod table;
 pub mod tick;
 mod too_big;

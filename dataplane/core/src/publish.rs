@@ -38,6 +38,7 @@ pub struct Subscriber<T> {
     current: Arc<T>,
     from: Receiver<Arc<T>>,
     back: Sender<Arc<T>>,
+    taken: u64,
 }
 
 /// A pair that starts with `first`.
@@ -58,6 +59,7 @@ pub fn channel<T>(first: Arc<T>) -> (Publisher<T>, Subscriber<T>) {
             current: first,
             from,
             back: back_to,
+            taken: 0,
         },
     )
 }
@@ -104,9 +106,17 @@ impl<T> Subscriber<T> {
             let old = core::mem::replace(&mut self.current, next);
             // Full only if the publisher broke the bound; then the old one is freed here.
             drop(self.back.try_send(old));
+            self.taken += 1;
             changed = true;
         }
         changed
+    }
+
+    /// How many snapshots were taken: the same number at two subscribers of one publisher's is
+    /// the same snapshot.
+    #[must_use]
+    pub const fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The snapshot in force.

@@ -150,6 +150,9 @@ reasons! {
     NextHop = "next-hop",
     /// The way out is a port this worker doesn't have.
     NoPort = "no-port",
+    /// The worker that owns its flow or its SA has too many frames waiting, or uses a newer
+    /// snapshot than the one that let it through.
+    Handoff = "handoff",
     /// The transmit queue was full.
     TxFull = "tx-full",
 }

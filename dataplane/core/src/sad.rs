@@ -9,6 +9,7 @@ use crate::addr::Addr;
 use crate::lane::lane_hash;
 use crate::meta::Meta;
 use crate::snapshot::PeerIndex;
+use crate::steer::Shares;
 
 /// SAs of one direction, at most.
 pub const SAS_MAX: usize = 8192;
@@ -74,18 +75,31 @@ impl Outbound {
     }
 }
 
-/// The sending SAs to a peer: as many as the one of both ends with more lanes has.
+/// The sending SAs to a peer: as many as the one of both ends with more lanes has. Each of
+/// several workers has those that are its own.
 #[derive(Debug)]
 pub struct Children {
+    /// The SPI of the first, whoever has it.
+    base: Spi,
     /// Alone, mostly: where one is enough it is found without a way round.
-    first: Outbound,
-    rest: Box<[Outbound]>,
+    first: Option<Outbound>,
+    rest: Box<[Option<Outbound>]>,
+}
+
+/// The SA that a packet goes by.
+#[derive(Debug)]
+pub enum Child<'a> {
+    /// One that is here.
+    Here(&'a mut Outbound),
+    /// The one with this number, which another worker has.
+    Elsewhere(usize),
 }
 
 impl From<Outbound> for Children {
     fn from(only: Outbound) -> Self {
         Self {
-            first: only,
+            base: only.sa.spi(),
+            first: Some(only),
             rest: Box::default(),
         }
     }
@@ -102,9 +116,32 @@ impl Children {
         let mut all = all.into_iter();
         let first = all.next()?;
         Some(Self {
-            first,
-            rest: all.collect(),
+            base: first.sa.spi(),
+            first: Some(first),
+            rest: all.map(Some).collect(),
         })
+    }
+
+    /// Each worker's part, by worker.
+    #[must_use]
+    pub fn split(mut self, shares: Shares) -> Vec<Self> {
+        let count = self.count();
+        let mut part = |worker| {
+            let mut numbers = (0..count).map(|number| {
+                let is_its = shares.of_child(number) == worker;
+                let place = match number.checked_sub(1) {
+                    None => Some(&mut self.first),
+                    Some(at) => self.rest.get_mut(at),
+                };
+                place.filter(|_| is_its).and_then(Option::take)
+            });
+            Self {
+                base: self.base,
+                first: numbers.next().flatten(),
+                rest: numbers.collect(),
+            }
+        };
+        (0..shares.workers()).map(&mut part).collect()
     }
 
     /// How many.
@@ -113,16 +150,16 @@ impl Children {
         self.rest.len() + 1
     }
 
-    /// All, in order.
+    /// Those that are here, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Outbound> {
-        core::iter::once(&self.first).chain(&self.rest)
+        self.first.iter().chain(self.rest.iter().flatten())
     }
 
-    /// The first: what all have in common can be asked of it.
+    /// The SPI of the first, by which all of them are named.
     #[inline]
     #[must_use]
-    pub const fn first(&self) -> &Outbound {
-        &self.first
+    pub const fn base(&self) -> Spi {
+        self.base
     }
 
     /// The number of the one that a packet goes by.
@@ -135,15 +172,15 @@ impl Children {
     }
 
     #[inline]
-    fn get(&self, number: usize) -> &Outbound {
-        self.rest.get(number.wrapping_sub(1)).unwrap_or(&self.first)
+    fn get(&self, number: usize) -> Option<&Outbound> {
+        let place = self.rest.get(number.wrapping_sub(1));
+        place.unwrap_or(&self.first).as_ref()
     }
 
     #[inline]
-    fn get_mut(&mut self, number: usize) -> &mut Outbound {
-        self.rest
-            .get_mut(number.wrapping_sub(1))
-            .unwrap_or(&mut self.first)
+    fn get_mut(&mut self, number: usize) -> Option<&mut Outbound> {
+        let place = self.rest.get_mut(number.wrapping_sub(1));
+        place.unwrap_or(&mut self.first).as_mut()
     }
 }
 
@@ -236,8 +273,10 @@ impl Sad {
     ) -> Option<(PeerIndex, usize)> {
         let children = self.children(peer)?;
         let this = Some((peer, children.number_for(meta)));
-        if let Some((_, number)) = this.filter(|_| this != last) {
-            prefetch(&*children.get(number).sa);
+        if let Some((_, number)) = this.filter(|_| this != last)
+            && let Some(child) = children.get(number)
+        {
+            prefetch(&*child.sa);
         }
         this
     }
@@ -251,10 +290,11 @@ impl Sad {
 
     /// The sending SA that a packet to a peer goes by, see [`lane_hash`].
     #[inline]
-    pub fn outbound_mut(&mut self, peer: PeerIndex, meta: &Meta) -> Option<&mut Outbound> {
+    pub fn outbound_mut(&mut self, peer: PeerIndex, meta: &Meta) -> Option<Child<'_>> {
         let children = self.outbound.get_mut(usize::from(peer.0))?.as_mut()?;
         let number = children.number_for(meta);
-        Some(children.get_mut(number))
+        let child = children.get_mut(number);
+        Some(child.map_or(Child::Elsewhere(number), Child::Here))
     }
 
     /// The sending SAs to a peer.

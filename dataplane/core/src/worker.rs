@@ -20,12 +20,17 @@ use crate::publish::{self, Publisher, Subscriber};
 use crate::reason::DropReason;
 use crate::sad::Sad;
 use crate::snapshot::{PORTS_MAX, PortIndex, Snapshot};
+use crate::steer::Handoff;
 use crate::tick::Tick;
 use crate::too_big::Budgets;
 use crate::verdict::{self, VerdictSink, Verdicts};
+use crate::walk::steer::Entry;
 use crate::walk::{
-    Walk, classify, egress, fragments, guard, names, neighbors, open, parse, seal, track,
+    Walk, classify, egress, fragments, guard, names, neighbors, open, parse, seal, steer, track,
 };
+
+/// Bursts taken from one other worker in a poll, at most: as the rings fill, they are emptied.
+const BURSTS_TAKEN_MAX: usize = 4;
 
 /// What a worker is made with.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +99,7 @@ pub struct Worker<P: Port> {
     /// Whether any policy of the snapshot in force names domains.
     follows_names: bool,
     clear: ClearPairs,
+    handoff: Handoff<P::Frame>,
     /// As of the snapshot in force, see [`pods_of`].
     pods: (usize, u32),
 }
@@ -107,11 +113,25 @@ pub struct TooManyPorts {
 }
 
 impl<P: Port> Worker<P> {
-    /// A worker and the handle to it.
+    /// A worker without others and the handle to it.
     ///
     /// # Errors
     /// [`TooManyPorts`].
     pub fn new(ports: Vec<P>, config: &WorkerConfig) -> Result<(Self, WorkerHandle), TooManyPorts> {
+        Self::of_crew(ports, config, Handoff::alone())
+    }
+
+    /// One of several workers, over its own queues of the same ports in the same order, with
+    /// one of [`Handoff::crew`]'s. All are told the same snapshots; an SA, and a command for
+    /// it, goes to the worker that [`crate::steer::Shares`] says.
+    ///
+    /// # Errors
+    /// [`TooManyPorts`].
+    pub fn of_crew(
+        ports: Vec<P>,
+        config: &WorkerConfig,
+        handoff: Handoff<P::Frame>,
+    ) -> Result<(Self, WorkerHandle), TooManyPorts> {
         if ports.len() > PORTS_MAX {
             return Err(TooManyPorts { count: ports.len() });
         }
@@ -143,6 +163,7 @@ impl<P: Port> Worker<P> {
             learned,
             follows_names: false,
             clear: ClearPairs::new(key),
+            handoff,
             pods: (0, 0),
         };
         let handle = WorkerHandle {
@@ -154,19 +175,27 @@ impl<P: Port> Worker<P> {
         Ok((worker, handle))
     }
 
-    /// Takes a burst from each port through the walk. How many frames there were.
+    /// Takes a burst from each port through the walk, and what other workers have handed over.
+    /// How many frames there were.
     pub fn poll(&mut self, now: Tick) -> usize {
         let renewed = self.snapshot.advance();
+        self.handoff.epoch = self.snapshot.taken();
         self.obey(now);
         if renewed {
             let mut policies = self.snapshot.current().policies.iter();
             self.follows_names = policies.any(|it| !it.table.patterns().is_empty());
         }
         let mut frames = 0;
+        for other in 0..self.handoff.others() {
+            frames += self.take_over(other, now);
+        }
         for index in 0..self.ports.len() {
             frames += self.receive(index);
             if self.batch.live != 0 {
-                run(&mut self.walk(now));
+                let mut walk = self.walk(now);
+                // What a pod was told before it sent these has been told here before now.
+                steer::hear(&mut walk);
+                run(&mut walk);
             }
         }
         self.flows.expire(now);
@@ -229,6 +258,25 @@ impl<P: Port> Worker<P> {
         frames
     }
 
+    /// Takes what another worker has handed over through the rest of its walk.
+    fn take_over(&mut self, other: usize, now: Tick) -> usize {
+        let mut walk = self.walk(now);
+        steer::hear(&mut walk);
+        let mut frames = 0;
+        for _ in 0..BURSTS_TAKEN_MAX {
+            let Some((entry, count)) = steer::take(&mut walk, other) else {
+                break;
+            };
+            frames += count;
+            match entry {
+                Entry::Parse => run(&mut walk),
+                Entry::Collect => run_opened(&mut walk),
+                Entry::Leave => leave(&mut walk),
+            }
+        }
+        frames
+    }
+
     fn walk(&mut self, now: Tick) -> Walk<'_, P> {
         Walk {
             now,
@@ -247,6 +295,7 @@ impl<P: Port> Worker<P> {
             learned: &mut self.learned,
             follows_names: self.follows_names,
             clear: &mut self.clear,
+            handoff: &mut self.handoff,
             known: None,
         }
     }
@@ -278,7 +327,7 @@ impl<P: Port> Worker<P> {
                 }
             }
             Command::InstallOutbound(peer, outbound) => {
-                let spi = outbound.first().sa.spi();
+                let spi = outbound.base();
                 match self.sad.install_outbound(peer, outbound) {
                     Ok(old) => Reply::OutboundInstalled(peer, spi, old),
                     Err(refused) => Reply::OutboundRefused(refused.0),
@@ -364,8 +413,15 @@ fn pods_of(snapshot: &Snapshot) -> (usize, u32) {
 fn run<P: Port>(walk: &mut Walk<'_, P>) {
     parse::parse(walk);
     guard::guard(walk);
+    steer::arrivals(walk);
     open::open(walk);
+    run_opened(walk);
+}
+
+/// The same from where nothing is sealed any more.
+fn run_opened<P: Port>(walk: &mut Walk<'_, P>) {
     fragments::collect(walk);
+    steer::flows(walk);
     track::track(walk);
     classify::classify(walk);
     names::names(walk);

@@ -4,7 +4,7 @@ use sluice_dataplane_control::{Event, ProgramError};
 use sluice_dataplane_core::wire::build::FrameSpec;
 use sluice_offload_api::model::{IpPrefix, NodeName, Place, PolicyId, Verdict};
 
-use crate::rig::{NOW, Rig, VF0, VF1, ip, syn};
+use crate::rig::{Rig, VF0, VF1, ip, syn};
 
 /// `shop/cart` opens a connection to a pod of node b, which nothing protects: what policy
 /// allows gets as far as the missing SA.
@@ -92,7 +92,7 @@ fn bindings_wait_for_the_generation_before_them_and_hold_up_the_one_after() {
         .announce_binding(&b, ip("10.0.1.1"), "u-new".into());
     rig.control.poll();
     assert_eq!(rig.control.next_event(), None, "the worker has not polled");
-    rig.worker.poll(NOW);
+    rig.work();
     rig.control.poll();
     assert_eq!(
         rig.control.next_event(),
@@ -169,7 +169,7 @@ fn a_peer_that_announces_without_end_holds_up_no_generation() {
             .announce_binding(&b, ip("10.0.1.1"), "u-web".into());
         rig.control
             .announce_binding(&b, ip("10.0.1.1"), uid.as_str().into());
-        rig.worker.poll(NOW);
+        rig.work();
         rig.control.poll();
         if !taken {
             taken = rig.control.program(&tx).is_ok();

@@ -107,7 +107,7 @@ fn answer(rig: &mut Rig) {
     frame.extend(own);
     frame.extend([192, 0, 2, 1]);
     let frame = rig.pool.frame(&frame).unwrap();
-    rig.worker.ports_mut()[UPLINK].deliver(frame);
+    rig.deliver(UPLINK, frame);
     rig.step();
 }
 

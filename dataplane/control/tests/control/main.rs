@@ -10,6 +10,6 @@ mod bindings;
 mod encryption;
 mod flows;
 mod names;
-mod rig;
+pub(crate) mod rig;
 mod sas;
 mod transactions;

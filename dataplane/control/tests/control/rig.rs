@@ -4,10 +4,13 @@ use std::net::IpAddr;
 
 use sluice_crypto::esp::{self, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
-use sluice_dataplane_control::{Child, Control, ControlConfig, Event, ProgramError, SaConfig};
+use sluice_dataplane_control::{
+    Child, Control, ControlConfig, Event, ProgramError, SaConfig, Workers,
+};
 use sluice_dataplane_core::addr::Mac;
-use sluice_dataplane_core::mem::{MemPool, MemPort};
+use sluice_dataplane_core::mem::{MemFrame, MemPool, MemPort};
 use sluice_dataplane_core::snapshot::ROUTER_MAC;
+use sluice_dataplane_core::steer::Handoff;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::worker::{Worker, WorkerConfig};
@@ -21,18 +24,32 @@ pub(crate) const UPLINK: usize = 3;
 pub(crate) const PORTS: [&str; 4] = ["vf0", "vf1", "host", "uplink"];
 pub(crate) const NOW: Tick = Tick(Tick::SECOND);
 
+/// The same tests run over one worker, and over several as `crew`.
+pub(crate) const WORKERS: usize = if matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"crew") {
+    3
+} else {
+    1
+};
+
 pub(crate) struct Rig {
     pub(crate) control: Control,
-    pub(crate) worker: Worker<MemPort>,
+    crew: Vec<Worker<MemPort>>,
+    /// Frames go to the workers in turn.
+    turn: usize,
     pub(crate) pool: MemPool,
 }
 
 impl Rig {
     pub(crate) fn new(ports: &[&str]) -> Self {
         let pool = MemPool::new(8);
-        let mem_ports = ports.iter().map(|_| MemPort::new(&pool, 64)).collect();
         let config = WorkerConfig::new(16, [1, 2]);
-        let (worker, handle) = Worker::new(mem_ports, &config).unwrap();
+        let handoffs = Handoff::crew(WORKERS, WORKERS.next_power_of_two()).unwrap();
+        let shares = handoffs[0].shares();
+        let one = |handoff| {
+            let mem_ports = ports.iter().map(|_| MemPort::new(&pool, 64)).collect();
+            Worker::of_crew(mem_ports, &config, handoff).unwrap()
+        };
+        let (crew, handles) = handoffs.into_iter().map(one).unzip();
         let ports = ports.iter().map(|name| PortName::from(*name)).collect();
         let control = Control::new(
             ControlConfig {
@@ -40,11 +57,12 @@ impl Rig {
                 hash_key: [3, 4],
                 instance: 9,
             },
-            handle,
+            Workers::new(handles, shares).unwrap(),
         );
         Self {
             control,
-            worker,
+            crew,
+            turn: 0,
             pool,
         }
     }
@@ -56,15 +74,29 @@ impl Rig {
         rig
     }
 
+    /// Each worker once, and once more for what they have handed over.
+    pub(crate) fn work(&mut self) {
+        for _ in 0..WORKERS.min(2) {
+            for worker in &mut self.crew {
+                worker.poll(NOW);
+            }
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, port: usize, frame: MemFrame) {
+        self.turn = (self.turn + 1) % WORKERS;
+        self.crew[self.turn].ports_mut()[port].deliver(frame);
+    }
+
     pub(crate) fn step(&mut self) -> Vec<Event> {
-        self.worker.poll(NOW);
+        self.work();
         self.control.poll();
         std::iter::from_fn(|| self.control.next_event()).collect()
     }
 
     pub(crate) fn send(&mut self, port: usize, spec: &FrameSpec) {
         let frame = self.pool.frame(&spec.build()).unwrap();
-        self.worker.ports_mut()[port].deliver(frame);
+        self.deliver(port, frame);
         self.step();
     }
 

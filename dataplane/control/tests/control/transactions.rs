@@ -6,7 +6,7 @@ use sluice_offload_api::model::{Generation, Lease};
 use sluice_offload_api::testing::sample;
 use sluice_offload_api::transaction::{Mode, Object, Op, Transaction};
 
-use crate::rig::{PORTS, Rig, VF0, VF1, ip, syn};
+use crate::rig::{PORTS, Rig, VF0, VF1, WORKERS, ip, syn};
 
 #[test]
 fn before_the_first_generation_every_port_is_closed() {
@@ -108,8 +108,12 @@ fn the_status_says_how_full_it_is_and_what_is_on_its_way() {
     let status = rig.control.status(&vitals);
     assert_eq!((status.generation, status.pending), (Generation(7), None));
     assert_eq!(
-        (status.instance, status.uptime_ms, status.workers),
-        (9, 5, 1)
+        (
+            status.instance,
+            status.uptime_ms,
+            usize::from(status.workers)
+        ),
+        (9, 5, WORKERS)
     );
     assert_eq!(
         (status.capacity.endpoints.used, status.capacity.rows.used),

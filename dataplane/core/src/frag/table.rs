@@ -40,6 +40,8 @@ pub struct Waiting<F> {
     pub from: Attach,
     /// Where it goes; only once it was released.
     pub to: Attach,
+    /// The worker whose flow it is of, if it isn't this one's; only once it was released.
+    pub owner: Option<usize>,
 }
 
 /// A datagram's place; [`Fragments`] knows one that has passed on to another datagram.
@@ -60,6 +62,8 @@ pub enum Arrival {
     /// It goes where the first went, if that flow may still be; if not, tell by
     /// [`Fragments::refuse`].
     Follow(DatagramSlot, Learned),
+    /// Its first was handed to the worker of this number, and so is this.
+    HandOver(usize),
     /// It goes nowhere.
     Drop(DropReason),
 }
@@ -71,7 +75,18 @@ enum State {
     /// Its first fragment is in this burst.
     Deciding,
     Passed(Learned),
+    HandedOver(usize),
     Refused(DropReason),
+}
+
+impl State {
+    /// Whether the first was judged, or is another worker's to judge, or never will be.
+    const fn is_settled(self) -> bool {
+        match self {
+            Self::Gathering | Self::Deciding => false,
+            Self::Passed(_) | Self::HandedOver(_) | Self::Refused(_) => true,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -208,6 +223,12 @@ impl<F> Fragments<F> {
                 }
                 Arrival::Follow(slot, learned)
             }
+            (State::HandedOver(owner), Ok(())) => {
+                if complete {
+                    self.end(index, DropReason::FragmentRefused, lost);
+                }
+                Arrival::HandOver(owner)
+            }
             (State::Gathering, Ok(())) if piece.start == 0 => {
                 datagram.state = State::Deciding;
                 Arrival::First(slot)
@@ -266,6 +287,31 @@ impl<F> Fragments<F> {
         to: Attach,
         lost: &mut impl FnMut(Waiting<F>, DropReason),
     ) -> Result<(), DropReason> {
+        let state = State::Passed(learned);
+        self.release(slot, state, |waiting| waiting.to = to, lost)
+    }
+
+    /// The first fragment goes to the worker whose flow it is of: so does what waited for it.
+    ///
+    /// # Errors
+    /// As [`Self::pass`].
+    pub fn hand_over(
+        &mut self,
+        slot: DatagramSlot,
+        owner: usize,
+        lost: &mut impl FnMut(Waiting<F>, DropReason),
+    ) -> Result<(), DropReason> {
+        let state = State::HandedOver(owner);
+        self.release(slot, state, |waiting| waiting.owner = Some(owner), lost)
+    }
+
+    fn release(
+        &mut self,
+        slot: DatagramSlot,
+        next: State,
+        mark: impl Fn(&mut Waiting<F>),
+        lost: &mut impl FnMut(Waiting<F>, DropReason),
+    ) -> Result<(), DropReason> {
         let Some(&Datagram {
             state,
             share,
@@ -280,7 +326,7 @@ impl<F> Fragments<F> {
         }
         while let Some(at) = self.frames.pop(slot.index as usize) {
             if let Some(Some(waiting)) = self.waiting.get_mut(at as usize) {
-                waiting.to = to;
+                mark(waiting);
             }
             self.frames.push(READY, at);
             self.count_down(share);
@@ -288,7 +334,7 @@ impl<F> Fragments<F> {
         if ranges.is_complete() {
             self.end(slot.index, DropReason::FragmentRefused, lost);
         } else {
-            self.settle(slot.index, State::Passed(learned), lost);
+            self.settle(slot.index, next, lost);
         }
         Ok(())
     }
@@ -421,7 +467,7 @@ impl<F> Fragments<F> {
             datagram.share,
             core::mem::replace(&mut datagram.state, state),
         );
-        if matches!(before, State::Passed(_) | State::Refused(_)) {
+        if before.is_settled() {
             return;
         }
         if self.shares.len(settled(share)) >= DATAGRAMS_PER_SHARE_MAX {
@@ -453,9 +499,10 @@ impl<F> Fragments<F> {
         };
         datagram.live = false;
         let (key, share) = (datagram.key, datagram.share);
-        let queue = match datagram.state {
-            State::Gathering | State::Deciding => pending(share),
-            State::Passed(_) | State::Refused(_) => settled(share),
+        let queue = if datagram.state.is_settled() {
+            settled(share)
+        } else {
+            pending(share)
         };
         self.shares.remove(queue, index);
         self.buckets.remove(self.bucket(&key), index);

@@ -51,6 +51,7 @@ fn waiting(frame: u32) -> Waiting<u32> {
         in_port: VF,
         from: Attach::Port(VF),
         to: Attach::Port(PortIndex(u16::MAX)),
+        owner: None,
     }
 }
 
@@ -109,6 +110,7 @@ impl Table {
                 assert_eq!(what, learned(1));
                 fates.push((frame, Fate::Passed));
             }
+            Arrival::HandOver(owner) => panic!("nothing was handed to {owner}"),
             Arrival::Hold(slot) => self.fragments.hold(slot, waiting(frame), lost),
             Arrival::Drop(reason) => fates.push((frame, Fate::Lost(reason))),
         }

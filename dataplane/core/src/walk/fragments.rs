@@ -16,10 +16,10 @@ use crate::port::{BURST_MAX, Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::snapshot::{Place, PortIndex, PortKind, Snapshot};
-use crate::walk::Walk;
 use crate::walk::classify::record;
 use crate::walk::opening::turns_round;
 use crate::walk::track::{Known, is_of_these_pods, known};
+use crate::walk::{Walk, steer};
 use crate::wire;
 
 /// Before track: firsts go on, later ones follow or wait, and what doesn't fit is dropped.
@@ -63,9 +63,22 @@ pub(crate) fn collect<P: Port>(walk: &mut Walk<'_, P>) {
                     (Ok(_), None) => {}
                 }
             }
+            Arrival::HandOver(owner) => steer::fragment(walk, at, owner),
             Arrival::Drop(reason) => walk.drop(at, reason),
         }
     });
+}
+
+/// The first of a datagram goes to the worker whose flow it is of.
+pub(crate) fn hand_over<P: Port>(walk: &mut Walk<'_, P>, at: usize, owner: usize) {
+    let datagram = walk.slot(at).and_then(|slot| slot.datagram.take());
+    walk.batch.firsts &= !(1 << at);
+    let lost = &mut lose(walk.counters);
+    let handed = datagram.map_or(Ok(()), |it| walk.fragments.hand_over(it, owner, lost));
+    match handed {
+        Ok(()) => steer::fragment(walk, at, owner),
+        Err(reason) => walk.drop(at, reason),
+    }
 }
 
 /// After classify: what became of the firsts, the dropped ones too.
@@ -100,7 +113,7 @@ pub(crate) fn resume<P: Port>(walk: &mut Walk<'_, P>) -> bool {
     };
     walk.batch.begin(in_port);
     let counters = walk.counters.port(in_port);
-    for at in 0..BURST_MAX {
+    for _ in 0..BURST_MAX {
         if walk.fragments.ready_port() != Some(in_port) {
             break;
         }
@@ -108,12 +121,16 @@ pub(crate) fn resume<P: Port>(walk: &mut Walk<'_, P>) -> bool {
             break;
         };
         counters.waiting.add(u64::MAX); // one less: the counter wraps
+        if let Some(owner) = ready.owner {
+            steer::waited(walk, ready, owner);
+            continue;
+        }
         walk.counters.flow_hit.add(1);
         if walk.batch.push(ready.frame).is_err() {
             counters.drop(DropReason::NoHeadroom);
             continue;
         }
-        if let Some(slot) = walk.batch.slot(at) {
+        if let Some(slot) = walk.batch.last() {
             slot.path = Path::Later;
             (slot.meta, slot.from, slot.to) = (ready.meta, ready.from, ready.to);
         }
@@ -151,6 +168,7 @@ fn hold<P: Port>(walk: &mut Walk<'_, P>, at: usize, datagram: DatagramSlot, from
         in_port,
         from,
         to,
+        owner: None,
     };
     let lost = &mut lose(walk.counters);
     walk.fragments.hold(datagram, waiting, lost);

@@ -15,6 +15,7 @@ mod opening;
 pub(crate) mod parse;
 mod refuse;
 pub(crate) mod seal;
+pub(crate) mod steer;
 pub(crate) mod track;
 mod transport;
 
@@ -37,6 +38,7 @@ use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::sad::Sad;
 use crate::snapshot::{IdentityId, PeerIndex, PortIndex, Snapshot};
+use crate::steer::{Handed, Handoff, How};
 use crate::tick::Tick;
 use crate::too_big::Budgets;
 use crate::verdict::VerdictSink;
@@ -60,6 +62,7 @@ pub(crate) struct Walk<'a, P: Port> {
     /// Whether any policy names domains.
     pub(crate) follows_names: bool,
     pub(crate) clear: &'a mut ClearPairs,
+    pub(crate) handoff: &'a mut Handoff<P::Frame>,
     /// Addresses that the packet at hand is between, and whose they are.
     pub(crate) known: Option<([Addr; 2], Owners)>,
 }
@@ -103,6 +106,33 @@ impl<P: Port> Walk<'_, P> {
         let uncounted = reason == DropReason::PolicyIngress && mutant::is(Mutant::DropUncounted);
         if self.batch.take(at).is_some() && !uncounted {
             self.counters.port(self.batch.in_port).drop(reason);
+        }
+    }
+
+    /// Hands a frame to the worker who owns what it needs next.
+    pub(crate) fn hand(&mut self, at: usize, owner: usize, how: How) {
+        let in_port = self.batch.in_port;
+        if let Some(frame) = self.batch.take(at) {
+            self.hand_on(
+                owner,
+                Handed {
+                    in_port,
+                    frame,
+                    how,
+                },
+            );
+        }
+    }
+
+    /// The same for a frame that came earlier. It counts as waiting until it is taken.
+    pub(crate) fn hand_on(&mut self, owner: usize, handed: Handed<P::Frame>) {
+        let port = self.counters.port(handed.in_port);
+        match self.handoff.hand(owner, handed) {
+            Ok(()) => {
+                self.counters.handed.add(1);
+                port.waiting.add(1);
+            }
+            Err(_full) => port.drop(DropReason::Handoff),
         }
     }
 

@@ -12,7 +12,8 @@ use crate::names::message::Message;
 use crate::names::{DNS_PORT, DomainId};
 use crate::port::{Frame, Port};
 use crate::route::Attach;
-use crate::snapshot::{Endpoint, Snapshot};
+use crate::snapshot::{Endpoint, PortIndex, Snapshot};
+use crate::steer::News;
 use crate::table::policy::PolicyTable;
 use crate::walk::Walk;
 use crate::wire::bytes::be16;
@@ -143,7 +144,7 @@ fn learn<P: Port>(
         return;
     }
     let domains = domains.get(..count).unwrap_or_default();
-    let (who, now, mut swept) = ((pod.port, pod.born), walk.now, false);
+    let (who, mut swept) = ((pod.port, pod.born), false);
     let (mut learned, mut full) = (0, 0);
     let read = answer.addresses(&mut |addr, ttl_s| {
         if is_nowhere(addr) {
@@ -151,15 +152,19 @@ fn learn<P: Port>(
         }
         full += left_out;
         for &domain in domains {
-            let mut noted = walk.learned.learn(who, addr, domain, ttl_s, now);
-            if noted == Err(NoRoom::Addresses) && !swept {
-                swept = true;
-                walk.learned.sweep(walk.snapshot, now);
-                noted = walk.learned.learn(who, addr, domain, ttl_s, now);
-            }
-            match noted {
+            match note(walk, who, addr, domain, ttl_s, &mut swept) {
                 Ok(()) => learned += 1,
                 Err(_) => full += 1,
+            }
+            if !walk.handoff.is_alone() {
+                let news = News::Name {
+                    pod: who,
+                    addr,
+                    domain,
+                    ttl_s,
+                };
+                let lost = walk.handoff.tell(news);
+                walk.counters.news_lost.add(lost);
             }
         }
     });
@@ -170,6 +175,36 @@ fn learn<P: Port>(
         walk.counters.names_learned.add(1);
     }
     walk.counters.names_full.add(full);
+}
+
+/// Notes that a pod was told an address; `swept` says whether room was looked for already.
+fn note<P: Port>(
+    walk: &mut Walk<'_, P>,
+    who: (PortIndex, u32),
+    addr: Addr,
+    domain: DomainId,
+    ttl_s: u32,
+    swept: &mut bool,
+) -> Result<(), NoRoom> {
+    let noted = walk.learned.learn(who, addr, domain, ttl_s, walk.now);
+    if noted != Err(NoRoom::Addresses) || *swept {
+        return noted;
+    }
+    *swept = true;
+    walk.learned.sweep(walk.snapshot, walk.now);
+    walk.learned.learn(who, addr, domain, ttl_s, walk.now)
+}
+
+/// Notes what another worker has seen a pod be told.
+pub(crate) fn heard<P: Port>(
+    walk: &mut Walk<'_, P>,
+    who: (PortIndex, u32),
+    addr: Addr,
+    domain: DomainId,
+    ttl_s: u32,
+) {
+    // Whoever has seen it counts it, once for all.
+    let _ = note(walk, who, addr, domain, ttl_s, &mut false);
 }
 
 /// Whether no name of a host outside can have an address: it is no host's, or only known on

@@ -4,14 +4,24 @@ use crate::addr::{Addr, Mac};
 use crate::neighbor::Waiting;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
+use crate::steer::News;
 use crate::walk::Walk;
 use crate::wire::{arp, ethernet, nd};
 
 /// Questions sent in one poll, at most.
 const QUESTIONS_MAX: usize = 32;
 
-/// Takes a neighbour's answer and sends the frames that waited for it.
+/// Takes a neighbour's answer, for all workers: whoever asked, one of them has received it.
 pub(crate) fn learn<P: Port>(walk: &mut Walk<'_, P>, addr: Addr, mac: Mac) {
+    if !walk.handoff.is_alone() {
+        let lost = walk.handoff.tell(News::Neighbor(addr, mac));
+        walk.counters.news_lost.add(lost);
+    }
+    learn_here(walk, addr, mac);
+}
+
+/// The same for this one: sends the frames that waited for it.
+pub(crate) fn learn_here<P: Port>(walk: &mut Walk<'_, P>, addr: Addr, mac: Mac) {
     if mac.is_group() || !walk.neighbors.learn(addr, mac, walk.now) {
         return;
     }

@@ -62,7 +62,7 @@ fn expect<P: Port>(walk: &mut Walk<'_, P>) {
 }
 
 /// The SPI of a frame with ESP.
-fn spi_of<F: Frame>(slot: &Slot<F>) -> Option<Spi> {
+pub(crate) fn spi_of<F: Frame>(slot: &Slot<F>) -> Option<Spi> {
     if slot.path != Path::Esp {
         return None;
     }
@@ -172,7 +172,11 @@ const fn reason_of(error: OpenError) -> DropReason {
 }
 
 /// An opened packet goes to a pod or to this node, and comes from the SA's node.
-fn inner_path(snapshot: &Snapshot, meta: &Meta, peer: PeerIndex) -> Result<Path, DropReason> {
+pub(crate) fn inner_path(
+    snapshot: &Snapshot,
+    meta: &Meta,
+    peer: PeerIndex,
+) -> Result<Path, DropReason> {
     match snapshot.owner(meta.src).map(|o| o.place) {
         Some(Place::RemotePod(owner) | Place::RemoteNode(owner))
             if owner == peer || mutant::is(Mutant::SpiOfAnyNode) => {}

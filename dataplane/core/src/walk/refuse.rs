@@ -11,7 +11,9 @@ use crate::meta::Meta;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
+use crate::sad::Child;
 use crate::snapshot::{PeerIndex, PortIndex, PortKind, ROUTER_MAC, Snapshot};
+use crate::steer::{Handed, How};
 use crate::walk::Walk;
 use crate::walk::seal::{accepts, seal_one};
 use crate::wire::{self, ethernet, icmp};
@@ -73,7 +75,7 @@ fn speaker<P: Port>(walk: &Walk<'_, P>, meta: &Meta, from: Attach) -> (Mac, Addr
 fn originate_sealed<P: Port>(
     walk: &mut Walk<'_, P>,
     peer: PeerIndex,
-    mut frame: P::Frame,
+    frame: P::Frame,
     refused: &Meta,
 ) {
     let next_header = if refused.src.is_v4() {
@@ -85,16 +87,45 @@ fn originate_sealed<P: Port>(
     let Ok(meta) = wire::parse_inner(frame.bytes(), l3_off, end, next_header) else {
         return;
     };
-    let outbound = walk.sad.outbound_mut(peer, &meta);
-    let (Some(uplink), Some(outbound)) = (walk.snapshot.uplink, outbound) else {
+    seal_and_send(walk, peer, frame, &meta);
+}
+
+/// The same once it is a packet, by the worker who has the SA.
+pub(crate) fn seal_and_send<P: Port>(
+    walk: &mut Walk<'_, P>,
+    peer: PeerIndex,
+    mut frame: P::Frame,
+    meta: &Meta,
+) {
+    let Some(uplink) = walk.snapshot.uplink else {
         return;
+    };
+    let outbound = match walk.sad.outbound_mut(peer, meta) {
+        Some(Child::Here(outbound)) => outbound,
+        Some(Child::Elsewhere(number)) => {
+            let owner = walk.handoff.shares().of_child(number);
+            let handed = Handed {
+                in_port: uplink,
+                frame,
+                how: How::Originated {
+                    meta: *meta,
+                    to: peer,
+                },
+            };
+            // Without room there is no error, as without an SA.
+            if walk.handoff.hand(owner, handed).is_ok() {
+                walk.counters.handed.add(1);
+            }
+            return;
+        }
+        None => return,
     };
     let port = walk.snapshot.port(uplink);
     let mtu = outbound.packet_mtu(usize::from(port.mtu), meta.l3_header_len());
-    if meta.l3_len() > mtu || !accepts(outbound, &meta) {
+    if meta.l3_len() > mtu || !accepts(outbound, meta) {
         return;
     }
-    let Ok(destination) = seal_one(outbound, &mut frame, &meta, mtu) else {
+    let Ok(destination) = seal_one(outbound, &mut frame, meta, mtu) else {
         return;
     };
     walk.counters.sealed.add(1);

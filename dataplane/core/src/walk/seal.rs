@@ -10,11 +10,11 @@ use crate::mutant::{self, Mutant};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
-use crate::sad::Outbound;
+use crate::sad::{Child, Outbound};
 use crate::walk::Walk;
 use crate::walk::egress::to_next_hop;
 use crate::walk::refuse::refuse_size;
-use crate::walk::transport;
+use crate::walk::{steer, transport};
 use crate::wire::{ethernet, tcp};
 
 /// IP and TCP header without options, what an MSS leaves out (RFC 9293 section 3.7.1).
@@ -41,9 +41,16 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
             return;
         }
         let meta = slot.meta;
-        let Some(outbound) = walk.sad.outbound_mut(peer, &meta) else {
-            walk.drop(at, DropReason::NoSa);
-            return;
+        let outbound = match walk.sad.outbound_mut(peer, &meta) {
+            Some(Child::Here(outbound)) => outbound,
+            Some(Child::Elsewhere(number)) => {
+                steer::seal_elsewhere(walk, at, peer, number);
+                return;
+            }
+            None => {
+                walk.drop(at, DropReason::NoSa);
+                return;
+            }
         };
         if !accepts(outbound, &meta) {
             walk.drop(at, DropReason::NoSa);

@@ -168,7 +168,7 @@ fn an_established_flow_is_sealed_with_the_next_packet_after_its_setting() {
         assert_eq!(packet(&rig.a.take(VF0)[0]), packet(&back));
         assert!(!rig.seen_on_wire(MARKER));
         // The flow is the one that it was.
-        assert_eq!(rig.a.handle.counters.flows.read(), 1);
+        assert_eq!(rig.a.counted().flows.read(), 1);
     }
 }
 
@@ -231,7 +231,7 @@ fn fragments_of_what_goes_in_clear_go_in_clear() {
         }
         rig.settle();
         assert!(rig.b.take(VF0).len() > 1);
-        assert_eq!(rig.a.handle.counters.sealed.read(), 0);
+        assert_eq!(rig.a.counted().sealed.read(), 0);
         assert_eq!(rig.a.last_drop(VF0), "none");
         assert_eq!(rig.b.last_drop(UPLINK), "none");
     }
@@ -479,7 +479,7 @@ fn counted(node: &mut Node) -> [ClearSum; 2] {
         packets: sum.packets + it.sum.packets,
         bytes: sum.bytes + it.sum.bytes,
     });
-    let c = &node.handle.counters;
+    let c = &node.counted();
     let of_counters = ClearSum {
         packets: c.clear_sent.read() + c.clear_received.read(),
         bytes: c.clear_sent_bytes.read() + c.clear_received_bytes.read(),
@@ -622,5 +622,5 @@ fn a_warmed_worker_allocates_nothing_for_it() {
     for round in 2..40 {
         talk(&mut rig, round);
     }
-    assert!(rig.a.handle.counters.clear_sent.read() > 100);
+    assert!(rig.a.counted().clear_sent.read() > 100);
 }

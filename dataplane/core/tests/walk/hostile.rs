@@ -175,7 +175,8 @@ fn within_the_cluster() -> Policy {
 }
 
 fn received(node: &Node) -> u64 {
-    let ports = node.handle.counters.ports();
+    let counted = node.counted();
+    let ports = counted.ports();
     ports.iter().map(|p| p.rx.read()).sum()
 }
 
@@ -278,7 +279,8 @@ fn fragments_in_any_pieces_are_all_accounted_for() {
         }
         rig.a.verdicts();
     }
-    let ports = rig.a.handle.counters.ports();
+    let counted = rig.a.counted();
+    let ports = counted.ports();
     // The walk has been where this test means to send it.
     for reason in [
         DropReason::FragmentTiny,
@@ -296,7 +298,8 @@ fn fragments_in_any_pieces_are_all_accounted_for() {
     for _ in 0..20 {
         rig.a.poll();
     }
-    let ports = rig.a.handle.counters.ports();
+    let counted = rig.a.counted();
+    let ports = counted.ports();
     assert!(ports.iter().all(|p| p.waiting.read() == 0));
     assert!(rig.a.pool.ready() >= 512);
 }
@@ -342,7 +345,7 @@ fn no_frame_under_no_snapshot_panics_or_gets_lost() {
             let mut plan = rig.a.plan.clone();
             let snapshot = shaken(&mut random, &mut plan);
             rig.a.plan = plan;
-            rig.a.handle.snapshots.publish(snapshot).unwrap();
+            rig.a.publish_one(snapshot);
         }
         for _ in 0..BURST {
             let (port, mut frame) = corpus[random.below(corpus.len())].clone();

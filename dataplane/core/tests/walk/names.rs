@@ -118,7 +118,7 @@ fn gateway_answers() -> Vec<u8> {
 }
 
 fn counter(node: &Node, name: &str) -> u64 {
-    let c = &node.handle.counters;
+    let c = &node.counted();
     match name {
         "learned" => c.names_learned.read(),
         "full" => c.names_full.read(),
@@ -486,7 +486,7 @@ pub(crate) fn busy(node: &mut Node, round: u16) {
     };
     node.command(Command::ReadNames(page));
     node.poll();
-    while node.handle.commands.next_reply().is_some() {}
+    while node.next_reply().is_some() {}
     for port in [VF0, VF1, VF2, HOST, UPLINK] {
         node.take(port);
     }

@@ -109,9 +109,12 @@ fn peers_and_gateways_are_asked_for_as_soon_as_they_are_known() {
         .collect();
     asked.sort();
     let mut want = vec![Side::B.tunnel(V4), c_tunnel(V4), gateway(V4), gateway(V6)];
+    // Each worker asks for itself.
+    want = want.repeat(WORKERS);
     want.sort();
     assert_eq!(asked, want);
-    node.expect_delta(&[("uplink.originated", 4), ("uplink.tx", 4)]);
+    let asked = 4 * WORKERS as i64;
+    node.expect_delta(&[("uplink.originated", asked), ("uplink.tx", asked)]);
 }
 
 #[test]
@@ -242,7 +245,7 @@ fn without_a_gateway_what_is_off_the_link_has_no_route() {
     for interface in &mut snapshot.interfaces {
         interface.gateway = None;
     }
-    rig.a.handle.snapshots.publish(snapshot.into()).unwrap();
+    rig.a.publish_one(snapshot.into());
     for v4 in [V4, V6] {
         rig.a
             .deliver(VF0, &Side::A.pod_sends(0, stranger(v4), udp(1, 2)).build());

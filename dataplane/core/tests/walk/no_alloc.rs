@@ -230,7 +230,8 @@ fn fragments_that_wait_pass_clash_and_expire() {
             }
         }
     }
-    let vf2 = &rig.a.handle.counters.ports()[usize::from(VF2.0)];
+    let counted = rig.a.counted();
+    let vf2 = &counted.ports()[usize::from(VF2.0)];
     let dropped = |reason| vf2.dropped(reason) > 0;
     assert!(dropped(DropReason::FragmentTableFull) && dropped(DropReason::FragmentNoFirst));
 }
@@ -283,7 +284,7 @@ fn sas_that_are_installed_and_retired_and_reads() {
         rig.a.command(Command::ReadFlows(page));
         rig.a.command(Command::ReadSas(Vec::with_capacity(1)));
         rig.a.poll();
-        while rig.a.handle.commands.next_reply().is_some() {}
+        while rig.a.next_reply().is_some() {}
         traffic(&mut rig, round);
     }
 }
@@ -317,7 +318,7 @@ fn names_that_are_asked_learned_full_and_over() {
         node.now = node.now + 97 * Tick::MS;
         crate::names::busy(&mut node, round);
     }
-    let counters = &node.handle.counters;
+    let counters = &node.counted();
     for (what, counter) in [
         ("learned", &counters.names_learned),
         ("full", &counters.names_full),

@@ -252,7 +252,7 @@ fn without_a_policy_nothing_passes() {
     let mut rig = Rig::new();
     let mut snapshot = (*rig.a.plan.snapshot()).clone();
     snapshot.policies.clear();
-    rig.a.handle.snapshots.publish(snapshot.into()).unwrap();
+    rig.a.publish_one(snapshot.into());
     rig.a.deliver(
         VF0,
         &Side::A.pod_sends(0, Side::A.pod(1, V4), udp(1, 2)).build(),

@@ -60,7 +60,7 @@ fn every_packet_arrives_as_it_was_in_both_directions_and_never_in_clear() {
             }
         }
         assert!(!rig.seen_on_wire(MARKER), "{how:?}");
-        let counters = &rig.a.handle.counters;
+        let counters = &rig.a.counted();
         assert_eq!((counters.sealed.read(), counters.opened.read()), (15, 15));
     }
 }
@@ -482,7 +482,8 @@ fn without_esn_the_sender_stops_hard_before_the_number_wraps() {
             .map(|it| u32::from_be_bytes(it[esp + 4..esp + 8].try_into().unwrap()))
             .collect();
         assert_eq!(numbers, [u32::MAX - 1, u32::MAX]);
-        let vf0 = &rig.a.handle.counters.ports()[usize::from(VF0.0)];
+        let counted = rig.a.counted();
+        let vf0 = &counted.ports()[usize::from(VF0.0)];
         assert_eq!(vf0.dropped(DropReason::SaExhausted), 3);
         assert!(!rig.seen_on_wire(MARKER));
     }
@@ -525,8 +526,9 @@ fn sealed_packets_of_any_shape_are_counted_and_leave_by_pods_ports_only() {
             }
         }
         rig.a.drain();
-        let uplink = &rig.a.handle.counters.ports()[usize::from(UPLINK.0)];
-        let opened = rig.a.handle.counters.opened.read();
+        let counted = rig.a.counted();
+        let uplink = &counted.ports()[usize::from(UPLINK.0)];
+        let opened = rig.a.counted().opened.read();
         assert!(
             opened > delivered / 4,
             "only {opened} of {delivered} opened"

@@ -63,6 +63,9 @@ fn one_pods_flood_costs_no_other_pod_a_datagram() {
 
 #[test]
 fn floods_from_everywhere_leave_a_quiet_pod_its_place() {
+    if !ALONE {
+        return; // Each worker has room of its own.
+    }
     let mut rig = Rig::new();
     let quiet = with_payload(
         Side::A.pod_sends(2, Side::A.pod(1, V4), udp(1000, 53)),
@@ -95,7 +98,8 @@ fn floods_from_everywhere_leave_a_quiet_pod_its_place() {
         rig.a.poll();
     }
     rig.a.drain();
-    let ports = rig.a.handle.counters.ports();
+    let counted = rig.a.counted();
+    let ports = counted.ports();
     let waiting: u64 = ports.iter().map(|p| p.waiting.read()).sum();
     assert_eq!(waiting, WAITING_MAX as u64);
     rig.a.rebase();
@@ -107,7 +111,8 @@ fn floods_from_everywhere_leave_a_quiet_pod_its_place() {
     for _ in 0..20 {
         rig.a.poll();
     }
-    let ports = rig.a.handle.counters.ports();
+    let counted = rig.a.counted();
+    let ports = counted.ports();
     assert!(ports.iter().all(|p| p.waiting.read() == 0));
 }
 

@@ -23,7 +23,7 @@ mod plan;
 pub(crate) use dns::*;
 pub(crate) use foreign::*;
 pub(crate) use frames::*;
-pub(crate) use node::{FLOWS, HASH_KEY, Node};
+pub(crate) use node::{ALONE, FLOWS, HASH_KEY, Node, WORKERS};
 pub(crate) use places::*;
 pub(crate) use plan::{FALLBACK_RULE, Plan, Policy};
 

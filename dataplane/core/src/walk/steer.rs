@@ -1,0 +1,247 @@
+//! Stage steer: what another worker owns goes there. Three times on the way, each time as soon
+//! as it is known who that is: to the owner of the SA it came by, to the owner of its flow,
+//! and to the owner of the SA it leaves by. A card that steers as we do, and a peer that is
+//! one of ours, leave next to nothing to do here.
+
+use crate::batch::{Path, Slot};
+use crate::flow::key::Tuple;
+use crate::frag::Waiting;
+use crate::lane::{flow_hash, lane_hash};
+use crate::meta::FragKind;
+use crate::port::{Frame, Port};
+use crate::reason::DropReason;
+use crate::route::Attach;
+use crate::snapshot::PeerIndex;
+use crate::steer::{Handed, How, News};
+use crate::walk::open::{inner_path, spi_of};
+use crate::walk::{Walk, fragments, names, neighbors, refuse};
+use crate::wire;
+
+/// After the guard: ESP to the owner of its SA, the rest to the owner of its flow, and
+/// fragments to the one who gathers their datagram.
+pub(crate) fn arrivals<P: Port>(walk: &mut Walk<'_, P>) {
+    if walk.handoff.is_alone() {
+        return;
+    }
+    let shares = walk.handoff.shares();
+    walk.each(u32::MAX, |walk, at| {
+        let Some(slot) = walk.batch.slot(at) else {
+            return;
+        };
+        let owner = match slot.path {
+            // Without an SPI it is no business of anybody's, as open will say.
+            Path::Esp => spi_of(slot).map(|it| shares.of_spi(it)),
+            // Fragments meet at their addresses: only the first says more.
+            Path::Tracked if slot.collected => None,
+            Path::Tracked if slot.meta.frag == FragKind::Whole => {
+                Some(shares.of_hash(hash_of(slot)))
+            }
+            Path::Tracked => Some(shares.of_hash(lane_hash(&slot.meta))),
+            Path::Routed => Some(shares.of_hash(lane_hash(&slot.meta))),
+            Path::Later | Path::Unchanged => None,
+        };
+        if let Some(owner) = owner.filter(|it| !walk.handoff.is_me(*it)) {
+            walk.hand(at, owner, How::Arrived { collected: false });
+        }
+    });
+}
+
+/// After open and collect, when all that can be known of a packet's flow is: to its owner.
+pub(crate) fn flows<P: Port>(walk: &mut Walk<'_, P>) {
+    if walk.handoff.is_alone() {
+        return;
+    }
+    let shares = walk.handoff.shares();
+    walk.each(u32::MAX, |walk, at| {
+        let Some(slot) = walk.batch.slot(at) else {
+            return;
+        };
+        if slot.path != Path::Tracked {
+            return;
+        }
+        let is_first = slot.meta.frag == FragKind::First;
+        let owner = shares.of_hash(hash_of(slot));
+        if walk.handoff.is_me(owner) {
+            return;
+        }
+        if is_first {
+            fragments::hand_over(walk, at, owner);
+        } else {
+            hand_flow(walk, at, owner);
+        }
+    });
+}
+
+/// Before it would be sealed: to the owner of the SA.
+pub(crate) fn seal_elsewhere<P: Port>(
+    walk: &mut Walk<'_, P>,
+    at: usize,
+    peer: PeerIndex,
+    child: usize,
+) {
+    let owner = walk.handoff.shares().of_child(child);
+    let generation = walk.snapshot.newest_generation(walk.batch.in_port);
+    if let Some(slot) = walk.slot(at) {
+        let how = How::Judged {
+            meta: slot.meta,
+            path: slot.path,
+            from: slot.from,
+            to: peer,
+            generation,
+        };
+        walk.hand(at, owner, how);
+    }
+}
+
+/// A fragment whose datagram's flow is another worker's.
+pub(crate) fn fragment<P: Port>(walk: &mut Walk<'_, P>, at: usize, owner: usize) {
+    hand_flow(walk, at, owner);
+}
+
+/// The same for one that has waited for its first.
+pub(crate) fn waited<P: Port>(walk: &mut Walk<'_, P>, it: Waiting<P::Frame>, owner: usize) {
+    let how = match it.from {
+        Attach::Peer(from) => How::Opened {
+            meta: it.meta,
+            from,
+        },
+        Attach::Port(_) | Attach::Clear(_) => How::Arrived { collected: true },
+    };
+    let (in_port, frame) = (it.in_port, it.frame);
+    walk.hand_on(
+        owner,
+        Handed {
+            in_port,
+            frame,
+            how,
+        },
+    );
+}
+
+fn hand_flow<P: Port>(walk: &mut Walk<'_, P>, at: usize, owner: usize) {
+    let Some(slot) = walk.slot(at) else { return };
+    let how = match slot.from {
+        Attach::Peer(from) => How::Opened {
+            meta: slot.meta,
+            from,
+        },
+        Attach::Port(_) | Attach::Clear(_) => How::Arrived { collected: true },
+    };
+    walk.hand(at, owner, how);
+}
+
+/// The hash of the flow that a packet is of or, if it is an ICMP error, speaks of. Of a
+/// datagram in fragments only the first knows.
+fn hash_of<F: Frame>(slot: &Slot<F>) -> u16 {
+    if !slot.meta.icmp_error {
+        return flow_hash(&Tuple::from(&slot.meta));
+    }
+    let frame = slot.frame.as_ref();
+    let inside = frame.and_then(|it| wire::embedded(it.bytes(), &slot.meta));
+    // Where it quotes nothing that can be read it belongs to no flow, as track will say.
+    inside.map_or_else(|| lane_hash(&slot.meta), |it| flow_hash(&Tuple::from(&it)))
+}
+
+/// Where the walk goes on with a burst that was handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entry {
+    /// From the beginning.
+    Parse,
+    /// With its fragments.
+    Collect,
+    /// With its way out.
+    Leave,
+}
+
+/// Fills the batch with frames that another worker has handed over. Where the walk goes on
+/// with them, and how many there were; `None` if there was none.
+pub(crate) fn take<P: Port>(walk: &mut Walk<'_, P>, other: usize) -> Option<(Entry, usize)> {
+    let mut with = None;
+    let mut taken = 0;
+    let mut entry = Entry::Parse;
+    while walk.batch.live != u32::MAX
+        && let Some((handed, behind)) = walk.handoff.take(other, with)
+    {
+        taken += 1;
+        if let How::Originated { meta, to } = handed.how {
+            // It goes with no other.
+            refuse::seal_and_send(walk, to, handed.frame, &meta);
+            break;
+        }
+        if with.is_none() {
+            walk.batch.begin(handed.in_port);
+            with = Some((handed.in_port, handed.how));
+            entry = match handed.how {
+                How::Arrived { .. } => Entry::Parse,
+                How::Opened { .. } => Entry::Collect,
+                How::Judged { .. } | How::Originated { .. } => Entry::Leave,
+            };
+        }
+        let counters = walk.counters.port(handed.in_port);
+        counters.waiting.add(u64::MAX); // one less: the counter wraps
+        let how = handed.how;
+        if let Err(reason) = is_still_right(walk, &how, behind) {
+            counters.drop(reason);
+            continue;
+        }
+        if walk.batch.push(handed.frame).is_err() {
+            counters.drop(DropReason::NoHeadroom);
+            continue;
+        }
+        let Some(slot) = walk.batch.last() else {
+            continue;
+        };
+        match how {
+            How::Arrived { collected } => slot.collected = collected,
+            How::Opened { meta, from } => {
+                (slot.meta, slot.path) = (meta, Path::Tracked);
+                slot.from = Attach::Peer(from);
+            }
+            How::Judged {
+                meta,
+                path,
+                from,
+                to,
+                ..
+            } => {
+                (slot.meta, slot.path, slot.from) = (meta, path, from);
+                slot.to = Attach::Peer(to);
+            }
+            How::Originated { .. } => {}
+        }
+    }
+    (taken > 0).then_some((entry, taken))
+}
+
+/// Whether what its sender made of a frame by an older snapshot holds by the one in force.
+fn is_still_right<P: Port>(walk: &Walk<'_, P>, how: &How, behind: bool) -> Result<(), DropReason> {
+    match how {
+        How::Opened { meta, from } if behind => match inner_path(walk.snapshot, meta, *from)? {
+            Path::Tracked => Ok(()),
+            _ => Err(DropReason::NoRoute),
+        },
+        // Its flow is judged by something newer, which may deny it, and stands elsewhere.
+        How::Judged { generation, .. } => {
+            let now = walk.snapshot.newest_generation(walk.batch.in_port);
+            (now == *generation)
+                .then_some(())
+                .ok_or(DropReason::Handoff)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes in what other workers have learned.
+pub(crate) fn hear<P: Port>(walk: &mut Walk<'_, P>) {
+    while let Some(news) = walk.handoff.hear() {
+        match news {
+            News::Neighbor(addr, mac) => neighbors::learn_here(walk, addr, mac),
+            News::Name {
+                pod,
+                addr,
+                domain,
+                ttl_s,
+            } => names::heard(walk, pod, addr, domain, ttl_s),
+        }
+    }
+}
