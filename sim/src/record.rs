@@ -53,8 +53,11 @@ pub struct RunRecord {
 pub struct ConfigRecord {
     /// The seed.
     pub seed: u64,
-    /// Workers of each node.
-    pub workers: u32,
+    /// Workers of each node,
+    pub workers: u8,
+    /// but for these.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub workers_at: BTreeMap<String, u8>,
     /// The algorithm of all SAs.
     pub algorithm: &'static str,
     /// 64-bit sequence numbers.
@@ -69,7 +72,12 @@ impl From<&WorldConfig> for ConfigRecord {
     fn from(config: &WorldConfig) -> Self {
         Self {
             seed: config.seed,
-            workers: 1,
+            workers: config.workers,
+            workers_at: config
+                .workers_at
+                .iter()
+                .map(|(node, workers)| (node.0.clone(), *workers))
+                .collect(),
             algorithm: config.algorithm.name(),
             esn: config.esn,
             underlay: config.underlay,

@@ -74,6 +74,7 @@ pub(super) fn run(args: &ConnectivityArgs) -> Outcome {
     let default = WorldConfig::default();
     let config = WorldConfig {
         seed: args.common.seed.unwrap_or(default.seed),
+        workers: args.common.workers.unwrap_or(default.workers),
         ..default
     };
     let mut world = World::boot(manifests.cluster, config).map_err(InputError::from)?;

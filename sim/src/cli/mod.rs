@@ -100,6 +100,9 @@ struct Common {
     /// Where keys and all other randomness come from.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Workers of each dataplane, 1 to 32; the verdicts are the same.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
+    workers: Option<u8>,
     /// Folder for wire.pcap, esp_sa (keys for Wireshark) and report.json.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,

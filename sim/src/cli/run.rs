@@ -22,6 +22,7 @@ const OUT: &str = "sluice-out";
 Examples:
   sluice-sim run sim/scenarios/quickstart.yaml
   sluice-sim run sim/scenarios/quickstart.yaml --seed 7 --out out/seven
+  sluice-sim run sim/scenarios/quickstart.yaml --workers 3
   sluice-sim run sim/scenarios/quickstart.yaml --output json | jq '.wire'
 
 docs/scenarios.md describes the file.")]
@@ -51,6 +52,10 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     let mut scenario = load_scenario(&args.scenario)?;
     if let Some(seed) = args.common.seed {
         scenario.config.seed = seed;
+    }
+    if let Some(workers) = args.common.workers {
+        scenario.config.workers = workers;
+        scenario.config.workers_at.clear();
     }
     notes(&scenario).for_each(|text| note(&format!("note: {text}")));
     let (played, timeline) = play_on_record(&scenario, &mut Progress::default())?;

@@ -27,6 +27,8 @@ pub struct Case {
     pub underlay: Family,
     /// ESP in UDP.
     pub udp_encap: bool,
+    /// Workers of each dataplane.
+    pub workers: u8,
     /// Flows that each dataplane has room for, if they are few.
     pub flows_max: Option<usize>,
     /// The sequence number of each SA's first packet, if it is not 1.
@@ -87,6 +89,9 @@ impl Case {
              udp_encap: {udp_encap}\n",
             self.name()
         ));
+        if self.workers > 1 {
+            text.push_str(&format!("workers: {}\n", self.workers));
+        }
         if let Some(flows_max) = self.flows_max {
             text.push_str(&format!("flows_max: {flows_max}\n"));
         }

@@ -21,9 +21,18 @@ const PROBES: (usize, usize) = (1, 4);
 const PROBES_AT_THE_END: usize = 12;
 /// Flows that dataplanes have room for where pods flood: a VF's share is a quarter.
 const FEW_FLOWS: usize = 512;
+/// Workers of a dataplane, at most: three have lanes that are not spread evenly.
+const WORKERS_MAX: usize = 3;
 
 /// Packets until the low half of sequence numbers is 0 again, at most.
 const BEFORE_ROLLOVER: usize = 12;
+
+/// Workers of each dataplane: drawn apart, so that a seed's cluster is what it was before there
+/// were several.
+fn workers(seed: u64) -> u8 {
+    let count = Dice::new(seed, "workers").within(1, WORKERS_MAX);
+    u8::try_from(count).unwrap_or(1)
+}
 
 /// Draws a scenario.
 pub(super) fn draw(seed: u64) -> Case {
@@ -35,6 +44,7 @@ pub(super) fn draw(seed: u64) -> Case {
         esn: dice.chance(80),
         underlay: one(&mut dice, &[Family::Ipv4, Family::Ipv6], Family::Ipv4),
         udp_encap: dice.chance(30),
+        workers: workers(seed),
         flows_max: dice.chance(15).then_some(FEW_FLOWS),
         sa_first: None,
         objects: Vec::new(),

@@ -16,7 +16,7 @@ use super::attack::{Attack, AttackEntry, Send, SendEntry};
 use super::changes::{ApplyEntry, Patch, Scale};
 use super::expect::{Expect, ExpectEntry};
 use super::probes::{PortEntry, ProbeEntry, check_port};
-use super::settings::{SaEntry, drifts, flows_max, lanes};
+use super::settings::{SaEntry, WorkersEntry, drifts, flows_max, lanes};
 use super::workload::{self, JobEntry};
 use super::{
     InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes, parse_party,
@@ -275,7 +275,7 @@ struct ScenarioEntry {
     #[serde(default)]
     description: String,
     seed: Option<u64>,
-    workers: Option<Spanned<u32>>,
+    workers: Option<Spanned<WorkersEntry>>,
     algorithm: Option<Spanned<String>>,
     esn: Option<bool>,
     underlay: Option<Family>,
@@ -430,7 +430,13 @@ impl ScenarioEntry {
         let lanes = self.lanes.as_ref().map(|it| it.referenced);
         let drifting = config.drift_ppm.keys().find(|it| !has(it));
         let laned = config.lanes.keys().find(|it| !has(it));
-        for (field, at, node) in [("drift_ppm", drifts, drifting), ("lanes", lanes, laned)] {
+        let workers = self.workers.as_ref().map(|it| it.referenced);
+        let working = config.workers_at.keys().find(|it| !has(it));
+        for (field, at, node) in [
+            ("drift_ppm", drifts, drifting),
+            ("lanes", lanes, laned),
+            ("workers", workers, working),
+        ] {
             if let Some((at, node)) = at.zip(node) {
                 let place = source.at(at.into());
                 return Err(place.fault(format!("{field} names {node}; there is no such node")));
@@ -452,12 +458,8 @@ impl ScenarioEntry {
     }
 
     fn config(&self, source: &Source) -> Result<WorldConfig, InputError> {
-        if let Some(workers) = self.workers.as_ref().filter(|workers| workers.value != 1) {
-            let place = source.at(workers.referenced.into());
-            let message = "the simulator runs 1 worker a node for now; write 1 or leave it out";
-            return Err(place.fault(message));
-        }
         let default = WorldConfig::default();
+        let (workers, workers_at) = WorkersEntry::check(self.workers.as_ref(), source)?;
         let algorithm = self.algorithm.as_ref().map(|name| {
             let place = source.at(name.referenced.into());
             name.value
@@ -481,6 +483,8 @@ impl ScenarioEntry {
             sa_first: sa.0,
             sa_packets_max: sa.1,
             drift_ppm: drifts(self.drift_ppm.as_ref(), source)?,
+            workers,
+            workers_at,
             lanes: lanes(self.lanes.as_ref(), source)?,
             peers_only: default.peers_only,
         })

@@ -83,6 +83,40 @@ pub(super) fn drifts(
     entry.value.iter().map(drift).collect()
 }
 
+/// Workers of each dataplane: of all, or of some nodes'.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum WorkersEntry {
+    All(u32),
+    Each(BTreeMap<String, u32>),
+}
+
+impl WorkersEntry {
+    /// How many at all nodes but those that are named.
+    pub(super) fn check(
+        entry: Option<&Spanned<Self>>,
+        source: &Source,
+    ) -> Result<(u8, BTreeMap<NodeName, u8>), InputError> {
+        let Some(entry) = entry else {
+            return Ok((1, BTreeMap::new()));
+        };
+        let place = source.at(entry.referenced.into());
+        let check = |workers: u32| match u8::try_from(workers) {
+            Ok(it) if (1..=LANES_MAX).contains(&it) => Ok(it),
+            _ => Err(place.fault(format!("{workers} workers: write 1 to {LANES_MAX}"))),
+        };
+        match &entry.value {
+            Self::All(workers) => Ok((check(*workers)?, BTreeMap::new())),
+            Self::Each(each) => {
+                let one = |(node, workers): (&String, &u32)| {
+                    check(*workers).map(|it| (NodeName(node.clone()), it))
+                };
+                Ok((1, each.iter().map(one).collect::<Result<_, _>>()?))
+            }
+        }
+    }
+}
+
 /// Child SAs that nodes want.
 pub(super) fn lanes(
     entry: Option<&Spanned<BTreeMap<String, u8>>>,

@@ -7,8 +7,9 @@ use sluice_offload_api::model::NodeName;
 
 use super::agent::Agent;
 use super::clock::NodeClock;
+use super::crew::Size;
 use super::net::At;
-use super::node::SimNode;
+use super::node::{SimNode, ports_of};
 use super::plan::NodeNumber;
 use super::stale::Why;
 use super::{SPARE_VFS, World, WorldError};
@@ -64,14 +65,19 @@ impl World {
         let vfs = vfs.saturating_add(SPARE_VFS);
         let chosen = (&self.config.vfs, &self.config.encryption);
         let agent = Agent::new(name, number, vfs, &node.tunnel_ips, chosen);
-        let sizes = (vfs, self.config.flows_max);
+        let size = Size {
+            ports: ports_of(vfs),
+            flows_max: self.config.flows_max,
+            workers: self.config.workers_of(name),
+            lanes: self.config.lanes_of(name),
+        };
         let index = self.nodes.len();
         let mut joined = SimNode::new(
             name,
             index,
             number,
             agent,
-            sizes,
+            size,
             keys,
             (&self.pool, &self.spoken),
         )?;

@@ -34,6 +34,7 @@ pub(crate) struct Keying {
     packets_max: u64,
     /// Child SAs that nodes want, where more than one.
     lanes: BTreeMap<NodeName, u8>,
+    lanes_by_default: u8,
     /// Children of an epoch that the receiver has, until it has all.
     arrived: BTreeMap<(Way, u32), BTreeSet<u8>>,
     epochs: BTreeMap<Way, u32>,
@@ -90,7 +91,8 @@ impl Keying {
             udp_encap: config.udp_encap,
             first: config.sa_first,
             packets_max: config.sa_packets_max,
-            lanes: config.lanes.clone(),
+            lanes: config.known_lanes(),
+            lanes_by_default: config.lanes_by_default(),
             arrived: BTreeMap::new(),
             epochs: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -206,7 +208,8 @@ impl Keying {
 
     /// How many SAs there are that way at a time: the greater of what both ends want.
     fn children(&self, (from, to): &Way) -> u8 {
-        let lanes = |node| self.lanes.get(node).copied().unwrap_or(1);
+        let by_default = self.lanes_by_default;
+        let lanes = |node| self.lanes.get(node).copied().unwrap_or(by_default);
         lanes(from).max(lanes(to))
     }
 

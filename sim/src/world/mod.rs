@@ -6,6 +6,7 @@ mod attacking;
 mod bindings;
 mod breaking;
 mod clock;
+mod crew;
 mod joining;
 mod keying;
 mod marks;
@@ -110,8 +111,12 @@ pub struct WorldConfig {
     pub sa_packets_max: u64,
     /// How much too fast nodes' clocks run, in parts per million; too slow below 0.
     pub drift_ppm: BTreeMap<NodeName, i32>,
-    /// Child SAs that nodes want with each other, a direction; one where nothing is said. Of
-    /// two nodes the greater number holds.
+    /// Workers of each dataplane,
+    pub workers: u8,
+    /// but for these nodes'.
+    pub workers_at: BTreeMap<NodeName, u8>,
+    /// Child SAs that nodes want with each other, a direction; where nothing is said the least
+    /// power of two that has one for each worker. Of two nodes the greater number holds.
     pub lanes: BTreeMap<NodeName, u8>,
     /// What the operator says of encryption, to every node. Nodes without a dataplane have
     /// their pods and themselves where the outside is.
@@ -134,6 +139,8 @@ impl Default for WorldConfig {
             sa_first: 1,
             sa_packets_max: u64::MAX,
             drift_ppm: BTreeMap::new(),
+            workers: 1,
+            workers_at: BTreeMap::new(),
             lanes: BTreeMap::new(),
             encryption: EncryptionSetup::default(),
             peers_only: BTreeSet::new(),
@@ -142,6 +149,28 @@ impl Default for WorldConfig {
 }
 
 impl WorldConfig {
+    /// Workers of a node's dataplane.
+    pub(crate) fn workers_of(&self, node: &NodeName) -> u8 {
+        self.workers_at.get(node).copied().unwrap_or(self.workers)
+    }
+
+    /// Child SAs that a node wants with each other, a direction.
+    pub(crate) fn lanes_of(&self, node: &NodeName) -> u8 {
+        let by_default = || self.workers_of(node).next_power_of_two();
+        self.lanes.get(node).copied().unwrap_or_else(by_default)
+    }
+
+    /// The same of a node of which nothing is said.
+    pub(crate) const fn lanes_by_default(&self) -> u8 {
+        self.workers.next_power_of_two()
+    }
+
+    /// The same of all of which something is.
+    pub(crate) fn known_lanes(&self) -> BTreeMap<NodeName, u8> {
+        let named = self.lanes.keys().chain(self.workers_at.keys());
+        named.map(|it| (it.clone(), self.lanes_of(it))).collect()
+    }
+
     /// Whether a node has an agent and a dataplane here.
     fn is_whole(&self, name: &NodeName, node: &Node) -> bool {
         !self.encryption.is_unprotected(name, node) && !self.peers_only.contains(name)

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_dataplane_control::{Control, ControlConfig, Event, ProgramError};
-use sluice_dataplane_core::mem::{MemPool, MemPort};
+use sluice_dataplane_control::{Control, Event, ProgramError, WrongCrew};
+use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::port::Frame;
+use sluice_dataplane_core::steer::BadShares;
 use sluice_dataplane_core::tick::Tick;
-use sluice_dataplane_core::worker::{TooManyPorts, Worker, WorkerConfig};
+use sluice_dataplane_core::worker::TooManyPorts;
 use sluice_host_agent::cluster::Cluster;
 use sluice_offload_api::State;
 use sluice_offload_api::model::{NodeName, PodRef, PortCounters, PortName};
 
 use super::agent::{Agent, AgentError, FIRST_INSTANCE};
 use super::clock::NodeClock;
+use super::crew::{Crew, Size};
 use super::net::{At, Net};
 use super::plan::{self, MacOf, NodeNumber};
 use super::station::{Spoken, Station};
@@ -24,9 +26,7 @@ pub(super) const UPLINK: u16 = 0;
 const HOST: u16 = 1;
 const FIRST_VF: u16 = 2;
 
-/// Frames in a port's transmit queue, at most.
-const TX_MAX: usize = 4096;
-/// Polls until a worker must have emptied its ports.
+/// Polls until the workers must have emptied their ports.
 const POLLS_MAX: usize = 1 << 16;
 
 /// What the names of VFs' ports begin with.
@@ -73,11 +73,10 @@ pub(crate) struct SimNode {
     index: usize,
     pub(crate) agent: Agent,
     pub(crate) control: Control,
-    worker: Worker<MemPort>,
+    crew: Crew,
     pool: MemPool,
     spoken: Spoken,
-    ports: u16,
-    flows_max: usize,
+    size: Size,
     /// Who is behind a port: the host, and the pods whose VFs are attached.
     behind: BTreeMap<u16, Station>,
     /// The port of each pod's interface whose VF is attached; the primary one has no name.
@@ -111,13 +110,11 @@ impl SimNode {
         index: usize,
         number: NodeNumber,
         agent: Agent,
-        (vfs, flows_max): (u16, usize),
+        size: Size,
         keys: &SeedKeys,
         (pool, spoken): (&MemPool, &Spoken),
     ) -> Result<Self, NodeError> {
-        let ports = FIRST_VF + vfs;
-        let sizes = (ports, flows_max);
-        let (worker, control) = start(sizes, keys.hash_key(&name.0), FIRST_INSTANCE, pool)?;
+        let (crew, control) = start(size, keys.hash_key(&name.0), FIRST_INSTANCE, pool)?;
         let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), pool, spoken);
         Ok(Self {
             name: name.clone(),
@@ -125,11 +122,10 @@ impl SimNode {
             index,
             agent,
             control,
-            worker,
+            crew,
             pool: pool.clone(),
             spoken: spoken.clone(),
-            ports,
-            flows_max,
+            size,
             behind: BTreeMap::from([(HOST, host)]),
             attached: BTreeMap::new(),
             orphaned: BTreeSet::new(),
@@ -166,13 +162,8 @@ impl SimNode {
         self.kill();
         self.instance += 1;
         let hash_key = keys.hash_key(&format!("{} {}", self.name.0, self.instance));
-        let started = start(
-            (self.ports, self.flows_max),
-            hash_key,
-            self.instance,
-            &self.pool,
-        )?;
-        (self.worker, self.control) = started;
+        let started = start(self.size, hash_key, self.instance, &self.pool)?;
+        (self.crew, self.control) = started;
         self.dead = false;
         let started_with = match &self.checkpoint {
             None => Start::Nothing,
@@ -180,7 +171,7 @@ impl SimNode {
             Some(Checkpoint::Whole(state)) => {
                 let programmed = self.control.program(&state.to_snapshot());
                 programmed.map_err(|error| self.failed(error))?;
-                self.worker.poll(self.clock.at(now));
+                self.crew.poll(self.clock.at(now));
                 self.control.poll();
                 Start::Checkpoint
             }
@@ -235,7 +226,7 @@ impl SimNode {
 
     /// VFs of its DPU.
     pub(crate) const fn vfs(&self) -> u16 {
-        self.ports - FIRST_VF
+        self.size.ports - FIRST_VF
     }
 
     /// Its agent starts anew.
@@ -325,13 +316,13 @@ impl SimNode {
             let mut programmed = self.control.program(&tx);
             if let Err(ProgramError::Pending { .. }) = programmed {
                 // What peers announced is still on its way to the worker.
-                self.worker.poll(now);
+                self.crew.poll(now);
                 events.extend(self.events());
                 programmed = self.control.program(&tx);
             }
             match programmed {
                 Ok(()) => {
-                    self.worker.poll(now);
+                    self.crew.poll(now);
                     events.extend(self.events());
                     self.follows_rival = speaker == Speaker::Rival;
                 }
@@ -451,7 +442,7 @@ impl SimNode {
 
     fn port_index(&self, name: &PortName) -> Option<u16> {
         let index = name.0.strip_prefix(VF_NAME)?.parse::<u16>().ok()?;
-        (index < self.ports - FIRST_VF && vf_name(index) == *name).then_some(FIRST_VF + index)
+        (index < self.size.ports - FIRST_VF && vf_name(index) == *name).then_some(FIRST_VF + index)
     }
 
     /// The port that this node itself is behind.
@@ -472,7 +463,7 @@ impl SimNode {
         let Some(frame) = self.pool.frame(bytes) else {
             return;
         };
-        if let Some(port) = self.worker.ports_mut().get_mut(usize::from(port)) {
+        if let Some(port) = self.crew.receiving(port, bytes) {
             port.deliver(frame);
         }
     }
@@ -484,7 +475,7 @@ impl SimNode {
         }
         let now = self.clock.at(net.now);
         for _ in 0..POLLS_MAX {
-            let frames = self.worker.poll(now);
+            let frames = self.crew.poll(now);
             self.collect(net);
             if frames == 0 {
                 return;
@@ -493,7 +484,7 @@ impl SimNode {
     }
 
     fn collect(&mut self, net: &mut Net) {
-        for (index, port) in (0u16..).zip(self.worker.ports_mut()) {
+        for (index, port) in self.crew.ports() {
             while let Some(frame) = port.collect() {
                 let bytes = frame.bytes().into();
                 if index == UPLINK {
@@ -511,24 +502,22 @@ impl SimNode {
     }
 }
 
+/// Ports of a dataplane with so many VFs.
+pub(crate) const fn ports_of(vfs: u16) -> u16 {
+    FIRST_VF + vfs
+}
+
 /// A dataplane that was told nothing yet.
 fn start(
-    (ports, flows_max): (u16, usize),
+    size: Size,
     hash_key: [u64; 2],
     instance: u64,
     pool: &MemPool,
-) -> Result<(Worker<MemPort>, Control), TooManyPorts> {
+) -> Result<(Crew, Control), NodeError> {
     let names = [PortName::from("uplink"), PortName::from("host")];
-    let vfs = (0..ports.saturating_sub(FIRST_VF)).map(vf_name);
-    let mem_ports = (0..ports).map(|_| MemPort::new(pool, TX_MAX)).collect();
-    let config = WorkerConfig::new(flows_max, hash_key);
-    let (worker, handle) = Worker::new(mem_ports, &config)?;
-    let config = ControlConfig {
-        ports: names.into_iter().chain(vfs).collect(),
-        hash_key,
-        instance,
-    };
-    Ok((worker, Control::new(config, handle)))
+    let vfs = (0..size.ports.saturating_sub(FIRST_VF)).map(vf_name);
+    let names = names.into_iter().chain(vfs).collect();
+    Crew::start(size, names, hash_key, instance, pool)
 }
 
 /// What went wrong at a node.
@@ -540,6 +529,12 @@ pub enum NodeError {
     /// More VFs than a dataplane's worker takes.
     #[error(transparent)]
     Ports(#[from] TooManyPorts),
+    /// More workers than a dataplane takes.
+    #[error(transparent)]
+    Workers(#[from] BadShares),
+    /// Another number of workers than of handles to them.
+    #[error(transparent)]
+    Crew(#[from] WrongCrew),
     /// The dataplane refused the agent's transaction; what was in force stays.
     #[error("the dataplane of {node} refused: {refusal}")]
     Refused {

@@ -94,7 +94,7 @@ impl World {
                 *sas.entry((peer, inbound)).or_default() += 1;
             }
             for ((peer, inbound), count) in sas {
-                let lanes = |node| self.config.lanes.get(node).copied().unwrap_or(1);
+                let lanes = |node| self.config.lanes_of(node);
                 let wanted = usize::from(lanes(name).max(lanes(&peer)));
                 if count != wanted {
                     let way = if inbound { "from" } else { "to" };

@@ -44,7 +44,7 @@ fn whole() -> Value {
         "name": "whole",
         "description": "d",
         "seed": 7,
-        "workers": 1,
+        "workers": {"node-a": 2, "node-b": 3},
         "algorithm": "aes128gcm16",
         "esn": true,
         "underlay": "ipv6",
@@ -218,7 +218,7 @@ fn both_refuse_unknown_keys_everywhere() {
 fn both_refuse_what_is_wrong() {
     let wrong: [(&str, Value); 51] = [
         ("/seed", json!(-1)),
-        ("/workers", json!(2)),
+        ("/workers", json!(33)),
         ("/algorithm", json!("des")),
         ("/underlay", json!("ipv5")),
         ("/vfs", json!({"web": 1})),

@@ -332,6 +332,7 @@ fn a_failure_shrinks_to_what_makes_it() {
         flows_max: None,
         sa_first: None,
         seed: 1,
+        workers: 1,
         algorithm: "aes128gcm16",
         esn: true,
         underlay: Family::Ipv4,

@@ -36,6 +36,12 @@ pub struct BadShares {
     pub lanes: usize,
 }
 
+impl Default for Shares {
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
 impl Shares {
     /// One worker that owns everything.
     pub const ONE: Self = Self {
