@@ -250,8 +250,7 @@ impl Daemon {
         let sources = Sources {
             control: client.clone(),
             lease: Arc::clone(&lease),
-            counters: Arc::clone(dataplane.counters()),
-            stats: Arc::clone(dataplane.stats()),
+            counted: dataplane.counted().clone(),
             channel: channel.as_ref().map(|it| it.status.clone()),
         };
         let keyless = async {

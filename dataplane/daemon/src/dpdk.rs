@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sluice_dataplane_core::steer::FRAMES_MAX;
 use sluice_dpdk::devargs::Devargs;
 use sluice_dpdk::device::{Device, DeviceConfig};
 use sluice_dpdk::eal::{Eal, EalConfig, Memory as EalMemory};
@@ -10,28 +11,31 @@ use sluice_dpdk::pool::{Pool, PoolConfig};
 use sluice_dpdk::port::{DpdkPort, PortCounters};
 
 use crate::config::{Config, Memory, PortConfig};
-use crate::ports::{DeviceLoss, Links, PortError, PortSet};
+use crate::ports::{DeviceLoss, Links, PortError, PortSet, Queues};
 
 /// Frames that the worker's thread keeps at hand.
 const CACHE: u32 = 256;
-/// Frames that wait for a next hop (64) or for their first fragment (512), or are in a
-/// burst, and a margin.
+/// Frames that one worker has waiting for a next hop (64) or for their first fragment (512),
+/// in a burst or at hand, and a margin.
 const SPARE: u32 = 1024;
 
-/// The ports of a configuration: one queue each, all of one worker.
+/// The ports of a configuration: a queue pair each for every worker.
 #[derive(Debug, Default)]
-pub struct DpdkPorts(Option<(Eal, Vec<DpdkPort>)>);
+pub struct DpdkPorts;
 
-/// Devices that are up, for questions.
+/// One worker's.
 #[derive(Debug)]
-pub struct DpdkLinks(Vec<(Device, Arc<PortCounters>)>);
+pub struct DpdkQueues(Eal, Vec<DpdkPort>);
+
+/// Devices that are up, for questions, and what their queues have counted.
+#[derive(Debug)]
+pub struct DpdkLinks(Vec<(Device, Vec<Arc<PortCounters>>)>);
 
 impl PortSet for DpdkPorts {
-    type Port = DpdkPort;
-    type Seat = Lcore;
+    type Queues = DpdkQueues;
     type Links = DpdkLinks;
 
-    fn open(&mut self, config: &Config) -> Result<DpdkLinks, PortError> {
+    fn open(self, config: &Config) -> Result<(DpdkLinks, Vec<DpdkQueues>), PortError> {
         // All texts before anything is started: a process has one try with the EAL.
         let devargs: Vec<Devargs> = config
             .ports
@@ -47,7 +51,7 @@ impl PortSet for DpdkPorts {
         };
         let eal = Eal::init(&eal).map_err(|error| PortError::new("DPDK", error))?;
         let device = DeviceConfig {
-            queues: 1,
+            queues: config.worker.count(),
             ..DeviceConfig::default()
         };
         let pool = PoolConfig {
@@ -57,23 +61,27 @@ impl PortSet for DpdkPorts {
             cache: CACHE,
         };
         let pool = Pool::new(&eal, &pool).map_err(|error| PortError::new("DPDK", error))?;
-        let (mut links, mut ports) = (Vec::new(), Vec::new());
+        let mut links = Vec::new();
+        let mut workers: Vec<_> = (0..device.queues).map(|_| Vec::new()).collect();
         for (port, devargs) in config.ports.iter().zip(&devargs) {
             let (up, queues) =
                 Device::open(&eal, devargs, &device, &pool).map_err(|error| fault(port, error))?;
-            let queue = queues.into_iter().next();
-            let queue = queue.ok_or_else(|| fault(port, "it came up without a queue"))?;
-            links.push((up, queue.counters()));
-            ports.push(queue);
+            links.push((up, queues.iter().map(DpdkPort::counters).collect()));
+            for (worker, queue) in workers.iter_mut().zip(queues) {
+                worker.push(queue);
+            }
         }
-        self.0 = Some((eal, ports));
-        Ok(DpdkLinks(links))
+        let workers = workers.into_iter().map(|ports| DpdkQueues(eal, ports));
+        Ok((DpdkLinks(links), workers.collect()))
     }
+}
+
+impl Queues for DpdkQueues {
+    type Port = DpdkPort;
+    type Seat = Lcore;
 
     fn enter(self) -> Result<(Lcore, Vec<DpdkPort>), PortError> {
-        let Some((eal, ports)) = self.0 else {
-            return Err(PortError::new("DPDK", "the ports were not opened"));
-        };
+        let Self(eal, ports) = self;
         // The thread is bound to its core already, if it is to be.
         let seat = Lcore::enter(&eal, None).map_err(|error| PortError::new("DPDK", error))?;
         Ok((seat, ports))
@@ -90,11 +98,12 @@ impl Links for DpdkLinks {
     }
 
     fn lost(&mut self) -> Vec<DeviceLoss> {
-        let lost = |(device, counters): &(Device, Arc<PortCounters>)| {
+        let lost = |(device, queues): &(Device, Vec<Arc<PortCounters>>)| {
             let stats = device.stats().unwrap_or_default();
             let device_rx = [stats.rx_missed, stats.rx_errors, stats.rx_no_frame];
             DeviceLoss {
-                rx: device_rx.iter().sum::<u64>() + counters.rx_dropped(),
+                rx: device_rx.iter().sum::<u64>()
+                    + queues.iter().map(|it| it.rx_dropped()).sum::<u64>(),
                 tx: stats.tx_errors,
             }
         };
@@ -109,15 +118,21 @@ fn fault(
     PortError::new(format!("port {} ({})", port.name, port.device), error)
 }
 
-/// Enough for every ring to be full; a pool of one less than a power of two wastes least.
+/// Enough for every ring of every worker to be full; a pool of one less than a power of two wastes least.
 fn frames(ports: usize, device: &DeviceConfig) -> u32 {
     let rings = u32::from(device.rx_descriptors) + u32::from(device.tx_descriptors);
     let backlog = u32::try_from(device.backlog_max).unwrap_or(u32::MAX);
-    let port = rings.saturating_add(backlog);
+    let queue = rings.saturating_add(backlog);
     let all = u32::try_from(ports)
         .unwrap_or(u32::MAX)
-        .saturating_mul(port);
-    all.saturating_add(SPARE)
+        .saturating_mul(queue);
+    // What the workers hand to each other is in rings of a worker's share.
+    let workers = u32::from(device.queues);
+    let handed = u32::try_from(FRAMES_MAX).unwrap_or(u32::MAX);
+    let others = workers.saturating_sub(1).saturating_mul(handed);
+    let worker = all.saturating_add(SPARE).saturating_add(others);
+    worker
+        .saturating_mul(workers)
         .checked_next_power_of_two()
         .unwrap_or(u32::MAX)
         - 1
@@ -129,10 +144,15 @@ mod tests {
 
     #[test]
     fn the_pool_covers_every_ring_of_every_port() {
-        let device = DeviceConfig::default();
-        for ports in [1, 2, 3, 32, 1024] {
+        for (ports, queues) in [(1, 1), (2, 1), (3, 2), (32, 8), (1024, 1), (32, 32)] {
+            let device = DeviceConfig {
+                queues,
+                ..DeviceConfig::default()
+            };
             let rings = usize::from(device.rx_descriptors) + usize::from(device.tx_descriptors);
-            let need = ports * (rings + device.backlog_max);
+            let workers = usize::from(queues);
+            let between = workers * (workers - 1) * FRAMES_MAX;
+            let need = ports * workers * (rings + device.backlog_max) + between;
             let have = frames(ports, &device);
             assert!(
                 have as usize > need && (have + 1).is_power_of_two(),

@@ -6,13 +6,12 @@ use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sluice_dataplane_core::counters::Counters;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::{Numbers, render};
-use crate::runtime::{ControlClient, LoopStats, Silent, Vitals};
+use crate::runtime::{ControlClient, Counted, Silent, Vitals};
 use crate::serve::LeaseClock;
 
 /// Connections at a time, at most.
@@ -31,8 +30,7 @@ const WORKER_SILENT_MS_MAX: u64 = 2_000;
 pub(crate) struct Sources {
     pub(crate) control: ControlClient,
     pub(crate) lease: Arc<LeaseClock>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) stats: Arc<LoopStats>,
+    pub(crate) counted: Counted,
     pub(crate) channel: Option<watch::Receiver<sluice_node_channel::Status>>,
 }
 
@@ -158,8 +156,7 @@ async fn metrics(sources: &Sources) -> Result<String, Silent> {
     let Sources {
         control,
         lease,
-        counters,
-        stats,
+        counted,
         channel,
     } = sources;
     let status = control.status(lease.lease()).await?;
@@ -174,8 +171,8 @@ async fn metrics(sources: &Sources) -> Result<String, Silent> {
         ports: &ports,
         sas: &sas,
         vitals: &vitals,
-        counters,
-        stats,
+        counters: &counted.counters(),
+        stats: &counted.stats(),
         channel: channel.as_ref(),
     }))
 }

@@ -337,6 +337,16 @@ impl Page {
                 &counters.opened,
             ),
             (
+                "sluice_handed_frames_total",
+                "Frames that one worker handed to the owner of their flow or SA.",
+                &counters.handed,
+            ),
+            (
+                "sluice_news_lost_total",
+                "Neighbours and names that one worker could not tell another.",
+                &counters.news_lost,
+            ),
+            (
                 "sluice_worker_polls_total",
                 "Polls of all ports.",
                 &stats.polls,

@@ -32,29 +32,35 @@ impl PortError {
 /// All ports of a configuration, before they are there.
 ///
 /// Two steps, because devices come up on the starting thread and their queues belong to the
-/// worker's.
-pub trait PortSet: Send + Sized + 'static {
-    /// A port.
-    type Port: Port;
-    /// Whatever has to be alive in the worker's thread as long as the ports are.
-    type Seat;
+/// workers'.
+pub trait PortSet: Sized {
+    /// One worker's queues.
+    type Queues: Queues;
     /// The way to ask the ports' links.
     type Links: Links;
 
-    /// Brings up every port of `config`, in its order, or none.
+    /// Brings up every port of `config`, in its order, with queues for each worker, or none.
     ///
     /// # Errors
     /// [`PortError`]; nothing is open then.
-    fn open(&mut self, config: &Config) -> Result<Self::Links, PortError>;
+    fn open(self, config: &Config) -> Result<(Self::Links, Vec<Self::Queues>), PortError>;
+}
 
-    /// Hands the ports over in the worker's thread, in the configuration's order.
+/// One worker's queues of all ports.
+pub trait Queues: Send + 'static {
+    /// A queue pair of a port. One worker hands frames to another.
+    type Port: Port<Frame: Send>;
+    /// Whatever has to be alive in the worker's thread as long as the ports are.
+    type Seat;
+
+    /// Hands them over in the worker's thread, in the configuration's order.
     ///
     /// # Errors
-    /// [`PortError`]; everything is closed then.
+    /// [`PortError`]; they are closed then.
     fn enter(self) -> Result<(Self::Seat, Vec<Self::Port>), PortError>;
 }
 
-/// Asks ports, from another thread than the worker's.
+/// Asks ports, from another thread than the workers'.
 pub trait Links: Send + 'static {
     /// Whether each port's link is up, in the configuration's order.
     fn up(&mut self) -> Vec<bool>;

@@ -7,7 +7,7 @@ use crate::port::{BURST_MAX, Frame};
 use crate::snapshot::PortIndex;
 
 /// Frames on the way from one worker to another, at most: some bursts of every port.
-const FRAMES_MAX: usize = 16 * BURST_MAX;
+pub const FRAMES_MAX: usize = 16 * BURST_MAX;
 /// News on the way from one worker to another, at most: more than an answer of 64 KiB can
 /// name addresses, for the names of several pods at once.
 const NEWS_MAX: usize = 4096;

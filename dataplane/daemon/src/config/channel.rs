@@ -23,6 +23,7 @@ const GRACE_MS_MIN: u64 = 60_000;
 pub(super) fn node_channel(
     source: &Text,
     node: &NodeName,
+    lanes_min: u8,
     it: wire::NodeChannel,
 ) -> Result<NodeChannelConfig, Fault> {
     let at = it.trust_domain.referenced;
@@ -54,8 +55,16 @@ pub(super) fn node_channel(
     if let Some(wanted) = &it.algorithms {
         channel.algorithms = algorithms(source, wanted)?;
     }
+    channel.lanes = lanes_min;
     if let Some(lanes) = &it.lanes {
         channel.lanes = lanes_of(source, lanes)?;
+        if channel.lanes < lanes_min {
+            let why = format!(
+                "{} lanes; the workers need {lanes_min}, one for each",
+                channel.lanes
+            );
+            return Err(source.fault(lanes.referenced, why));
+        }
     }
     channel.limits.soft_ms = rekey_ms;
     channel.limits.jitter_ms = rekey_ms / JITTER_PART;

@@ -76,7 +76,12 @@ pub(super) fn check(source: &Text) -> Result<Config, Fault> {
                 let message = "`node_channel` agrees on keys; take `static.sas` out, or this";
                 return Err(source.fault(it.referenced, message));
             }
-            Some(super::channel::node_channel(source, &node, it.value)?)
+            Some(super::channel::node_channel(
+                source,
+                &node,
+                worker.lanes_min(),
+                it.value,
+            )?)
         }
     };
     let eal = eal(source, file.eal)?;

@@ -119,14 +119,14 @@ impl PortRole {
     }
 }
 
-/// How the worker runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How the workers run.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WorkerSetup {
-    /// The core it is bound to.
-    pub core: Option<u16>,
-    /// What it does when there are no frames.
+    /// The core that each is bound to, if it is.
+    pub cores: Vec<Option<u16>>,
+    /// What they do when there are no frames.
     pub idle: Idle,
-    /// Flows it has room for.
+    /// Flows that all of them together have room for.
     pub flows: u32,
     /// What one VF may have of them.
     pub quotas: Quotas,
@@ -134,6 +134,21 @@ pub struct WorkerSetup {
     pub timeouts: Timeouts,
     /// What is learned of domain names.
     pub names: LearnLimits,
+}
+
+impl WorkerSetup {
+    /// How many there are, 1 to [`WORKERS_MAX`].
+    #[must_use]
+    pub fn count(&self) -> u16 {
+        u16::try_from(self.cores.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The least number of lanes that has one for each.
+    #[must_use]
+    pub fn lanes_min(&self) -> u8 {
+        let lanes = self.cores.len().next_power_of_two();
+        u8::try_from(lanes).unwrap_or(u8::MAX)
+    }
 }
 
 /// What a worker does when there are no frames.

@@ -66,7 +66,9 @@ pub(super) struct Interface {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Worker {
-    pub(super) core: Option<u16>,
+    pub(super) core: Option<Spanned<u16>>,
+    pub(super) cores: Option<Spanned<Vec<u16>>>,
+    pub(super) count: Option<Spanned<u16>>,
     pub(super) idle: Option<Spanned<Idle>>,
     pub(super) flows: Option<Spanned<u32>>,
     pub(super) vf_flows_max: Option<Spanned<u32>>,

@@ -1,11 +1,13 @@
 //! The worker's part of the configuration.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_saphyr::Spanned;
 use sluice_dataplane_core::flow::quota::Quotas;
 use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::names::learned::LearnLimits;
+use sluice_dataplane_core::steer::WORKERS_MAX;
 use sluice_dataplane_core::tick::Tick;
 
 use super::{FLOWS_MAX, Fault, Idle, Text, WorkerSetup, wire};
@@ -34,7 +36,7 @@ pub(super) fn worker(source: &Text, worker: &wire::Worker) -> Result<WorkerSetup
         return Err(source.fault(at.referenced, message));
     }
     Ok(WorkerSetup {
-        core: worker.core,
+        cores: cores(source, worker)?,
         idle: idle(source, worker)?,
         flows,
         quotas: Quotas {
@@ -43,6 +45,44 @@ pub(super) fn worker(source: &Text, worker: &wire::Worker) -> Result<WorkerSetup
         },
         timeouts: timeouts(source, &worker.timeouts_s)?,
         names: names(source, worker)?,
+    })
+}
+
+/// Who runs where: a worker on each core that is named, or so many that the kernel places.
+fn cores(source: &Text, worker: &wire::Worker) -> Result<Vec<Option<u16>>, Fault> {
+    if let (Some(core), Some(_)) = (&worker.core, &worker.cores) {
+        let message = "`core` and `cores` exclude each other; keep one";
+        return Err(source.fault(core.referenced, message));
+    }
+    let cores = match (&worker.core, &worker.cores) {
+        (Some(core), _) => Some((vec![core.value], core.referenced)),
+        (None, Some(cores)) => Some((cores.value.clone(), cores.referenced)),
+        (None, None) => None,
+    };
+    if let Some((cores, at)) = &cores {
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = cores.iter().find(|it| !seen.insert(**it)) {
+            return Err(source.fault(*at, format!("core {twice} is there twice")));
+        }
+    }
+    let named = cores.as_ref().map(|(cores, at)| (cores.len(), *at));
+    let counted = worker.count.as_ref();
+    let counted = counted.map(|it| (usize::from(it.value), it.referenced));
+    if let (Some((cores, _)), Some((count, at))) = (named, counted)
+        && cores != count
+    {
+        let message = format!("{count} workers, but {cores} cores are named; leave one out");
+        return Err(source.fault(at, message));
+    }
+    if let Some((count, at)) = named.or(counted)
+        && !(1..=WORKERS_MAX).contains(&count)
+    {
+        let message = format!("1 to {WORKERS_MAX} workers, not {count}");
+        return Err(source.fault(at, message));
+    }
+    Ok(match cores {
+        Some((cores, _)) => cores.into_iter().map(Some).collect(),
+        None => vec![None; counted.map_or(1, |(count, _)| count)],
     })
 }
 

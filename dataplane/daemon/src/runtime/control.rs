@@ -2,7 +2,6 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -20,10 +19,10 @@ use tokio::sync::oneshot;
 use super::ages::SaAges;
 use super::client::{NoSuch, Programmed, Request, Vitals};
 use super::clock::Clock;
+use super::crew::Counted;
 use super::downgrades::Downgrades;
 use super::roles;
 use super::watcher::Watcher;
-use super::worker::LoopStats;
 use crate::checkpoint::Checkpoint;
 use crate::config::PortConfig;
 use crate::keys::{KeyDriver, KeyEvent, Retirement, SaCommand};
@@ -58,7 +57,7 @@ pub(super) struct ControlLoop<L> {
     pub(super) verdict_log: Option<VerdictLog>,
     pub(super) watcher: Watcher,
     pub(super) clock: Clock,
-    pub(super) stats: Arc<LoopStats>,
+    pub(super) counted: Counted,
     pub(super) requests: Receiver<Request>,
     pub(super) sas: Receiver<SaCommand>,
     pub(super) state: LoopState,
@@ -87,8 +86,8 @@ pub(super) struct LoopState {
     /// When the key driver is told next what its SAs have carried.
     usage_at: Tick,
     usage_asked: bool,
-    polls_seen: u64,
-    polled_at: Tick,
+    /// By worker: its polls when they were looked at last, and when they last had grown.
+    polls: Vec<(u64, Tick)>,
 }
 
 impl<L: Links> ControlLoop<L> {
@@ -132,10 +131,14 @@ impl<L: Links> ControlLoop<L> {
         self.answer_pairs();
         self.tell_downgrades();
         self.hand_out_verdicts();
-        let polls = self.stats.polls.read();
-        if polls != self.state.polls_seen {
-            self.state.polls_seen = polls;
-            self.state.polled_at = self.clock.now();
+        let now = self.clock.now();
+        let known = &mut self.state.polls;
+        for (worker, polls) in self.counted.polls().enumerate() {
+            match known.get_mut(worker) {
+                Some(it) if it.0 == polls => {}
+                Some(it) => *it = (polls, now),
+                None => known.push((polls, now)),
+            }
         }
     }
 
@@ -347,7 +350,10 @@ impl<L: Links> ControlLoop<L> {
                 let _ = reply.send(());
             }
             Request::Vitals(reply) => {
-                let silent_ns = self.clock.now().since(self.state.polled_at);
+                // Of one worker that stands still the flows do, too.
+                let polled_at = self.state.polls.iter().map(|it| it.1).min();
+                let polled_at = polled_at.unwrap_or(Tick(0));
+                let silent_ns = self.clock.now().since(polled_at);
                 drop(reply.send(Vitals {
                     checkpoint_fault: self.checkpoint_fault.clone(),
                     worker_silent_ms: silent_ns / Tick::MS,

@@ -1,8 +1,8 @@
-//! One worker thread, one control thread, and the order in which they come up:
+//! Worker threads, one control thread, and the order in which they come up:
 //!
 //! ```text
-//! ports open ─► worker polls, receives nothing ─► first generation and its keys in force
-//!            ─► worker receives ─► agents are let in
+//! ports open ─► workers poll, receive nothing ─► first generation and its keys in force
+//!            ─► workers receive ─► agents are let in
 //! ```
 //! So no frame is ever judged by less than the last acknowledged generation.
 
@@ -10,6 +10,7 @@ mod ages;
 mod client;
 mod clock;
 mod control;
+mod crew;
 mod downgrades;
 mod roles;
 mod watcher;
@@ -22,10 +23,11 @@ use std::thread::{Builder, JoinHandle};
 
 use crossbeam_channel::bounded;
 use ring::rand::{SecureRandom, SystemRandom};
-use sluice_dataplane_control::{Control, ControlConfig, ProgramError};
-use sluice_dataplane_core::counters::Counters;
+use sluice_dataplane_control::{Control, ControlConfig, ProgramError, Workers, WrongCrew};
+use sluice_dataplane_core::flow::quota::Quotas;
+use sluice_dataplane_core::steer::BadShares;
 use sluice_dataplane_core::tick::Tick;
-use sluice_dataplane_core::worker::{TooManyPorts, Worker, WorkerConfig, WorkerHandle};
+use sluice_dataplane_core::worker::{TooManyPorts, WorkerConfig};
 use sluice_offload_api::Transaction;
 use tokio::sync::oneshot;
 
@@ -33,19 +35,21 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::keys::{KeyDriver, SaSender};
 use crate::lab_keys::{LabKeys, LabKeysError};
-use crate::ports::{Gated, OPEN_MAX, PortError, PortSet};
+use crate::ports::{OPEN_MAX, PortError, PortSet};
 use crate::verdict_log::{VerdictLog, VerdictLogError};
 
 pub(crate) use client::Programmed;
 pub use client::{ControlClient, NoSuch, Silent, Vitals};
 pub use clock::Clock;
+pub use crew::Counted;
 pub(crate) use roles::check as check_roles;
 pub use worker::{LoopStats, WorkerEnd};
 
 use client::REQUESTS_MAX;
 use control::{ControlLoop, LoopState};
+use crew::Crew;
 use watcher::Watcher;
-use worker::{Pace, Signals};
+use worker::Pace;
 
 /// Commands of a key driver that wait for the control thread, at most.
 const SA_COMMANDS_MAX: usize = 1024;
@@ -90,6 +94,12 @@ pub enum StartError {
     /// Too many ports.
     #[error(transparent)]
     Ports(#[from] TooManyPorts),
+    /// Too many workers.
+    #[error(transparent)]
+    Workers(#[from] BadShares),
+    /// Ports that came up with queues for others.
+    #[error(transparent)]
+    Crew(#[from] WrongCrew),
     /// The verdict log.
     #[error(transparent)]
     VerdictLog(#[from] VerdictLogError),
@@ -105,7 +115,7 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// The core.
-    #[error("can't bind the worker to core {core}: {error}; give it a core of this process")]
+    #[error("can't bind a worker to core {core}: {error}; give it a core of this process")]
     Core {
         /// The core.
         core: u16,
@@ -116,7 +126,7 @@ pub enum StartError {
     #[error("the operating system gave no random bytes")]
     Random,
     /// The ports took too long.
-    #[error("the worker did not start within {} s", OPEN_MAX.as_secs())]
+    #[error("a worker did not start within {} s", OPEN_MAX.as_secs())]
     WorkerSilent,
     /// The first generation.
     #[error("the first generation was not taken: {0}")]
@@ -134,27 +144,21 @@ pub enum StartError {
 pub struct Dataplane {
     client: ControlClient,
     sas: SaSender,
-    counters: Arc<Counters>,
-    stats: Arc<LoopStats>,
-    signals: Arc<Signals>,
+    crew: Crew,
     control_stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-    ended: Option<oneshot::Receiver<WorkerEnd>>,
+    control: Option<JoinHandle<()>>,
     control_ended: Option<oneshot::Receiver<()>>,
 }
 
-/// What the worker's thread says when it is set up.
-type Born = Result<(WorkerHandle, Arc<Counters>), StartError>;
-
 impl Dataplane {
-    /// Opens the ports and starts both threads. Returns when the first generation and its
+    /// Opens the ports and starts all threads. Returns when the first generation and its
     /// keys are in force and frames are received, or when nothing is open any more.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn start<S: PortSet>(
         config: &Config,
-        mut set: S,
+        set: S,
         opening: Opening,
         keys: impl FnOnce(SaSender) -> Box<dyn KeyDriver>,
     ) -> Result<Self, StartError> {
@@ -172,72 +176,46 @@ impl Dataplane {
         let [hash_a, hash_b, instance] = random_words()?;
         let hash_key = [hash_a, hash_b];
         let clock = Clock::start();
-        let links = set.open(config)?;
-
-        let signals = Arc::<Signals>::default();
-        let stats = Arc::<LoopStats>::default();
-        let (born, birth) = bounded::<Born>(1);
-        let (end, ended) = oneshot::channel();
+        let (links, queues) = set.open(config)?;
         let pace = Pace {
             clock,
             idle: config.worker.idle,
             exit_when_idle: opening.exit_when_idle,
         };
+        // Each worker has its part of all there is room for.
+        let part = |all: usize| all.div_ceil(queues.len().max(1));
+        let flows = usize::try_from(config.worker.flows).unwrap_or(usize::MAX);
+        let quotas = config.worker.quotas;
         let worker_config = WorkerConfig {
-            flows: usize::try_from(config.worker.flows).unwrap_or(usize::MAX),
+            flows: part(flows),
             hash_key,
             timeouts: config.worker.timeouts,
-            quotas: config.worker.quotas,
+            quotas: Quotas {
+                flows_max: part(quotas.flows_max),
+                half_open_max: part(quotas.half_open_max),
+            },
             pickup_until: opening.pickup_until(),
             names: config.worker.names,
         };
-        let core = config.worker.core;
-        let thread = {
-            let (signals, stats) = (Arc::clone(&signals), Arc::clone(&stats));
-            let name = "sluice-worker";
-            let body = move || {
-                let (seat, mut worker) = match enter(set, core, &worker_config) {
-                    Ok((seat, worker, handle)) => {
-                        let counters = Arc::clone(&handle.counters);
-                        if born.send(Ok((handle, counters))).is_err() {
-                            return;
-                        }
-                        (seat, worker)
-                    }
-                    Err(error) => {
-                        drop(born.send(Err(error)));
-                        return;
-                    }
-                };
-                let why = worker::run(&mut worker, pace, &signals, &stats);
-                // Ports close before the news: who hears it may open them again.
-                drop(worker);
-                drop(seat);
-                let _ = end.send(why);
-            };
-            Builder::new().name(name.to_owned()).spawn(body)
-        };
-        let thread = thread.map_err(|error| StartError::Thread {
-            name: "worker",
-            error,
-        })?;
+        let channel = config.node_channel.as_ref().map(|it| it.channel.lanes);
+        let lanes = channel.unwrap_or_else(|| config.worker.lanes_min());
+        let (crew, handles, shares) = Crew::start(
+            queues,
+            usize::from(lanes),
+            &config.worker.cores,
+            worker_config,
+            pace,
+        )?;
         let control_stop = Arc::<AtomicBool>::default();
         let (request_tx, requests) = bounded(REQUESTS_MAX);
         let (sa_tx, sas) = bounded(SA_COMMANDS_MAX);
-        let waited = birth
-            .recv_timeout(OPEN_MAX)
-            .map_err(|_| StartError::WorkerSilent)?;
-        let (handle, counters) = waited?;
-        // From here on dropping this value ends the worker.
+        // From here on dropping this value ends the workers.
         let mut this = Self {
             client: ControlClient(request_tx),
             sas: SaSender(sa_tx),
-            counters,
-            stats: Arc::clone(&stats),
-            signals,
+            crew,
             control_stop,
-            threads: vec![thread],
-            ended: Some(ended),
+            control: None,
             control_ended: None,
         };
         let names = config.port_names();
@@ -247,7 +225,7 @@ impl Dataplane {
             instance,
         };
         let mut control = ControlLoop {
-            control: Control::new(control_config, handle),
+            control: Control::new(control_config, Workers::new(handles, shares)?),
             ports: config.ports.clone(),
             links,
             keys: keys(this.sas.clone()),
@@ -255,9 +233,9 @@ impl Dataplane {
             checkpoint_fault: opening.checkpoint_fault,
             lab_keys,
             verdict_log,
-            watcher: Watcher::new(Arc::clone(&this.counters)),
+            watcher: Watcher::new(this.crew.counted.clone()),
             clock,
-            stats,
+            counted: this.crew.counted.clone(),
             requests,
             sas,
             state: LoopState::default(),
@@ -266,7 +244,7 @@ impl Dataplane {
             control.program_first(first)?;
             wait_until_ready(&mut control, clock)?;
         }
-        this.signals.go.store(true, Ordering::Relaxed);
+        this.crew.signals.go.store(true, Ordering::Relaxed);
         let stop = Arc::clone(&this.control_stop);
         let (end, control_ended) = oneshot::channel::<()>();
         this.control_ended = Some(control_ended);
@@ -281,7 +259,7 @@ impl Dataplane {
                 name: "control",
                 error,
             })?;
-        this.threads.push(thread);
+        this.control = Some(thread);
         Ok(this)
     }
 
@@ -297,39 +275,33 @@ impl Dataplane {
         &self.sas
     }
 
-    /// The worker's counters.
+    /// What the workers count.
     #[must_use]
-    pub const fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+    pub const fn counted(&self) -> &Counted {
+        &self.crew.counted
     }
 
-    /// What the worker's loop did.
-    #[must_use]
-    pub const fn stats(&self) -> &Arc<LoopStats> {
-        &self.stats
-    }
-
-    /// Waits until the worker has ended; `None` if it or the control thread broke: a dataplane
-    /// that can't be programmed would let nobody in and revoke nothing. Tells once.
+    /// Waits until the workers have ended; `None` if one of them or the control thread broke:
+    /// a dataplane that can't be programmed would let nobody in and revoke nothing. Tells once.
     pub async fn ended(&mut self) -> Option<WorkerEnd> {
-        let worker = self.ended.as_mut()?;
         let control = self.control_ended.as_mut()?;
         let end = tokio::select! {
             biased;
-            end = worker => end.ok(),
+            end = self.crew.ended() => end,
             _ = control => None,
         };
-        self.ended = None;
+        self.control_ended = None;
         end
     }
 
-    /// Ends the worker at its next burst boundary; [`Self::ended`] tells when its ports are
-    /// closed.
+    /// Ends the workers at their next burst boundary; [`Self::ended`] tells when their ports
+    /// are closed.
     pub fn stop_worker(&self) {
-        self.signals.stop.store(true, Ordering::Relaxed);
+        self.crew.stop();
     }
 
-    /// Ends the worker at its next burst boundary, closes the ports, ends the control thread.
+    /// Ends the workers at their next burst boundary, closes the ports, ends the control
+    /// thread.
     pub fn stop(self) {
         drop(self);
     }
@@ -337,45 +309,12 @@ impl Dataplane {
 
 impl Drop for Dataplane {
     fn drop(&mut self) {
-        self.signals.stop.store(true, Ordering::Relaxed);
+        self.crew.stop();
         self.control_stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the dataplane broke");
-            }
+        if self.control.take().is_some_and(|it| it.join().is_err()) {
+            tracing::error!("the control thread of the dataplane broke");
         }
     }
-}
-
-type Entered<S> = (
-    <S as PortSet>::Seat,
-    Worker<Gated<<S as PortSet>::Port>>,
-    WorkerHandle,
-);
-
-/// Makes the worker, in its own thread.
-fn enter<S: PortSet>(
-    set: S,
-    core: Option<u16>,
-    config: &WorkerConfig,
-) -> Result<Entered<S>, StartError> {
-    if let Some(core) = core {
-        pin(core).map_err(|error| StartError::Core { core, error })?;
-    }
-    let (seat, ports) = set.enter()?;
-    let ports = ports.into_iter().map(Gated::new).collect();
-    let (worker, handle) = Worker::new(ports, config)?;
-    Ok((seat, worker, handle))
-}
-
-fn pin(core: u16) -> std::io::Result<()> {
-    let core = usize::from(core);
-    let mut set = rustix::thread::CpuSet::new();
-    if core >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(std::io::ErrorKind::InvalidInput.into());
-    }
-    set.set(core);
-    Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
 fn wait_until_ready<L: crate::ports::Links>(

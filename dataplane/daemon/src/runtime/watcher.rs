@@ -1,16 +1,15 @@
 //! Who reads verdicts as they fall.
 
-use std::sync::Arc;
-
 use sluice_dataplane_control::VerdictLine;
-use sluice_dataplane_core::counters::Counters;
 use sluice_offload_api::model::FlowVerdict;
 use tokio::sync::mpsc;
+
+use super::crew::Counted;
 
 /// One reader at most. Nobody waits for it: what it is too slow for is lost and counted.
 #[derive(Debug)]
 pub(super) struct Watcher {
-    counters: Arc<Counters>,
+    counted: Counted,
     reader: Option<Reader>,
 }
 
@@ -19,21 +18,21 @@ struct Reader {
     to: mpsc::Sender<FlowVerdict>,
     /// Verdicts that didn't fit on their way to it.
     missed: u64,
-    /// What the worker had lost when it began.
+    /// What the workers had lost when it began.
     lost_before: u64,
 }
 
 impl Watcher {
-    pub(super) const fn new(counters: Arc<Counters>) -> Self {
+    pub(super) const fn new(counted: Counted) -> Self {
         Self {
-            counters,
+            counted,
             reader: None,
         }
     }
 
     /// The next reader; the stream of the one before ends.
     pub(super) fn begin(&mut self, to: mpsc::Sender<FlowVerdict>) {
-        let lost_before = self.counters.verdicts_lost.read();
+        let lost_before = self.counted.verdicts_lost();
         self.reader = Some(Reader {
             to,
             missed: 0,
@@ -46,11 +45,8 @@ impl Watcher {
         let Some(reader) = &mut self.reader else {
             return;
         };
-        let lost = self
-            .counters
-            .verdicts_lost
-            .read()
-            .wrapping_sub(reader.lost_before);
+        let lost = self.counted.verdicts_lost();
+        let lost = lost.wrapping_sub(reader.lost_before);
         let verdict = line.record(lost.wrapping_add(reader.missed));
         match reader.to.try_send(verdict) {
             Ok(()) => {}

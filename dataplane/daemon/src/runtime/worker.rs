@@ -1,6 +1,6 @@
 //! The worker's thread: polls, and rests when nothing comes.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 
 use sluice_dataplane_core::counters::Counter;
@@ -34,13 +34,52 @@ pub struct LoopStats {
     pub busy_ns: Counter,
 }
 
-/// What the other threads tell the worker's. Flags only, and no data goes by them: relaxed.
+impl LoopStats {
+    /// What several loops did together.
+    pub(super) fn total<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let total = Self::default();
+        for it in all {
+            // All of them, so that none is forgotten.
+            let Self {
+                polls,
+                bursts,
+                frames,
+                sleeps,
+                slept_ns,
+                busy_ns,
+            } = it;
+            for (to, from) in [
+                (&total.polls, polls),
+                (&total.bursts, bursts),
+                (&total.frames, frames),
+                (&total.sleeps, sleeps),
+                (&total.slept_ns, slept_ns),
+                (&total.busy_ns, busy_ns),
+            ] {
+                to.add(from.read());
+            }
+        }
+        total
+    }
+}
+
+/// What the workers' threads are told, and tell each other. Flags and a time, by which no data
+/// goes: relaxed.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     /// Policy and keys are in force: receive.
     pub(super) go: AtomicBool,
     /// End at the next burst boundary.
     pub(super) stop: AtomicBool,
+    /// When any of them last had a frame; only kept where idleness ends them.
+    last_frame: AtomicU64,
+}
+
+impl Signals {
+    /// How long no worker has had a frame.
+    fn silent_ns(&self, now: Tick) -> u64 {
+        now.since(Tick(self.last_frame.load(Ordering::Relaxed)))
+    }
 }
 
 /// Why a worker ended.
@@ -69,7 +108,7 @@ pub(super) fn run<P: Port>(
 ) -> WorkerEnd {
     let exit_ns = pace.exit_when_idle.map(nanos);
     let mut rest = Rest::new(pace.idle);
-    let (mut receiving, mut last_frame) = (false, Tick(0));
+    let mut receiving = false;
     loop {
         if signals.stop.load(Ordering::Relaxed) {
             return WorkerEnd::Stopped;
@@ -77,7 +116,8 @@ pub(super) fn run<P: Port>(
         let now = pace.clock.now();
         if !receiving && signals.go.load(Ordering::Relaxed) {
             worker.ports_mut().iter_mut().for_each(Gated::open);
-            (receiving, last_frame) = (true, now);
+            receiving = true;
+            signals.last_frame.fetch_max(now.0, Ordering::Relaxed);
         }
         let frames = worker.poll(now);
         stats.polls.add(1);
@@ -85,9 +125,11 @@ pub(super) fn run<P: Port>(
             stats.bursts.add(1);
             stats.frames.add(frames as u64);
             stats.busy_ns.add(pace.clock.now().since(now));
-            last_frame = now;
+            if exit_ns.is_some() {
+                signals.last_frame.fetch_max(now.0, Ordering::Relaxed);
+            }
             rest = Rest::new(pace.idle);
-        } else if receiving && exit_ns.is_some_and(|it| now.since(last_frame) >= it) {
+        } else if receiving && exit_ns.is_some_and(|it| signals.silent_ns(now) >= it) {
             return WorkerEnd::Idle;
         } else if let Some(sleep) = rest.next() {
             std::thread::sleep(sleep);

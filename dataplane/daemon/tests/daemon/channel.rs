@@ -10,7 +10,7 @@ use sluice_dataplane_core::addr::Mac;
 use super::rig::frames::{UPLINK, VF0, src_port, syn};
 use super::rig::pki::{Ca, Pair};
 use super::rig::wires::wires;
-use super::rig::{Files, PATIENCE, Running, try_until, until};
+use super::rig::{Files, PATIENCE, Running, WORKERS, try_until, until};
 
 const WEB: [u8; 4] = [10, 244, 1, 10];
 const CART: [u8; 4] = [10, 244, 2, 11];
@@ -74,6 +74,7 @@ fn config(files: &Files, node: &Node<'_>, ca: &Ca, svid: &Pair) -> Config {
         other_number,
         lanes,
     } = node;
+    let workers = usize::from(*lanes).min(WORKERS);
     files.config(&format!(
         "node: {name}
 ports:
@@ -84,7 +85,7 @@ ports:
     interfaces: [{{address: 198.51.100.{number}/24}}]
   - {{name: host, kind: host, device: memory, mac: '02:00:00:00:0{letter}:02'}}
   - {{name: vf0, kind: vf, device: memory, mac: '02:00:00:00:0{letter}:10', mtu: 1400, vf: 0}}
-worker: {{flows: 65536, idle: {{policy: adaptive}}}}
+worker: {{count: {workers}, flows: 65536, idle: {{policy: adaptive}}}}
 metrics: 127.0.0.1:0
 node_channel:
   listen: {listen}

@@ -16,6 +16,7 @@ use sluice_dataplane::daemon::{Daemon, DaemonError, Summary};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+pub(crate) use wires::WORKERS;
 use wires::{Wires, wires};
 
 /// Whatever is waited for comes well within this, or the test fails.
@@ -60,6 +61,14 @@ impl Files {
     }
 
     pub(crate) fn config(&self, text: &str) -> Config {
+        // Written out where it has nothing to say of it.
+        let counted = format!("worker:\n  count: {WORKERS}\n");
+        let names_cores = text.contains("core:");
+        let text = if names_cores {
+            text.to_owned()
+        } else {
+            text.replace("worker:\n", &counted)
+        };
         let path = self.write("dataplane.yaml", text);
         Config::load(&path).unwrap()
     }
