@@ -207,8 +207,7 @@ impl<K: Ord, V> SharedMap<K, V> {
                 .first()
                 .is_some_and(|(first, _)| first.borrow() <= key)
         };
-        let groups_start_at =
-            |group: &Arc<Group<K, V>>| group.first().is_some_and(|first| starts_at(first));
+        let groups_start_at = |group: &Arc<Group<K, V>>| group.first().is_some_and(starts_at);
         let group = self.groups.partition_point(groups_start_at);
         let group = group.saturating_sub(1);
         let Some(chunks) = self.groups.get(group) else {
@@ -399,23 +398,30 @@ impl<'a, K, V> Iter<'a, K, V> {
         self.front = normal(self.groups, (group, chunk, at + len));
     }
 
-    /// The chunk that the next entry is the first of, and its group if that is so of it too.
-    fn skip_to(&self) -> Option<(&'a Arc<Chunk<K, V>>, Option<&'a Arc<Group<K, V>>>)> {
+    /// The group that the next entry is the first of.
+    fn whole_group(&self) -> Option<&'a Arc<Group<K, V>>> {
+        let (group, chunk, at) = self.front;
+        self.groups.get(group).filter(|_| (chunk, at) == (0, 0))
+    }
+
+    /// The chunk that the next entry is the first of.
+    fn whole_chunk(&self) -> Option<&'a Arc<Chunk<K, V>>> {
         let (group, chunk, at) = self.front;
         let chunks = self.groups.get(group)?;
-        let first = chunks.get(chunk).filter(|_| at == 0)?;
-        Some((first, Some(chunks).filter(|_| chunk == 0)))
+        chunks.get(chunk).filter(|_| at == 0)
     }
 }
 
 /// Moves both over the groups and chunks that they share. Neither is a range.
 fn skip_shared<K, V>(old: &mut Iter<'_, K, V>, new: &mut Iter<'_, K, V>) {
-    while let (Some((a, groups_a)), Some((b, groups_b))) = (old.skip_to(), new.skip_to()) {
-        if let (Some(a), Some(b)) = (groups_a, groups_b)
+    loop {
+        if let (Some(a), Some(b)) = (old.whole_group(), new.whole_group())
             && Arc::ptr_eq(a, b)
         {
             (old.front.0, new.front.0) = (old.front.0 + 1, new.front.0 + 1);
-        } else if Arc::ptr_eq(a, b) {
+        } else if let (Some(a), Some(b)) = (old.whole_chunk(), new.whole_chunk())
+            && Arc::ptr_eq(a, b)
+        {
             old.pass(a.len());
             new.pass(a.len());
         } else {
