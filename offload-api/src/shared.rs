@@ -2,8 +2,9 @@
 //!
 //! A cluster's hundred thousand pods, and the prefixes made of them, change one at a time,
 //! and everybody who follows keeps the version before: to go back to it, to see what changed,
-//! or because the other side hasn't answered yet. Copies share their entries in chunks; a
-//! change makes one chunk anew, and what two copies still share needs no comparing.
+//! or because the other side hasn't answered yet. Copies share their entries in chunks, and
+//! these in groups; a change makes one of each anew, and what two copies still share needs no
+//! comparing.
 
 use core::borrow::Borrow;
 use core::cmp::Ordering;
@@ -11,16 +12,23 @@ use core::fmt;
 use core::ops::{Bound, Index, RangeBounds};
 use std::sync::Arc;
 
-/// Entries of a chunk, at most: a change copies one chunk and the list of all chunks.
-const CHUNK_MAX: usize = 128;
+/// Entries of a chunk and chunks of a group, at most: a change copies a chunk, a group and the
+/// list of all groups, which of a hundred thousand entries are about as long. With one list of
+/// all chunks its copies were a tenth of what an event cost. In tests few entries fill a group.
+const CHUNK_MAX: usize = if cfg!(test) { 16 } else { 64 };
+const GROUP_MAX: usize = if cfg!(test) { 8 } else { 64 };
 
 type Entry<K, V> = (K, Arc<V>);
 type Chunk<K, V> = Vec<Entry<K, V>>;
+type Group<K, V> = Vec<Arc<Chunk<K, V>>>;
+
+/// Where an entry is: its group, its chunk there, and its place in that.
+type Place = (usize, usize, usize);
 
 /// As far as it goes, used as a [`BTreeMap`](std::collections::BTreeMap) is.
 pub struct SharedMap<K, V> {
-    /// Sorted, and none of them empty.
-    chunks: Arc<Vec<Arc<Chunk<K, V>>>>,
+    /// Sorted, and no group or chunk is empty.
+    groups: Arc<Vec<Arc<Group<K, V>>>>,
     len: usize,
 }
 
@@ -58,9 +66,9 @@ impl<K, V> SharedMap<K, V> {
     #[must_use]
     pub fn iter(&self) -> Iter<'_, K, V> {
         Iter {
-            chunks: &self.chunks,
-            front: (0, 0),
-            back: (self.chunks.len(), 0),
+            groups: &self.groups,
+            front: (0, 0, 0),
+            back: (self.groups.len(), 0, 0),
         }
     }
 
@@ -78,7 +86,7 @@ impl<K, V> SharedMap<K, V> {
     /// all the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.chunks, &other.chunks)
+        Arc::ptr_eq(&self.groups, &other.groups)
     }
 }
 
@@ -98,8 +106,7 @@ impl<K: Ord, V> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let (chunk, at) = self.find(key).ok()?;
-        let (key, value) = self.chunks.get(chunk)?.get(at)?;
+        let (key, value) = entry(&self.groups, self.find(key).ok()?)?;
         Some((key, value))
     }
 
@@ -109,8 +116,7 @@ impl<K: Ord, V> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let (chunk, at) = self.find(key).ok()?;
-        let (_, value) = self.chunks.get(chunk)?.get(at)?;
+        let (_, value) = entry(&self.groups, self.find(key).ok()?)?;
         Some(value)
     }
 
@@ -131,22 +137,22 @@ impl<K: Ord, V> SharedMap<K, V> {
     {
         let either = |at: Result<_, _>| at.unwrap_or_else(|at| at);
         let behind = |key: &Q| match self.find(key) {
-            Ok((chunk, at)) => (chunk, at + 1),
+            Ok((group, chunk, at)) => (group, chunk, at + 1),
             Err(at) => at,
         };
         let front = match range.start_bound() {
             Bound::Included(key) => either(self.find(key)),
             Bound::Excluded(key) => behind(key),
-            Bound::Unbounded => (0, 0),
+            Bound::Unbounded => (0, 0, 0),
         };
         let back = match range.end_bound() {
             Bound::Included(key) => behind(key),
             Bound::Excluded(key) => either(self.find(key)),
-            Bound::Unbounded => (self.chunks.len(), 0),
+            Bound::Unbounded => (self.groups.len(), 0, 0),
         };
-        let (front, back) = (self.normal(front), self.normal(back));
+        let (front, back) = (normal(&self.groups, front), normal(&self.groups, back));
         Iter {
-            chunks: &self.chunks,
+            groups: &self.groups,
             front,
             back: back.max(front),
         }
@@ -192,7 +198,7 @@ impl<K: Ord, V> SharedMap<K, V> {
     }
 
     /// Where the key is, or else where it belongs.
-    fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Result<(usize, usize), (usize, usize)>
+    fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Result<Place, Place>
     where
         K: Borrow<Q>,
     {
@@ -201,22 +207,36 @@ impl<K: Ord, V> SharedMap<K, V> {
                 .first()
                 .is_some_and(|(first, _)| first.borrow() <= key)
         };
-        let chunk = self.chunks.partition_point(starts_at).saturating_sub(1);
-        let Some(entries) = self.chunks.get(chunk) else {
-            return Err((chunk, 0));
+        let groups_start_at = |group: &Arc<Group<K, V>>| group.first().is_some_and(starts_at);
+        let group = self.groups.partition_point(groups_start_at);
+        let group = group.saturating_sub(1);
+        let Some(chunks) = self.groups.get(group) else {
+            return Err((group, 0, 0));
+        };
+        let chunk = chunks.partition_point(starts_at).saturating_sub(1);
+        let Some(entries) = chunks.get(chunk) else {
+            return Err((group, chunk, 0));
         };
         match entries.binary_search_by(|(other, _)| other.borrow().cmp(key)) {
-            Ok(at) => Ok((chunk, at)),
-            Err(at) => Err((chunk, at)),
+            Ok(at) => Ok((group, chunk, at)),
+            Err(at) => Err((group, chunk, at)),
         }
     }
+}
 
-    /// The same place, not written as the end of a chunk.
-    fn normal(&self, (chunk, at): (usize, usize)) -> (usize, usize) {
-        match self.chunks.get(chunk) {
-            Some(entries) if at >= entries.len() => (chunk + 1, 0),
-            _ => (chunk, at),
-        }
+fn entry<K, V>(groups: &[Arc<Group<K, V>>], (group, chunk, at): Place) -> Option<&Entry<K, V>> {
+    groups.get(group)?.get(chunk)?.get(at)
+}
+
+/// The same place, not written as the end of a chunk or of a group.
+fn normal<K, V>(groups: &[Arc<Group<K, V>>], (group, chunk, at): Place) -> Place {
+    let Some(chunks) = groups.get(group) else {
+        return (group, chunk, at);
+    };
+    match chunks.get(chunk) {
+        Some(entries) if at < entries.len() => (group, chunk, at),
+        Some(_) if chunk + 1 < chunks.len() => (group, chunk + 1, 0),
+        _ => (group + 1, 0, 0),
     }
 }
 
@@ -229,32 +249,42 @@ impl<K: Ord + Clone, V> SharedMap<K, V> {
     /// [`Self::insert`] of a value that another map shares.
     pub fn insert_shared(&mut self, key: K, value: Arc<V>) -> Option<Arc<V>> {
         let place = self.find(&key);
-        let chunks = Arc::make_mut(&mut self.chunks);
-        let (chunk, at) = match place {
-            Ok((chunk, at)) => {
-                let entries = chunks.get_mut(chunk).map(Arc::make_mut);
+        let groups = Arc::make_mut(&mut self.groups);
+        let (group, chunk, at) = match place {
+            Ok((group, chunk, at)) => {
+                let chunks = groups.get_mut(group).map(Arc::make_mut);
+                let entries = chunks.and_then(|it| it.get_mut(chunk)).map(Arc::make_mut);
                 let (_, old) = entries.and_then(|it| it.get_mut(at))?;
                 return Some(core::mem::replace(old, value));
             }
             Err(place) => place,
         };
         self.len += 1;
-        let last = chunk + 1 >= chunks.len();
-        match chunks.get_mut(chunk) {
-            None => chunks.push(Arc::new(vec![(key, value)])),
-            // In rising order: full chunks.
-            Some(entries) if last && at == CHUNK_MAX => {
-                debug_assert_eq!(entries.len(), CHUNK_MAX);
-                chunks.push(Arc::new(vec![(key, value)]));
+        let is_last = group + 1 >= groups.len();
+        let Some(chunks) = groups.get_mut(group) else {
+            groups.push(Arc::new(vec![Arc::new(vec![(key, value)])]));
+            return None;
+        };
+        let is_end = is_last && chunk + 1 == chunks.len() && at == CHUNK_MAX;
+        // In rising order: full chunks and groups.
+        if is_end && chunks.len() >= GROUP_MAX {
+            groups.push(Arc::new(vec![Arc::new(vec![(key, value)])]));
+            return None;
+        }
+        let chunks = Arc::make_mut(chunks);
+        if is_end {
+            chunks.push(Arc::new(vec![(key, value)]));
+        } else if let Some(entries) = chunks.get_mut(chunk) {
+            let entries = Arc::make_mut(entries);
+            entries.insert(at, (key, value));
+            if entries.len() > CHUNK_MAX {
+                let rest = entries.split_off(CHUNK_MAX / 2);
+                chunks.insert(chunk + 1, Arc::new(rest));
             }
-            Some(entries) => {
-                let entries = Arc::make_mut(entries);
-                entries.insert(at, (key, value));
-                if entries.len() > CHUNK_MAX {
-                    let rest = entries.split_off(CHUNK_MAX / 2);
-                    chunks.insert(chunk + 1, Arc::new(rest));
-                }
-            }
+        }
+        if chunks.len() > GROUP_MAX {
+            let rest = chunks.split_off(GROUP_MAX / 2);
+            groups.insert(group + 1, Arc::new(rest));
         }
         None
     }
@@ -264,23 +294,14 @@ impl<K: Ord + Clone, V> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let (chunk, at) = self.find(key).ok()?;
-        let chunks = Arc::make_mut(&mut self.chunks);
+        let (group, chunk, at) = self.find(key).ok()?;
+        let groups = Arc::make_mut(&mut self.groups);
+        let chunks = Arc::make_mut(groups.get_mut(group)?);
         let entries = Arc::make_mut(chunks.get_mut(chunk)?);
         let (_, value) = entries.remove(at);
         self.len -= 1;
-        let len = entries.len();
-        if len == 0 {
-            chunks.remove(chunk);
-        } else if chunks
-            .get(chunk + 1)
-            .is_some_and(|next| len + next.len() <= CHUNK_MAX / 2)
-        {
-            let next = chunks.remove(chunk + 1);
-            if let Some(entries) = chunks.get_mut(chunk) {
-                Arc::make_mut(entries).extend(next.iter().cloned());
-            }
-        }
+        tidy(chunks, chunk, CHUNK_MAX);
+        tidy(groups, group, GROUP_MAX);
         Some(value)
     }
 
@@ -291,8 +312,8 @@ impl<K: Ord + Clone, V> SharedMap<K, V> {
 
     /// Puts another map's entries over these, and shares their values with it.
     pub fn put_over(&mut self, other: &Self) {
-        let chunks = other.chunks.iter().flat_map(|it| it.iter());
-        for (key, value) in chunks {
+        let chunks = other.groups.iter().flat_map(|it| it.iter());
+        for (key, value) in chunks.flat_map(|it| it.iter()) {
             self.insert_shared(key.clone(), Arc::clone(value));
         }
     }
@@ -316,8 +337,9 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let (chunk, at) = self.find(key).ok()?;
-        let entries = Arc::make_mut(Arc::make_mut(&mut self.chunks).get_mut(chunk)?);
+        let (group, chunk, at) = self.find(key).ok()?;
+        let chunks = Arc::make_mut(Arc::make_mut(&mut self.groups).get_mut(group)?);
+        let entries = Arc::make_mut(chunks.get_mut(chunk)?);
         entries.get_mut(at).map(|(_, value)| Arc::make_mut(value))
     }
 
@@ -328,20 +350,37 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
 
     /// All entries, to change their values.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        Arc::make_mut(&mut self.chunks)
+        Arc::make_mut(&mut self.groups)
             .iter_mut()
+            .flat_map(|group| Arc::make_mut(group).iter_mut())
             .flat_map(|chunk| Arc::make_mut(chunk).iter_mut())
             .map(|(key, value)| (&*key, Arc::make_mut(value)))
     }
 }
 
+/// One of these lists has lost something: an empty one goes, and a short one takes in the next
+/// if that is short too.
+fn tidy<T: Clone>(lists: &mut Vec<Arc<Vec<T>>>, at: usize, len_max: usize) {
+    let len_at = |at: usize| lists.get(at).map(|it| it.len());
+    match (len_at(at), len_at(at + 1)) {
+        (Some(0), _) => drop(lists.remove(at)),
+        (Some(len), Some(next)) if len + next <= len_max / 2 => {
+            let next = lists.remove(at + 1);
+            if let Some(list) = lists.get_mut(at) {
+                Arc::make_mut(list).extend(next.iter().cloned());
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The entries of a map, or of a range of it.
 pub struct Iter<'a, K, V> {
-    chunks: &'a [Arc<Chunk<K, V>>],
-    /// Chunk and entry of the next one.
-    front: (usize, usize),
+    groups: &'a [Arc<Group<K, V>>],
+    /// Where the next one is.
+    front: Place,
     /// Behind the last one.
-    back: (usize, usize),
+    back: Place,
 }
 
 impl<'a, K, V> Iter<'a, K, V> {
@@ -349,20 +388,45 @@ impl<'a, K, V> Iter<'a, K, V> {
         if self.front >= self.back {
             return None;
         }
-        let (key, value) = self.chunks.get(self.front.0)?.get(self.front.1)?;
+        let (key, value) = entry(self.groups, self.front)?;
         Some((key, value))
+    }
+
+    /// Moves on by some entries of a chunk, or to its end.
+    fn pass(&mut self, len: usize) {
+        let (group, chunk, at) = self.front;
+        self.front = normal(self.groups, (group, chunk, at + len));
+    }
+
+    /// The group that the next entry is the first of.
+    fn whole_group(&self) -> Option<&'a Arc<Group<K, V>>> {
+        let (group, chunk, at) = self.front;
+        self.groups.get(group).filter(|_| (chunk, at) == (0, 0))
+    }
+
+    /// The chunk that the next entry is the first of.
+    fn whole_chunk(&self) -> Option<&'a Arc<Chunk<K, V>>> {
+        let (group, chunk, at) = self.front;
+        let chunks = self.groups.get(group)?;
+        chunks.get(chunk).filter(|_| at == 0)
     }
 }
 
-/// Moves both over the chunks that they share. Neither is a range.
+/// Moves both over the groups and chunks that they share. Neither is a range.
 fn skip_shared<K, V>(old: &mut Iter<'_, K, V>, new: &mut Iter<'_, K, V>) {
-    while old.front.1 == 0
-        && new.front.1 == 0
-        && let (Some(a), Some(b)) = (old.chunks.get(old.front.0), new.chunks.get(new.front.0))
-        && Arc::ptr_eq(a, b)
-    {
-        old.front.0 += 1;
-        new.front.0 += 1;
+    loop {
+        if let (Some(a), Some(b)) = (old.whole_group(), new.whole_group())
+            && Arc::ptr_eq(a, b)
+        {
+            (old.front.0, new.front.0) = (old.front.0 + 1, new.front.0 + 1);
+        } else if let (Some(a), Some(b)) = (old.whole_chunk(), new.whole_chunk())
+            && Arc::ptr_eq(a, b)
+        {
+            old.pass(a.len());
+            new.pass(a.len());
+        } else {
+            return;
+        }
     }
 }
 
@@ -371,10 +435,7 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (key, value) = self.peek()?;
-        self.front.1 += 1;
-        if self.chunks.get(self.front.0).map_or(0, |it| it.len()) <= self.front.1 {
-            self.front = (self.front.0 + 1, 0);
-        }
+        self.pass(1);
         Some((key, value))
     }
 }
@@ -384,12 +445,17 @@ impl<K, V> DoubleEndedIterator for Iter<'_, K, V> {
         if self.front >= self.back {
             return None;
         }
-        if self.back.1 == 0 {
-            let chunk = self.back.0.checked_sub(1)?;
-            self.back = (chunk, self.chunks.get(chunk)?.len());
+        let (mut group, mut chunk, mut at) = self.back;
+        if at == 0 && chunk == 0 {
+            group = group.checked_sub(1)?;
+            chunk = self.groups.get(group)?.len();
         }
-        self.back.1 -= 1;
-        let (key, value) = self.chunks.get(self.back.0)?.get(self.back.1)?;
+        if at == 0 {
+            chunk = chunk.checked_sub(1)?;
+            at = self.groups.get(group)?.get(chunk)?.len();
+        }
+        self.back = (group, chunk, at.checked_sub(1)?);
+        let (key, value) = entry(self.groups, self.back)?;
         Some((key, value))
     }
 }
@@ -433,8 +499,9 @@ impl<K: Ord, V> FromIterator<(K, V)> for SharedMap<K, V> {
             chunk.reverse();
             chunks.push(Arc::new(chunk));
         }
+        let groups = chunks.chunks(GROUP_MAX);
         Self {
-            chunks: Arc::new(chunks),
+            groups: Arc::new(groups.map(|it| Arc::new(it.to_vec())).collect()),
             len,
         }
     }
@@ -466,7 +533,7 @@ impl<K: Ord + Borrow<Q>, V, Q: Ord + ?Sized> Index<&Q> for SharedMap<K, V> {
 impl<K, V> Default for SharedMap<K, V> {
     fn default() -> Self {
         Self {
-            chunks: Arc::default(),
+            groups: Arc::default(),
             len: 0,
         }
     }
@@ -475,7 +542,7 @@ impl<K, V> Default for SharedMap<K, V> {
 impl<K, V> Clone for SharedMap<K, V> {
     fn clone(&self) -> Self {
         Self {
-            chunks: Arc::clone(&self.chunks),
+            groups: Arc::clone(&self.groups),
             len: self.len,
         }
     }
@@ -514,7 +581,7 @@ impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for SharedMap<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
@@ -592,17 +659,21 @@ mod tests {
     }
 
     #[test]
-    fn one_change_among_many_copies_one_chunk() {
+    fn one_change_among_many_copies_one_chunk_and_its_group() {
         let before: SharedMap<u32, u32> = (0..100_000).map(|n| (n, n)).collect();
         let mut after = before.clone();
         assert!(after.is_same(&before));
         *after.get_mut(&50_000).unwrap() = 1;
         after.remove(&70_000);
-        let shared = |chunk: &&Arc<Chunk<u32, u32>>| {
-            before.chunks.iter().any(|other| Arc::ptr_eq(other, chunk))
+        let chunks = |map: &SharedMap<u32, u32>| -> BTreeSet<_> {
+            let chunks = map.groups.iter().flat_map(|it| it.iter());
+            chunks.map(Arc::as_ptr).collect()
         };
-        let shared = after.chunks.iter().filter(shared).count();
-        assert_eq!(shared, before.chunks.len() - 2);
+        let groups = |map: &SharedMap<u32, u32>| -> BTreeSet<_> {
+            map.groups.iter().map(Arc::as_ptr).collect()
+        };
+        assert_eq!(chunks(&before).difference(&chunks(&after)).count(), 2);
+        assert_eq!(groups(&before).difference(&groups(&after)).count(), 2);
         let keys: Vec<_> = before.changes(&after).iter().map(|it| *it.key).collect();
         assert_eq!(keys, [50_000, 70_000]);
     }

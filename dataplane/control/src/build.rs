@@ -377,8 +377,10 @@ fn touched(last: &Last<'_>, after: &State) -> Option<BTreeSet<IpPrefix>> {
         let both = it.before.into_iter().chain(it.after);
         touched.extend(both.flat_map(|it| it.ips.iter().copied().map(IpPrefix::host)));
     }
-    let is_numbered_anew = !before.endpoints.keys().eq(after.endpoints.keys())
-        || !before.peers.keys().eq(after.peers.keys());
+    let same_endpoints = before.endpoints.is_same(&after.endpoints);
+    let same_peers = before.peers.is_same(&after.peers);
+    let is_numbered_anew = !same_endpoints && !before.endpoints.keys().eq(after.endpoints.keys())
+        || !same_peers && !before.peers.keys().eq(after.peers.keys());
     if is_numbered_anew {
         let all = before.endpoints.values().chain(after.endpoints.values());
         touched.extend(all.flat_map(|it| it.ips.iter().copied().map(IpPrefix::host)));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sluice_dataplane_core::moves::Moves;
 use sluice_dataplane_core::names::DomainId;
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex};
+use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{
     DomainPattern, Endpoint, EndpointKey, Identity, IdentityId, IpPrefix, NodeName, PortName,
 };
@@ -14,28 +15,35 @@ use sluice_offload_api::state::State;
 
 /// Names of the ports that this dataplane has, in the workers' order.
 #[derive(Clone, Debug)]
-pub(crate) struct PortNames(Vec<PortName>);
+pub(crate) struct PortNames {
+    names: Vec<PortName>,
+    /// Each snapshot asks for every port that the state names.
+    by_name: BTreeMap<PortName, PortIndex>,
+}
 
 impl PortNames {
     pub(crate) fn new(names: Vec<PortName>) -> Self {
-        Self(names)
+        let mut by_name = BTreeMap::new();
+        for (name, number) in names.iter().zip(0u16..) {
+            by_name.entry(name.clone()).or_insert(PortIndex(number));
+        }
+        Self { names, by_name }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.names.len()
     }
 
     pub(crate) fn index(&self, name: &PortName) -> Option<PortIndex> {
-        let at = self.0.iter().position(|n| n == name)?;
-        u16::try_from(at).ok().map(PortIndex)
+        self.by_name.get(name).copied()
     }
 
     pub(crate) fn name(&self, index: PortIndex) -> Option<&PortName> {
-        self.0.get(usize::from(index.0))
+        self.names.get(usize::from(index.0))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &PortName> {
-        self.0.iter()
+        self.names.iter()
     }
 }
 
@@ -107,11 +115,20 @@ impl PeerNumbers {
 pub(crate) struct DomainNumbers {
     by_pattern: BTreeMap<DomainPattern, DomainId>,
     last: u32,
+    /// The identities whose patterns have numbers. Thousands, of which hardly one has any.
+    of: SharedMap<IdentityId, Identity>,
 }
 
 impl DomainNumbers {
     /// Gives numbers to the patterns of a state and takes them from those that left.
     pub(crate) fn renew(&mut self, state: &State) {
+        let is_named = |it: Option<&Identity>| it.is_some_and(|it| it.domain.is_some());
+        let changes = self.of.changes(&state.identities).into_iter();
+        let is_same = !changes.flat_map(|it| [it.before, it.after]).any(is_named);
+        self.of = state.identities.clone();
+        if is_same {
+            return;
+        }
         let patterns = || {
             state
                 .identities
@@ -143,7 +160,7 @@ impl DomainNumbers {
 /// judged by has changed. All of one renewal get the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EndpointGenerations {
-    current: BTreeMap<EndpointKey, Generations>,
+    current: Arc<BTreeMap<EndpointKey, Generations>>,
     moves: Moves,
     last: u32,
 }
@@ -191,6 +208,17 @@ impl EndpointGenerations {
                 && same_policy(before, after, endpoint)
                 && !names_renamed(endpoint)
         };
+        let is_elsewhere = shared_same
+            && renamed.is_empty()
+            && before.endpoints.is_same(&after.endpoints)
+            && before.policies.is_same(&after.policies)
+            && self.current.len() == after.endpoints.len();
+        if is_elsewhere {
+            if is_used {
+                self.last = number;
+            }
+            return;
+        }
         let mut next = BTreeMap::new();
         for (key, endpoint) in &after.endpoints {
             let held = self.current.get(key);
@@ -206,7 +234,7 @@ impl EndpointGenerations {
             };
             next.insert(key.clone(), generations);
         }
-        self.current = next;
+        self.current = Arc::new(next);
         if is_used {
             self.last = number;
         }

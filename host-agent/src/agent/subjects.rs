@@ -5,10 +5,11 @@
 
 use core::fmt;
 use core::net::IpAddr;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
+use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{EndpointKey, NodeName, PodRef, PodUid};
 
 use super::Attachment;
@@ -104,18 +105,53 @@ pub(super) struct Subjects {
     pub(super) cluster: Cluster,
     /// The bindings of those that are known.
     pub(super) vfs: VfTable,
-    pub(super) standings: BTreeMap<EndpointKey, Standing>,
+    pub(super) standings: SharedMap<EndpointKey, Standing>,
+    /// What it was made of: the manifests' pods, and what CNI said.
+    given: SharedMap<PodRef, Pod>,
+    attachments: Vec<Attachment>,
+    /// The pods that are not as their manifests have them.
+    completed: SharedMap<PodRef, Pod>,
 }
 
-/// `last` is what the last merge gave: what is as it was is shared with it.
+impl Subjects {
+    /// The same of another version of the manifests, in which no attached pod is another.
+    fn at(&self, cluster: &Cluster) -> Self {
+        let mut next = Self {
+            cluster: cluster.clone(),
+            given: cluster.pods.clone(),
+            ..self.clone()
+        };
+        next.cluster.pods.put_over(&self.completed);
+        next
+    }
+
+    /// Whether these pods' manifests say what they said of all that is attached, and that is
+    /// what was.
+    fn are_of(&self, pods: &SharedMap<PodRef, Pod>, attachments: &[Attachment]) -> bool {
+        let changes = self.given.changes(pods);
+        let is_as_it_was = |it: &Attachment| {
+            let at = changes.binary_search_by_key(&&it.pod, |change| change.key);
+            at.is_err()
+        };
+        self.attachments == attachments && attachments.iter().all(is_as_it_was)
+    }
+}
+
+/// `last` is what the last merge gave: what is as it was is shared with it, and a change
+/// elsewhere in the cluster costs no look at this node's pods.
 pub(super) fn merge(
     cluster: &Cluster,
     setup: &NodeSetup,
     attachments: &[Attachment],
     last: &Subjects,
 ) -> Subjects {
+    if last.are_of(&cluster.pods, attachments) {
+        return last.at(cluster);
+    }
     let mut subjects = Subjects {
         cluster: cluster.clone(),
+        given: cluster.pods.clone(),
+        attachments: attachments.to_vec(),
         ..Subjects::default()
     };
     for it in attachments {
@@ -128,6 +164,8 @@ pub(super) fn merge(
                 if pod != *given {
                     let same = last.cluster.pods.shared(&it.pod).filter(|it| ***it == pod);
                     let pod = same.cloned().unwrap_or_else(|| Arc::new(pod));
+                    let completed = Arc::clone(&pod);
+                    subjects.completed.insert_shared(it.pod.clone(), completed);
                     subjects.cluster.pods.insert_shared(it.pod.clone(), pod);
                 }
                 standing

@@ -167,6 +167,48 @@ fn a_pod_that_only_cni_knows_is_closed_until_its_manifest_is_there() {
 }
 
 #[test]
+fn a_change_elsewhere_leaves_what_cni_said_of_a_pod() {
+    const SPARSE: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: cart, labels: {app: cart}}
+spec: {nodeName: a}
+";
+    let (mut agent, mut dataplane) = (agent(&[NODES, SPARSE]), State::default());
+    assert_eq!(agent.attach(&cart()).unwrap().standing, Standing::Known);
+    settle(&mut agent, &mut dataplane);
+    let identity = |state: &State| state.endpoints[&"u-1".into()].identity;
+    let before = (agent.cluster().pods[&cart().pod].clone(), dataplane.clone());
+    assert_eq!(before.0.ips, cart().ips);
+
+    let relabel = |name: &str| {
+        let (namespace, name) = ("shop".to_owned(), name.to_owned());
+        move |cluster: &mut Cluster| {
+            let pod = cluster.pods.get_mut(&PodRef { namespace, name }).unwrap();
+            pod.labels.insert("app".to_owned(), "new".to_owned());
+        }
+    };
+    assert!(agent.on_change(relabel("db")));
+    settle(&mut agent, &mut dataplane);
+    assert_eq!(agent.touched().pods, 0);
+    assert_eq!(agent.cluster().pods[&cart().pod], before.0);
+    assert_eq!(dataplane.endpoints, before.1.endpoints);
+    assert_ne!(dataplane.prefixes, before.1.prefixes);
+
+    assert!(agent.on_change(relabel("cart")));
+    settle(&mut agent, &mut dataplane);
+    assert_eq!(agent.touched().pods, 1);
+    assert_eq!(agent.cluster().pods[&cart().pod].ips, cart().ips);
+    assert_ne!(identity(&dataplane), identity(&before.1));
+
+    assert!(agent.on_change(|cluster| drop(cluster.pods.remove(&cart().pod))));
+    settle(&mut agent, &mut dataplane);
+    assert!(dataplane.endpoints.is_empty());
+    let standings: Vec<_> = agent.standings().map(|it| it.1.clone()).collect();
+    assert_eq!(standings, [Standing::NoManifest]);
+}
+
+#[test]
 fn a_manifest_of_another_pod_opens_nothing() {
     for (change, expected) in [
         (("u-1", "u-2"), "its manifest is of uid u-2"),

@@ -60,6 +60,18 @@ impl Cluster {
         labels
     }
 
+    /// Whether a selector selects a namespace, by [`Self::namespace_labels`].
+    #[must_use]
+    pub fn is_namespace_of(&self, selector: &LabelSelector, name: &str) -> bool {
+        let own = self.namespaces.get(name).map(|it| &it.labels);
+        selector.matches_by(|key| {
+            if key == NAMESPACE_NAME_LABEL {
+                return Some(name);
+            }
+            own?.get(key).map(String::as_str)
+        })
+    }
+
     /// The policies that isolate or allow anything for a pod, or would if they weren't in
     /// shadow mode: those of its namespace whose
     /// selector matches it, in order. None for a pod that has no address of its own.

@@ -18,10 +18,18 @@ impl LabelSelector {
     /// Whether an object with these labels is selected.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
+        self.matches_by(|key| labels.get(key).map(String::as_str))
+    }
+
+    /// [`Self::matches`] of labels that are given by their keys.
+    pub(super) fn matches_by<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.match_labels
             .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-            && self.match_expressions.iter().all(|it| it.holds(labels))
+            .all(|(key, value)| label(key) == Some(value))
+            && self
+                .match_expressions
+                .iter()
+                .all(|it| it.holds(label(&it.key)))
     }
 }
 
@@ -48,8 +56,7 @@ pub enum Operator {
 }
 
 impl Requirement {
-    fn holds(&self, labels: &Labels) -> bool {
-        let value = labels.get(&self.key);
+    fn holds(&self, value: Option<&str>) -> bool {
         match &self.operator {
             Operator::In(values) => value.is_some_and(|it| values.contains(it)),
             Operator::NotIn(values) => value.is_none_or(|it| !values.contains(it)),

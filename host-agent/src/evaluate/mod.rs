@@ -4,17 +4,19 @@
 //! knows neither identities nor tables. Speed has no say here.
 
 mod encryption;
+mod flow;
 mod names;
 mod rules;
 
 use core::net::IpAddr;
 
-use sluice_offload_api::model::{Direction, NodeName, PodRef, Protocol, Tier, Verdict};
+use sluice_offload_api::model::{Direction, NodeName, Protocol, Tier, Verdict};
 
 pub use encryption::{Crossing, crossing};
+pub(crate) use flow::{End, Flow};
 pub use names::KnownNames;
 
-use crate::cluster::{Cluster, ClusterPolicy, NamespacedName, Pod, PolicySet};
+use crate::cluster::{Cluster, ClusterPolicy, NamespacedName, PolicySet};
 
 /// The name of the rule that lets a pod's own node reach its primary interface.
 pub const OWN_NODE: &str = "own node";
@@ -189,7 +191,7 @@ impl Judgement {
 #[derive(Clone, Copy)]
 struct Ask<'a> {
     cluster: &'a Cluster,
-    query: &'a Query,
+    flow: Flow<'a>,
     /// What its source was told.
     names: &'a KnownNames,
     /// Which policies count.
@@ -270,14 +272,15 @@ pub fn egress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
 /// What a source says that was told these names.
 #[must_use]
 pub fn egress_knowing(cluster: &Cluster, query: &Query, names: &KnownNames) -> Option<Ruling> {
-    let source = pod(cluster, &query.from)?;
-    let shadow = || egress_by(cluster, query, names, PolicySet::WithShadow);
+    let flow = Flow::of(cluster, query);
+    let source = flow.from.pod?;
+    let is_vip = cluster.is_service_vip(query.to_ip);
+    let by = |set| egress_to(cluster, flow, names, set, is_vip);
     let shadow = cluster
         .is_shadowed(source, query.from_ip)
-        .then(shadow)
+        .then(|| by(PolicySet::WithShadow))
         .flatten();
-    let ruling = egress_by(cluster, query, names, PolicySet::Enforced)?;
-    Some(ruling.beside(shadow))
+    Some(by(PolicySet::Enforced)?.beside(shadow))
 }
 
 /// What a source that was told these names says, or would say, by these policies.
@@ -289,25 +292,25 @@ pub fn egress_by(
     set: PolicySet,
 ) -> Option<Ruling> {
     let is_vip = cluster.is_service_vip(query.to_ip);
-    egress_to(cluster, query, names, set, is_vip)
+    egress_to(cluster, Flow::of(cluster, query), names, set, is_vip)
 }
 
-/// [`egress_by`], if it is known whether the destination's address is a service's: to ask
-/// each service takes longer than all the rest.
+/// [`egress_by`], if it is known who the ends are and whether the destination's address is a
+/// service's: to ask each service takes longer than all the rest.
 pub(crate) fn egress_to(
     cluster: &Cluster,
-    query: &Query,
+    flow: Flow<'_>,
     names: &KnownNames,
     set: PolicySet,
     is_vip: bool,
 ) -> Option<Ruling> {
-    let source = pod(cluster, &query.from)?;
+    let source = flow.from.pod?;
     if is_vip {
         return Some(Ruling::deny(SERVICE_VIP));
     }
     let ask = Ask {
         cluster,
-        query,
+        flow,
         names,
         set,
     };
@@ -317,51 +320,34 @@ pub(crate) fn egress_to(
 /// What the destination says; `None` if it isn't a pod with an address of its own.
 #[must_use]
 pub fn ingress(cluster: &Cluster, query: &Query) -> Option<Ruling> {
-    let destination = pod(cluster, &query.to)?;
-    let shadow = || ingress_by(cluster, query, PolicySet::WithShadow);
+    let flow = Flow::of(cluster, query);
+    let destination = flow.to.pod?;
+    let by = |set| ingress_at(cluster, flow, set);
     let shadow = cluster
         .is_shadowed(destination, query.to_ip)
-        .then(shadow)
+        .then(|| by(PolicySet::WithShadow))
         .flatten();
-    let ruling = ingress_by(cluster, query, PolicySet::Enforced)?;
-    Some(ruling.beside(shadow))
+    Some(by(PolicySet::Enforced)?.beside(shadow))
 }
 
 /// What the destination says, or would say, by these policies.
 #[must_use]
 pub fn ingress_by(cluster: &Cluster, query: &Query, set: PolicySet) -> Option<Ruling> {
-    let destination = pod(cluster, &query.to)?;
-    let from_node = node(cluster, &query.from);
-    let primary = destination.interface_at(query.to_ip).is_none();
-    if primary && from_node.is_some() && from_node == destination.node.as_ref() {
+    ingress_at(cluster, Flow::of(cluster, query), set)
+}
+
+/// [`ingress_by`], if it is known who the ends are.
+pub(crate) fn ingress_at(cluster: &Cluster, flow: Flow<'_>, set: PolicySet) -> Option<Ruling> {
+    let destination = flow.to.pod?;
+    let primary = destination.interface_at(flow.to.ip).is_none();
+    if primary && flow.from.node.is_some() && flow.from.node == destination.node.as_ref() {
         return Some(Ruling::allow(OWN_NODE));
     }
     let ask = Ask {
         cluster,
-        query,
+        flow,
         names: KnownNames::NONE,
         set,
     };
     Some(rules::judge(ask, destination, Direction::Ingress))
-}
-
-/// The pod that a party is, as far as policy is concerned.
-fn pod<'a>(cluster: &'a Cluster, party: &Party) -> Option<&'a Pod> {
-    find(cluster, party).filter(|pod| pod.owns_addresses())
-}
-
-/// The node that a party is.
-fn node<'a>(cluster: &'a Cluster, party: &'a Party) -> Option<&'a NodeName> {
-    match party {
-        Party::Node(node) => Some(node),
-        _ => find(cluster, party).and_then(Pod::host_node),
-    }
-}
-
-fn find<'a>(cluster: &'a Cluster, party: &Party) -> Option<&'a Pod> {
-    let Party::Pod { ns, name } = party else {
-        return None;
-    };
-    let (namespace, name) = (ns.clone(), name.clone());
-    cluster.pods.get(&PodRef { namespace, name })
 }

@@ -1,13 +1,12 @@
 //! One pod, one direction: the tiers in their order, and in each the first rule that decides.
 
-use core::net::IpAddr;
 use std::collections::BTreeSet;
 
-use sluice_offload_api::model::{Direction, NodeName, Tier};
+use sluice_offload_api::model::{Direction, Tier};
 
 use super::{
-    Ask, KnownNames, NO_POLICY, Query, Ruling, cluster_rule_name, isolation_name,
-    multi_isolation_name, multi_rule_name, node, pod, rule_name,
+    Ask, End, Flow, KnownNames, NO_POLICY, Ruling, cluster_rule_name, isolation_name,
+    multi_isolation_name, multi_rule_name, rule_name,
 };
 use crate::cluster::{
     Cluster, Interface, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule, RuleAction,
@@ -17,8 +16,8 @@ use crate::cluster::{
 /// (ClusterNetworkPolicySpec); what none of them decides may be.
 pub(super) fn judge(ask: Ask<'_>, subject: &Pod, direction: Direction) -> Ruling {
     let own = match direction {
-        Direction::Ingress => ask.query.to_ip,
-        Direction::Egress => ask.query.from_ip,
+        Direction::Ingress => ask.flow.to.ip,
+        Direction::Egress => ask.flow.from.ip,
     };
     if let Some(interface) = subject.interface_at(own) {
         return multi_policies(ask, (subject, interface), direction)
@@ -126,57 +125,36 @@ fn cluster_policies(
 /// A rule matches if any of its peers does and any of its ports does; one without peers
 /// matches everyone, one without ports everything.
 fn rule_matches(ask: Ask<'_>, direction: Direction, scope: Scope<'_>, rule: &Rule) -> bool {
-    let Ask {
-        cluster,
-        query,
-        names,
-        ..
-    } = ask;
-    let (party, ip) = match direction {
-        Direction::Ingress => (&query.from, query.from_ip),
-        Direction::Egress => (&query.to, query.to_ip),
-    };
-    let other = Other {
-        pod: pod(cluster, party),
-        node: node(cluster, party),
-        ip,
-        names,
+    let Ask { flow, names, .. } = ask;
+    let other = match direction {
+        Direction::Ingress => flow.from,
+        Direction::Egress => flow.to,
     };
     let peer = rule.peers.is_empty()
         || rule
             .peers
             .iter()
-            .any(|it| peer_matches(cluster, scope, it, &other));
-    let destination = pod(cluster, &query.to);
-    let port = rule.ports.is_empty()
-        || rule
-            .ports
-            .iter()
-            .any(|it| port_matches(query, it, destination));
+            .any(|it| peer_matches(ask.cluster, scope, it, other, names));
+    let port = rule.ports.is_empty() || rule.ports.iter().any(|it| port_matches(flow, it));
     peer && port
-}
-
-/// The end of a flow that a peer may be.
-struct Other<'a> {
-    /// The pod, if it is one with an address of its own.
-    pod: Option<&'a Pod>,
-    /// The node, if it is one or in its network.
-    node: Option<&'a NodeName>,
-    ip: IpAddr,
-    /// What the flow's source was told.
-    names: &'a KnownNames,
 }
 
 /// Selectors match pods only, and both of a peer's must match; blocks match addresses,
 /// whoever has them. A pod counts on the interfaces that the policy is for, and no others;
 /// domains are what is outside the cluster.
-fn peer_matches(cluster: &Cluster, scope: Scope<'_>, peer: &Peer, other: &Other<'_>) -> bool {
+fn peer_matches(
+    cluster: &Cluster,
+    scope: Scope<'_>,
+    peer: &Peer,
+    other: End<'_>,
+    names: &KnownNames,
+) -> bool {
     match peer {
         Peer::Block { cidr, except } => {
             cidr.contains(other.ip) && !except.iter().any(|it| it.contains(other.ip))
         }
         Peer::Domain(pattern) => {
-            other.pod.is_none() && other.node.is_none() && other.names.is(other.ip, pattern)
+            other.pod.is_none() && other.node.is_none() && names.is(other.ip, pattern)
         }
         Peer::Nodes(selector) => {
             let node = other.node.and_then(|name| cluster.nodes.get(name));
@@ -194,7 +172,7 @@ fn peer_matches(cluster: &Cluster, scope: Scope<'_>, peer: &Peer, other: &Other<
             };
             let namespace = &other.pod.namespace;
             let in_namespace = match namespaces {
-                Some(selector) => selector.matches(&cluster.namespace_labels(namespace)),
+                Some(selector) => cluster.is_namespace_of(selector, namespace),
                 None => scope.namespace == Some(namespace.as_str()),
             };
             on_network
@@ -207,15 +185,16 @@ fn peer_matches(cluster: &Cluster, scope: Scope<'_>, peer: &Peer, other: &Other<
 }
 
 /// A named port is whatever the destination pod calls so.
-fn port_matches(query: &Query, rule: &PortRule, destination: Option<&Pod>) -> bool {
-    if rule.protocol != query.protocol {
+fn port_matches(flow: Flow<'_>, rule: &PortRule) -> bool {
+    if rule.protocol != flow.protocol {
         return false;
     }
-    match (&rule.ports, query.port) {
+    match (&rule.ports, flow.port) {
         (PortSpec::Any, _) => true,
         (_, None) => false,
         (PortSpec::Range { first, last }, Some(port)) => (*first..=*last).contains(&port),
         (PortSpec::Named(name), Some(port)) => {
+            let destination = flow.to.pod;
             destination.is_some_and(|pod| pod.named_ports(name, rule.protocol).any(|it| it == port))
         }
     }

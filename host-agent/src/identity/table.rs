@@ -138,19 +138,22 @@ impl IdentityTable {
             .collect()
     }
 
-    /// [`Self::renumber`] by what is different. The same error, and nothing has changed then.
+    /// [`Self::renumber`] by what is different; without policies they stay. The same error,
+    /// and nothing has changed then.
     pub(crate) fn change(
         &mut self,
         gone: Vec<IdentityKey>,
         fresh: BTreeSet<IdentityKey>,
-        policies: BTreeSet<PolicyKey>,
+        policies: Option<BTreeSet<PolicyKey>>,
     ) -> Result<(), Full> {
         let count = self.identities.len() + fresh.len() - gone.len();
         let (what, max) = ("identities", IDENTITIES_MAX);
         if count > max {
             return Err(Full { what, count, max });
         }
-        self.policies.renumber(policies, "policies", POLICIES_MAX)?;
+        if let Some(policies) = policies {
+            self.policies.renumber(policies, "policies", POLICIES_MAX)?;
+        }
         self.identities.change(gone, fresh);
         Ok(())
     }

@@ -72,12 +72,17 @@ impl Directory {
         self.holders.is_service_vip(ip)
     }
 
-    /// The prefixes of an identity, in order.
-    pub(super) fn prefixes_of(&self, identity: IdentityId) -> impl Iterator<Item = IpPrefix> {
-        let from = self.by_identity.range((identity, IpPrefix::MIN)..);
+    /// The prefixes of an identity and a family, in order.
+    pub(super) fn prefixes_of(
+        &self,
+        identity: IdentityId,
+        v4: bool,
+    ) -> impl Iterator<Item = IpPrefix> {
+        let first = if v4 { IpPrefix::MIN } else { IpPrefix::MIN_V6 };
+        let from = self.by_identity.range((identity, first)..);
         let prefixes = from.map(|(key, ())| *key);
         prefixes
-            .take_while(move |(of, _)| *of == identity)
+            .take_while(move |(of, prefix)| *of == identity && prefix.addr().is_ipv4() == v4)
             .map(|(_, prefix)| prefix)
     }
 

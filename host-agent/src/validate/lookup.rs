@@ -5,20 +5,18 @@ use sluice_offload_api::model::{
     Action, Direction, IdentityId, Policy, PolicyRow, PortBlock, Protocol, RowKey, Tier, Verdict,
 };
 
-use crate::evaluate::Ruling;
-
-/// What [`crate::compile::lookup_any`] says.
-pub(super) fn lookup(
-    policy: &Policy,
+/// What [`crate::compile::lookup_any`] says, and by which rule.
+pub(super) fn lookup<'p>(
+    policy: &'p Policy,
     direction: Direction,
     peers: &[IdentityId],
     protocol: Protocol,
     port: Option<u16>,
-) -> Ruling {
+) -> (Verdict, &'p str) {
     let ruling = |verdict, rule: u32| {
         let index = usize::try_from(rule).ok();
-        let name = index.and_then(|index| policy.rules.get(index).cloned());
-        Ruling::new(verdict, name.unwrap_or_default())
+        let name = index.and_then(|index| policy.rules.get(index));
+        (verdict, name.map_or("", String::as_str))
     };
     for tier in Tier::ALL {
         match best(policy, direction, tier, peers, protocol, port) {
@@ -44,31 +42,49 @@ fn best<'p>(
     protocol: Protocol,
     port: Option<u16>,
 ) -> Option<&'p PolicyRow> {
+    let peers = peers.iter().copied().map(Some);
+    let about = [None].into_iter().chain(peers).flat_map(|peer| {
+        let place = |row: &PolicyRow| (row.direction, row.tier, row.peer);
+        let rows = equal(&policy.rows, &(direction, tier, peer), place);
+        // Most tables have none of most peers.
+        let keys = keys(protocol, port).filter(|_| !rows.is_empty());
+        keys.filter_map(move |(protocol, ports)| {
+            let key = RowKey {
+                direction,
+                tier,
+                peer,
+                protocol,
+                ports,
+            };
+            let at = rows.binary_search_by_key(&key, PolicyRow::key).ok()?;
+            rows.get(at)
+        })
+    });
+    about.min_by_key(|row| row.rule)
+}
+
+/// The protocols and ports of rows that can match.
+fn keys(
+    protocol: Protocol,
+    port: Option<u16>,
+) -> impl Iterator<Item = (Option<Protocol>, PortBlock)> {
     let blocks = port
         .into_iter()
         .flat_map(|port| (1..=16).map(move |len| PortBlock::masked(port, len)));
-    let matches: Vec<_> = blocks
+    blocks
         .chain([PortBlock::ANY])
-        .map(|ports| (Some(protocol), ports))
+        .map(move |ports| (Some(protocol), ports))
         .chain([(None, PortBlock::ANY)])
-        .collect();
-    let find = |peer, (protocol, ports)| {
-        let key = RowKey {
-            direction,
-            tier,
-            peer,
-            protocol,
-            ports,
-        };
-        let at = policy
-            .rows
-            .binary_search_by_key(&key, PolicyRow::key)
-            .ok()?;
-        policy.rows.get(at)
-    };
-    [None]
-        .into_iter()
-        .chain(peers.iter().copied().map(Some))
-        .flat_map(|peer| matches.iter().filter_map(move |it| find(peer, *it)))
-        .min_by_key(|row| row.rule)
+}
+
+/// Those of sorted rows that have this key.
+fn equal<'p, K: Ord>(
+    rows: &'p [PolicyRow],
+    key: &K,
+    of: impl Fn(&PolicyRow) -> K,
+) -> &'p [PolicyRow] {
+    let first = rows.partition_point(|row| of(row) < *key);
+    let rows = rows.get(first..).unwrap_or_default();
+    let len = rows.partition_point(|row| of(row) == *key);
+    rows.get(..len).unwrap_or_default()
 }

@@ -15,16 +15,17 @@ mod points;
 mod sweep;
 mod who;
 
+use core::cell::OnceCell;
 use core::fmt;
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_offload_api::State;
 use sluice_offload_api::limits::RULE_NAME_LEN_MAX;
 use sluice_offload_api::model::{Direction, Endpoint, Place, PodRef, Policy, Protocol, Verdict};
 
-use crate::cluster::{Cluster, PolicySet};
-use crate::evaluate::{self, Party, Query, Ruling, SERVICE_VIP};
+use crate::cluster::{Cluster, Pod, PolicySet};
+use crate::evaluate::{self, End, Flow, Ruling, SERVICE_VIP};
 use crate::identity::printable;
 pub use directory::Directory;
 use points::Point;
@@ -127,7 +128,8 @@ pub fn validate_by(
     }
     let who = Who::new(directory);
     let mut total = 0usize;
-    let (old, new) = (tables(before, set), tables(after, set));
+    let old = judging(before, set).map(|(_, policy)| (policy.id.0, policy));
+    let (old, new) = (old.collect(), tables(directory.cluster(), after, set));
     let change = points::Change {
         before,
         after,
@@ -140,11 +142,7 @@ pub fn validate_by(
     })?;
     let stride = total.div_ceil(points_max.max(1)).max(1);
     let (mut at, mut points) = (0usize, 0usize);
-    let judge = Judge {
-        state: after,
-        set,
-        directory,
-    };
+    let judge = Judge::new(directory, after, set);
     points::of_change(&change, &who, turn, &mut |point| {
         at += 1;
         if at.is_multiple_of(stride) || total <= points_max {
@@ -165,74 +163,77 @@ struct Judge<'a> {
     /// Which policies the tables are of.
     set: PolicySet,
     directory: &'a Directory,
+    /// Whether the state's prefixes are those of the index.
+    is_indexed: bool,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    fn new(directory: &'a Directory, state: &'a State, set: PolicySet) -> Self {
+        Self {
+            state,
+            set,
+            directory,
+            is_indexed: directory.prefixes().is_same(&state.prefixes),
+        }
+    }
+
     fn compare(&self, point: &Point<'_>) -> Result<(), Box<Counterexample>> {
         let Some(own) = point.own_ip() else {
             return Ok(());
         };
         // A pod's packets to itself never leave it.
-        if point.endpoint.ips.contains(&point.peer.ip) {
+        if point.seat.endpoint.ips.contains(&point.peer.ip) {
             return Ok(());
         }
         let (Some(expected), Some(compiled)) = (self.expected(point, own), self.compiled(point))
         else {
             return Ok(());
         };
-        let is_same_rule = || {
-            compiled.rule == expected.rule
-                || compiled.rule == printable(&expected.rule, RULE_NAME_LEN_MAX)
-        };
-        if compiled.verdict == expected.verdict && is_same_rule() {
+        let (verdict, rule) = compiled;
+        let is_same_rule =
+            || rule == expected.rule || rule == printable(&expected.rule, RULE_NAME_LEN_MAX);
+        if verdict == expected.verdict && is_same_rule() {
             return Ok(());
         }
         Err(Box::new(Counterexample {
-            pod: point.endpoint.pod.clone(),
+            pod: point.seat.endpoint.pod.clone(),
             direction: point.direction,
             own,
             peer: point.peer.ip,
             protocol: point.protocol,
             port: point.port,
-            compiled,
+            compiled: Ruling::new(verdict, rule),
             expected,
         }))
     }
 
     fn expected(&self, point: &Point<'_>, own: IpAddr) -> Option<Ruling> {
-        let PodRef { namespace, name } = point.endpoint.pod.clone();
-        let subject = Party::Pod {
-            ns: namespace,
-            name,
-        };
-        let peer = point.peer.party.clone();
+        let (subject, peer) = (End::pod(own, point.seat.pod), point.peer.end);
         let cluster = self.directory.cluster();
-        let query = |from, to, from_ip, to_ip| Query {
+        let flow = |from, to| Flow {
             from,
             to,
             protocol: point.protocol,
             port: point.port,
-            from_ip,
-            to_ip,
         };
         match point.direction {
-            Direction::Ingress => {
-                let query = query(peer, subject, point.peer.ip, own);
-                evaluate::ingress_by(cluster, &query, self.set)
-            }
+            Direction::Ingress => evaluate::ingress_at(cluster, flow(peer, subject), self.set),
             Direction::Egress => {
-                let is_vip = self.directory.is_service_vip(point.peer.ip);
-                let query = query(subject, peer, own, point.peer.ip);
+                let is_vip = point.peer.is_service_vip;
                 let names = &point.peer.names;
-                evaluate::egress_to(cluster, &query, names, self.set, is_vip)
+                evaluate::egress_to(cluster, flow(subject, peer), names, self.set, is_vip)
             }
         }
     }
 
-    fn compiled(&self, point: &Point<'_>) -> Option<Ruling> {
-        let prefix = longest(&self.state.prefixes, point.peer.ip)?;
+    fn compiled<'p>(&self, point: &Point<'p>) -> Option<(Verdict, &'p str)> {
+        let prefix = if self.is_indexed {
+            point.peer.prefix
+        } else {
+            longest(&self.state.prefixes, point.peer.ip)?
+        };
         if prefix.place == Place::ServiceVip && point.direction == Direction::Egress {
-            return Some(Ruling::new(Verdict::Deny, SERVICE_VIP));
+            return Some((Verdict::Deny, SERVICE_VIP));
         }
         // One that didn't fit denies everything: stricter than asked, and on purpose.
         if is_closed(point.policy) {
@@ -268,32 +269,47 @@ const OF_EACH_FAMILY: usize = 2;
 /// A table and endpoints that have it.
 struct Table<'a> {
     policy: &'a Policy,
-    endpoints: Vec<&'a Endpoint>,
+    seats: Vec<Seat<'a>>,
+    /// What the policies of those who have it tell apart, once that was asked.
+    ends: OnceCell<BTreeSet<who::End>>,
+}
+
+/// An endpoint, and its pod if that is in the cluster.
+#[derive(Clone, Copy)]
+struct Seat<'a> {
+    endpoint: &'a Endpoint,
+    pod: Option<&'a Pod>,
+}
+
+/// Endpoints, each with its table of these policies.
+fn judging(state: &State, set: PolicySet) -> impl Iterator<Item = (&Endpoint, &Policy)> {
+    state.endpoints.values().filter_map(move |endpoint| {
+        let policy = state.policies.get(&endpoint.policy)?;
+        let policy = match set {
+            PolicySet::Enforced => policy,
+            PolicySet::WithShadow => policy.shadow_table()?,
+        };
+        Some((endpoint, policy))
+    })
 }
 
 /// The tables of these policies that endpoints have, by number.
-fn tables(state: &State, set: PolicySet) -> BTreeMap<u32, Table<'_>> {
-    let mut tables: BTreeMap<u32, Table<'_>> = BTreeMap::new();
-    for endpoint in state.endpoints.values() {
-        let policy = state.policies.get(&endpoint.policy);
-        let policy = match set {
-            PolicySet::Enforced => policy,
-            PolicySet::WithShadow => policy.and_then(Policy::shadow_table),
-        };
-        let Some(policy) = policy else {
-            continue;
-        };
-        let endpoints = Vec::new();
-        let table = tables
-            .entry(policy.id.0)
-            .or_insert(Table { policy, endpoints });
+fn tables<'a>(cluster: &'a Cluster, state: &'a State, set: PolicySet) -> BTreeMap<u32, Table<'a>> {
+    let mut tables: BTreeMap<u32, Table<'a>> = BTreeMap::new();
+    for (endpoint, policy) in judging(state, set) {
+        let table = tables.entry(policy.id.0).or_insert_with(|| Table {
+            policy,
+            seats: Vec::new(),
+            ends: OnceCell::new(),
+        });
         let is_needed = |v4: bool| {
-            let has = |it: &&Endpoint| it.ips.iter().any(|ip| ip.is_ipv4() == v4);
-            let others = table.endpoints.iter().copied();
-            has(&endpoint) && others.filter(|it| has(it)).count() < OF_EACH_FAMILY
+            let has = |it: &Endpoint| it.ips.iter().any(|ip| ip.is_ipv4() == v4);
+            let others = table.seats.iter().filter(|it| has(it.endpoint));
+            has(endpoint) && others.count() < OF_EACH_FAMILY
         };
         if is_needed(true) || is_needed(false) {
-            table.endpoints.push(endpoint);
+            let pod = cluster.pods.get(&endpoint.pod);
+            table.seats.push(Seat { endpoint, pod });
         }
     }
     tables

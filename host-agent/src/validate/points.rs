@@ -9,7 +9,7 @@ use sluice_offload_api::model::{
 };
 
 use super::who::{End, Peer, Who, around, without_ports};
-use super::{Counterexample, OF_EACH_FAMILY, Table};
+use super::{Counterexample, OF_EACH_FAMILY, Seat, Table};
 
 /// Rows that are sampled of a table that didn't change, at most.
 const SAMPLES: usize = 8;
@@ -26,10 +26,10 @@ const SAMPLED_MAX: usize = 4;
 
 /// One flow, at one of its ends.
 pub(super) struct Point<'a> {
-    pub(super) endpoint: &'a Endpoint,
+    pub(super) seat: Seat<'a>,
     pub(super) policy: &'a Policy,
     pub(super) direction: Direction,
-    pub(super) peer: &'a Peer,
+    pub(super) peer: &'a Peer<'a>,
     pub(super) protocol: Protocol,
     pub(super) port: Option<u16>,
 }
@@ -38,18 +38,18 @@ impl Point<'_> {
     /// The endpoint's address of the peer's family.
     pub(super) fn own_ip(&self) -> Option<IpAddr> {
         let same = |ip: &&IpAddr| ip.is_ipv4() == self.peer.ip.is_ipv4();
-        self.endpoint.ips.iter().find(same).copied()
+        self.seat.endpoint.ips.iter().find(same).copied()
     }
 }
 
 /// Takes a point; an error ends it.
 pub(super) type Visit<'v> = dyn FnMut(Point<'_>) -> Result<(), Box<Counterexample>> + 'v;
 
-/// Two states and the tables of each that are compared.
+/// Two states, the tables that were in the first, and those that are compared.
 pub(super) struct Change<'a> {
     pub(super) before: &'a State,
     pub(super) after: &'a State,
-    pub(super) old: &'a BTreeMap<u32, Table<'a>>,
+    pub(super) old: &'a BTreeMap<u32, &'a Policy>,
     pub(super) new: &'a BTreeMap<u32, Table<'a>>,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn of_change(
     } = *change;
     let every = new.len().div_ceil(SAMPLED_MAX).max(1);
     for (at, (id, table)) in new.iter().enumerate() {
-        match old.get(id).map(|it| it.policy) {
+        match old.get(id).copied() {
             Some(was) if is_same_table(was, table.policy) => {
                 if at % every == turn % every {
                     sample(table, who, turn / every, visit)?;
@@ -103,11 +103,8 @@ pub(super) fn of_change(
     let stride = moved.len().div_ceil(MOVED_MAX).max(1);
     let moved: Vec<_> = moved.into_iter().step_by(stride).collect();
     for table in new.values() {
-        let Some(endpoint) = table.endpoints.first() else {
-            continue;
-        };
-        let of_rules = who.ends_of_rules(endpoint);
-        let table = table.by_one();
+        let of_rules = table.ends_of_rules(who);
+        let seats = table.one_seat();
         for (identity, peer) in &moved {
             // No row is about most of those who come: of what the rules tell apart a part.
             let rows = &table.policy.rows;
@@ -116,7 +113,7 @@ pub(super) fn of_change(
             let of_rules = of_rules.iter().skip(turn % stride).step_by(stride);
             let of_rows = ends(table.policy, *identity);
             for &end in of_rules.chain(&of_rows) {
-                table.visit(peer, end, visit)?;
+                visit_at(&seats, table.policy, (peer, end), visit)?;
             }
         }
     }
@@ -134,43 +131,59 @@ fn is_same_table(a: &Policy, b: &Policy) -> bool {
 }
 
 impl<'a> Table<'a> {
-    /// With one endpoint of each family: that all who share it are judged alike is seen by the
-    /// table's own points.
-    fn by_one(&self) -> Self {
+    /// One endpoint of each family: that all who share the table are judged alike is seen by
+    /// its own points.
+    fn one_seat(&self) -> Vec<Seat<'a>> {
         let has = |it: &Endpoint, v4: bool| it.ips.iter().any(|ip| ip.is_ipv4() == v4);
-        let mut endpoints: Vec<&'a Endpoint> = Vec::new();
-        for &it in &self.endpoints {
-            let is_new = |v4| has(it, v4) && !endpoints.iter().any(|known| has(known, v4));
+        let mut seats: Vec<Seat<'a>> = Vec::new();
+        for &it in &self.seats {
+            let known = |v4| seats.iter().any(|known| has(known.endpoint, v4));
+            let is_new = |v4| has(it.endpoint, v4) && !known(v4);
             if is_new(true) || is_new(false) {
-                endpoints.push(it);
+                seats.push(it);
             }
         }
-        Self {
-            policy: self.policy,
-            endpoints,
-        }
+        seats
+    }
+
+    /// What the policies of those who share the table tell apart: pods that do have the same
+    /// policies and named ports.
+    fn ends_of_rules(&self, who: &Who<'_>) -> &BTreeSet<End> {
+        self.ends.get_or_init(|| {
+            let first = self.seats.first();
+            first.map_or_else(BTreeSet::new, |it| who.ends_of_rules(it))
+        })
     }
 
     /// A flow at each of its endpoints.
     fn visit(
         &self,
-        peer: &Peer,
-        (direction, protocol, port): End,
+        peer: &Peer<'_>,
+        end: End,
         visit: &mut Visit<'_>,
     ) -> Result<(), Box<Counterexample>> {
-        let policy = self.policy;
-        for endpoint in &self.endpoints {
-            visit(Point {
-                endpoint,
-                policy,
-                direction,
-                peer,
-                protocol,
-                port,
-            })?;
-        }
-        Ok(())
+        visit_at(&self.seats, self.policy, (peer, end), visit)
     }
+}
+
+/// A flow at each of these endpoints.
+fn visit_at(
+    seats: &[Seat<'_>],
+    policy: &Policy,
+    (peer, (direction, protocol, port)): (&Peer<'_>, End),
+    visit: &mut Visit<'_>,
+) -> Result<(), Box<Counterexample>> {
+    for &seat in seats {
+        visit(Point {
+            seat,
+            policy,
+            direction,
+            peer,
+            protocol,
+            port,
+        })?;
+    }
+    Ok(())
 }
 
 /// Some rows of a table that didn't change: what should have changed it may have been
@@ -257,17 +270,16 @@ pub(super) fn of_row(
 
 /// These peers, both ways, with everything that the pod's policies tell apart: a row that
 /// should be there and isn't has no ends of its own.
-pub(super) fn everyone(
+pub(super) fn everyone<'p>(
     table: &Table<'_>,
     who: &Who<'_>,
-    peers: impl Iterator<Item = Peer>,
+    peers: impl Iterator<Item = Peer<'p>>,
     visit: &mut Visit<'_>,
 ) -> Result<(), Box<Counterexample>> {
-    // Pods that share a table have the same policies and named ports.
-    let Some(endpoint) = table.endpoints.first() else {
+    if table.seats.is_empty() {
         return Ok(());
-    };
-    let ends = who.ends_of_rules(endpoint);
+    }
+    let ends = table.ends_of_rules(who);
     for peer in peers {
         let named = peer.named_ports.iter();
         let named = named.map(|&(protocol, port)| (Direction::Egress, protocol, Some(port)));

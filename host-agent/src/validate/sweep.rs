@@ -45,13 +45,9 @@ impl Sweep {
         set: PolicySet,
         rows_max: usize,
     ) -> Swept {
-        let judge = Judge {
-            state,
-            set,
-            directory,
-        };
+        let judge = Judge::new(directory, state, set);
         let who = Who::new(directory);
-        let tables = tables(state, set);
+        let tables = tables(directory.cluster(), state, set);
         let mut swept = Swept {
             rows: 0,
             round: false,

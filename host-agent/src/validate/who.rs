@@ -1,17 +1,20 @@
 //! Addresses to stand for identities.
 
-use core::cell::OnceCell;
+use core::cell::{OnceCell, RefCell};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use sluice_offload_api::SharedMap;
-use sluice_offload_api::model::{Direction, Endpoint, IdentityId, IpPrefix, Prefix, Protocol};
+use sluice_offload_api::model::{
+    Direction, IdentityId, IpPrefix, NodeName, PodRef, Prefix, Protocol,
+};
 
-use super::OF_EACH_FAMILY;
 use super::directory::Directory;
+use super::{OF_EACH_FAMILY, Seat};
 use crate::cluster::{Cluster, Holder, PortRule, PortSpec};
 use crate::compile::domains::{Domains, example, patterns};
-use crate::evaluate::{KnownNames, Party};
+use crate::evaluate::{self, KnownNames};
 
 /// What a rule can tell apart: direction, protocol and port.
 pub(super) type End = (Direction, Protocol, Option<u16>);
@@ -32,17 +35,31 @@ pub(super) fn around(first: u16, last: u16) -> impl Iterator<Item = u16> {
         .chain(outside.into_iter().flatten())
 }
 
-/// An address and who has it.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
+/// An address and who has it: all of it looked up once, and asked of for each point.
+#[derive(Clone)]
+pub(super) struct Peer<'a> {
     pub(super) ip: IpAddr,
-    pub(super) party: Party,
+    /// Its longest prefix in the index.
+    pub(super) prefix: &'a Prefix,
+    whose: Whose<'a>,
+    /// The same, as far as policy is concerned.
+    pub(super) end: evaluate::End<'a>,
+    pub(super) is_service_vip: bool,
     /// What the other end was told of it,
     pub(super) names: KnownNames,
     /// and the identities it has by that.
     pub(super) domains: Vec<IdentityId>,
-    /// The ports that it has names for: looked up once, and asked of for each table.
+    /// The ports that it has names for.
     pub(super) named_ports: Vec<(Protocol, u16)>,
+}
+
+/// Who has an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose<'a> {
+    Pod(&'a PodRef),
+    Node(&'a NodeName),
+    /// Someone outside the cluster, or a service.
+    Outside(IpAddr),
 }
 
 /// Outside addresses with names, at most; two at least for each pattern.
@@ -55,10 +72,16 @@ const ANYONE_MAX: usize = 64;
 pub(super) struct Who<'a> {
     cluster: &'a Cluster,
     directory: &'a Directory,
-    some: OnceCell<Vec<Peer>>,
+    some: OnceCell<Vec<Peer<'a>>>,
     /// Those that stand for the identities of domain names.
-    named: OnceCell<BTreeMap<IdentityId, Vec<Peer>>>,
+    named: OnceCell<BTreeMap<IdentityId, Peers<'a>>>,
+    /// Those that were asked for by their identity: many rows are about one, and each row is
+    /// gone through to be counted and to be compared.
+    of: RefCell<BTreeMap<IdentityId, Peers<'a>>>,
 }
+
+/// Peers that stand for one identity.
+pub(super) type Peers<'a> = Rc<[Peer<'a>]>;
 
 impl<'a> Who<'a> {
     pub(super) const fn new(directory: &'a Directory) -> Self {
@@ -67,12 +90,13 @@ impl<'a> Who<'a> {
             directory,
             some: OnceCell::new(),
             named: OnceCell::new(),
+            of: RefCell::new(BTreeMap::new()),
         }
     }
 
     /// For each pattern of domain names a name that it is for, as one of outside addresses
     /// of different blocks: a rule for the block may be before or behind the one for the name.
-    fn named(&self) -> &BTreeMap<IdentityId, Vec<Peer>> {
+    fn named(&self) -> &BTreeMap<IdentityId, Peers<'a>> {
         self.named.get_or_init(|| {
             let identities = self.directory.identities();
             let patterns: Vec<_> = patterns(identities).collect();
@@ -100,7 +124,7 @@ impl<'a> Who<'a> {
     }
 
     /// For each identity of outside addresses one of a family.
-    fn outside(&self, v4: bool) -> Vec<Peer> {
+    fn outside(&self, v4: bool) -> Vec<Peer<'a>> {
         let mut last = None;
         let mut peers = Vec::new();
         for (identity, prefix) in self.directory.outside() {
@@ -110,7 +134,7 @@ impl<'a> Who<'a> {
             if let Some(peer) = self.of_prefix(*prefix) {
                 last = Some(identity);
                 // The address of a service is nobody's either.
-                let is_outside = matches!(peer.party, Party::Outside(_));
+                let is_outside = matches!(peer.whose, Whose::Outside(_));
                 peers.extend(Some(peer).filter(|_| is_outside));
             }
         }
@@ -119,25 +143,29 @@ impl<'a> Who<'a> {
 
     /// Those that stand for an identity: some of each family that have it, as far as could be
     /// found.
-    pub(super) fn of(&self, identity: IdentityId) -> Vec<Peer> {
+    pub(super) fn of(&self, identity: IdentityId) -> Peers<'a> {
         if let Some(named) = self.named().get(&identity) {
-            return named.clone();
+            return Rc::clone(named);
         }
-        let mut known: Vec<Peer> = Vec::new();
-        for prefix in self.directory.prefixes_of(identity) {
-            let v4 = prefix.addr().is_ipv4();
-            let count = |v4: bool| known.iter().filter(|it| it.ip.is_ipv4() == v4).count();
-            if count(true) >= OF_EACH_FAMILY && count(false) >= OF_EACH_FAMILY {
+        if let Some(known) = self.of.borrow().get(&identity) {
+            return Rc::clone(known);
+        }
+        let families = [true, false].into_iter();
+        let peers: Peers<'a> = families.flat_map(|v4| self.some_of(identity, v4)).collect();
+        self.of.borrow_mut().insert(identity, Rc::clone(&peers));
+        peers
+    }
+
+    fn some_of(&self, identity: IdentityId, v4: bool) -> Vec<Peer<'a>> {
+        let mut known: Vec<Peer<'a>> = Vec::new();
+        for prefix in self.directory.prefixes_of(identity, v4) {
+            if known.len() >= OF_EACH_FAMILY {
                 break;
-            }
-            if count(v4) >= OF_EACH_FAMILY {
-                continue;
             }
             let Some(peer) = self.of_prefix(prefix) else {
                 continue;
             };
-            let is_known = |it: &Peer| (it.ip.is_ipv4(), &it.party) == (v4, &peer.party);
-            if !known.iter().any(is_known) {
+            if !known.iter().any(|it| it.whose == peer.whose) {
                 known.push(peer);
             }
         }
@@ -145,18 +173,18 @@ impl<'a> Who<'a> {
     }
 
     /// Those of all identities.
-    pub(super) fn all(&self) -> impl Iterator<Item = Peer> {
+    pub(super) fn all(&self) -> impl Iterator<Item = Peer<'a>> {
         let identities = self.directory.identities().keys();
-        identities.flat_map(|it| self.of(*it))
+        identities.flat_map(|it| self.of(*it).to_vec())
     }
 
     /// Peers for "anyone", spread over all identities.
-    pub(super) fn some(&self) -> &[Peer] {
+    pub(super) fn some(&self) -> &[Peer<'a>] {
         self.some.get_or_init(|| {
             let identities = self.directory.identities();
             let stride = identities.len().div_ceil(ANYONE_MAX).max(1);
             let spread = identities.keys().step_by(stride);
-            let peers: Vec<Peer> = spread.flat_map(|it| self.of(*it)).collect();
+            let peers: Vec<Peer<'a>> = spread.flat_map(|it| self.of(*it).to_vec()).collect();
             let stride = peers.len().div_ceil(ANYONE_MAX).max(1);
             peers.into_iter().step_by(stride).collect()
         })
@@ -164,12 +192,12 @@ impl<'a> Who<'a> {
 
     /// The ends of all port rules of an endpoint's policies, and of its pod's others, its own
     /// named ports, and what only rules without ports match.
-    pub(super) fn ends_of_rules(&self, endpoint: &Endpoint) -> BTreeSet<End> {
+    pub(super) fn ends_of_rules(&self, seat: &Seat<'_>) -> BTreeSet<End> {
         let mut ends = without_ports();
-        let Some(pod) = self.cluster.pods.get(&endpoint.pod) else {
+        let Some(pod) = seat.pod else {
             return ends;
         };
-        let interface = pod.interface(&endpoint.interface);
+        let interface = pod.interface(&seat.endpoint.interface);
         for direction in [Direction::Ingress, Direction::Egress] {
             let own = self.cluster.policies_of(pod);
             let own = own.filter_map(|(_, it)| it.rules(direction)).flatten();
@@ -201,30 +229,34 @@ impl<'a> Who<'a> {
     }
 
     /// An address that has this prefix as its longest: its first or its last, if either is.
-    pub(super) fn of_prefix(&self, prefix: IpPrefix) -> Option<Peer> {
+    pub(super) fn of_prefix(&self, prefix: IpPrefix) -> Option<Peer<'a>> {
         let prefixes = self.directory.prefixes();
-        let of = |ip: &IpAddr| longest(prefixes, *ip).is_some_and(|it| it.prefix == prefix);
-        let ip = [prefix.addr(), last(prefix)].into_iter().find(of)?;
-        let holder = self.directory.holder(ip);
-        let pod = match holder {
-            Some(Holder::Pod(pod) | Holder::Interface(pod, _)) => self.cluster.pods.get(pod),
-            _ => None,
+        let of = |ip: IpAddr| {
+            let longest = longest(prefixes, ip).filter(|it| it.prefix == prefix)?;
+            Some((ip, longest))
         };
-        let ports = pod.into_iter().flat_map(|it| &it.ports);
-        let named = ports.filter(|it| it.name.is_some());
+        let (ip, prefix) = of(prefix.addr()).or_else(|| of(last(prefix)))?;
+        let mut named_ports = Vec::new();
+        let (whose, end) = match self.directory.holder(ip) {
+            Some(Holder::Pod(name) | Holder::Interface(name, _)) => {
+                let pod = self.cluster.pods.get(name);
+                let ports = pod.into_iter().flat_map(|it| &it.ports);
+                let named = ports.filter(|it| it.name.is_some());
+                named_ports.extend(named.map(|it| (it.protocol, it.number)));
+                (Whose::Pod(name), evaluate::End::pod(ip, pod))
+            }
+            Some(Holder::Node(node)) => (Whose::Node(node), evaluate::End::node(ip, node)),
+            Some(Holder::Service(_)) | None => (Whose::Outside(ip), evaluate::End::outside(ip)),
+        };
         Some(Peer {
             ip,
-            party: match holder {
-                Some(Holder::Pod(pod) | Holder::Interface(pod, _)) => Party::Pod {
-                    ns: pod.namespace.clone(),
-                    name: pod.name.clone(),
-                },
-                Some(Holder::Node(node)) => Party::Node(node.clone()),
-                Some(Holder::Service(_)) | None => Party::Outside(ip),
-            },
+            prefix,
+            whose,
+            end,
+            is_service_vip: self.directory.is_service_vip(ip),
             names: KnownNames::default(),
             domains: Vec::new(),
-            named_ports: named.map(|it| (it.protocol, it.number)).collect(),
+            named_ports,
         })
     }
 }

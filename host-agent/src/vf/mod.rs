@@ -5,9 +5,10 @@
 
 use core::fmt;
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sluice_mutants::{Mutant, is};
+use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{EndpointKey, MacAddr, PodRef, PodUid, PortName};
 
 /// A VF of the node and its representor.
@@ -106,10 +107,10 @@ pub enum VfError {
     },
 }
 
-/// The bindings of a node.
+/// The bindings of a node. Copies share them, and are compared in no time.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct VfTable {
-    by_interface: BTreeMap<EndpointKey, VfBinding>,
+    by_interface: SharedMap<EndpointKey, VfBinding>,
 }
 
 impl VfBinding {
@@ -226,7 +227,7 @@ impl VfTable {
                     uid: other.uid.clone(),
                 })
             };
-            if other.key() == *key {
+            if other.uid == key.pod_uid && other.interface == key.interface {
                 if other.port != port {
                     return Err(VfError::HasAnother {
                         pod,
@@ -255,12 +256,8 @@ impl VfTable {
             port,
             ips: ips.to_vec(),
         };
-        let entry = self
-            .by_interface
-            .entry(key.clone())
-            .or_insert_with(|| binding.clone());
-        *entry = binding;
-        Ok(entry)
+        self.by_interface.insert(key.clone(), binding);
+        Ok(&self.by_interface[key])
     }
 
     /// Takes a pod's primary interface's VF back; `None` if it had none, which is no fault.
@@ -273,7 +270,7 @@ impl VfTable {
         if is(Mutant::VfKept) {
             return self.by_interface.get(key).cloned();
         }
-        self.by_interface.remove(key)
+        self.by_interface.remove(key).map(Arc::unwrap_or_clone)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::{Blame, Check};
 use crate::limits::Limits;
-use crate::model::{IdentityId, IpPrefix};
+use crate::model::{IdentityId, IpPrefix, Place};
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::transaction::{Key, Kind, Object, Op};
@@ -60,7 +60,8 @@ fn rows_name(state: &State, gone: &BTreeSet<IdentityId>) -> bool {
         .any(|peer| gone.contains(&peer))
 }
 
-/// Checks what was touched, all endpoints, and the prefixes that endpoints go by.
+/// Checks what was touched, and if that may be about endpoints, these and the prefixes that they
+/// go by.
 fn look_at(before: &State, next: &State, keys: &[Key], limits: &Limits) -> Result<(), Refusal> {
     let blame = Blame::nobody();
     let check = Check {
@@ -71,28 +72,34 @@ fn look_at(before: &State, next: &State, keys: &[Key], limits: &Limits) -> Resul
     check.capacity()?;
 
     let mut prefixes: BTreeSet<IpPrefix> = keys.iter().filter_map(prefix).collect();
-    let endpoints = before.endpoints.values().chain(next.endpoints.values());
-    prefixes.extend(endpoints.flat_map(|it| it.ips.iter().copied().map(IpPrefix::host)));
+    let same_endpoints = before.endpoints.is_same(&next.endpoints);
+    let is_elsewhere = same_endpoints && !keys.iter().any(|it| is_endpoints(before, next, it));
+    if !is_elsewhere {
+        let endpoints = before.endpoints.values().chain(next.endpoints.values());
+        prefixes.extend(endpoints.flat_map(|it| it.ips.iter().copied().map(IpPrefix::host)));
+    }
     let prefixes = prefixes.iter().filter_map(|it| next.prefixes.get(it));
     let referring = State {
         prefixes: prefixes.map(|it| (it.prefix, it.clone())).collect(),
         ..next.clone()
     };
-    if !before.endpoints.is_same(&next.endpoints) {
+    if !same_endpoints {
         check.addresses()?;
     }
     let check = Check {
         state: &referring,
         ..check
     };
-    check.endpoints()?;
+    if !is_elsewhere {
+        check.endpoints()?;
+    }
     check.prefixes()?;
 
     let mut touched = State::default();
     for key in keys {
         touched.share(next, key);
     }
-    if !before.endpoints.is_same(&next.endpoints) {
+    if !same_endpoints {
         touched.endpoints = next.endpoints.clone();
     }
     let check = Check {
@@ -110,6 +117,22 @@ fn look_at(before: &State, next: &State, keys: &[Key], limits: &Limits) -> Resul
         ..check
     };
     check.policies()
+}
+
+/// Whether endpoints that stay may refer to what was touched. Of identities that went it is
+/// known that no prefix names them, and an endpoint's first address has one with its identity;
+/// every prefix of an endpoint's address is a local pod's, and no other is.
+fn is_endpoints(before: &State, next: &State, touched: &Key) -> bool {
+    let is_local = |state: &State, prefix: &IpPrefix| {
+        let known = state.prefixes.get(prefix);
+        known.is_some_and(|it| it.place == Place::LocalPod)
+    };
+    match touched {
+        Key::Prefix(prefix) => is_local(before, prefix) || is_local(next, prefix),
+        Key::Policy(id) => !next.policies.contains_key(id),
+        Key::Identity(_) => false,
+        Key::Endpoint(_) | Key::Port(_) | Key::Peer(_) => true,
+    }
 }
 
 fn prefix(key: &Key) -> Option<IpPrefix> {

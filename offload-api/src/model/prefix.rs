@@ -1,7 +1,7 @@
 //! An address prefix whose host bits are zero.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
 
 /// An IP prefix in canonical form: the bits past its length are zero.
@@ -83,6 +83,12 @@ impl IpPrefix {
     /// The first in order: all of IPv4.
     pub const MIN: Self = Self {
         addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        len: 0,
+    };
+
+    /// The first of IPv6 in order, behind all of IPv4: all of IPv6.
+    pub const MIN_V6: Self = Self {
+        addr: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         len: 0,
     };
 

@@ -64,6 +64,19 @@ impl<'a> Changed<'a> {
         }
     }
 
+    /// Whether other policies may be for some pod now, or a pod that `is_ours` was or is among
+    /// those that changed.
+    pub(super) fn concerns(&self, is_ours: impl Fn(&Pod) -> bool) -> bool {
+        !self.namespaces.is_empty()
+            || !self.policies.is_empty()
+            || !self.cluster_policies.is_empty()
+            || !self.multi_policies.is_empty()
+            || self.pods.iter().any(|it| {
+                let mut both = it.before.into_iter().chain(it.after);
+                both.any(&is_ours)
+            })
+    }
+
     /// Whether other policies may be for the pod now, or its own ports be others.
     pub(super) fn is_judged_anew(&self, pod: &PodRef) -> bool {
         let namespace = pod.namespace.as_str();

@@ -14,10 +14,11 @@ mod tables;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sluice_offload_api::model::{
-    Direction, DomainPattern, Identity, IdentityId, IpPrefix, NodeName, PodRef, Policy, PolicyId,
-    Prefix,
+    Direction, DomainPattern, Identity, IdentityId, IpPrefix, NodeName, Place, PodRef, Policy,
+    PolicyId, Prefix,
 };
 use sluice_offload_api::{Limits, SharedMap, State};
 
@@ -49,11 +50,12 @@ pub struct Touched {
 /// One version of a cluster, compiled for one node.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    setup: NodeSetup,
+    setup: Arc<NodeSetup>,
     limits: Limits,
     /// Nothing was compiled yet.
     blank: bool,
     cluster: Cluster,
+    vfs: VfTable,
     identities: IdentityTable,
     state: State,
     /// The tables, before the largest are closed.
@@ -87,10 +89,11 @@ impl Engine {
             ..State::default()
         };
         Self {
-            setup,
+            setup: Arc::new(setup),
             limits,
             blank: true,
             cluster: Cluster::default(),
+            vfs: VfTable::default(),
             identities,
             state,
             tables: SharedMap::default(),
@@ -146,12 +149,21 @@ impl Engine {
         {
             AddressIndex::build(cluster)?;
         }
-        let here = next.here.clone();
-        let here = here.keys();
-        let here = here.filter_map(|name| cluster.pods.get_key_value(name));
-        let bound = bound_among(here, &self.setup, vfs)?;
-        let pods = next.file_keys(&changed, &bound);
-        prefixes.extend(self.rebound(&next));
+        // Most of what happens in a cluster is not about this node's pods.
+        let is_elsewhere = !self.blank && self.vfs == *vfs && !self.concerns(&changed, &prefixes);
+        let bound = if is_elsewhere {
+            None
+        } else {
+            let here = next.here.keys();
+            let here = here.filter_map(|name| cluster.pods.get_key_value(name));
+            Some(bound_among(here, &self.setup, vfs)?)
+        };
+        next.vfs = vfs.clone();
+        let mut pods = 0;
+        if let Some(bound) = &bound {
+            pods = next.file_keys(&changed, bound);
+            prefixes.extend(self.rebound(&next));
+        }
         let domains = next.file_rules(self, &changed, &mut prefixes);
         if self.blank {
             prefixes.extend(world());
@@ -162,7 +174,10 @@ impl Engine {
             .map(|prefix| (prefix, next.owner(prefix)))
             .collect();
         let mut work = Work::default();
-        next.renumber(self, &owners, &domains, &mut work)?;
+        let keys = bound
+            .as_ref()
+            .map(|_| next.keys.values().cloned().collect());
+        next.renumber(self, (&owners, &domains), keys, &mut work)?;
         let mut touched = Touched {
             prefixes: owners.len(),
             pods,
@@ -183,8 +198,18 @@ impl Engine {
         touched.tables = tables::update(&mut next.tables, &source, &work);
         next.state.policies = next.tables.clone();
         table::close_the_largest(&mut next.state.policies, self.limits.rows);
-        next.seat(&bound);
+        if let Some(bound) = &bound {
+            next.seat(bound);
+        }
         Ok((next, touched))
+    }
+
+    /// Whether a change may be about which of this node's pods are endpoints, and what tables
+    /// and identities they have. `touched` are the prefixes of addresses that it touches.
+    fn concerns(&self, changed: &Changed<'_>, touched: &BTreeSet<IpPrefix>) -> bool {
+        let is_local = |it: &Prefix| it.place == Place::LocalPod;
+        let mut were = touched.iter().filter_map(|it| self.state.prefixes.get(it));
+        changed.concerns(|pod| is_here(pod, &self.setup)) || were.any(is_local)
     }
 
     /// Files who has which address. The prefixes of the addresses that may have changed.
@@ -368,12 +393,13 @@ impl Engine {
             .collect()
     }
 
-    /// Numbers what the owners need and frees what nobody does any more.
+    /// Numbers what the owners need and frees what nobody does any more; `tables` are this
+    /// node's pods', if they may be others.
     fn renumber(
         &mut self,
         before: &Self,
-        owners: &[(IpPrefix, Option<Owner>)],
-        domains: &[Domain],
+        (owners, domains): (&[(IpPrefix, Option<Owner>)], &[Domain]),
+        tables: Option<BTreeSet<PolicyKey>>,
         work: &mut Work,
     ) -> Result<(), CompileError> {
         let (mut more, mut fewer) = (BTreeMap::<_, usize>::new(), BTreeMap::<_, usize>::new());
@@ -411,8 +437,7 @@ impl Engine {
         };
         let keys = gone.iter().filter_map(|id| self.identities.key(*id));
         let keys: Vec<IdentityKey> = keys.cloned().collect();
-        let policies = self.keys.values().cloned().collect();
-        self.identities.change(keys, fresh.clone(), policies)?;
+        self.identities.change(keys, fresh.clone(), tables)?;
         for id in gone {
             self.state.identities.remove(&id);
             work.identities.insert(id);
