@@ -115,11 +115,15 @@ class Plane:
         return path
 
     def _dataplane(self, peer, rekey_ms):
+        node = self.node
+        # One on the first node and two on the second: what one sends by two SAs for two
+        # workers is one worker's at the other end.
+        workers = node.number
+
         def port(name, kind, end):
-            device = f"net_af_packet_{end.name},iface={end.name}"
+            device = f"net_af_packet_{end.name},iface={end.name},qpairs={workers}"
             return {"name": name, "kind": kind, "device": device}
 
-        node = self.node
         ports = [port("uplink", "uplink", node.uplink)]
         ports.append(port("host", "host", node.host_representor))
         ports += [port(vf.port, "vf", vf.representor) for vf in node.vfs]
@@ -127,7 +131,7 @@ class Plane:
             "node": node.name,
             "eal": {"no_huge_mib": 256},
             "ports": ports,
-            "worker": {"idle": {"policy": "adaptive", "sleep_us_max": 200}},
+            "worker": {"count": workers, "idle": {"policy": "adaptive", "sleep_us_max": 200}},
             "listen": {"unix": {"path": "dataplane.sock"}},
             "checkpoint": "generation",
             "metrics": "127.0.0.1:9100",

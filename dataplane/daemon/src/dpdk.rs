@@ -52,6 +52,7 @@ impl PortSet for DpdkPorts {
         let eal = Eal::init(&eal).map_err(|error| PortError::new("DPDK", error))?;
         let device = DeviceConfig {
             queues: config.worker.count(),
+            lanes: u16::from(config.lanes()),
             ..DeviceConfig::default()
         };
         let pool = PoolConfig {

@@ -168,7 +168,7 @@ async fn serve(config: Config) -> Result<Summary, Failure> {
     let no_signals = |error| (FAILED, miette::miette!("can't listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let daemon = daemon::Daemon::start(config, DpdkPorts::default())
+    let daemon = daemon::Daemon::start(config, DpdkPorts)
         .await
         .map_err(failed)?;
     let told = async {

@@ -115,3 +115,99 @@ struct sluice_mbuf_layout sluice_mbuf_layout_of_c(void)
 	};
 	return layout;
 }
+
+static const uint64_t spread_by = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP;
+
+uint16_t sluice_queue_pairs_max(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	if (rte_eth_dev_info_get(port, &info) != 0)
+		return 0;
+	return info.max_rx_queues < info.max_tx_queues ? info.max_rx_queues : info.max_tx_queues;
+}
+
+int sluice_configure(uint16_t port, uint16_t queues, uint32_t mtu, const uint8_t *key)
+{
+	struct rte_eth_dev_info info;
+	int failed = rte_eth_dev_info_get(port, &info);
+	if (failed)
+		return failed;
+	struct rte_eth_conf conf;
+	memset(&conf, 0, sizeof(conf));
+	conf.rxmode.mtu = mtu;
+	uint8_t own[SLUICE_RSS_KEY_LEN];
+	memcpy(own, key, sizeof(own));
+	const uint64_t fields = info.flow_type_rss_offloads & spread_by;
+	if (queues > 1 && fields != 0 && info.hash_key_size <= sizeof(own)) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_key = own;
+		conf.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size ? info.hash_key_size : 40;
+		conf.rx_adv_conf.rss_conf.rss_hf = fields;
+	}
+	return rte_eth_dev_configure(port, queues, queues, &conf);
+}
+
+/* The groups of a table of this size; 0 if there is none that we can write. */
+static uint16_t groups_of(const struct rte_eth_dev_info *info)
+{
+	const uint16_t size = info->reta_size;
+	if (size % RTE_ETH_RETA_GROUP_SIZE != 0 || size > RTE_ETH_RSS_RETA_SIZE_512)
+		return 0;
+	return size / RTE_ETH_RETA_GROUP_SIZE;
+}
+
+#define GROUPS_MAX (RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE)
+
+int sluice_spread(uint16_t port, uint16_t queues, uint16_t lanes, const uint8_t *key)
+{
+	struct rte_eth_dev_info info;
+	const int failed = rte_eth_dev_info_get(port, &info);
+	if (failed)
+		return failed;
+	const uint16_t groups = groups_of(&info);
+	if (queues < 2 || lanes < queues || groups == 0 || (info.flow_type_rss_offloads & spread_by) == 0)
+		return -ENOTSUP;
+	/* Some drivers take no key before the start. */
+	uint8_t own[SLUICE_RSS_KEY_LEN];
+	memcpy(own, key, sizeof(own));
+	struct rte_eth_rss_conf conf = {
+		.rss_key = own,
+		.rss_key_len = info.hash_key_size ? info.hash_key_size : 40,
+		.rss_hf = info.flow_type_rss_offloads & spread_by,
+	};
+	const int unkeyed = info.hash_key_size > sizeof(own) ? -ENOTSUP : rte_eth_dev_rss_hash_update(port, &conf);
+	if (unkeyed)
+		return unkeyed;
+	struct rte_eth_rss_reta_entry64 table[GROUPS_MAX];
+	memset(table, 0, sizeof(table));
+	for (uint16_t i = 0; i < info.reta_size; i++) {
+		struct rte_eth_rss_reta_entry64 *group = &table[i / RTE_ETH_RETA_GROUP_SIZE];
+		group->mask = UINT64_MAX;
+		group->reta[i % RTE_ETH_RETA_GROUP_SIZE] = i % lanes % queues;
+	}
+	return rte_eth_dev_rss_reta_update(port, table, info.reta_size);
+}
+
+int sluice_spreads(uint16_t port, uint8_t *key, uint8_t *key_len, uint16_t *queues, uint16_t n)
+{
+	struct rte_eth_dev_info info;
+	int failed = rte_eth_dev_info_get(port, &info);
+	if (failed)
+		return failed;
+	const uint16_t groups = groups_of(&info);
+	if (groups == 0 || n > info.reta_size)
+		return -ENOTSUP;
+	struct rte_eth_rss_conf conf = { .rss_key = key, .rss_key_len = SLUICE_RSS_KEY_LEN };
+	failed = rte_eth_dev_rss_hash_conf_get(port, &conf);
+	if (failed)
+		return failed;
+	*key_len = conf.rss_key_len;
+	struct rte_eth_rss_reta_entry64 table[GROUPS_MAX];
+	memset(table, 0, sizeof(table));
+	for (uint16_t i = 0; i < groups; i++)
+		table[i].mask = UINT64_MAX;
+	failed = rte_eth_dev_rss_reta_query(port, table, info.reta_size);
+	for (uint16_t i = 0; !failed && i < n; i++)
+		queues[i] = table[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE];
+	return failed;
+}

@@ -60,6 +60,24 @@ bool sluice_is_packet_socket(int fd);
 /* Frames that the kernel dropped at a packet socket since it was last asked. */
 uint32_t sluice_packet_socket_drops(int fd);
 
+/* Bytes of an RSS key that every card's fits in. */
+#define SLUICE_RSS_KEY_LEN 52
+
+/* Queue pairs that a device can have, at most; 0 if it doesn't say. */
+uint16_t sluice_queue_pairs_max(uint16_t port);
+
+/* Configures queue pairs and MTU (0: the driver's own). With several queues a device that can
+ * spreads by the Toeplitz hash with this key over addresses and ports. 0 or negative. */
+int sluice_configure(uint16_t port, uint16_t queues, uint32_t mtu, const uint8_t *key);
+
+/* Has hashes by this key go to the queue hash % lanes % queues, in a device that spreads: 0 or
+ * negative, -ENOTSUP if it has no table to write to. */
+int sluice_spread(uint16_t port, uint16_t queues, uint16_t lanes, const uint8_t *key);
+
+/* How a device spreads: the key and its length, and the queue of each of so many hashes. 0 or
+ * negative. For tests. */
+int sluice_spreads(uint16_t port, uint8_t *key, uint8_t *key_len, uint16_t *queues, uint16_t n);
+
 /* Where the C compiler has the fields that Rust reads, and how long the struct is. */
 struct sluice_mbuf_layout {
 	size_t size, align;

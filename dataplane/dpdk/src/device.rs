@@ -27,6 +27,9 @@ pub const PORTS_MAX: u32 = sys::RTE_MAX_ETHPORTS;
 pub struct DeviceConfig {
     /// Queue pairs, each a [`DpdkPort`].
     pub queues: u16,
+    /// Lanes that a card spreads flows by, onto the queue lane modulo queues; at least as many
+    /// as queues count.
+    pub lanes: u16,
     /// Descriptors of a receive queue; the driver may round.
     pub rx_descriptors: u16,
     /// Descriptors of a transmit queue; the driver may round.
@@ -46,6 +49,7 @@ impl Default for DeviceConfig {
     fn default() -> Self {
         Self {
             queues: 1,
+            lanes: 1,
             rx_descriptors: 512,
             tx_descriptors: 512,
             mtu: None,
@@ -100,6 +104,20 @@ pub enum OpenError {
         /// Its ports.
         ports: usize,
     },
+    /// It has fewer queues than there are to be.
+    #[error(
+        "the device {devargs} has {most} queue pairs where {wanted} are needed, one for each \
+         worker; ask for more in its devargs (net_af_packet: qpairs={wanted}), or take fewer \
+         workers"
+    )]
+    Queues {
+        /// What was asked for.
+        devargs: String,
+        /// Queue pairs needed.
+        wanted: u16,
+        /// Queue pairs there are.
+        most: u16,
+    },
     /// It came up, but can't be used as configured.
     #[error("the device {devargs} came up, but {step} failed: {errno}")]
     Setup {
@@ -119,6 +137,15 @@ pub struct Link {
     pub up: bool,
     /// Its speed in Mbit/s; virtual devices make one up.
     pub speed_mbps: u32,
+}
+
+/// How a device spreads what it receives over its queues.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spread {
+    /// The key of the Toeplitz hash.
+    pub key: Vec<u8>,
+    /// The queue of each hash from 0 on.
+    pub queues: Vec<u16>,
 }
 
 /// What the driver counted since the device came up.
@@ -180,6 +207,14 @@ impl Device {
         let mut open = OpenPort::probe(*up, devargs)?;
         {
             let _alone = control();
+            let most = open.queues_max();
+            if most < config.queues && most > 0 {
+                return Err(OpenError::Queues {
+                    devargs: devargs.to_string(),
+                    wanted: config.queues,
+                    most,
+                });
+            }
             open.set_up(config, pool)
                 .and_then(|()| open.limit(devargs))
                 .map_err(|(step, errno)| OpenError::Setup {
@@ -264,6 +299,31 @@ impl Device {
             up: link.link_status() != 0,
             speed_mbps: link.link_speed,
         })
+    }
+
+    /// How it spreads what it receives: the queue of each hash below `hashes`.
+    ///
+    /// # Errors
+    /// [`DeviceError`]: also if its driver has one queue, or no table of that size.
+    pub fn spread(&self, hashes: u16) -> Result<Spread, DeviceError> {
+        let _alone = control();
+        let mut key = vec![0; sys::SLUICE_RSS_KEY_LEN as usize];
+        let mut queues = vec![0; usize::from(hashes)];
+        let mut key_len = 0;
+        // SAFETY: the port is open (self); all three are written to while borrowed, the key
+        // up to the length that the shim says and the queues up to their number.
+        let returned = unsafe {
+            sys::sluice_spreads(
+                self.open.id(),
+                key.as_mut_ptr(),
+                &raw mut key_len,
+                queues.as_mut_ptr(),
+                hashes,
+            )
+        };
+        self.said("how it spreads", returned)?;
+        key.truncate(usize::from(key_len));
+        Ok(Spread { key, queues })
     }
 
     /// Its counters.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use sluice_dataplane_core::lane::KEY;
 use sluice_dataplane_core::port::BURST_MAX;
 use sluice_dpdk_sys as sys;
 
@@ -95,6 +96,13 @@ impl OpenPort {
         self.id
     }
 
+    /// Queue pairs that it can have, at most; 0 if it doesn't say. The caller is alone in the
+    /// control side.
+    pub(crate) fn queues_max(&self) -> u16 {
+        // SAFETY: the port is open (self).
+        unsafe { sys::sluice_queue_pairs_max(self.id) }
+    }
+
     /// Asks DPDK for the device; it has to bring exactly one port.
     pub(crate) fn probe(_up: Eal, devargs: &Devargs) -> Result<Self, OpenError> {
         let _alone = control();
@@ -141,13 +149,11 @@ impl OpenPort {
     ) -> Result<(), (&'static str, Errno)> {
         let step = |name, returned| check(returned).map_err(|errno| (name, errno));
         let id = self.id;
-        let mut conf = sys::rte_eth_conf::default();
-        conf.rxmode.mtu = u32::from(config.mtu.unwrap_or(0));
-        // SAFETY: the port is open and not started, nobody else is in the control side;
-        // `conf` is copied.
-        let returned = unsafe {
-            sys::rte_eth_dev_configure(id, config.queues, config.queues, &raw const conf)
-        };
+        let mtu = u32::from(config.mtu.unwrap_or(0));
+        // SAFETY: the port is open and not started, nobody else is in the control side; the
+        // key has the length that the shim says, and is copied.
+        let returned =
+            unsafe { sys::sluice_configure(id, config.queues, mtu, SPREAD_KEY.as_ptr()) };
         step("setting queues and MTU", returned)?;
         let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
         // SAFETY: the port is open; both numbers are written to while borrowed.
@@ -176,6 +182,14 @@ impl OpenPort {
         }
         // SAFETY: the port and all its queues are set up.
         step("starting it", unsafe { sys::rte_eth_dev_start(id) })?;
+        let lanes = config.lanes.max(config.queues);
+        // SAFETY: the port is open and started; the key as above.
+        let returned = unsafe { sys::sluice_spread(id, config.queues, lanes, SPREAD_KEY.as_ptr()) };
+        // A driver without the table spreads as it does: the workers hand over what it brings
+        // elsewhere.
+        if returned != -UNSUPPORTED {
+            step("spreading flows over queues", returned)?;
+        }
         self.queues = config.queues;
         let returned = if config.promiscuous {
             // SAFETY: the port is open.
@@ -207,6 +221,18 @@ impl OpenPort {
         check(returned).map(|()| mtu)
     }
 }
+
+/// The key by which a card spreads flows, as the lanes are (`core::lane::KEY`), over and over.
+const SPREAD_KEY: [u8; sys::SLUICE_RSS_KEY_LEN as usize] = {
+    let [high, low] = KEY.to_be_bytes();
+    let mut key = [high; sys::SLUICE_RSS_KEY_LEN as usize];
+    let mut at = 1;
+    while at < key.len() {
+        key[at] = low;
+        at += 2;
+    }
+    key
+};
 
 /// Frames that a `net_ring` holds, at most.
 const RING_FRAMES_MAX: usize = 1024;

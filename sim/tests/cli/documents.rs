@@ -150,6 +150,25 @@ fn every_scenario_of_the_repository_ends_as_it_says() {
     assert!(missed.is_empty(), "no scenario reaches {missed:?}");
 }
 
+/// Where the end depends on how many packets go by one SA, several lanes change it.
+const OF_ONE_SA: [&str; 2] = ["hard-limit-of-an-sa", "numbers-end-without-esn"];
+
+#[test]
+fn every_scenario_ends_the_same_with_several_workers() {
+    let out = scratch("documents-workers");
+    for entry in fs::read_dir(root().join("sim/scenarios")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if OF_ONE_SA.contains(&name) {
+            continue;
+        }
+        let with = ["--workers", "3", "--out", text(&out), "--output", "json"];
+        let ran = sluice_sim(&[&["run", text(&path)], &with[..]].concat());
+        let failed = &ran.json()["failed_checks"];
+        assert_eq!(ran.code, Some(0), "{name}: {failed}\n{}", ran.stderr);
+    }
+}
+
 #[test]
 fn the_commands_of_the_readme_run() {
     let text_of = document("sim/README.md");

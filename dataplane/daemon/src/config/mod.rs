@@ -257,6 +257,13 @@ impl Config {
         Ok(check::check(&Text::read(path, CONFIG_BYTES_MAX)?)?)
     }
 
+    /// Lanes that flows are spread by over the workers.
+    #[must_use]
+    pub fn lanes(&self) -> u8 {
+        let channel = self.node_channel.as_ref().map(|it| it.channel.lanes);
+        channel.unwrap_or_else(|| self.worker.lanes_min())
+    }
+
     /// The names of its ports, in order.
     #[must_use]
     pub fn port_names(&self) -> Vec<PortName> {

@@ -197,11 +197,9 @@ impl Dataplane {
             pickup_until: opening.pickup_until(),
             names: config.worker.names,
         };
-        let channel = config.node_channel.as_ref().map(|it| it.channel.lanes);
-        let lanes = channel.unwrap_or_else(|| config.worker.lanes_min());
         let (crew, handles, shares) = Crew::start(
             queues,
-            usize::from(lanes),
+            usize::from(config.lanes()),
             &config.worker.cores,
             worker_config,
             pace,

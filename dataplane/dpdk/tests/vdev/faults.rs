@@ -16,6 +16,10 @@ pub(crate) const CASES: &[Case] = &[
     ),
     ("a_pool_that_does_not_fit_is_refused", pool_memory),
     ("an_interface_that_is_not_there_is_named", no_interface),
+    (
+        "a_device_with_too_few_queues_says_how_to_have_more",
+        few_queues,
+    ),
     ("a_file_that_is_not_there_is_named", no_file),
     ("a_value_that_the_driver_refuses_is_named", bad_value),
     ("a_driver_that_does_not_exist_is_named", no_driver),
@@ -97,6 +101,31 @@ fn no_interface(bench: &mut Bench) {
         let error = refused(bench, devargs);
         assert!(matches!(&error, OpenError::NoInterface { interface, .. } if interface == "nope0"));
     }
+}
+
+fn few_queues(bench: &mut Bench) {
+    crate::wire::veth(1500);
+    let config = DeviceConfig {
+        queues: 2,
+        ..DeviceConfig::default()
+    };
+    let error = bench
+        .try_open("net_af_packet0,iface=sl0", &config)
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::Queues {
+                wanted: 2,
+                most: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.to_string().contains("qpairs=2"), "{error}");
+    let enough = bench.try_open("net_af_packet0,iface=sl0,qpairs=2", &config);
+    assert!(enough.is_ok());
 }
 
 fn no_file(bench: &mut Bench) {

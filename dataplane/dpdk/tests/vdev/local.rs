@@ -1,6 +1,7 @@
 //! Devices that need no kernel: `net_null`, `net_ring`, `net_memif`.
 
 use sluice_dataplane_core::port::{BURST_MAX, Frame, HEADROOM_MIN, Port, TAILROOM_MIN};
+use sluice_dataplane_core::steer::Shares;
 use sluice_dpdk::device::{Device, DeviceConfig};
 
 use crate::Case;
@@ -9,6 +10,7 @@ use crate::bench::{Bench, FRAMES, numbered, poll, receive, send, until};
 pub(crate) const CASES: &[Case] = &[
     ("null_gives_frames_and_takes_all", null),
     ("null_has_a_port_a_queue", null_queues),
+    ("null_is_told_to_spread_as_lanes_do", null_spreads),
     ("null_can_be_silent", null_silent),
     ("ring_hands_over_what_it_took_in_order", ring),
     ("ring_that_is_full_gives_frames_back", ring_full),
@@ -51,6 +53,25 @@ fn null_queues(bench: &mut Bench) {
     for port in &mut ports {
         assert_eq!(poll(port).len(), BURST_MAX, "up while a port is there");
     }
+}
+
+/// The driver computes no hash; what it was told is what a card would be.
+fn null_spreads(bench: &mut Bench) {
+    let (eal, pool) = bench.start();
+    let config = DeviceConfig {
+        queues: 3,
+        lanes: 4,
+        ..DeviceConfig::default()
+    };
+    let devargs = "net_null0,size=64".parse().unwrap();
+    let (device, _ports) = Device::open(&eal, &devargs, &config, &pool).unwrap();
+    let spread = device.spread(128).unwrap();
+    // It says no length; its key has 40 bytes.
+    let is_ours = spread.key[..40].chunks(2).all(|it| it == [0x6d, 0x5a]);
+    assert!(is_ours, "{:02x?}", spread.key);
+    let shares = Shares::new(3, 4).unwrap();
+    let want = (0..128u16).map(|hash| shares.of_hash(hash));
+    assert!(want.eq(spread.queues.iter().map(|it| usize::from(*it))));
 }
 
 fn null_silent(bench: &mut Bench) {

@@ -227,7 +227,8 @@ impl Node {
         let is_v4 = bytes.get(12..14) == Some(&[0x08, 0x00]);
         let tuple = if is_v4 { 26..38 } else { 22..58 };
         let sum = bytes.iter().skip(tuple.start).take(tuple.len());
-        sum.fold(7usize, |sum, it| sum * 31 % 65_521 + usize::from(*it)) % WORKERS
+        let sum = sum.fold(7usize, |sum, it| sum * 31 % 65_521 + usize::from(*it));
+        sum.checked_rem(WORKERS).unwrap_or(0)
     }
 
     pub(crate) fn deliver(&mut self, port: PortIndex, bytes: &[u8]) {

@@ -23,7 +23,8 @@ fn queue(frame: &[u8]) -> usize {
     let is_v4 = frame.get(12..14) == Some(&[0x08, 0x00]);
     let (start, len) = if is_v4 { (26, 12) } else { (22, 36) };
     let tuple = frame.iter().skip(start).take(len);
-    tuple.fold(7usize, |sum, it| sum * 31 % 65_521 + usize::from(*it)) % WORKERS
+    let sum = tuple.fold(7usize, |sum, it| sum * 31 % 65_521 + usize::from(*it));
+    sum.checked_rem(WORKERS).unwrap_or(0)
 }
 
 /// The test's ends of all ports, in the configuration's order.
