@@ -1,6 +1,6 @@
 //! SAs on their way out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sluice_crypto::esp::Spi;
 use sluice_dataplane_core::command::Command;
@@ -24,10 +24,16 @@ pub(crate) struct Retiring {
     waiting: VecDeque<Retire>,
     /// Answers that workers owe, by peer.
     owed: BTreeMap<PeerIndex, usize>,
+    /// Peers whose receiving SAs have been told to go, too, before their sending ones.
+    leaving: BTreeSet<PeerIndex>,
 }
 
 impl Retiring {
+    /// What a peer that goes has: its receiving SAs first, its sending ones last.
     pub(crate) fn push(&mut self, it: Retire) {
+        if let Retire::Outbound(peer) = it {
+            self.leaving.insert(peer);
+        }
         self.waiting.push_back(it);
     }
 
@@ -58,8 +64,8 @@ impl Retiring {
         Ok(())
     }
 
-    /// A worker has no sending SA to a peer any more; whether none has, and none is asked to
-    /// give any up.
+    /// A worker has no sending SA to a peer any more; whether that was the last that any had of
+    /// a peer that goes, receiving ones included: each worker obeys in order.
     pub(crate) fn is_over(&mut self, peer: PeerIndex) -> bool {
         let Some(owed) = self.owed.get_mut(&peer) else {
             return false;
@@ -69,6 +75,7 @@ impl Retiring {
             self.owed.remove(&peer);
         }
         let waits = |it: &Retire| matches!(it, Retire::Outbound(other) if *other == peer);
-        !self.owed.contains_key(&peer) && !self.waiting.iter().any(waits)
+        let is_over = !self.owed.contains_key(&peer) && !self.waiting.iter().any(waits);
+        is_over && self.leaving.remove(&peer)
     }
 }

@@ -35,7 +35,7 @@ impl ClearPair {
 }
 
 /// Which way something crosses the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
 pub enum Way {
     /// To the other node.
     #[default]

@@ -80,13 +80,17 @@ pub struct ClearPage {
 impl ClearPage {
     /// Takes in what another worker has counted.
     pub fn add(&mut self, other: &Self) {
-        let key = |it: &ClearPair| (it.from, it.to, it.peer, it.way);
-        for more in &other.pairs {
-            match self.pairs.iter_mut().find(|it| key(it) == key(more)) {
-                Some(it) => it.sum.add(more.sum),
-                None => self.pairs.push(*more),
+        self.pairs.extend(&other.pairs);
+        self.pairs
+            .sort_by_key(|it| (it.from, it.to, it.peer, it.way));
+        self.pairs.dedup_by(|more, it| {
+            let key = |it: &ClearPair| (it.from, it.to, it.peer, it.way);
+            let same = key(more) == key(it);
+            if same {
+                it.sum.add(more.sum);
             }
-        }
+            same
+        });
         self.rest.add(other.rest);
     }
 }

@@ -224,6 +224,12 @@ impl Counters {
         for it in all {
             total.add(it);
         }
+        for port in &mut total.ports {
+            // One worker's may be below 0, and between two looks so may the sum.
+            if port.waiting.read() > u64::MAX / 2 {
+                port.waiting = Counter::default();
+            }
+        }
         total
     }
 
@@ -254,7 +260,7 @@ impl Counters {
         } = other;
         let len = ports.len().max(self.ports.len());
         self.ports.resize_with(len, PortCounters::default);
-        for (to, from) in self.ports.iter().zip(ports) {
+        for (to, from) in self.ports.iter_mut().zip(ports) {
             to.add(from);
         }
         self.stray.add(stray);

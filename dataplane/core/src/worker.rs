@@ -29,9 +29,6 @@ use crate::walk::{
     Walk, classify, egress, fragments, guard, names, neighbors, open, parse, seal, steer, track,
 };
 
-/// Bursts taken from one other worker in a poll, at most: as the rings fill, they are emptied.
-const BURSTS_TAKEN_MAX: usize = 4;
-
 /// What a worker is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerConfig {
@@ -262,12 +259,14 @@ impl<P: Port> Worker<P> {
     fn take_over(&mut self, other: usize, now: Tick) -> usize {
         let mut walk = self.walk(now);
         steer::hear(&mut walk);
-        let mut frames = 0;
-        for _ in 0..BURSTS_TAKEN_MAX {
+        let (mut frames, all) = (0, walk.handoff.waiting(other));
+        while frames < all {
             let Some((entry, count)) = steer::take(&mut walk, other) else {
                 break;
             };
             frames += count;
+            // As in poll: before they are judged.
+            steer::hear(&mut walk);
             match entry {
                 Entry::Parse => run(&mut walk),
                 Entry::Collect => run_opened(&mut walk),

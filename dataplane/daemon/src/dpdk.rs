@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_dataplane_core::steer::FRAMES_MAX;
+use sluice_dataplane_core::steer::frames_between;
 use sluice_dpdk::devargs::Devargs;
 use sluice_dpdk::device::{Device, DeviceConfig};
 use sluice_dpdk::eal::{Eal, EalConfig, Memory as EalMemory};
@@ -129,7 +129,8 @@ fn frames(ports: usize, device: &DeviceConfig) -> u32 {
         .saturating_mul(queue);
     // What the workers hand to each other is in rings of a worker's share.
     let workers = u32::from(device.queues);
-    let handed = u32::try_from(FRAMES_MAX).unwrap_or(u32::MAX);
+    let handed = frames_between(usize::from(device.queues), ports);
+    let handed = u32::try_from(handed).unwrap_or(u32::MAX);
     let others = workers.saturating_sub(1).saturating_mul(handed);
     let worker = all.saturating_add(SPARE).saturating_add(others);
     worker
@@ -152,7 +153,7 @@ mod tests {
             };
             let rings = usize::from(device.rx_descriptors) + usize::from(device.tx_descriptors);
             let workers = usize::from(queues);
-            let between = workers * (workers - 1) * FRAMES_MAX;
+            let between = workers * (workers - 1) * frames_between(workers, ports);
             let need = ports * workers * (rings + device.backlog_max) + between;
             let have = frames(ports, &device);
             assert!(

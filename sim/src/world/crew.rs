@@ -42,7 +42,8 @@ impl Crew {
         pool: &MemPool,
     ) -> Result<(Self, Control), NodeError> {
         let workers = usize::from(size.workers);
-        let handoffs = Handoff::crew(workers, usize::from(size.lanes.max(size.workers)))?;
+        let lanes = usize::from(size.lanes.max(size.workers));
+        let handoffs = Handoff::crew(workers, lanes, usize::from(size.ports))?;
         let flows = (size.flows_max / workers).max(FLOWS_MIN);
         let config = WorkerConfig::new(flows, hash_key);
         let shares = handoffs.first().map(Handoff::shares);

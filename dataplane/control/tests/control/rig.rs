@@ -43,7 +43,7 @@ impl Rig {
     pub(crate) fn new(ports: &[&str]) -> Self {
         let pool = MemPool::new(8);
         let config = WorkerConfig::new(16, [1, 2]);
-        let handoffs = Handoff::crew(WORKERS, WORKERS.next_power_of_two()).unwrap();
+        let handoffs = Handoff::crew(WORKERS, WORKERS.next_power_of_two(), ports.len()).unwrap();
         let shares = handoffs[0].shares();
         let one = |handoff| {
             let mem_ports = ports.iter().map(|_| MemPort::new(&pool, 64)).collect();
@@ -84,7 +84,7 @@ impl Rig {
     }
 
     pub(crate) fn deliver(&mut self, port: usize, frame: MemFrame) {
-        self.turn = (self.turn + 1) % WORKERS;
+        self.turn = (self.turn + 1).checked_rem(WORKERS).unwrap_or(0);
         self.crew[self.turn].ports_mut()[port].deliver(frame);
     }
 

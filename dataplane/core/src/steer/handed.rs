@@ -30,14 +30,25 @@ pub(crate) enum How {
         path: Path,
         from: Attach,
         to: PeerIndex,
-        /// What [`crate::snapshot::Snapshot::newest_generation`] was of its port.
-        generation: u32,
     },
     /// An ICMP error of the dataplane's own to a peer, to be sealed likewise.
     Originated { meta: Meta, to: PeerIndex },
 }
 
 impl How {
+    /// What it is to a worker that uses another snapshot than its sender: what was judged is
+    /// judged anew, from the beginning, and an error of our own is given up.
+    pub(crate) const fn elsewhen(self, distance: u64) -> Option<Self> {
+        match self {
+            same if distance == 0 => Some(same),
+            Self::Judged { .. } => Some(Self::Arrived { collected: false }),
+            // A peer's number is another's after two.
+            Self::Originated { .. } => None,
+            Self::Opened { .. } if distance > 1 => None,
+            other => Some(other),
+        }
+    }
+
     /// Frames that one burst can have together.
     pub(crate) const fn goes_with(&self, other: &Self) -> bool {
         matches!(

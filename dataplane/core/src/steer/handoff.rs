@@ -1,16 +1,27 @@
 //! A worker's ends of all rings.
 
-use super::handed::{Handed, How, News};
+use super::handed::{Handed, News};
 use super::ring::{Inlet, Outlet, ring};
 use super::{BadShares, Shares};
 use crate::port::{BURST_MAX, Frame};
 use crate::snapshot::PortIndex;
 
-/// Frames on the way from one worker to another, at most: some bursts of every port.
-pub const FRAMES_MAX: usize = 16 * BURST_MAX;
-/// News on the way from one worker to another, at most: more than an answer of 64 KiB can
-/// name addresses, for the names of several pods at once.
+/// Frames of one port on the way from one worker to another, at most: two bursts.
+const SHARE: usize = 2 * BURST_MAX;
+/// Frames on the way from one worker to all others, at most. Up to so many shares no port can
+/// take another's place.
+const FRAMES_MAX: usize = 8192;
+/// News on the way from one worker to another, at most,
 const NEWS_MAX: usize = 4096;
+/// and what one pod was told of them: two answers at their bound.
+const NEWS_SHARE: usize = 512;
+
+/// Frames on the way from one worker to another, at most.
+#[must_use]
+pub fn frames_between(workers: usize, ports: usize) -> usize {
+    let all = ports.max(1).saturating_mul(SHARE);
+    all.min(FRAMES_MAX / workers.max(1))
+}
 
 /// To another worker: frames and news.
 type Outlets<F> = (Outlet<Handed<F>>, Outlet<News>);
@@ -45,22 +56,27 @@ impl<F: Frame> Handoff<F> {
         }
     }
 
-    /// For all workers of a dataplane, in order.
+    /// For all workers of a dataplane with so many ports, in order.
     ///
     /// # Errors
     /// [`BadShares`].
-    pub fn crew(workers: usize, lanes: usize) -> Result<Vec<Self>, BadShares> {
+    pub fn crew(workers: usize, lanes: usize, ports: usize) -> Result<Vec<Self>, BadShares> {
         let shares = Shares::new(workers, lanes)?;
+        let len = frames_between(workers, ports);
         let mut all: Vec<_> = (0..workers).map(|_| (Vec::new(), Vec::new())).collect();
         for from in 0..workers {
             for to in 0..workers {
-                let ((frames, taken), (news, heard)) = (ring(FRAMES_MAX), ring(NEWS_MAX));
-                let is_other = from != to;
-                if let Some((outlets, _)) = all.get_mut(from) {
-                    outlets.push(is_other.then_some((frames, news)));
+                let (mut outlet, mut inlet) = (None, None);
+                if from != to {
+                    let (frames, taken) = ring(len, ports, SHARE);
+                    let (news, heard) = ring(NEWS_MAX, ports, NEWS_SHARE);
+                    (outlet, inlet) = (Some((frames, news)), Some((taken, heard)));
                 }
-                if let Some((_, inlets)) = all.get_mut(to).filter(|_| is_other) {
-                    inlets.push((taken, heard));
+                if let Some((outlets, _)) = all.get_mut(from) {
+                    outlets.push(outlet);
+                }
+                if let Some((_, inlets)) = all.get_mut(to) {
+                    inlets.extend(inlet);
                 }
             }
         }
@@ -96,31 +112,34 @@ impl<F: Frame> Handoff<F> {
 
     /// Hands a frame over; it is freed if there is no room.
     pub(crate) fn hand(&mut self, owner: usize, handed: Handed<F>) -> Result<(), Refused> {
-        let (frames, _) = self.outlet(owner).ok_or(Refused)?;
-        frames.send(self.epoch, handed).map_err(|_handed| Refused)
+        let epoch = self.epoch;
+        let outlets = self.to.get_mut(owner).and_then(Option::as_mut);
+        let (frames, _) = outlets.ok_or(Refused)?;
+        let sent = frames.send(epoch, handed.in_port, handed);
+        sent.map_err(|_handed| Refused)
     }
 
-    fn outlet(&self, worker: usize) -> Option<&Outlets<F>> {
-        self.to.get(worker)?.as_ref()
-    }
-
-    /// Tells all other workers. To how many it didn't get through.
-    pub(crate) fn tell(&mut self, news: News) -> u64 {
+    /// Tells all other workers what was learned of a frame of this port's. To how many it
+    /// didn't get through.
+    pub(crate) fn tell(&mut self, port: PortIndex, news: News) -> u64 {
+        let epoch = self.epoch;
         let mut lost = 0;
-        for (_, outlet) in self.to.iter().flatten() {
+        for (_, outlet) in self.to.iter_mut().flatten() {
             // Whoever floods the link with answers leaves room for what pods are told.
             let is_flood = matches!(news, News::Neighbor(..)) && outlet.is_half_full();
-            if is_flood || outlet.send(self.epoch, news).is_err() {
+            if is_flood || outlet.send(epoch, port, news).is_err() {
                 lost += 1;
             }
         }
         lost
     }
 
-    /// The next news there are.
+    /// The next news there are. What a worker says who uses a newer snapshot is for later: it
+    /// may be of a pod that isn't known here yet.
     pub(crate) fn hear(&mut self) -> Option<News> {
+        let epoch = self.epoch;
         let mut inlets = self.from.iter_mut();
-        let (news, _) = inlets.find_map(|(_, inlet)| inlet.next_if(self.epoch, |_| true))?;
+        let (news, _) = inlets.find_map(|(_, it)| it.next_if(|sent, _| sent <= epoch))?;
         Some(news)
     }
 
@@ -129,16 +148,36 @@ impl<F: Frame> Handoff<F> {
         self.from.len()
     }
 
-    /// The next frame from one of the others; after the first of a burst only one that goes
-    /// with it. With it whether its sender used an older snapshot.
+    /// How many frames one of the others has handed over.
+    pub(crate) fn waiting(&self, other: usize) -> usize {
+        self.from.get(other).map_or(0, |(frames, _)| frames.len())
+    }
+
+    /// The next frame from one of the others, if it is `wanted`. With it how many snapshots its
+    /// sender was ahead or behind.
     pub(crate) fn take(
         &mut self,
         other: usize,
-        with: Option<(PortIndex, How)>,
-    ) -> Option<(Handed<F>, bool)> {
+        wanted: impl FnOnce(&Handed<F>, u64) -> bool,
+    ) -> Option<(Handed<F>, u64)> {
+        let own = self.epoch;
         let (frames, _) = self.from.get_mut(other)?;
-        frames.next_if(self.epoch, |next| {
-            with.is_none_or(|(port, how)| next.in_port == port && how.goes_with(&next.how))
-        })
+        let taken = frames.next_if(|sent, next| wanted(next, own.abs_diff(sent)));
+        taken.map(|(handed, sent)| (handed, own.abs_diff(sent)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_port_has_its_share_while_there_is_room_for_all() {
+        assert_eq!(frames_between(2, 6), 6 * SHARE);
+        assert_eq!(frames_between(2, 64), 64 * SHARE);
+        for (workers, ports) in [(2, 1024), (8, 1024), (32, 1024), (32, 1)] {
+            let len = frames_between(workers, ports);
+            assert!(len >= SHARE && len * workers <= FRAMES_MAX, "{len}");
+        }
     }
 }

@@ -9,7 +9,7 @@ mod handoff;
 mod ring;
 
 pub(crate) use handed::{Handed, How, News};
-pub use handoff::{FRAMES_MAX, Handoff};
+pub use handoff::{Handoff, frames_between};
 
 use sluice_crypto::esp::Spi;
 use sluice_crypto::lifecycle::LANES_MAX;

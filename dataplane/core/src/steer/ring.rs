@@ -1,60 +1,111 @@
-//! A bounded ring from one worker to another.
+//! A bounded ring from one worker to another, in which each port has its share: who floods one
+//! port takes no other's place.
 //!
-//! Two workers take a new snapshot one after the other. What one of them has made of it
-//! would mean something else, or nothing, to one that still uses the snapshot before: it
-//! waits in the ring until the receiver has caught up.
+//! Two workers take a new snapshot one after the other, so everything says by which snapshot
+//! of its sender's it was made.
+
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::counters::Counter;
+use crate::snapshot::PortIndex;
+
+/// By port, how much was taken out; written by the receiver.
+type Taken = Arc<[Counter]>;
+
 /// The sender's end.
 #[derive(Debug)]
-pub(super) struct Outlet<T>(Sender<(u64, T)>);
+pub(super) struct Outlet<T> {
+    to: Sender<Sent<T>>,
+    /// By port, how much was put in.
+    given: Box<[u64]>,
+    taken: Taken,
+    share: u64,
+}
 
 /// The receiver's end.
 #[derive(Debug)]
 pub(super) struct Inlet<T> {
-    from: Receiver<(u64, T)>,
+    from: Receiver<Sent<T>>,
     /// What has come out and isn't taken yet.
-    next: Option<(u64, T)>,
+    next: Option<Sent<T>>,
+    taken: Taken,
 }
 
-/// A ring with room for so many.
-pub(super) fn ring<T>(len: usize) -> (Outlet<T>, Inlet<T>) {
+#[derive(Debug)]
+struct Sent<T> {
+    epoch: u64,
+    port: PortIndex,
+    it: T,
+}
+
+/// A ring with room for so many, of which each of so many ports has at most a share.
+pub(super) fn ring<T>(len: usize, ports: usize, share: usize) -> (Outlet<T>, Inlet<T>) {
     let (to, from) = bounded(len);
-    (Outlet(to), Inlet { from, next: None })
+    let taken: Taken = (0..ports).map(|_| Counter::default()).collect();
+    let outlet = Outlet {
+        to,
+        given: vec![0; ports].into_boxed_slice(),
+        taken: Arc::clone(&taken),
+        share: share as u64,
+    };
+    let inlet = Inlet {
+        from,
+        next: None,
+        taken,
+    };
+    (outlet, inlet)
 }
 
 impl<T> Outlet<T> {
-    /// Sends what was made when the sender used its `epoch`th snapshot. It comes back if the
-    /// ring is full, or nobody is at its end.
-    pub(super) fn send(&self, epoch: u64, it: T) -> Result<(), T> {
-        let sent = self.0.try_send((epoch, it));
-        sent.map_err(|refused| refused.into_inner().1)
+    /// Sends what came by a port, and was made when the sender used its `epoch`th snapshot. It
+    /// comes back if the ring is full, the port has its share in it, or nobody is at its end.
+    pub(super) fn send(&mut self, epoch: u64, port: PortIndex, it: T) -> Result<(), T> {
+        let at = usize::from(port.0);
+        let (Some(given), Some(taken)) = (self.given.get_mut(at), self.taken.get(at)) else {
+            return Err(it);
+        };
+        if given.wrapping_sub(taken.read()) >= self.share {
+            return Err(it);
+        }
+        let sent = self.to.try_send(Sent { epoch, port, it });
+        sent.map_err(|refused| refused.into_inner().it)?;
+        *given = given.wrapping_add(1);
+        Ok(())
     }
 
     /// Whether more than half of the room is taken.
     pub(super) fn is_half_full(&self) -> bool {
-        self.0.capacity().is_some_and(|all| self.0.len() * 2 > all)
+        self.to
+            .capacity()
+            .is_some_and(|all| self.to.len() * 2 > all)
     }
 }
 
 impl<T> Inlet<T> {
-    /// The next one, for a receiver that uses its `epoch`th snapshot: `None` if there is none,
-    /// if its sender is ahead, or if it isn't `wanted`. With it whether its sender was behind.
-    pub(super) fn next_if(
-        &mut self,
-        epoch: u64,
-        wanted: impl FnOnce(&T) -> bool,
-    ) -> Option<(T, bool)> {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.from.len() + usize::from(self.next.is_some())
+    }
+
+    /// The next one and its epoch: `None` if there is none, or it isn't `wanted`.
+    pub(super) fn next_if(&mut self, wanted: impl FnOnce(u64, &T) -> bool) -> Option<(T, u64)> {
         if self.next.is_none() {
             self.next = self.from.try_recv().ok();
         }
-        let (sent, it) = self.next.as_ref()?;
-        if *sent > epoch || !wanted(it) {
+        if !self
+            .next
+            .as_ref()
+            .is_some_and(|it| wanted(it.epoch, &it.it))
+        {
             return None;
         }
-        let (sent, it) = self.next.take()?;
-        Some((it, sent < epoch))
+        let Sent { epoch, port, it } = self.next.take()?;
+        if let Some(taken) = self.taken.get(usize::from(port.0)) {
+            taken.add(1);
+        }
+        Some((it, epoch))
     }
 }
 
@@ -62,31 +113,51 @@ impl<T> Inlet<T> {
 mod tests {
     use super::*;
 
+    const A: PortIndex = PortIndex(0);
+    const B: PortIndex = PortIndex(1);
+
     #[test]
-    fn what_a_sender_ahead_has_sent_waits_and_keeps_its_place() {
-        let (to, mut from) = ring(4);
-        to.send(1, 'a').unwrap();
-        to.send(2, 'b').unwrap();
-        to.send(2, 'c').unwrap();
-        assert_eq!(from.next_if(1, |_| true), Some(('a', false)));
-        assert_eq!(from.next_if(1, |_| true), None, "b is ahead");
-        assert_eq!(from.next_if(3, |_| false), None, "not wanted");
-        assert_eq!(from.next_if(3, |_| true), Some(('b', true)));
-        assert_eq!(from.next_if(2, |_| true), Some(('c', false)));
-        assert_eq!(from.next_if(9, |_| true), None);
+    fn what_isnt_wanted_yet_waits_and_keeps_its_place() {
+        let (mut to, mut from) = ring(4, 2, 4);
+        to.send(1, A, 'a').unwrap();
+        to.send(2, B, 'b').unwrap();
+        to.send(2, A, 'c').unwrap();
+        let up_to = |epoch| move |sent, _: &char| sent <= epoch;
+        assert_eq!(from.next_if(up_to(1)), Some(('a', 1)));
+        assert_eq!(from.next_if(up_to(1)), None, "b is ahead");
+        assert_eq!(from.len(), 2);
+        assert_eq!(from.next_if(up_to(3)), Some(('b', 2)));
+        assert_eq!(from.next_if(up_to(2)), Some(('c', 2)));
+        assert_eq!(from.next_if(up_to(9)), None);
     }
 
     #[test]
     fn a_full_ring_gives_back_what_it_has_no_room_for() {
-        let (to, mut from) = ring(2);
-        to.send(0, 1).unwrap();
+        let (mut to, mut from) = ring(2, 1, 9);
+        to.send(0, A, 1).unwrap();
         assert!(!to.is_half_full());
-        to.send(0, 2).unwrap();
+        to.send(0, A, 2).unwrap();
         assert!(to.is_half_full());
-        assert_eq!(to.send(0, 3), Err(3));
-        assert_eq!(from.next_if(0, |_| true), Some((1, false)));
-        to.send(0, 3).unwrap();
+        assert_eq!(to.send(0, A, 3), Err(3));
+        assert_eq!(from.next_if(|_, _| true), Some((1, 0)));
+        to.send(0, A, 3).unwrap();
+        assert_eq!(to.send(0, PortIndex(9), 4), Err(4), "no such port");
         drop(from);
-        assert_eq!(to.send(0, 4), Err(4), "nobody is there");
+        assert_eq!(to.send(0, A, 4), Err(4), "nobody is there");
+    }
+
+    #[test]
+    fn a_port_has_its_share_and_leaves_the_others_theirs() {
+        let (mut to, mut from) = ring(8, 2, 3);
+        for n in 0..3 {
+            to.send(0, A, n).unwrap();
+        }
+        assert_eq!(to.send(0, A, 3), Err(3));
+        for n in 0..3 {
+            to.send(0, B, n).unwrap();
+        }
+        assert_eq!(from.next_if(|_, _| true), Some((0, 0)));
+        to.send(0, A, 4).unwrap();
+        assert_eq!(to.send(0, A, 5), Err(5));
     }
 }

@@ -11,6 +11,7 @@ use crate::names::learned::{NoRoom, PATTERNS_PER_ADDR_MAX};
 use crate::names::message::Message;
 use crate::names::{DNS_PORT, DomainId};
 use crate::port::{Frame, Port};
+use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::snapshot::{Endpoint, PortIndex, Snapshot};
 use crate::steer::News;
@@ -22,6 +23,9 @@ use crate::wire::bytes::be16;
 const UDP_HEADER_LEN: usize = 8;
 /// Messages read in one TCP segment, at most: clients ask for both families at once.
 const MESSAGES_MAX: usize = 4;
+/// What one answer can teach a pod where other workers have to hear of it, in addresses times
+/// patterns. The API asks for 100 of a name.
+const TOLD_MAX: usize = 256;
 
 pub(crate) fn names<P: Port>(walk: &mut Walk<'_, P>) {
     if !walk.follows_names {
@@ -54,6 +58,7 @@ pub(crate) fn names<P: Port>(walk: &mut Walk<'_, P>) {
         let Some(frame) = walk.batch.slot(at).and_then(|slot| slot.frame.take()) else {
             return;
         };
+        let mut heard = true;
         for message in messages(frame.bytes(), &meta) {
             if found.from_initiator {
                 if let Ok(question) = Message::read(message)
@@ -62,11 +67,16 @@ pub(crate) fn names<P: Port>(walk: &mut Walk<'_, P>) {
                     walk.questions.ask(pod.port, &asker, &question, walk.now);
                 }
             } else {
-                learn(walk, pod, table, &asker, message);
+                heard &= learn(walk, pod, table, &asker, message);
             }
         }
         if let Some(slot) = walk.batch.slot(at) {
             slot.frame = Some(frame);
+        }
+        if !heard {
+            // What it names may be tried at once, and not every worker knows: who asked asks
+            // again.
+            walk.drop(at, DropReason::Handoff);
         }
     });
 }
@@ -113,21 +123,21 @@ fn messages<'f>(frame: &'f [u8], meta: &Meta) -> impl Iterator<Item = &'f [u8]> 
     .take(MESSAGES_MAX)
 }
 
-/// Reads an answer and notes what it says to its asker.
+/// Reads an answer and notes what it says to its asker. Whether all workers have heard it.
 fn learn<P: Port>(
     walk: &mut Walk<'_, P>,
     pod: &Endpoint,
     table: &PolicyTable,
     asker: &Tuple,
     message: &[u8],
-) {
+) -> bool {
     let Ok(answer) = Message::read(message) else {
         walk.counters.names_malformed.add(1);
-        return;
+        return true;
     };
     if !answer.is_response || !walk.questions.take(pod.port, asker, &answer, walk.now) {
         walk.counters.names_unasked.add(1);
-        return;
+        return true;
     }
     let (mut domains, mut count) = ([DomainId::NONE; PATTERNS_PER_ADDR_MAX], 0);
     let mut left_out = 0;
@@ -141,21 +151,27 @@ fn learn<P: Port>(
             None => left_out += 1,
         });
     if count == 0 || answer.asked.is_none() || !answer.is_whole {
-        return;
+        return true;
     }
     let domains = domains.get(..count).unwrap_or_default();
     let (who, mut swept) = ((pod.port, pod.born), false);
-    let (mut learned, mut full) = (0, 0);
+    let (mut learned, mut full, mut unheard) = (0, 0, 0);
+    let mut room = if walk.handoff.is_alone() {
+        usize::MAX
+    } else {
+        TOLD_MAX
+    };
     let read = answer.addresses(&mut |addr, ttl_s| {
         if is_nowhere(addr) {
             return;
         }
         full += left_out;
         for &domain in domains {
-            match note(walk, who, addr, domain, ttl_s, &mut swept) {
-                Ok(()) => learned += 1,
-                Err(_) => full += 1,
+            if room == 0 || note(walk, who, addr, domain, ttl_s, &mut swept).is_err() {
+                full += 1;
+                continue;
             }
+            (learned, room) = (learned + 1, room - 1);
             if !walk.handoff.is_alone() {
                 let news = News::Name {
                     pod: who,
@@ -163,8 +179,7 @@ fn learn<P: Port>(
                     domain,
                     ttl_s,
                 };
-                let lost = walk.handoff.tell(news);
-                walk.counters.news_lost.add(lost);
+                unheard += walk.handoff.tell(pod.port, news);
             }
         }
     });
@@ -175,6 +190,8 @@ fn learn<P: Port>(
         walk.counters.names_learned.add(1);
     }
     walk.counters.names_full.add(full);
+    walk.counters.news_lost.add(unheard);
+    unheard == 0
 }
 
 /// Notes that a pod was told an address; `swept` says whether room was looked for already.

@@ -14,7 +14,9 @@ const QUESTIONS_MAX: usize = 32;
 /// Takes a neighbour's answer, for all workers: whoever asked, one of them has received it.
 pub(crate) fn learn<P: Port>(walk: &mut Walk<'_, P>, addr: Addr, mac: Mac) {
     if !walk.handoff.is_alone() {
-        let lost = walk.handoff.tell(News::Neighbor(addr, mac));
+        let lost = walk
+            .handoff
+            .tell(walk.batch.in_port, News::Neighbor(addr, mac));
         walk.counters.news_lost.add(lost);
     }
     learn_here(walk, addr, mac);

@@ -11,7 +11,7 @@ use crate::meta::FragKind;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
-use crate::snapshot::PeerIndex;
+use crate::snapshot::{PeerIndex, PortIndex};
 use crate::steer::{Handed, How, News};
 use crate::walk::open::{inner_path, spi_of};
 use crate::walk::{Walk, fragments, names, neighbors, refuse};
@@ -37,8 +37,11 @@ pub(crate) fn arrivals<P: Port>(walk: &mut Walk<'_, P>) {
                 Some(shares.of_hash(hash_of(slot)))
             }
             Path::Tracked => Some(shares.of_hash(lane_hash(&slot.meta))),
-            Path::Routed => Some(shares.of_hash(lane_hash(&slot.meta))),
-            Path::Later | Path::Unchanged => None,
+            // Only what is to be sealed needs anything of a worker's.
+            Path::Routed if matches!(slot.to, Attach::Peer(_)) => {
+                Some(shares.of_hash(lane_hash(&slot.meta)))
+            }
+            Path::Routed | Path::Later | Path::Unchanged => None,
         };
         if let Some(owner) = owner.filter(|it| !walk.handoff.is_me(*it)) {
             walk.hand(at, owner, How::Arrived { collected: false });
@@ -80,14 +83,12 @@ pub(crate) fn seal_elsewhere<P: Port>(
     child: usize,
 ) {
     let owner = walk.handoff.shares().of_child(child);
-    let generation = walk.snapshot.newest_generation(walk.batch.in_port);
     if let Some(slot) = walk.slot(at) {
         let how = How::Judged {
             meta: slot.meta,
             path: slot.path,
             from: slot.from,
             to: peer,
-            generation,
         };
         walk.hand(at, owner, how);
     }
@@ -156,78 +157,81 @@ pub(crate) enum Entry {
 /// Fills the batch with frames that another worker has handed over. Where the walk goes on
 /// with them, and how many there were; `None` if there was none.
 pub(crate) fn take<P: Port>(walk: &mut Walk<'_, P>, other: usize) -> Option<(Entry, usize)> {
-    let mut with = None;
-    let mut taken = 0;
-    let mut entry = Entry::Parse;
-    while walk.batch.live != u32::MAX
-        && let Some((handed, behind)) = walk.handoff.take(other, with)
-    {
-        taken += 1;
-        if let How::Originated { meta, to } = handed.how {
-            // It goes with no other.
-            refuse::seal_and_send(walk, to, handed.frame, &meta);
+    let mut with: Option<(PortIndex, Option<How>)> = None;
+    let (mut entry, mut taken) = (Entry::Parse, 0);
+    while walk.batch.live != u32::MAX {
+        let next = walk.handoff.take(other, |next, distance| {
+            with.is_none_or(|(port, how)| {
+                let both = how.zip(next.how.elsewhen(distance));
+                next.in_port == port && both.is_some_and(|(a, b)| a.goes_with(&b))
+            })
+        });
+        let Some((handed, distance)) = next else {
             break;
-        }
+        };
+        taken += 1;
+        let how = handed.how.elsewhen(distance);
         if with.is_none() {
             walk.batch.begin(handed.in_port);
-            with = Some((handed.in_port, handed.how));
-            entry = match handed.how {
-                How::Arrived { .. } => Entry::Parse,
-                How::Opened { .. } => Entry::Collect,
-                How::Judged { .. } | How::Originated { .. } => Entry::Leave,
+            with = Some((handed.in_port, how));
+            entry = match how {
+                Some(How::Arrived { .. }) | None => Entry::Parse,
+                Some(How::Opened { .. }) => Entry::Collect,
+                Some(How::Judged { .. } | How::Originated { .. }) => Entry::Leave,
             };
         }
-        let counters = walk.counters.port(handed.in_port);
-        counters.waiting.add(u64::MAX); // one less: the counter wraps
-        let how = handed.how;
-        if let Err(reason) = is_still_right(walk, &how, behind) {
-            counters.drop(reason);
-            continue;
-        }
-        if walk.batch.push(handed.frame).is_err() {
-            counters.drop(DropReason::NoHeadroom);
-            continue;
-        }
-        let Some(slot) = walk.batch.last() else {
-            continue;
-        };
-        match how {
-            How::Arrived { collected } => slot.collected = collected,
-            How::Opened { meta, from } => {
-                (slot.meta, slot.path) = (meta, Path::Tracked);
-                slot.from = Attach::Peer(from);
-            }
-            How::Judged {
-                meta,
-                path,
-                from,
-                to,
-                ..
-            } => {
-                (slot.meta, slot.path, slot.from) = (meta, path, from);
-                slot.to = Attach::Peer(to);
-            }
-            How::Originated { .. } => {}
-        }
+        put(walk, handed, how, distance);
     }
     (taken > 0).then_some((entry, taken))
 }
 
-/// Whether what its sender made of a frame by an older snapshot holds by the one in force.
-fn is_still_right<P: Port>(walk: &Walk<'_, P>, how: &How, behind: bool) -> Result<(), DropReason> {
-    match how {
-        How::Opened { meta, from } if behind => match inner_path(walk.snapshot, meta, *from)? {
-            Path::Tracked => Ok(()),
-            _ => Err(DropReason::NoRoute),
-        },
-        // Its flow is judged by something newer, which may deny it, and stands elsewhere.
-        How::Judged { generation, .. } => {
-            let now = walk.snapshot.newest_generation(walk.batch.in_port);
-            (now == *generation)
-                .then_some(())
-                .ok_or(DropReason::Handoff)
+/// Puts a frame that was handed over where the walk goes on with it.
+fn put<P: Port>(walk: &mut Walk<'_, P>, handed: Handed<P::Frame>, how: Option<How>, distance: u64) {
+    if matches!(handed.how, How::Originated { .. }) {
+        // Nobody waits for it.
+        if let Some(How::Originated { meta, to }) = how {
+            refuse::seal_and_send(walk, to, handed.frame, &meta);
         }
-        _ => Ok(()),
+        return;
+    }
+    let counters = walk.counters.port(handed.in_port);
+    counters.waiting.add(u64::MAX); // one less: the counter wraps
+    let checked = match how {
+        Some(How::Opened { meta, from }) if distance > 0 => inner_path(walk.snapshot, &meta, from)
+            .and_then(|path| match path {
+                Path::Tracked => Ok(()),
+                _ => Err(DropReason::NoRoute),
+            }),
+        Some(_) => Ok(()),
+        None => Err(DropReason::Handoff),
+    };
+    if let Err(reason) = checked {
+        counters.drop(reason);
+        return;
+    }
+    if walk.batch.push(handed.frame).is_err() {
+        counters.drop(DropReason::NoHeadroom);
+        return;
+    }
+    let Some(slot) = walk.batch.last() else {
+        return;
+    };
+    match how {
+        Some(How::Arrived { collected }) => slot.collected = collected,
+        Some(How::Opened { meta, from }) => {
+            (slot.meta, slot.path) = (meta, Path::Tracked);
+            slot.from = Attach::Peer(from);
+        }
+        Some(How::Judged {
+            meta,
+            path,
+            from,
+            to,
+        }) => {
+            (slot.meta, slot.path, slot.from) = (meta, path, from);
+            slot.to = Attach::Peer(to);
+        }
+        Some(How::Originated { .. }) | None => {}
     }
 }
 

@@ -78,12 +78,12 @@ impl Crew {
     /// order; nobody receives yet.
     pub(super) fn start<Q: Queues>(
         queues: Vec<Q>,
-        lanes: usize,
+        (lanes, ports): (usize, usize),
         cores: &[Option<u16>],
         config: WorkerConfig,
         pace: Pace,
     ) -> Result<(Self, Vec<WorkerHandle>, Shares), StartError> {
-        let handoffs = Handoff::crew(queues.len(), lanes)?;
+        let handoffs = Handoff::crew(queues.len(), lanes, ports)?;
         let shares = handoffs.first().map(Handoff::shares).unwrap_or_default();
         let (end, ends) = mpsc::unbounded_channel();
         // From here on dropping this value ends whoever has started.
@@ -124,8 +124,12 @@ impl Crew {
         }
         let mut handles = Vec::new();
         for birth in births {
-            let waited = birth.recv_timeout(OPEN_MAX);
-            let handle = waited.map_err(|_| StartError::WorkerSilent)??;
+            let Ok(born) = birth.recv_timeout(OPEN_MAX) else {
+                // Whatever it hangs in, nobody hangs with it.
+                crew.threads.clear();
+                return Err(StartError::WorkerSilent);
+            };
+            let handle = born?;
             crew.counted.counters.push(Arc::clone(&handle.counters));
             handles.push(handle);
         }

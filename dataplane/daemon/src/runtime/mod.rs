@@ -199,7 +199,7 @@ impl Dataplane {
         };
         let (crew, handles, shares) = Crew::start(
             queues,
-            usize::from(config.lanes()),
+            (usize::from(config.lanes()), config.ports.len()),
             &config.worker.cores,
             worker_config,
             pace,

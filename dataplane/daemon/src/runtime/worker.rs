@@ -71,6 +71,8 @@ pub(super) struct Signals {
     pub(super) go: AtomicBool,
     /// End at the next burst boundary.
     pub(super) stop: AtomicBool,
+    /// One of them has found that no frame comes to any.
+    idle: AtomicBool,
     /// When any of them last had a frame; only kept where idleness ends them.
     last_frame: AtomicU64,
 }
@@ -113,6 +115,9 @@ pub(super) fn run<P: Port>(
         if signals.stop.load(Ordering::Relaxed) {
             return WorkerEnd::Stopped;
         }
+        if signals.idle.load(Ordering::Relaxed) {
+            return WorkerEnd::Idle;
+        }
         let now = pace.clock.now();
         if !receiving && signals.go.load(Ordering::Relaxed) {
             worker.ports_mut().iter_mut().for_each(Gated::open);
@@ -130,6 +135,8 @@ pub(super) fn run<P: Port>(
             }
             rest = Rest::new(pace.idle);
         } else if receiving && exit_ns.is_some_and(|it| signals.silent_ns(now) >= it) {
+            // One without the others would be no dataplane.
+            signals.idle.store(true, Ordering::Relaxed);
             return WorkerEnd::Idle;
         } else if let Some(sleep) = rest.next() {
             std::thread::sleep(sleep);

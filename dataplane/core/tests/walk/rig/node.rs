@@ -34,8 +34,8 @@ pub(crate) const ALONE: bool = WORKERS == 1;
 const LANES: usize = WORKERS.next_power_of_two();
 
 pub(crate) struct Node {
-    crew: Vec<(Worker<MemPort>, WorkerHandle)>,
-    shares: Shares,
+    pub(crate) crew: Vec<(Worker<MemPort>, WorkerHandle)>,
+    pub(crate) shares: Shares,
     /// Which workers have to answer each command.
     answers: VecDeque<Vec<usize>>,
     pub(crate) plan: Plan,
@@ -83,7 +83,7 @@ impl Node {
 
     pub(crate) fn configured(plan: Plan, config: &WorkerConfig, tx_max: usize) -> Self {
         let pool = MemPool::new(512);
-        let handoffs = Handoff::crew(WORKERS, LANES).unwrap();
+        let handoffs = Handoff::crew(WORKERS, LANES, PORT_NAMES.len()).unwrap();
         let shares = handoffs[0].shares();
         let one = |handoff| {
             let ports = PORT_NAMES.map(|_| MemPort::new(&pool, tx_max)).into();
