@@ -8,6 +8,7 @@ use sluice_dataplane_core::worker::{Worker, WorkerConfig};
 use sluice_offload_api::model::PortName;
 
 use super::node::NodeError;
+use crate::dice::Dice;
 
 /// Frames that a port's transmit queue holds.
 const TX_MAX: usize = 4096;
@@ -30,7 +31,11 @@ pub(crate) struct Size {
 /// The workers. Each has a queue of its own at every port, and the card knows nothing of
 /// flows, lanes or SAs: what it brings to the wrong worker is theirs to hand over.
 #[derive(Debug)]
-pub(crate) struct Crew(Vec<Worker<MemPort>>);
+pub(crate) struct Crew {
+    all: Vec<Worker<MemPort>>,
+    /// Which of them get to work next: cores don't keep time with each other.
+    turns: Dice,
+}
 
 impl Crew {
     /// A dataplane that was told nothing yet.
@@ -60,24 +65,42 @@ impl Crew {
             hash_key,
             instance,
         };
-        Ok((Self(all), Control::new(config, handles)))
+        let [seed, _] = hash_key;
+        let crew = Self {
+            all,
+            turns: Dice::new(seed, "turns"),
+        };
+        Ok((crew, Control::new(config, handles)))
     }
 
     /// Lets each worker poll once. How many frames there were, those handed over among them.
     pub(crate) fn poll(&mut self, now: Tick) -> usize {
-        self.0.iter_mut().map(|it| it.poll(now)).sum()
+        self.all.iter_mut().map(|it| it.poll(now)).sum()
+    }
+
+    /// The same, after some of several have polled while the others were slow.
+    pub(crate) fn poll_unevenly(&mut self, now: Tick) -> usize {
+        let mut frames = 0;
+        if self.all.len() > 1 {
+            for worker in &mut self.all {
+                if self.turns.chance(50) {
+                    frames += worker.poll(now);
+                }
+            }
+        }
+        frames + self.poll(now)
     }
 
     /// The port where a worker will receive a frame.
     pub(crate) fn receiving(&mut self, port: u16, frame: &[u8]) -> Option<&mut MemPort> {
-        let queue = queue(frame) % self.0.len().max(1);
-        let worker = self.0.get_mut(queue)?;
+        let queue = queue(frame) % self.all.len().max(1);
+        let worker = self.all.get_mut(queue)?;
         worker.ports_mut().get_mut(usize::from(port))
     }
 
     /// All workers' queues of all ports, by port.
     pub(crate) fn ports(&mut self) -> impl Iterator<Item = (u16, &mut MemPort)> {
-        let workers = self.0.iter_mut();
+        let workers = self.all.iter_mut();
         workers.flat_map(|worker| (0u16..).zip(worker.ports_mut()))
     }
 }

@@ -475,7 +475,7 @@ impl SimNode {
         }
         let now = self.clock.at(net.now);
         for _ in 0..POLLS_MAX {
-            let frames = self.crew.poll(now);
+            let frames = self.crew.poll_unevenly(now);
             self.collect(net);
             if frames == 0 {
                 return;

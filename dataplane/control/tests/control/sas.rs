@@ -2,6 +2,7 @@
 
 use sluice_crypto::esp::Spi;
 use sluice_dataplane_control::{Child, Event, SaConfig, SaError};
+use sluice_dataplane_core::snapshot::PeerIndex;
 use sluice_offload_api::model::{NodeName, SaDirection};
 
 use crate::rig::{Rig, sa};
@@ -221,4 +222,48 @@ fn a_bad_replay_window_is_refused() {
         .unwrap_err();
     assert!(matches!(error, SaError::Window(_)), "{error}");
     assert_eq!(rig.step(), []);
+}
+
+#[test]
+fn a_peers_number_is_free_once_its_receiving_sas_are_gone_too() {
+    let mut rig = Rig::programmed();
+    let b = NodeName::from("b");
+    for spi in 0..120u32 {
+        let one = sa(0x1000 + spi * 32);
+        rig.control.install_inbound(&b, one).unwrap();
+        rig.step();
+    }
+    rig.control.install_outbound(&b, sa(0x2000)).unwrap();
+    rig.step();
+    // Its limit is reached, and the answer isn't read yet when its node goes.
+    assert!(rig.control.retire_outbound(&b, Spi(0x2000)).unwrap());
+    rig.work();
+    let before = rig.control.state().clone();
+    let mut without = before.clone();
+    let peer = without.peers.values().next().unwrap().clone();
+    without.peers.clear();
+    without
+        .prefixes
+        .retain(|_, it| !format!("{:?}", it.place).starts_with("Remote"));
+    without.generation.0 += 1;
+    rig.control.program(&before.delta_to(&without)).unwrap();
+    rig.control.poll();
+    rig.step();
+    // Another node comes while workers still have SAs of the first.
+    let mut with_c = without.clone();
+    let c = NodeName::from("c");
+    let mut other = peer;
+    other.node = c.clone();
+    with_c.peers.insert(c.clone(), other);
+    with_c.generation.0 += 1;
+    rig.control.program(&without.delta_to(&with_c)).unwrap();
+    assert_ne!(rig.control.node_of(PeerIndex(0)), Some(&c));
+    let mut events = Vec::new();
+    for _ in 0..20 {
+        events.extend(rig.step());
+    }
+    assert!(events.contains(&Event::PeerAdded(c)));
+    rig.control.request_sas();
+    rig.step();
+    assert_eq!(rig.control.sas().map(<[_]>::len), Some(0));
 }
