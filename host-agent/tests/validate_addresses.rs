@@ -6,7 +6,7 @@ use sluice_host_agent::cluster::{Cluster, EncryptionSetup};
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup, compile};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::manifest::load_texts;
-use sluice_host_agent::validate::{POINTS_MAX, validate};
+use sluice_host_agent::validate::{POINTS_MAX, Sweep, validate};
 use sluice_host_agent::vf::{VfSlot, VfTable};
 use sluice_offload_api::State;
 use sluice_offload_api::model::{MacAddr, PodRef, PortName};
@@ -92,4 +92,64 @@ spec: {{podSelector: {{}}, policyTypes: [Ingress]}}
     .unwrap();
     let found = validate(&cluster, &State::default(), &state, 1, POINTS_MAX);
     assert!(found.is_ok(), "{}", found.unwrap_err());
+}
+
+/// Tables may be right and an endpoint have another's.
+#[test]
+fn an_endpoint_with_anothers_table_is_found() {
+    let mut text = NODES.to_owned();
+    for (name, ip) in ["w1", "w2", "w3", "x1", "x2", "x3"].into_iter().zip(1..) {
+        let app = &name[..1];
+        text += &format!(
+            "{{kind: Pod, metadata: {{name: {name}, namespace: shop, uid: {name}, labels: {{app: {app}}}}},
+ spec: {{nodeName: a}}, status: {{podIPs: [{{ip: 10.0.0.{ip}}}]}}}}
+---
+"
+        );
+    }
+    text += "{kind: Pod, metadata: {name: far, namespace: shop}, spec: {nodeName: b}, status: {podIPs: [{ip: 10.0.1.1}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny, namespace: shop}
+spec: {podSelector: {matchLabels: {app: x}}, policyTypes: [Ingress]}
+";
+    let cluster = load(&text);
+    let mut table = VfTable::default();
+    let mut setup = setup();
+    let slot = |index: u8| VfSlot {
+        index: index.into(),
+        name: PortName(format!("pf0vf{index}")),
+        mac: MacAddr([2, 0, 0, 0, 0, index]),
+        mtu: 1500,
+        vlan: None,
+    };
+    setup.vfs = (1..9).map(slot).collect();
+    for pod in cluster
+        .pods
+        .values()
+        .filter(|it| it.node == Some("a".into()))
+    {
+        table.assign(&pod.uid, &pod.pod, &[], &setup.vfs).unwrap();
+    }
+    let good = compile(&cluster, &setup, &table, &mut IdentityTable::default()).unwrap();
+    let mut bad = good.clone();
+    let open = good.endpoints[&"w1".into()].policy;
+    assert_ne!(open, good.endpoints[&"x3".into()].policy);
+    bad.endpoints.get_mut(&"x3".into()).unwrap().policy = open;
+    let change = validate(&cluster, &good, &bad, 0, POINTS_MAX);
+    assert_eq!(change.unwrap_err().pod.name, "x3");
+    let whole = validate(&cluster, &State::default(), &bad, 0, POINTS_MAX);
+    assert_eq!(whole.unwrap_err().pod.name, "x3");
+    let mut sweep = Sweep::default();
+    let mut rounds = 0;
+    while rounds < 3 {
+        let swept = sweep.step(&cluster, &bad, 100);
+        if let Some(found) = swept.found {
+            assert_eq!(found.pod.name, "x3");
+            return;
+        }
+        rounds += usize::from(swept.round);
+    }
+    panic!("not found in {rounds} rounds");
 }

@@ -288,3 +288,29 @@ pub(crate) fn renamed(before: &State, after: &State) -> BTreeSet<IdentityId> {
         .map(|it| *it.key)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use sluice_offload_api::testing::sample;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_that_is_renamed_alone_moves_those_whose_rows_name_it() {
+        let before = sample();
+        let named = before.endpoints.values().find_map(|endpoint| {
+            let policy = before.policies.get(&endpoint.policy)?;
+            let peer = policy.rows.iter().find_map(|row| row.peer)?;
+            Some((peer, endpoint))
+        });
+        let (peer, endpoint) = named.unwrap();
+        let mut generations = EndpointGenerations::default();
+        generations.renew(&State::default(), &before);
+        let was = generations.of(&endpoint.key()).current;
+        let mut after = before.clone();
+        let domain = "example.com".parse().unwrap();
+        after.identities.get_mut(&peer).unwrap().domain = Some(domain);
+        generations.renew(&before, &after);
+        assert_ne!(generations.of(&endpoint.key()).current, was);
+    }
+}

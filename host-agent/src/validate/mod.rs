@@ -129,10 +129,11 @@ pub fn validate_by(
     let who = Who::new(directory);
     let mut total = 0usize;
     let old = judging(before, set).map(|(_, policy)| (policy.id.0, policy));
-    let (old, new) = (old.collect(), tables(directory.cluster(), after, set));
+    let (old, new) = (old.collect(), tables(directory.cluster(), after, set, turn));
     let change = points::Change {
         before,
         after,
+        set,
         old: &old,
         new: &new,
     };
@@ -281,36 +282,64 @@ struct Seat<'a> {
     pod: Option<&'a Pod>,
 }
 
-/// Endpoints, each with its table of these policies.
-fn judging(state: &State, set: PolicySet) -> impl Iterator<Item = (&Endpoint, &Policy)> {
-    state.endpoints.values().filter_map(move |endpoint| {
-        let policy = state.policies.get(&endpoint.policy)?;
-        let policy = match set {
-            PolicySet::Enforced => policy,
-            PolicySet::WithShadow => policy.shadow_table()?,
-        };
-        Some((endpoint, policy))
-    })
-}
-
-/// The tables of these policies that endpoints have, by number.
-fn tables<'a>(cluster: &'a Cluster, state: &'a State, set: PolicySet) -> BTreeMap<u32, Table<'a>> {
-    let mut tables: BTreeMap<u32, Table<'a>> = BTreeMap::new();
-    for (endpoint, policy) in judging(state, set) {
-        let table = tables.entry(policy.id.0).or_insert_with(|| Table {
-            policy,
-            seats: Vec::new(),
-            ends: OnceCell::new(),
-        });
-        let is_needed = |v4: bool| {
-            let has = |it: &Endpoint| it.ips.iter().any(|ip| ip.is_ipv4() == v4);
-            let others = table.seats.iter().filter(|it| has(it.endpoint));
-            has(endpoint) && others.count() < OF_EACH_FAMILY
-        };
-        if is_needed(true) || is_needed(false) {
-            let pod = cluster.pods.get(&endpoint.pod);
-            table.seats.push(Seat { endpoint, pod });
+impl<'a> Seat<'a> {
+    fn of(cluster: &'a Cluster, endpoint: &'a Endpoint) -> Self {
+        Self {
+            endpoint,
+            pod: cluster.pods.get(&endpoint.pod),
         }
     }
-    tables
+}
+
+/// Endpoints, each with its table of these policies.
+fn judging(state: &State, set: PolicySet) -> impl Iterator<Item = (&Endpoint, &Policy)> {
+    let endpoints = state.endpoints.values();
+    endpoints.filter_map(move |it| Some((it, table_of(state, it, set)?)))
+}
+
+/// An endpoint's table of these policies.
+fn table_of<'a>(state: &'a State, endpoint: &Endpoint, set: PolicySet) -> Option<&'a Policy> {
+    let policy = state.policies.get(&endpoint.policy)?;
+    match set {
+        PolicySet::Enforced => Some(policy),
+        PolicySet::WithShadow => policy.shadow_table(),
+    }
+}
+
+/// The tables of these policies that endpoints have, by number, each with some of those who
+/// have it: others in another turn.
+fn tables<'a>(
+    cluster: &'a Cluster,
+    state: &'a State,
+    set: PolicySet,
+    turn: usize,
+) -> BTreeMap<u32, Table<'a>> {
+    let mut all: BTreeMap<u32, (&Policy, Vec<&Endpoint>)> = BTreeMap::new();
+    for (endpoint, policy) in judging(state, set) {
+        let sharing = all.entry(policy.id.0);
+        let (_, sharing) = sharing.or_insert_with(|| (policy, Vec::new()));
+        sharing.push(endpoint);
+    }
+    let table = |(id, (policy, sharing)): (u32, (&'a Policy, Vec<&'a Endpoint>))| {
+        let mut seats: Vec<Seat<'a>> = Vec::new();
+        let first = turn.wrapping_mul(OF_EACH_FAMILY) % sharing.len().max(1);
+        for &endpoint in sharing.iter().cycle().skip(first).take(sharing.len()) {
+            let is_needed = |v4: bool| {
+                let has = |it: &Endpoint| it.ips.iter().any(|ip| ip.is_ipv4() == v4);
+                let others = seats.iter().filter(|it| has(it.endpoint));
+                has(endpoint) && others.count() < OF_EACH_FAMILY
+            };
+            if is_needed(true) || is_needed(false) {
+                seats.push(Seat::of(cluster, endpoint));
+            }
+        }
+        let ends = OnceCell::new();
+        let table = Table {
+            policy,
+            seats,
+            ends,
+        };
+        (id, table)
+    };
+    all.into_iter().map(table).collect()
 }

@@ -9,7 +9,8 @@ use sluice_offload_api::model::{
 };
 
 use super::who::{End, Peer, Who, around, without_ports};
-use super::{Counterexample, OF_EACH_FAMILY, Seat, Table};
+use super::{Counterexample, OF_EACH_FAMILY, Seat, Table, table_of};
+use crate::cluster::PolicySet;
 
 /// Rows that are sampled of a table that didn't change, at most.
 const SAMPLES: usize = 8;
@@ -49,6 +50,7 @@ pub(super) type Visit<'v> = dyn FnMut(Point<'_>) -> Result<(), Box<Counterexampl
 pub(super) struct Change<'a> {
     pub(super) before: &'a State,
     pub(super) after: &'a State,
+    pub(super) set: PolicySet,
     pub(super) old: &'a BTreeMap<u32, &'a Policy>,
     pub(super) new: &'a BTreeMap<u32, Table<'a>>,
 }
@@ -63,6 +65,7 @@ pub(super) fn of_change(
     let Change {
         before,
         after,
+        set,
         old,
         new,
     } = *change;
@@ -76,6 +79,16 @@ pub(super) fn of_change(
             }
             Some(was) => changed_table(table, was, who, turn, visit)?,
             None => whole_table(table, who, visit)?,
+        }
+    }
+    // Who came, or has another table: that a table is right says nothing of who has it.
+    for it in before.endpoints.changes(&after.endpoints) {
+        let Some(endpoint) = it.after else {
+            continue;
+        };
+        let is_new = it.before.is_none_or(|was| was.policy != endpoint.policy);
+        if is_new && let Some(policy) = table_of(after, endpoint, set) {
+            seated(endpoint, policy, who, visit)?;
         }
     }
     // After nothing, the tables were compared with everyone above.
@@ -248,6 +261,23 @@ fn whole_table(
         of_row(table, &row.key(), who, visit)?;
     }
     everyone(table, who, who.all(), visit)
+}
+
+/// An endpoint at its table: a few peers with everything that its own pod's policies tell apart.
+fn seated(
+    endpoint: &Endpoint,
+    policy: &Policy,
+    who: &Who<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<(), Box<Counterexample>> {
+    let seat = Seat::of(who.cluster(), endpoint);
+    let ends = who.ends_of_rules(&seat);
+    for peer in who.some() {
+        for &end in &ends {
+            visit_at(&[seat], policy, (peer, end), visit)?;
+        }
+    }
+    Ok(())
 }
 
 /// A row's peer at both ends of its ports.

@@ -15,6 +15,8 @@ pub struct Sweep {
     table: u32,
     /// Its next row.
     row: usize,
+    /// How often it went round: each time others of those who share a table are looked at.
+    rounds: usize,
 }
 
 /// What a step of a sweep found.
@@ -29,6 +31,15 @@ pub struct Swept {
 }
 
 impl Sweep {
+    /// From the beginning again.
+    const fn round(self) -> Self {
+        Self {
+            table: 0,
+            row: 0,
+            rounds: self.rounds.wrapping_add(1),
+        }
+    }
+
     /// Compares the next rows, `rows_max` at most; after a table's last row everyone
     /// with all that the pod's policies tell apart.
     pub fn step(&mut self, cluster: &Cluster, state: &State, rows_max: usize) -> Swept {
@@ -47,7 +58,7 @@ impl Sweep {
     ) -> Swept {
         let judge = Judge::new(directory, state, set);
         let who = Who::new(directory);
-        let tables = tables(directory.cluster(), state, set);
+        let tables = tables(directory.cluster(), state, set, self.rounds);
         let mut swept = Swept {
             rows: 0,
             round: false,
@@ -55,7 +66,7 @@ impl Sweep {
         };
         while swept.rows < rows_max && swept.found.is_none() {
             let Some((&id, table)) = tables.range(self.table..).next() else {
-                *self = Self::default();
+                *self = self.round();
                 swept.round = true;
                 break;
             };
@@ -75,7 +86,7 @@ impl Sweep {
             {
                 (self.table, self.row) = (next, 0);
             } else {
-                *self = Self::default();
+                *self = self.round();
                 swept.round = true;
             }
             swept.found = compared.err();

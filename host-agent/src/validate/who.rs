@@ -172,6 +172,11 @@ impl<'a> Who<'a> {
         known
     }
 
+    /// The cluster that is validated.
+    pub(super) const fn cluster(&self) -> &'a Cluster {
+        self.cluster
+    }
+
     /// Those of all identities.
     pub(super) fn all(&self) -> impl Iterator<Item = Peer<'a>> {
         let identities = self.directory.identities().keys();
