@@ -66,6 +66,22 @@ pub fn walk(len: usize, share: Duration) -> anyhow::Result<Vec<Measured>> {
     ])
 }
 
+/// Nanoseconds a packet of pod to wire as ESP, for this frame: the sealing half of [`walk`].
+///
+/// # Errors
+/// As of [`walk`].
+pub(crate) fn sealing(frame: &[u8], share: Duration) -> anyhow::Result<f64> {
+    let (eal, pool) = start()?;
+    let mut node = Node::open(&eal, &pool, "3", frame)?;
+    let mut medians = Medians::<1>::new(share);
+    while let Some(mut round) = medians.next_round() {
+        round.measure(0, BURST_MAX * POLLS, || node.poll());
+    }
+    node.check(true)?;
+    let [ns] = medians.ns();
+    Ok(ns)
+}
+
 /// The EAL and a pool, once a process.
 pub(crate) fn start() -> anyhow::Result<(Eal, Pool)> {
     static UP: OnceLock<(Eal, Pool)> = OnceLock::new();
@@ -107,10 +123,14 @@ fn source(eal: &Eal, pool: &Pool, n: &str, frame: &[u8]) -> anyhow::Result<(Devi
 }
 
 /// A capture file that goes away with this.
-struct Capture(PathBuf);
+pub(crate) struct Capture(PathBuf);
 
 impl Capture {
-    fn write(n: &str, frame: &[u8]) -> anyhow::Result<Self> {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn write(n: &str, frame: &[u8]) -> anyhow::Result<Self> {
         let name = format!("sluice-bench-{}-{n}.pcap", process::id());
         let path = Path::new(&env::temp_dir()).join(name);
         let mut file = Vec::new();

@@ -15,6 +15,8 @@ pub mod bursts;
 pub mod devices;
 pub mod esp;
 pub mod frames;
+#[cfg(feature = "dpdk")]
+pub mod gateway;
 pub mod machine;
 pub mod memory;
 pub mod policy;

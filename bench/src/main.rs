@@ -67,6 +67,18 @@ Examples:
   sluice-bench esp --only rekeys
   sluice-bench esp --output json > esp.json";
 
+/// The JSON of `gateway`, for its help.
+#[cfg(feature = "dpdk")]
+const GATEWAY_JSON: &str = "\
+JSON: a list of objects:
+  inner_bytes  of the inner packet
+  sluice_ns    nanoseconds a packet that the walk takes, flow and policy included
+  secgw_ns     the same of ipsec-secgw with crypto_aesni_gcm
+  ratio        secgw_ns over sluice_ns: more than 1 is ahead
+Both take the frames from net_pcap and seal them, AES-128-GCM, on one core, in turn.
+Examples:
+  sluice-bench gateway --ipsec-secgw $(bench/ipsec-secgw.sh target/secgw)";
+
 #[derive(Subcommand, Debug)]
 enum Command {
     /// The whole walk: ns per packet, Mpps and Gbit/s of one core
@@ -108,6 +120,20 @@ enum Command {
         only: Option<esp::Group>,
         /// Milliseconds of one of the six rounds of a measurement
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+        round_ms: u64,
+        /// A table for people, or one JSON document
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Sealing on DPDK's virtual devices beside DPDK's own gateway, ipsec-secgw
+    #[cfg(feature = "dpdk")]
+    #[command(after_help = GATEWAY_JSON)]
+    Gateway {
+        /// The program, as bench/ipsec-secgw.sh builds it
+        #[arg(long, value_name = "PATH")]
+        ipsec_secgw: std::path::PathBuf,
+        /// Milliseconds of one of the six rounds of a measurement
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
         round_ms: u64,
         /// A table for people, or one JSON document
         #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -162,6 +188,12 @@ fn main() -> anyhow::Result<()> {
             round_ms,
             output,
         } => protection(quick, only, Duration::from_millis(round_ms), output),
+        #[cfg(feature = "dpdk")]
+        Command::Gateway {
+            ipsec_secgw,
+            round_ms,
+            output,
+        } => gateway(&ipsec_secgw, Duration::from_millis(round_ms), output),
         Command::NftChild {
             rules,
             identities,
@@ -230,6 +262,33 @@ fn protection(
     match output {
         Output::Text => esp::report::write_table(&mut out, &all),
         Output::Json => esp::report::write_json(&mut out, &all),
+    }
+    .context("writing the result")
+}
+
+#[cfg(feature = "dpdk")]
+fn gateway(secgw: &std::path::Path, share: Duration, output: Output) -> anyhow::Result<()> {
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "{}; one core", machine::describe())?;
+    let all = sluice_bench::gateway::run(secgw, share, |said| drop(writeln!(stderr, "{said}")))?;
+    let mut out = io::stdout().lock();
+    match output {
+        Output::Text => {
+            writeln!(out, "inner bytes  sluice ns  ipsec-secgw ns  ratio")?;
+            for it in all {
+                let (bytes, ours, theirs) = (it.inner_bytes, it.sluice_ns, it.secgw_ns);
+                writeln!(
+                    out,
+                    "{bytes:>11}  {ours:>9.1}  {theirs:>14.1}  {:>5.2}",
+                    it.ratio
+                )?;
+            }
+            Ok(())
+        }
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut out, &all)?;
+            writeln!(out)
+        }
     }
     .context("writing the result")
 }

@@ -306,3 +306,13 @@ fn what_it_does_not_know_is_bad_input() {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
     }
 }
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn a_gateway_that_is_not_there_is_named_with_how_to_have_one() {
+    let ran = run(&["gateway", "--ipsec-secgw", "/no/such/gateway"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{said}");
+    assert!(said.contains("there is no /no/such/gateway"), "{said}");
+    assert!(said.contains("bench/ipsec-secgw.sh"), "{said}");
+}

@@ -32,7 +32,7 @@ const FAILURES_MAX: usize = 20;
 Examples:
   sluice-sim fuzz --seeds 0..1000
   sluice-sim fuzz --seeds 0.. --minutes 60 --out corpus
-  sluice-sim fuzz --seeds 4711 --out out/4711 && cat out/4711/seed-4711/scenario.yaml
+  sluice-sim fuzz --seeds 4711 --draw-only --out out/4711 && cat out/4711/seed-4711/scenario.yaml
   sluice-sim fuzz --seeds 0..100 --output json | jq '.failures'
   sluice-sim fuzz --rekeys 1000 --seeds 1
 

@@ -49,6 +49,14 @@ impl Manifests {
         })
     }
 
+    /// As a part of a cluster: what can only be said of a whole one is left out. That a
+    /// namespace has no pod may be said of these objects and be wrong.
+    #[must_use]
+    pub(super) fn in_part(mut self) -> Self {
+        self.notes.retain(|it| !it.contains(" is for nobody: "));
+        self
+    }
+
     /// Puts these objects over others: those of the same kind and name are replaced.
     pub fn put_over(&self, cluster: &mut Cluster) {
         let mine = &self.cluster;

@@ -509,6 +509,7 @@ impl StepEntry {
         Ok(match self {
             Self::Apply(entry) => {
                 let (path, manifests) = entry.read(place, beside)?;
+                let manifests = manifests.in_part();
                 Action::Apply { path, manifests }
             }
             Self::Delete(delete) => Action::Delete(delete),

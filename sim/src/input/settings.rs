@@ -85,7 +85,10 @@ pub(super) fn drifts(
 
 /// Workers of each dataplane: of all, or of some nodes'.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "workers: write 1 to 32, or a number for each node: {node-a: 2}"
+)]
 pub(super) enum WorkersEntry {
     All(u32),
     Each(BTreeMap<String, u32>),

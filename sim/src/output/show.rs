@@ -21,8 +21,18 @@ pub fn show_run(record: &RunRecord, description: &str, files: &[String], paint: 
     } else {
         ""
     };
+    let workers = match (config.workers, config.workers_at.len()) {
+        (1, 0) => String::new(),
+        (workers, 0) => format!(", {workers} workers"),
+        (workers, _) => {
+            let at = config.workers_at.iter();
+            let at = at.map(|(node, workers)| format!("{node} {workers}"));
+            let at: Vec<_> = at.collect();
+            format!(", workers {workers}, at {}", at.join(", "))
+        }
+    };
     let facts = format!(
-        "seed {}, {}, {esn} sequence numbers, {} underlay{udp}",
+        "seed {}, {}, {esn} sequence numbers, {} underlay{udp}{workers}",
         config.seed, config.algorithm, config.underlay
     );
     line(

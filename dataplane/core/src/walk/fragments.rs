@@ -63,7 +63,7 @@ pub(crate) fn collect<P: Port>(walk: &mut Walk<'_, P>) {
                     (Ok(_), None) => {}
                 }
             }
-            Arrival::HandOver(owner) => steer::fragment(walk, at, owner),
+            Arrival::HandOver(owner) => steer::hand_flow(walk, at, owner),
             Arrival::Drop(reason) => walk.drop(at, reason),
         }
     });
@@ -76,7 +76,7 @@ pub(crate) fn hand_over<P: Port>(walk: &mut Walk<'_, P>, at: usize, owner: usize
     let lost = &mut lose(walk.counters);
     let handed = datagram.map_or(Ok(()), |it| walk.fragments.hand_over(it, owner, lost));
     match handed {
-        Ok(()) => steer::fragment(walk, at, owner),
+        Ok(()) => steer::hand_flow(walk, at, owner),
         Err(reason) => walk.drop(at, reason),
     }
 }

@@ -94,12 +94,7 @@ pub(crate) fn seal_elsewhere<P: Port>(
     }
 }
 
-/// A fragment whose datagram's flow is another worker's.
-pub(crate) fn fragment<P: Port>(walk: &mut Walk<'_, P>, at: usize, owner: usize) {
-    hand_flow(walk, at, owner);
-}
-
-/// The same for one that has waited for its first.
+/// [`hand_flow`] of a fragment that has waited for its first.
 pub(crate) fn waited<P: Port>(walk: &mut Walk<'_, P>, it: Waiting<P::Frame>, owner: usize) {
     let how = match it.from {
         Attach::Peer(from) => How::Opened {
@@ -119,7 +114,8 @@ pub(crate) fn waited<P: Port>(walk: &mut Walk<'_, P>, it: Waiting<P::Frame>, own
     );
 }
 
-fn hand_flow<P: Port>(walk: &mut Walk<'_, P>, at: usize, owner: usize) {
+/// To the owner of its flow.
+pub(crate) fn hand_flow<P: Port>(walk: &mut Walk<'_, P>, at: usize, owner: usize) {
     let Some(slot) = walk.slot(at) else { return };
     let how = match slot.from {
         Attach::Peer(from) => How::Opened {
