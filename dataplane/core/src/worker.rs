@@ -183,6 +183,9 @@ impl<P: Port> Worker<P> {
             self.follows_names = policies.any(|it| !it.table.patterns().is_empty());
         }
         let mut frames = 0;
+        if !self.handoff.is_alone() {
+            steer::hear(&mut self.walk(now));
+        }
         for other in 0..self.handoff.others() {
             frames += self.take_over(other, now);
         }
@@ -258,7 +261,6 @@ impl<P: Port> Worker<P> {
     /// Takes what another worker has handed over through the rest of its walk.
     fn take_over(&mut self, other: usize, now: Tick) -> usize {
         let mut walk = self.walk(now);
-        steer::hear(&mut walk);
         let (mut frames, all) = (0, walk.handoff.waiting(other));
         while frames < all {
             let Some((entry, count)) = steer::take(&mut walk, other) else {

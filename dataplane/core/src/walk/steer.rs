@@ -7,7 +7,7 @@ use crate::batch::{Path, Slot};
 use crate::flow::key::Tuple;
 use crate::frag::Waiting;
 use crate::lane::{flow_hash, lane_hash};
-use crate::meta::FragKind;
+use crate::meta::{FragKind, Meta};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -96,35 +96,27 @@ pub(crate) fn seal_elsewhere<P: Port>(
 
 /// [`hand_flow`] of a fragment that has waited for its first.
 pub(crate) fn waited<P: Port>(walk: &mut Walk<'_, P>, it: Waiting<P::Frame>, owner: usize) {
-    let how = match it.from {
-        Attach::Peer(from) => How::Opened {
-            meta: it.meta,
-            from,
-        },
-        Attach::Port(_) | Attach::Clear(_) => How::Arrived { collected: true },
+    let handed = Handed {
+        in_port: it.in_port,
+        frame: it.frame,
+        how: to_its_flow(it.meta, it.from),
     };
-    let (in_port, frame) = (it.in_port, it.frame);
-    walk.hand_on(
-        owner,
-        Handed {
-            in_port,
-            frame,
-            how,
-        },
-    );
+    walk.hand_on(owner, handed);
 }
 
 /// To the owner of its flow.
 pub(crate) fn hand_flow<P: Port>(walk: &mut Walk<'_, P>, at: usize, owner: usize) {
     let Some(slot) = walk.slot(at) else { return };
-    let how = match slot.from {
-        Attach::Peer(from) => How::Opened {
-            meta: slot.meta,
-            from,
-        },
-        Attach::Port(_) | Attach::Clear(_) => How::Arrived { collected: true },
-    };
+    let how = to_its_flow(slot.meta, slot.from);
     walk.hand(at, owner, how);
+}
+
+/// What came out of an SA can't be opened again; the rest begins anew.
+const fn to_its_flow(meta: Meta, from: Attach) -> How {
+    match from {
+        Attach::Peer(from) => How::Opened { meta, from },
+        Attach::Port(_) | Attach::Clear(_) => How::Arrived { collected: true },
+    }
 }
 
 /// The hash of the flow that a packet is of or, if it is an ICMP error, speaks of. Of a
