@@ -5,7 +5,7 @@ use sluice_offload_api::Answer;
 use sluice_offload_api::model::Generation;
 use sluice_offload_api::testing::sample;
 
-use super::rig::client::{program, status, unix};
+use super::rig::client::{dropped, program, status, unix};
 use super::rig::frames::{VF0, VF1, cart_to_db, cart_to_db_later, src_port};
 use super::rig::wires::wires;
 use super::rig::{Files, PORTS, Running, mode, run, until};
@@ -45,19 +45,18 @@ fn after_a_restart_policy_is_there_before_the_first_frame() {
     wires.send(VF0, cart_to_db(2, 5432));
     let daemon = Running::start_with(config, wires, set).unwrap();
     assert_eq!(src_port(&daemon.wires.receive(VF1)), 2);
+    let drops = run(async {
+        let mut agent = unix(&files.path("agent.sock")).await;
+        dropped(&mut agent, "vf0", 1).await
+    });
+    assert_eq!(
+        drops,
+        [("policy-egress".to_owned(), 1)],
+        "no frame met a closed or an open port"
+    );
     assert_eq!(daemon.wires.try_receive(VF1), None);
     let summary = daemon.stop();
     let vf0 = summary.ports.iter().find(|it| it.port.0 == "vf0").unwrap();
-    let drops: Vec<_> = vf0
-        .drops
-        .iter()
-        .map(|it| (it.reason.as_str(), it.frames))
-        .collect();
-    assert_eq!(
-        drops,
-        [("policy-egress", 1)],
-        "no frame met a closed or an open port"
-    );
     assert_eq!((vf0.forwarded, summary.generation), (1, Generation(7)));
 }
 

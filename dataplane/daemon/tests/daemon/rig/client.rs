@@ -1,8 +1,10 @@
 //! Agents: one over a Unix socket, one over TLS.
 
+use core::time::Duration;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject as _;
@@ -11,7 +13,7 @@ use sluice_offload_api::convert::to_requests;
 use sluice_offload_api::model::Status;
 use sluice_offload_api::proto::offload_client::OffloadClient;
 use sluice_offload_api::proto::verdicts_client::VerdictsClient;
-use sluice_offload_api::proto::{ProgramRequest, ProgramResponse, StatusRequest};
+use sluice_offload_api::proto::{CountersRequest, ProgramRequest, ProgramResponse, StatusRequest};
 use sluice_offload_api::{Answer, State, Transaction};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -23,6 +25,7 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use super::PATIENCE;
 use super::pki::{Pair, SERVER};
 
 pub(crate) type Agent = OffloadClient<Channel>;
@@ -33,6 +36,25 @@ pub(crate) async fn unix(path: &Path) -> Agent {
 
 pub(crate) async fn try_unix(path: &Path) -> Result<Agent, tonic::transport::Error> {
     Ok(OffloadClient::new(channel(path).await?))
+}
+
+/// What a port has dropped, by reason, once it is so many frames in all. A frame that came may be
+/// on its way from one worker to another, behind one that came later and is through.
+pub(crate) async fn dropped(agent: &mut Agent, port: &str, frames: u64) -> Vec<(String, u64)> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let request = CountersRequest {
+            port: Some(port.to_owned()),
+        };
+        let answer = agent.counters(request).await.unwrap().into_inner();
+        let drops = answer.ports.into_iter().flat_map(|it| it.drops);
+        let drops: Vec<_> = drops.map(|it| (it.reason, it.frames)).collect();
+        if drops.iter().map(|it| it.1).sum::<u64>() >= frames {
+            return drops;
+        }
+        assert!(Instant::now() < deadline, "{port} dropped {drops:?} only");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// A reader of verdicts.
