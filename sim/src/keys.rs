@@ -4,6 +4,7 @@
 use ring::hkdf;
 use sluice_crypto::esp::Spi;
 use sluice_crypto::key::{Algorithm, EspKey, KeyError};
+use sluice_crypto::lifecycle::ExporterSecret;
 
 /// Makes ESP keys and other secrets from one seed.
 #[derive(Debug)]
@@ -46,6 +47,25 @@ impl SeedKeys {
             .is_ok();
         debug_assert!(filled, "HKDF gives at most 255 blocks");
         out
+    }
+
+    /// A number that belongs to a purpose.
+    #[must_use]
+    pub fn number(&self, purpose: &[&[u8]]) -> u64 {
+        let bytes = self.bytes(purpose, 8);
+        bytes.iter().fold(0, |word, b| word << 8 | u64::from(*b))
+    }
+
+    /// What both ends of a session export from it.
+    #[must_use]
+    pub fn secret(&self, session: u64) -> [u8; ExporterSecret::LEN] {
+        let mut secret = [0; ExporterSecret::LEN];
+        let bytes = self.bytes(&[b"session", &session.to_be_bytes()], secret.len());
+        secret
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = from);
+        secret
     }
 
     /// Two words, for the key of a table's hash.

@@ -408,6 +408,8 @@ impl<'a> Player<'a> {
     /// What holds of every run, asked for or not.
     fn always(&mut self) {
         if self.world.is_whole() {
+            // A rekey may have begun just now.
+            self.world.wait_for_keys(1);
             let unsettled = self.world.unsettled();
             let unsettled = unsettled.iter().map(|it| format!("settled: {it}"));
             self.failed_checks.extend(unsettled);

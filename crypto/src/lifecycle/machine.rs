@@ -177,6 +177,8 @@ pub struct Summary {
     pub sending: Option<u64>,
     /// Epochs whose receiving SAs are installed or on their way.
     pub receiving: Vec<u64>,
+    /// Whether a session is being opened, or its pair is not in use both ways yet.
+    pub unfinished: bool,
 }
 
 /// All SAs with one peer. See [the module](super) for the exchange.
@@ -257,6 +259,9 @@ impl SaLifecycle {
             session: self.current,
             sending: self.sending_epoch(),
             receiving: self.pairs.iter().filter(live).map(|p| p.epoch).collect(),
+            unfinished: self.dialling != Dialling::No
+                || self.establishing.is_some()
+                || !self.openings.is_empty(),
         }
     }
 

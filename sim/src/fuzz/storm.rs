@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde_json::json;
 use sluice_dataplane_core::meta::proto;
+use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire;
 use sluice_offload_api::model::{Protocol, Verdict};
 
@@ -34,6 +35,12 @@ const CASTS: usize = 6;
 const TURNS_MAX: usize = 3;
 /// How long a turn takes, in nanoseconds: some of what is under way arrives.
 const TURN_NS: u64 = 20_000;
+/// How long until what was sent must have come, in nanoseconds.
+const ARRIVE_NS: u64 = 100_000_000;
+/// How long a dataplane stalls before the next rekey begins, in seconds.
+const STALLED_S_MAX: usize = 30;
+/// Pairs of SAs between two nodes when the next rekey begins, at most.
+const PAIRS_MAX: usize = 4;
 /// Rekeys until the weather may change.
 const WEATHER: usize = 8;
 /// Flows that a dataplane has room for.
@@ -96,6 +103,9 @@ struct Raging {
     /// Faults of the wires.
     broken: BTreeSet<&'static str>,
     dead: Option<String>,
+    stalled: Option<String>,
+    /// A dataplane has started anew while nodes were parted, and may have no keys with another.
+    keyless: bool,
     /// Packets of this rekey, and how often each came.
     casts: BTreeMap<Vec<u8>, u64>,
 }
@@ -161,6 +171,8 @@ impl Raging {
             told,
             broken: BTreeSet::new(),
             dead: None,
+            stalled: None,
+            keyless: false,
             casts: BTreeMap::new(),
         };
         storm.must_live()?;
@@ -176,13 +188,15 @@ impl Raging {
         let started = self.programs()?;
         self.casts.clear();
         self.cast()?;
-        self.world.begin_rekey().map_err(error)?;
+        self.world.begin_rekey();
         for _ in 0..self.dice.below(TURNS_MAX + 1) {
             self.turn()?;
         }
-        self.world.switch_keys().map_err(error)?;
+        // Keys of some rekeys before may still be there.
+        let pairs = self.dice.within(1, PAIRS_MAX);
+        self.world.wait_for_keys(pairs);
         self.turn()?;
-        self.world.end_rekey().map_err(error)?;
+        self.world.run_for(ARRIVE_NS);
         self.told.rekeys += 1;
         let seen = self.world.take_sightings();
         self.look(&seen)?;
@@ -232,6 +246,8 @@ impl Raging {
         if !self.broken.is_empty() {
             self.world.heal(&Heal::All).map_err(error)?;
             self.broken.clear();
+            self.stalled = None;
+            self.keyless = false;
         }
         let kinds = [
             "loss",
@@ -270,7 +286,13 @@ impl Raging {
         if let Some(node) = self.dead.take() {
             let program = Program::Dataplane(node);
             self.world.restart(&program).map_err(error)?;
+            self.keyless = self.broken.contains("partition");
             return Ok(true);
+        }
+        if let Some(node) = self.stalled.take() {
+            let program = Program::Dataplane(node);
+            self.world.heal(&Heal::Stalled(program)).map_err(error)?;
+            return Ok(false);
         }
         let node = node(self.dice.below(NODES));
         let what = match self.dice.below(12) {
@@ -284,6 +306,16 @@ impl Raging {
                 self.world.kill(&program).map_err(error)?;
                 self.dead = Some(node);
                 "dataplane killed"
+            }
+            3 => {
+                let program = Program::Dataplane(node.clone());
+                let fault = Fault::Stalled(program);
+                self.world.fault(&fault).map_err(error)?;
+                self.stalled = Some(node);
+                // Some for so long that their peers take them for dead.
+                let seconds = u64::try_from(self.dice.below(STALLED_S_MAX)).unwrap_or(0);
+                self.world.run_for(seconds * Tick::SECOND);
+                "dataplane stalled"
             }
             _ => return Ok(false),
         };
@@ -310,7 +342,7 @@ impl Raging {
     /// key, of a key too many, or of a window that has gone on.
     fn weigh(&mut self, before: [u64; 4], a_node_was_dead: bool) -> Result<(), Failure> {
         let taken = self.world.drops();
-        if self.broken.contains("corruption") || a_node_was_dead {
+        if self.broken.contains("corruption") || a_node_was_dead || self.keyless {
             return Ok(());
         }
         if self.lost() != before {
@@ -325,7 +357,7 @@ impl Raging {
             return Err(failed("loss", text));
         }
         let swallow = ["loss", "partition"];
-        if swallow.iter().any(|it| self.broken.contains(it)) {
+        if self.stalled.is_some() || swallow.iter().any(|it| self.broken.contains(it)) {
             return Ok(());
         }
         self.told.exact += 1;
@@ -358,6 +390,7 @@ impl Raging {
             let program = Program::Dataplane(node);
             self.world.restart(&program).map_err(error)?;
         }
+        self.stalled = None;
         self.world.heal(&Heal::All).map_err(error)?;
         self.world.rekey().map_err(error)?;
         self.must_live()?;

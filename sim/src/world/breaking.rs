@@ -270,14 +270,14 @@ impl World {
         if of_wires || was_closed || matches!(heal, Heal::All | Heal::Stalled(_)) {
             self.run_for(self.forget_ns());
         }
+        self.wait_for_keys(1);
         Ok(())
     }
 
-    /// Everything comes in step that can, and keys that were replaced meanwhile go.
+    /// Everything comes in step that can.
     pub(super) fn catch_up(&mut self) -> Result<(), WorldError> {
         self.converge(self.cluster.clone())?;
         self.release();
-        self.keying.retire_replaced(&mut self.nodes)?;
         self.bring_in_step()
     }
 
@@ -297,11 +297,6 @@ impl World {
                 let node = self.named(node)?;
                 let (name, was) = (node.name.clone(), core::mem::take(&mut node.stalled));
                 self.stale.end(&name, Why::DataplaneStalled);
-                if was {
-                    self.keying
-                        .on_wake(&mut self.nodes)
-                        .map_err(WorldError::from)?;
-                }
                 Ok(was)
             }
             Program::Node(_) | Program::Api => Ok(false),

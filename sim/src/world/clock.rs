@@ -28,6 +28,15 @@ impl NodeClock {
         self.ahead_ns = self.ahead_ns.saturating_add(ahead_ns);
     }
 
+    /// How much time has passed by it, whatever it was set to meanwhile.
+    pub(crate) fn monotonic(&self, now: Tick) -> Tick {
+        let unset = Self {
+            ahead_ns: 0,
+            ..*self
+        };
+        unset.at(now)
+    }
+
     /// What it says at a moment: never less than 0, where it began.
     pub(crate) fn at(&self, now: Tick) -> Tick {
         let ns = i128::from(now.0);
@@ -49,6 +58,7 @@ mod tests {
         assert_eq!(fast.at(Tick(5_000_000)), Tick(5_001_000));
         fast.jump(-1_000);
         assert_eq!(fast.at(Tick(5_000_000)), Tick(5_000_000));
+        assert_eq!(fast.monotonic(Tick(5_000_000)), Tick(5_001_000));
         fast.jump(-6_000_000);
         assert_eq!(fast.at(Tick(5_000_000)), Tick(0));
         let slow = NodeClock::drifting(-100_000);

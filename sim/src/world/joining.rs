@@ -103,16 +103,19 @@ impl World {
         self.held
             .retain(|it| !matches!(it.at, At::Dataplane(of, _) if of == index));
         self.net.faults.forget(index);
+        let Some(node) = self.nodes.get(index) else {
+            return;
+        };
+        let name = node.name.clone();
+        self.lose_keys(&name);
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
         node.leave();
-        let name = node.name.clone();
         self.net.unplug(node.at_switch());
         self.stale.forget(&name);
         self.rivals_saw.remove(&name);
         self.announcements.forget(&name);
-        self.keying.forget(&name);
         self.marks.add("node-left");
     }
 }

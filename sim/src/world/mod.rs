@@ -34,7 +34,6 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_crypto::key::Algorithm;
-use sluice_dataplane_control::Event;
 use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::tick::Tick;
 use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Node, Pod};
@@ -43,7 +42,6 @@ use sluice_offload_api::model::{NodeName, PodRef, PodUid};
 pub use agent::AgentError;
 pub use breaking::BreakError;
 pub use clock::DRIFT_PPM_MAX;
-pub use keying::KeyingError;
 pub use marks::MARKS;
 pub use node::NodeError;
 pub use plan::{DEFAULT_NODES, NODES_MAX, PODS_PER_NODE_MAX, PlanError};
@@ -63,7 +61,6 @@ use self::stale::{Stale, Why};
 use self::station::{Spoken, Station};
 use self::whereabouts::Whereabouts;
 use crate::happening::Happening;
-use crate::keys::SeedKeys;
 use crate::probe::Family;
 use crate::report::{Binding, Captured, DropCount, ExposedSa, WireProof};
 use crate::sighting::Sighting;
@@ -186,9 +183,6 @@ pub enum WorldError {
     /// A node failed.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// Keys.
-    #[error(transparent)]
-    Keying(#[from] KeyingError),
     /// Agents, dataplanes and keys didn't come to rest.
     #[error("the cluster is not in step after {ROUNDS_MAX} rounds and more; this is a bug")]
     Restless,
@@ -208,6 +202,8 @@ pub struct World {
     outside: Station,
     net: Net,
     keying: Keying,
+    /// When life cycles are told next what their SAs have carried.
+    usage_at: Tick,
     announcements: Announcements,
     whereabouts: Whereabouts,
     stale: Stale,
@@ -245,13 +241,12 @@ impl World {
         let (underlay, encryption) = (config.underlay, &config.encryption);
         plan::place(&mut cluster, underlay, encryption, &mut numbers)?;
         let pool = MemPool::default();
-        let keys = SeedKeys::new(config.seed);
         let net = Net::new(config.seed);
         let gateways = vec![plan::gateway(Family::Ipv4), plan::gateway(Family::Ipv6)];
         let spoken = Spoken::default();
         let mut outside = Station::new(plan::mac(MacOf::Outside), gateways, &pool, &spoken);
         outside.anyone = true;
-        let keying = Keying::new(keys, &config);
+        let keying = Keying::new(config.seed, &config);
         let mut world = Self {
             cluster: Cluster::default(),
             config,
@@ -262,6 +257,7 @@ impl World {
             outside,
             net,
             keying,
+            usage_at: Tick(0),
             announcements: Announcements::default(),
             whereabouts: Whereabouts::default(),
             stale: Stale::default(),
@@ -358,6 +354,7 @@ impl World {
         self.bring_in_step()?;
         self.attach();
         self.run_for(SETTLE_NS);
+        self.wait_for_keys(usize::MAX);
         Ok(())
     }
 
@@ -393,21 +390,7 @@ impl World {
                 let happened = node.reconcile(self.net.now, rests)?;
                 events.extend(happened.into_iter().map(|event| (at, event)));
             }
-            for (at, event) in &events {
-                self.note_event(*at, event);
-                self.keying.on_event(&mut self.nodes, *at, event)?;
-                match event {
-                    Event::Applied(_) => self.announcements.on_applied(&mut self.nodes, *at),
-                    Event::PeerAdded(peer) => {
-                        if let Some(node) = self.nodes.get_mut(*at) {
-                            self.announcements.of_peer(peer, node);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            let switched = self.keying.switch_senders(&mut self.nodes)?;
-            if events.is_empty() && !switched {
+            if !self.heed(&events) {
                 self.note_speakers();
                 return Ok(());
             }
@@ -432,18 +415,6 @@ impl World {
         }
     }
 
-    /// Fresh keys between all nodes, make before break.
-    ///
-    /// # Errors
-    /// [`WorldError`].
-    pub fn rekey(&mut self) -> Result<(), WorldError> {
-        self.keying.renew_all(&mut self.nodes)?;
-        self.bring_in_step()?;
-        self.run_for(SETTLE_NS);
-        self.keying.retire_replaced(&mut self.nodes)?;
-        self.bring_in_step()
-    }
-
     /// Lets virtual time pass, in nanoseconds.
     pub fn run_for(&mut self, ns: u64) {
         let begin = self.net.now;
@@ -453,12 +424,14 @@ impl World {
             // Nobody looks on when a day passes in which nothing is sent.
             let passed = self.net.now.since(begin);
             let step = (passed / IDLE_SHARE).clamp(IDLE_POLL_NS, IDLE_POLL_NS_MAX);
-            let tick = (self.net.now + step).min(end);
+            let due = self.keying.due(self.net.now).unwrap_or(end);
+            let tick = (self.net.now + step).min(end).min(due);
             self.deliver_until(tick, &mut left);
             self.net.now = tick;
             for node in &mut self.nodes {
                 node.poll(&mut self.net);
             }
+            self.tend_keys();
         }
     }
 

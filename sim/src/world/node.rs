@@ -219,6 +219,11 @@ impl SimNode {
         self.orphaned.clear();
     }
 
+    /// Whether its dataplane is there and does something.
+    pub(crate) const fn works(&self) -> bool {
+        !self.left && !self.dead && !self.stalled
+    }
+
     /// Whether it is there under a name.
     pub(crate) fn is_named(&self, name: &str) -> bool {
         !self.left && self.name.0 == name

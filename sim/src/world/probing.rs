@@ -103,11 +103,28 @@ impl World {
             touched: self.net.faults.hits != hits_before
                 || self.crowded_out(&question) != crowded_out_before
                 || self.waits_for_what_is_broken()
+                || self.lacks_keys(probe, &question)
                 || self.is_dead(&probe.from)
                 || self.is_dead(&probe.to),
             port: question.port,
             family: question.family,
         })
+    }
+
+    /// Whether both ends of a question are on nodes that can't agree on keys for what is broken.
+    fn lacks_keys(&self, probe: &Probe, question: &Question) -> bool {
+        let node = |party, ip| match self.place_of(party, ip) {
+            Some(At::Behind(node, _)) => self.nodes.get(node),
+            _ => None,
+        };
+        let ends = (
+            node(&probe.from, question.src),
+            node(&probe.to, question.dst),
+        );
+        let (Some(from), Some(to)) = ends else {
+            return false;
+        };
+        from.name != to.name && !self.is_whole() && !self.keying.has_keys(&from.name, &to.name)
     }
 
     /// Frames that found no room in a flow table, if an end of a question has flooded or was

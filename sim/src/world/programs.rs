@@ -75,6 +75,7 @@ impl World {
         // Frames that waited for it are gone with it.
         self.held
             .retain(|it| !matches!(it.at, super::net::At::Dataplane(of, _) if of == number));
+        self.lose_keys(&name);
         self.named(node)?.kill();
         Ok(())
     }
@@ -104,9 +105,7 @@ impl World {
             // Its peers have asked for it in vain meanwhile, and ask again.
             _ => self.forget_ns(),
         });
-        self.keying
-            .retire_replaced(&mut self.nodes)
-            .map_err(WorldError::from)?;
+        self.wait_for_keys(1);
         Ok(self.bring_in_step()?)
     }
 
@@ -140,9 +139,6 @@ impl World {
             }
             self.announcements.tell(node);
         }
-        self.keying
-            .on_restart(&mut self.nodes, &name)
-            .map_err(WorldError::from)?;
         Ok(())
     }
 
@@ -185,9 +181,7 @@ impl World {
                 host.forget_neighbors();
             }
         }
-        self.keying
-            .retire_replaced(&mut self.nodes)
-            .map_err(WorldError::from)?;
+        self.wait_for_keys(1);
         Ok(self.bring_in_step()?)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::ethernet::HEADER_LEN;
 
+use super::keying::Passing;
 use super::net::is_neighbor;
 use crate::dice::Dice;
 use crate::fault::{Fault, Heal};
@@ -141,6 +142,15 @@ impl WireFaults {
             self.corruption,
         ];
         percents.iter().any(|it| *it > 0) || self.delay_ns > 0 || !self.partitions.is_empty()
+    }
+
+    /// What sessions between two nodes feel of it, whose packets take the same wires.
+    pub(crate) fn passing(&self, a: usize, b: usize) -> Passing {
+        Passing {
+            parted: self.partitions.contains(&(a.min(b), a.max(b))),
+            loss: self.loss,
+            delay_ns: self.delay_ns,
+        }
     }
 
     /// Whether a frame may not arrive.

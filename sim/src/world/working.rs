@@ -420,6 +420,7 @@ impl World {
                 for node in &mut self.nodes {
                     node.poll(&mut self.net);
                 }
+                self.tend_keys();
             }
             for at in &transfers {
                 let Some(Some(run)) = running.get(*at) else {

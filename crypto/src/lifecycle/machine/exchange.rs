@@ -1,5 +1,7 @@
 //! The exchange on a session, from hello to both directions in use.
 
+use sluice_mutants::{Mutant, is};
+
 use super::{
     CloseReason, Dialling, Install, OPENINGS_MAX, Opening, PAIRS_MAX, SaAction, SaLifecycle,
     SessionId,
@@ -115,7 +117,8 @@ impl SaLifecycle {
                 return;
             }
         };
-        self.epoch_last = pair.0.epoch;
+        let epoch = pair.0.epoch;
+        self.epoch_last = epoch;
         self.pairs.push(pair.0);
         if !self.initiator {
             self.actions
@@ -125,6 +128,9 @@ impl SaLifecycle {
             .extend(pair.1.into_iter().map(SaAction::InstallInbound));
         self.establishing = Some((session, hello));
         self.resend_at = Some(now + self.config.timing.resend_ms);
+        if is(Mutant::SentBeforeReceived) {
+            self.on_ready(session, epoch, now);
+        }
     }
 
     fn negotiate(
