@@ -16,6 +16,8 @@ const STEPS: (usize, usize) = (1, 6);
 /// After how long TCP says again what was not acknowledged (RFC 6298 section 2.4 has a second;
 /// Linux takes 200 ms).
 const AGAIN_NS: u64 = 200 * Tick::MS;
+/// The same after the first few times that nothing came back.
+const PARTED_NS: u64 = Tick::SECOND;
 /// How long a dial may take, as in the node channel.
 const DIAL_NS_MAX: u64 = 5 * Tick::SECOND;
 
@@ -315,7 +317,7 @@ impl Channel {
         let way = ground.passing(&node, &peer);
         let (_, parcel) = it.to[end as usize].pop_front()?;
         if way.parted {
-            it.to[end as usize].push_front((now + AGAIN_NS, parcel));
+            it.to[end as usize].push_front((now + PARTED_NS, parcel));
             return None;
         }
         let standing = ground.standing(&node, &peer);
