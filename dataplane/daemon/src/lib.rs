@@ -14,6 +14,7 @@ pub mod dpdk;
 mod http;
 pub mod keys;
 pub mod lab_keys;
+pub mod live;
 mod metrics;
 pub mod ports;
 pub mod runtime;

@@ -364,7 +364,7 @@ const BAD_STATIC: &[Bad] = &[
         "static:",
         "node_channel: {listen: '[::1]:0', trust_domain: t, svid: a, key: a, anchors: a}\nstatic:",
         8,
-        "take `static.sas` out",
+        "take `static.sas` and",
     ),
 ];
 
