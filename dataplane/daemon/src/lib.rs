@@ -12,6 +12,7 @@ pub mod daemon;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 mod http;
+pub mod ike;
 pub mod keys;
 pub mod lab_keys;
 pub mod live;
