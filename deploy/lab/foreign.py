@@ -3,7 +3,8 @@
 
 A sluice-dataplane in static mode with one pod. First a virtual machine with Linux's ESP plays
 eight hosts: tunnel and transport mode, IPv4 and IPv6, with and without extended sequence
-numbers. Then strongSwan negotiates by IKEv2 and speaks ESP in UDP. Prints a line a check, ends
+numbers. Then strongSwan negotiates by IKEv2 and speaks ESP in UDP, at last with a rekey every
+second or two that sluice-ike follows. Prints a line a check, ends
 with a summary, and leaves nothing behind.
 
 Exit codes: 0 every check held, 1 one did not, 2 it could not be built.
@@ -21,11 +22,11 @@ from pathlib import Path
 
 import netns
 from daemons import DaemonError
-from peers import kernel_esp, strongswan
+from peers import kernel_esp, rekeys, strongswan
 from report import Report
 
 
-PEERS = {"kernel": kernel_esp, "strongswan": strongswan}
+PEERS = {"kernel": kernel_esp, "strongswan": strongswan, "rekeys": rekeys}
 
 
 def main():
@@ -37,8 +38,9 @@ def main():
     parser.add_argument("--keep", metavar="DIR", help="keep logs and captures in this folder")
     args = parser.parse_args()
     binary = Path(args.bin).resolve() / "sluice-dataplane"
-    if os.geteuid() != 0 or not binary.exists():
-        print(f"needs root, and {binary} built with dpdk", file=sys.stderr)
+    ike = binary.with_name("sluice-ike")
+    if os.geteuid() != 0 or not binary.exists() or not ike.exists():
+        print(f"needs root, and {binary} built with dpdk, and {ike}", file=sys.stderr)
         return 2
 
     # The lab's namespaces and these have one prefix.

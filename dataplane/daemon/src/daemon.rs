@@ -1,11 +1,13 @@
 //! The daemon put together: what is opened in which order, and what ends it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use miette::Diagnostic;
 use serde::Serialize;
-use sluice_offload_api::model::{Generation, PortCounters};
+use sluice_offload_api::model::{Generation, NodeName, PortCounters};
 use tokio::sync::watch;
 
 use crate::channel::{self, Joined};
@@ -13,11 +15,12 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, PolicySource};
 use crate::http::{Metrics, MetricsError, Sources};
 use crate::keys::{KeyDriver, NoKeys, SaSender, StaticKeys, StaticSa};
+use crate::live::{Ledger, LedgerError, LiveKeys, SaSocket};
 use crate::ports::PortSet;
 use crate::runtime::{Dataplane, Opening, Silent, StartError, WorkerEnd, check_roles};
 use crate::serve::{self, LeaseClock, ListenError, Offload, TlsError};
 use crate::spent::{Spent, SpentError};
-use crate::statics::{self, StaticError};
+use crate::statics::{self, StaticError, Statics};
 
 /// The daemon didn't start, or ended as it shouldn't. Nothing is left open.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -41,6 +44,9 @@ pub enum DaemonError {
     /// A key that was used before.
     #[error(transparent)]
     Spent(#[from] SpentError),
+    /// Which keys were used isn't known, or one was.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// Ports, threads, the first generation.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -64,6 +70,7 @@ impl DaemonError {
             Self::Static(_)
                 | Self::Tls(_)
                 | Self::Spent(SpentError::Used { .. })
+                | Self::Ledger(LedgerError::Used { .. } | LedgerError::Broken { .. })
                 | Self::Listen(ListenError::Tls(_))
                 | Self::Channel(sluice_node_channel::StartError::Identity(_))
         )
@@ -75,13 +82,16 @@ struct Prepared {
     opening: Opening,
     /// SAs that a file gives.
     sas: Vec<StaticSa>,
+    /// Nodes that transport mode can be with.
+    hosts: BTreeSet<NodeName>,
 }
 
 fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
     let ports = config.ports.clone();
     match &mut config.source {
         PolicySource::Static(fixed) => {
-            let first = Some(statics::transaction(fixed)?);
+            let Statics { transaction, hosts } = statics::read(fixed)?;
+            let first = Some(transaction);
             let exit_when_idle = fixed.exit_when_idle;
             let sas = core::mem::take(&mut fixed.sas);
             let opening = Opening {
@@ -90,7 +100,11 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
                 checkpoint_fault: None,
                 exit_when_idle,
             };
-            Ok(Prepared { opening, sas })
+            Ok(Prepared {
+                opening,
+                sas,
+                hosts,
+            })
         }
         PolicySource::Listen(listen) => {
             if let Some(tcp) = &listen.tcp {
@@ -128,6 +142,7 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
             Ok(Prepared {
                 opening,
                 sas: Vec::new(),
+                hosts: BTreeSet::new(),
             })
         }
     }
@@ -147,6 +162,7 @@ pub fn check(mut config: Config) -> Result<Option<String>, DaemonError> {
 pub struct Daemon {
     dataplane: Dataplane,
     offload: Option<Offload>,
+    sa_socket: Option<SaSocket>,
     metrics: Option<Metrics>,
     lease: Arc<LeaseClock>,
     channel: Option<Joined>,
@@ -180,17 +196,34 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError`]; nothing is open then.
     pub async fn start<S: PortSet>(mut config: Config, set: S) -> Result<Self, DaemonError> {
-        let Prepared { opening, sas } = prepare(&mut config)?;
-        let offload = match &config.source {
-            PolicySource::Static(_) => None,
-            PolicySource::Listen(listen) => Some(Offload::bind(listen)?),
+        let Prepared {
+            opening,
+            sas,
+            hosts,
+        } = prepare(&mut config)?;
+        let (offload, sa_socket) = match &config.source {
+            PolicySource::Static(fixed) => (None, fixed.sa_socket.as_ref()),
+            PolicySource::Listen(listen) => (Some(Offload::bind(listen)?), None),
+        };
+        let live = match sa_socket {
+            None => None,
+            Some(it) => Some((SaSocket::bind(it)?, Ledger::open(&it.used_keys)?)),
         };
         let metrics = config.metrics.map(Metrics::bind).transpose()?;
         let channel = match &config.node_channel {
             None => None,
             Some(it) => Some(sluice_node_channel::spawn(it.channel.clone()).await?),
         };
-        let spent = Spent::mark(sas.iter().map(|sa| sa.key_file.as_path()))?;
+        let key_files: Vec<_> = sas.iter().map(|sa| sa.key_file.clone()).collect();
+        let (sa_socket, static_keys): (_, Box<dyn KeyDriver>) = match live {
+            Some((socket, ledger)) => {
+                let keys = LiveKeys::new(sas, hosts, ledger)?;
+                (Some(socket), Box::new(keys))
+            }
+            None if sas.is_empty() => (None, Box::new(NoKeys)),
+            None => (None, Box::new(StaticKeys::new(sas))),
+        };
+        let spent = Spent::mark(key_files.iter().map(PathBuf::as_path))?;
         let mut joined = None;
         let keys = |sender: SaSender| -> Box<dyn KeyDriver> {
             match (channel, &config.node_channel) {
@@ -199,8 +232,7 @@ impl Daemon {
                     joined = Some(channel);
                     Box::new(keys)
                 }
-                _ if sas.is_empty() => Box::new(NoKeys),
-                _ => Box::new(StaticKeys::new(sas)),
+                _ => static_keys,
             }
         };
         let dataplane = match Dataplane::start(&config, set, opening, keys) {
@@ -216,6 +248,7 @@ impl Daemon {
         Ok(Self {
             dataplane,
             offload,
+            sa_socket,
             metrics,
             lease: Arc::default(),
             channel: joined,
@@ -242,6 +275,7 @@ impl Daemon {
         let Self {
             mut dataplane,
             offload,
+            sa_socket,
             metrics,
             lease,
             channel,
@@ -260,6 +294,13 @@ impl Daemon {
             }
         };
         let (stop, stopped) = watch::channel(false);
+        let (sas_client, sas_stopped) = (client.clone(), stopped.clone());
+        let taking_sas = async {
+            match sa_socket {
+                Some(socket) => socket.serve(sas_client, sas_stopped).await,
+                None => core::future::pending().await,
+            }
+        };
         let serving = async {
             match offload {
                 Some(offload) => {
@@ -286,6 +327,7 @@ impl Daemon {
                 served?;
                 Ended::Stopped
             }
+            () = taking_sas => Ended::Stopped,
             () = showing => Ended::Stopped,
             // What nobody can retire any more would be used to its limit.
             () = keyless => return Err(DaemonError::Broke),

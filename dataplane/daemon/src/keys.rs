@@ -11,7 +11,10 @@ use std::path::PathBuf;
 use crossbeam_channel::{Sender, TrySendError};
 use sluice_crypto::esp::Spi;
 use sluice_dataplane_control::{SaConfig, SaError};
+use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{NodeName, PodUid, SaDirection};
+
+use crate::live::{Answer, Order, OrderRefused};
 
 /// Something that a key driver acts on.
 #[derive(Debug)]
@@ -146,6 +149,18 @@ impl SaSender {
 pub trait KeyDriver: Send {
     /// Something happened. Commands pushed to `out` are carried out at once, in order.
     fn on_event(&mut self, event: KeyEvent, out: &mut Vec<SaCommand>);
+
+    /// Somebody asks for an SA to come or go, at this time. Who answers is the driver, now or
+    /// when it is done.
+    fn on_order(&mut self, order: Order, answer: Answer, now: Tick, out: &mut Vec<SaCommand>) {
+        let _ = (order, now, out);
+        answer.refuse(OrderRefused::NotTaken);
+    }
+
+    /// Called once a turn, of a millisecond or less.
+    fn on_tick(&mut self, now: Tick, out: &mut Vec<SaCommand>) {
+        let _ = (now, out);
+    }
 
     /// Whether traffic may begin: false while keys that a file gave aren't in force yet.
     fn is_ready(&self) -> bool {

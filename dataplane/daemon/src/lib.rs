@@ -12,8 +12,10 @@ pub mod daemon;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 mod http;
+pub mod ike;
 pub mod keys;
 pub mod lab_keys;
+pub mod live;
 mod metrics;
 pub mod ports;
 pub mod runtime;

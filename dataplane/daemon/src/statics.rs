@@ -1,5 +1,7 @@
 //! Static mode: the agent's own compiler makes the state, once, from files.
 
+use std::collections::BTreeSet;
+
 use miette::Diagnostic;
 use sluice_crypto::esp::Mode;
 use sluice_host_agent::agent::Loosened;
@@ -61,11 +63,20 @@ pub enum StaticError {
     },
 }
 
-/// The one transaction of a static dataplane, generation 1, already checked whole.
+/// What the files of static mode make.
+#[derive(Debug)]
+pub struct Statics {
+    /// The one transaction, generation 1, already checked whole.
+    pub transaction: Transaction,
+    /// Peers that transport mode can be with: they have a tunnel address that is also their own.
+    pub hosts: BTreeSet<NodeName>,
+}
+
+/// Reads the files.
 ///
 /// # Errors
 /// [`StaticError`].
-pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
+pub fn read(config: &StaticConfig) -> Result<Statics, StaticError> {
     let loaded = load_dir(&config.manifests)?;
     for note in &loaded.notes {
         tracing::warn!("{note}");
@@ -92,14 +103,16 @@ pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
             return Err(StaticError::NotHere { pod: pod.clone() });
         }
     }
+    let is_host = |it: &Node| it.tunnel_ips.iter().any(|ip| it.ips.contains(ip));
+    let hosts = cluster.nodes.iter().filter(|(_, it)| is_host(it));
+    let hosts: BTreeSet<_> = hosts.map(|(name, _)| name.clone()).collect();
     for sa in &config.sas {
         if state.peers.get(&sa.peer).is_none_or(|it| it.unprotected) {
             return Err(StaticError::NoPeer {
                 node: sa.peer.clone(),
             });
         }
-        let is_host = |it: &Node| it.tunnel_ips.iter().any(|ip| it.ips.contains(ip));
-        if sa.config.mode == Mode::Transport && !cluster.nodes.get(&sa.peer).is_some_and(is_host) {
+        if sa.config.mode == Mode::Transport && !hosts.contains(&sa.peer) {
             return Err(StaticError::NoHost {
                 node: sa.peer.clone(),
             });
@@ -108,7 +121,10 @@ pub fn transaction(config: &StaticConfig) -> Result<Transaction, StaticError> {
     tell_downgrades(encryption, &state);
     state.generation = Generation(1);
     state.validate(&Limits::MAX)?;
-    Ok(state.to_snapshot())
+    Ok(Statics {
+        transaction: state.to_snapshot(),
+        hosts,
+    })
 }
 
 /// Tells of every setting that lets something go in clear, as an agent would.

@@ -16,6 +16,8 @@ mod channel;
 mod checkpoint;
 #[path = "daemon/encryption.rs"]
 mod encryption;
+#[path = "daemon/live.rs"]
+mod live;
 #[path = "daemon/memory.rs"]
 mod memory;
 #[path = "daemon/metrics.rs"]

@@ -46,7 +46,7 @@ class Bed:
         self.daemon = Daemon("sluice-dataplane", self.node, command, self.folder / "dataplane.log")
         self.config, self.server = config, None
 
-    def configure(self, manifests, peers, sas, keys):
+    def configure(self, manifests, peers, sas, keys, sa_socket=None):
         """Writes what static mode reads."""
         (self.folder / "manifests").mkdir()
         everyone = [
@@ -89,6 +89,8 @@ class Bed:
                 "sas": sas,
             },
         }
+        if sa_socket:
+            document["static"]["sa_socket"] = {"path": str(sa_socket), "used_keys": "used-keys"}
         # JSON is YAML.
         self.config.write_text(json.dumps(document, indent=2))
 

@@ -9,7 +9,7 @@
 A charon beside the dataplane, on its address, negotiates for it: IKE is its, ESP the
 dataplane's. VICI begins it and tells of the child SA; the keys come through charon's own log of
 the group CHD at level 4, into a pipe. Neither `list-sas` nor the updown script has them, which is
-checked; nothing is written to disk but what static mode reads.
+checked; nothing is written to disk but what static mode reads. `peers/rekeys.py` has a program do that, and go on with it.
 
 VICI's `initiate` would stream the same log at level 4, and did here at first: charon 5.9.8 comes
 to a standstill in one of some twenty, holding the lock of its loggers while it logs what it sends.
@@ -39,14 +39,20 @@ PLUGINS = (
     "random nonce aes sha1 sha2 hmac kdf gcm ctr chapoly curve25519 openssl pem x509 pubkey pkcs1"
     " pkcs8 kernel-libipsec kernel-netlink socket-default vici updown"
 )
+# What of charon's log has the keys.
+KEY_LOG = "chd = 4"
 # The proposal's name and ours.
 CIPHERS = {it: it for it in ("aes128gcm16", "aes256gcm16", "chacha20poly1305")}
 
 
 class Charon:
-    """strongSwan's daemon in a namespace, with a socket and a configuration of its own."""
+    """strongSwan's daemon in a namespace, with a socket and a configuration of its own.
 
-    def __init__(self, netns, name, folder, other, cipher, secret):
+    `log` is what it writes to its standard output, `before` the words of a program that starts
+    it, `child` more of the child's configuration.
+    """
+
+    def __init__(self, netns, name, folder, other, cipher, secret, log=KEY_LOG, before=(), child=""):
         self.netns, self.folder = netns, folder / name
         self.folder.mkdir()
         self.vici = f"unix://{self.folder}/vici"
@@ -60,7 +66,7 @@ class Charon:
         (self.folder / "strongswan.conf").write_text(
             f"charon-systemd {{\n load = {PLUGINS}\n"
             f" filelog {{\n all {{\n path = {self.folder}/charon.log\n default = 1\n }}\n"
-            f" keys {{\n path = /dev/stdout\n default = -1\n chd = 4\n flush_line = yes\n }}\n }}\n"
+            f" keys {{\n path = /dev/stdout\n default = -1\n {log}\n flush_line = yes\n }}\n }}\n"
             # libipsec has to be there before the kernel's own interface is.
             f" plugins {{\n vici {{ socket = {self.vici} }}\n"
             f" kernel-libipsec {{\n load = yes\n allow_peer_ts = yes\n }}\n }}\n}}\n"
@@ -73,12 +79,12 @@ class Charon:
             f" proposals = aes128gcm16-prfsha256-x25519\n"
             f" local {{\n auth = psk\n id = {name}\n }}\n remote {{\n auth = psk\n id = {other}\n }}\n"
             f" children {{ c {{\n local_ts = {ts(inside)}\n remote_ts = {ts(beyond)}\n"
-            f" esp_proposals = {cipher}-noesn\n updown = {script}\n start_action = none\n }} }}\n }} }}\n"
+            f" esp_proposals = {cipher}-noesn\n updown = {script}\n {child}\n }} }}\n }} }}\n"
             f"secrets {{ ike {{\n id-1 = {name}\n id-2 = {other}\n secret = 0x{secret}\n }} }}\n"
         )
         with open(self.folder / "out", "w") as out:
             self.process = netns.popen(
-                "env", f"STRONGSWAN_CONF={self.folder}/strongswan.conf", CHARON,
+                "env", f"STRONGSWAN_CONF={self.folder}/strongswan.conf", *before, CHARON,
                 stdout=subprocess.PIPE, stderr=out,
             )  # fmt: skip
         wait_for(f"charon {name}", self._answers)
@@ -178,8 +184,8 @@ class Swan:
             node.ip("address", "del", f"{address}/{128 if ':' in address else 32}", "dev", "lo")
         return handed_over(self.charons["local"].logged())
 
-    def start(self, child):
-        """Gives the dataplane the SAs and starts it."""
+    def start(self, child=None, sa_socket=None):
+        """Gives the dataplane the SAs, or a socket for them, and starts it."""
         manifests = [
             {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "swan"}},
             {
@@ -196,11 +202,11 @@ class Swan:
                 "algorithm": CIPHERS[self.cipher], "key_file": f"keys/{direction}.hex",
                 "esn": False, "udp_encap": direction == "outbound",
             }
-            for direction in ("inbound", "outbound")
+            for direction in (child.keys if child else ())
         ]  # fmt: skip
-        keys = {f"{direction}.hex": key for direction, key in child.keys.items()}
+        keys = {f"{it}.hex": key for it, key in child.keys.items()} if child else {}
         peers = [{"node": "swan", "tunnel_ips": [PEER]}]
-        self.bed.configure(manifests, peers, sas, keys)
+        self.bed.configure(manifests, peers, sas, keys, sa_socket)
         self.dumps = [
             netns.popen(
                 "dumpcap", "-q", "-P", "-i", "p0", "-w", file,

@@ -71,9 +71,10 @@ pub(super) fn check(source: &Text) -> Result<Config, Fault> {
         None => None,
         Some(it) => {
             if let PolicySource::Static(fixed) = &policy
-                && !fixed.sas.is_empty()
+                && !(fixed.sas.is_empty() && fixed.sa_socket.is_none())
             {
-                let message = "`node_channel` agrees on keys; take `static.sas` out, or this";
+                let message = "`node_channel` agrees on keys; take `static.sas` and \
+                               `static.sa_socket` out, or this";
                 return Err(source.fault(it.referenced, message));
             }
             Some(super::channel::node_channel(

@@ -46,7 +46,8 @@ pub(super) fn read(path: &Path, algorithm: Algorithm) -> Result<EspKey, KeyFileE
     Ok(EspKey::from_keymat(algorithm, &keymat)?)
 }
 
-fn decode(hex: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+/// Bytes of hex digits, upper case or lower.
+pub(crate) fn decode(hex: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let digit = |b: u8| {
         char::from(b)
             .to_digit(16)

@@ -23,7 +23,7 @@ use sluice_offload_api::model::{NodeName, PodRef, PortName};
 use crate::keys::StaticSa;
 
 pub use key_file::KeyFileError;
-pub(crate) use key_file::check_mode;
+pub(crate) use key_file::{check_mode, decode as decode_hex};
 
 /// Length of a configuration file in bytes, at most.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -185,8 +185,19 @@ pub struct StaticConfig {
     pub peers: Vec<(NodeName, Vec<core::net::IpAddr>)>,
     /// SAs with their keys.
     pub sas: Vec<StaticSa>,
+    /// Where more of them come from at run time.
+    pub sa_socket: Option<SaSocketConfig>,
     /// End when no frame came for so long: for runs over files.
     pub exit_when_idle: Option<Duration>,
+}
+
+/// Where SAs come from at run time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SaSocketConfig {
+    /// A Unix socket. Only root and the daemon's own user may connect.
+    pub path: PathBuf,
+    /// Which keys were used, by their fingerprints.
+    pub used_keys: PathBuf,
 }
 
 /// How an agent reaches us.

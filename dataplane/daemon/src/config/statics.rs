@@ -18,7 +18,7 @@ use sluice_offload_api::model::{
 };
 
 use super::check::{name, within};
-use super::{Fault, STATIC_SAS_MAX, StaticConfig, Text, key_file, wire};
+use super::{Fault, STATIC_SAS_MAX, SaSocketConfig, StaticConfig, Text, key_file, wire};
 use crate::keys::StaticSa;
 
 const MTU_DEFAULT: u16 = 1500;
@@ -182,6 +182,10 @@ pub(super) fn statics(
             None => Vec::new(),
             Some(it) => sas(source, it)?,
         },
+        sa_socket: it.sa_socket.as_ref().map(|it| SaSocketConfig {
+            path: source.resolve(&it.value.path),
+            used_keys: source.resolve(&it.value.used_keys),
+        }),
         exit_when_idle: match it.exit_when_idle {
             None => None,
             Some(it) if (1..=IDLE_MS_MAX).contains(&it.value.after_ms) => {

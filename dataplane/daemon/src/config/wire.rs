@@ -117,6 +117,7 @@ pub(super) struct Static {
     pub(super) peers: Vec<Spanned<Peer>>,
     pub(super) encryption: Option<Spanned<Encryption>>,
     pub(super) sas: Option<Spanned<Vec<Spanned<Sa>>>>,
+    pub(super) sa_socket: Option<Spanned<SaSocket>>,
     pub(super) exit_when_idle: Option<Spanned<Exit>>,
 }
 
@@ -147,6 +148,13 @@ pub(super) struct Pod {
 pub(super) struct Peer {
     pub(super) node: Spanned<String>,
     pub(super) tunnel_ips: Vec<IpAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SaSocket {
+    pub(super) path: PathBuf,
+    pub(super) used_keys: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]

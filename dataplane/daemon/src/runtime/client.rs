@@ -10,6 +10,7 @@ use sluice_offload_api::model::{
 use sluice_offload_api::{Refused, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::live::{Answer, Order, OrderRefused};
 use crate::ports::DeviceLoss;
 
 /// Requests that wait for the control thread, at most.
@@ -38,6 +39,7 @@ pub(super) enum Request {
     Pairs(oneshot::Sender<(Vec<PairRecord>, PairsRest)>),
     Vitals(oneshot::Sender<Vitals>),
     Watch(mpsc::Sender<FlowVerdict>, oneshot::Sender<()>),
+    Order(Box<Order>, Answer),
 }
 
 /// What became of a transaction.
@@ -173,6 +175,16 @@ impl ControlClient {
         let (to, verdicts) = mpsc::channel(VERDICTS_MAX);
         self.ask(|reply| Request::Watch(to, reply)).await?;
         Ok(verdicts)
+    }
+
+    /// Has an SA come or go; returns when it has, at every worker.
+    ///
+    /// # Errors
+    /// [`OrderRefused`]: nothing has changed, but for [`OrderRefused::Silent`], of which that isn't known.
+    pub async fn order(&self, order: Order) -> Result<(), OrderRefused> {
+        let order = Box::new(order);
+        let done = self.ask(|reply| Request::Order(order, Answer(reply))).await;
+        done.unwrap_or(Err(OrderRefused::Silent))
     }
 
     /// How the threads are.

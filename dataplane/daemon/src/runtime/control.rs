@@ -123,6 +123,9 @@ impl<L: Links> ControlLoop<L> {
             };
             self.carry_out(VecDeque::from([command]));
         }
+        let mut commands = Vec::new();
+        self.keys.on_tick(self.clock.now(), &mut commands);
+        self.carry_out(commands.into());
         self.begin_waiting();
         self.answer_flows();
         self.answer_names();
@@ -348,6 +351,12 @@ impl<L: Links> ControlLoop<L> {
             Request::Watch(to, reply) => {
                 self.watcher.begin(to);
                 let _ = reply.send(());
+            }
+            Request::Order(order, answer) => {
+                let (now, mut commands) = (self.clock.now(), Vec::new());
+                self.keys.on_order(*order, answer, now, &mut commands);
+                self.carry_out(commands.into());
+                scrub_stack();
             }
             Request::Vitals(reply) => {
                 // Of one worker that stands still the flows do, too.

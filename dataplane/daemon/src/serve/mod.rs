@@ -7,6 +7,7 @@ mod listen;
 mod program;
 mod service;
 mod tls;
+mod unix;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use lease::LeaseClock;
 pub use listen::ListenError;
 pub use tls::TlsError;
 pub(crate) use tls::acceptor;
+pub(crate) use unix::UnixSocket;
 
 use core::time::Duration;
 use listen::Listeners;

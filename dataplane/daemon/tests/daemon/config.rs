@@ -69,8 +69,8 @@ fn the_worked_example_of_a_foreign_peer_is_good() {
         .skip(1)
         .map(|it| it.split("```").next().unwrap())
         .collect();
-    let [host, example] = blocks.as_slice() else {
-        panic!("a node and a configuration, not {} blocks", blocks.len());
+    let [host, example, with_ike] = blocks.as_slice() else {
+        panic!("a node and two configurations, not {} blocks", blocks.len());
     };
     let files = with_files();
     files.write("worked/storage.yaml", host);
@@ -83,8 +83,11 @@ spec: {nodeName: node-a}
 status: {podIPs: [{ip: 10.244.1.10}]}
 ",
     );
-    let example = example.replacen("manifests: manifests", "manifests: worked", 1);
-    assert_eq!(daemon::check(files.config(&example)).unwrap(), None);
+    let (ports, _) = example.split_once("static:\n").unwrap();
+    for text in [(*example).to_owned(), format!("{ports}{with_ike}")] {
+        let text = text.replacen("manifests: manifests", "manifests: worked", 1);
+        assert_eq!(daemon::check(files.config(&text)).unwrap(), None);
+    }
 }
 
 #[test]
@@ -364,7 +367,7 @@ const BAD_STATIC: &[Bad] = &[
         "static:",
         "node_channel: {listen: '[::1]:0', trust_domain: t, svid: a, key: a, anchors: a}\nstatic:",
         8,
-        "take `static.sas` out",
+        "take `static.sas` and",
     ),
 ];
 

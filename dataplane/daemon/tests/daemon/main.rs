@@ -13,6 +13,7 @@ mod checkpoint;
 mod config;
 mod encryption;
 mod keys;
+mod live;
 mod memory;
 mod metrics;
 mod mtls;

@@ -11,17 +11,17 @@ use super::rig::frames::{UPLINK, VF0, syn};
 use super::rig::wires::{Wires, wires};
 use super::rig::{Files, Running};
 
-const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xee];
-const WEB_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
+pub(super) const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(super) const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xee];
+pub(super) const WEB_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 const OURS: [u8; 4] = [198, 51, 100, 1];
 const PEER: [u8; 4] = [198, 51, 100, 2];
-const WEB: [u8; 4] = [10, 244, 1, 10];
-const CART: [u8; 4] = [10, 244, 2, 11];
+pub(super) const WEB: [u8; 4] = [10, 244, 1, 10];
+pub(super) const CART: [u8; 4] = [10, 244, 2, 11];
 const IN_KEY: [u8; 36] = [0x31; 36];
 const OUT_KEY: [u8; 36] = [0x32; 36];
 
-fn config(files: &Files, more: &str) -> sluice_dataplane::config::Config {
+pub(super) fn config(files: &Files, more: &str) -> sluice_dataplane::config::Config {
     let hex = |key: &[u8]| key.iter().map(|it| format!("{it:02x}")).collect::<String>();
     files.write_secret("in.hex", hex(&IN_KEY));
     files.write_secret("out.hex", hex(&OUT_KEY));
@@ -56,7 +56,7 @@ fn key(bytes: &[u8]) -> EspKey {
 }
 
 /// An ARP packet (RFC 826) between the two ends of the uplink.
-fn arp_answer() -> Vec<u8> {
+pub(super) fn arp_answer() -> Vec<u8> {
     let mut frame = Vec::new();
     frame.extend(UPLINK_MAC);
     frame.extend(PEER_MAC);
@@ -69,7 +69,7 @@ fn arp_answer() -> Vec<u8> {
 }
 
 /// The next frame on the uplink that isn't ARP.
-fn receive_ip(wires: &Wires) -> Vec<u8> {
+pub(super) fn receive_ip(wires: &Wires) -> Vec<u8> {
     loop {
         let frame = wires.receive(UPLINK);
         if frame[12..14] != [8, 6] {
@@ -79,7 +79,7 @@ fn receive_ip(wires: &Wires) -> Vec<u8> {
 }
 
 /// An ESP packet from the peer, in Ethernet and IPv4.
-fn sealed(sa: &mut OutboundSa, inner: &[u8]) -> Vec<u8> {
+pub(super) fn sealed(sa: &mut OutboundSa, inner: &[u8]) -> Vec<u8> {
     let mut esp = vec![0; OutboundSa::sealed_len(inner.len())];
     esp[ESP_HEADER_LEN..ESP_HEADER_LEN + inner.len()].copy_from_slice(inner);
     sa.seal(&mut esp, inner.len(), 4).unwrap();
@@ -190,7 +190,7 @@ fn what_the_file_turns_off_goes_in_clear() {
     daemon.stop();
 }
 
-fn fix_tcp_checksum(packet: &mut [u8]) {
+pub(super) fn fix_tcp_checksum(packet: &mut [u8]) {
     packet[36..38].fill(0);
     let len = u32::try_from(packet.len() - 20).unwrap();
     let words = |it: &[u8]| -> u32 {
