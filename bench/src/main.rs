@@ -49,7 +49,7 @@ const ESP_JSON: &str = "\
 JSON: a list of objects, with null where a key has no meaning:
   case           seal, open; bare/seal, the cipher alone; seal/many-sas, open/many-sas; rekey
   who            sluice, openssl speed; for bare/seal aws-lc-rs, RustCrypto, and with DPDK
-                 ipsec-mb, and ipsec-mb/ring: ipsec-mb up to 256 bytes, ring beyond
+                 ipsec-mb, and ipsec-mb/ring: both by size, as SAs have them then
   algorithm      aes128gcm16, aes256gcm16, chacha20poly1305
   inner_bytes    of the inner packet, or imix: 64, 594 and 1518, 7 to 4 to 1
   sas            SAs whose packets come in turn

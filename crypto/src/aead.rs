@@ -1,16 +1,28 @@
 //! Authenticated encryption behind one trait, so that a backend is a choice and never a
 //! dependency of the packet code.
 //!
-//! [`RingAead`] is the default. The tests implement the same trait over the `aes-gcm` and
+//! [`RingAead`] is the default, [`Backend`] what SAs use. The tests implement the same trait over the `aes-gcm` and
 //! `chacha20poly1305` crates, which share no code with ring, and hold the two against each other.
 
+#[cfg(feature = "ipsec-mb")]
+mod backend;
 mod by_size;
+#[cfg(feature = "ipsec-mb")]
+mod multi_buffer;
 mod ring;
 
 use crate::key::{Algorithm, KeyError};
 
+#[cfg(feature = "ipsec-mb")]
+pub use self::backend::Backend;
 pub use self::by_size::BySize;
+#[cfg(feature = "ipsec-mb")]
+pub use self::multi_buffer::ImbAead;
 pub use self::ring::RingAead;
+
+/// What an SA seals and opens with: ring. The feature `ipsec-mb` puts another beside it.
+#[cfg(not(feature = "ipsec-mb"))]
+pub type Backend = RingAead;
 
 /// Length of the authentication tag in bytes. ESP calls it the integrity check value, ICV.
 ///
@@ -59,6 +71,12 @@ pub trait Aead {
         aad: &[u8],
         data_and_tag: &mut [u8],
     ) -> Result<usize, AeadError>;
+
+    /// Asks for what a packet of `len_bytes` will need of the key, where that isn't in `self`, to
+    /// be brought into the cache. For many keys in turn; whatever the length, nothing else
+    /// happens.
+    #[inline]
+    fn expect(&self, _len_bytes: usize) {}
 }
 
 /// Why sealing or opening failed. Carries lengths only, never data.

@@ -17,7 +17,7 @@ use ring::digest;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::aead::{Aead, RingAead};
+use crate::aead::{Aead, Backend};
 
 /// Length of the salt in bytes, for every algorithm here.
 ///
@@ -146,7 +146,7 @@ pub struct EspKey {
     salt: Zeroizing<[u8; SALT_LEN]>,
     /// Expanded here, where a wrong length is still an error someone can read, so that making
     /// an SA can't fail. On the heap as well: an expanded key begins with the key.
-    aead: Box<RingAead>,
+    aead: Box<Backend>,
 }
 
 impl EspKey {
@@ -173,7 +173,7 @@ impl EspKey {
             algorithm,
             keymat: Zeroizing::new(keymat.into()),
             salt: Zeroizing::new(*salt),
-            aead: Box::new(RingAead::from_key(algorithm, key)?),
+            aead: Box::new(Backend::from_key(algorithm, key)?),
         })
     }
 
@@ -216,7 +216,7 @@ impl EspKey {
         &self.keymat
     }
 
-    /// The bare cipher key, for a backend other than ring.
+    /// The bare cipher key, for another backend.
     pub(crate) fn key(&self) -> &[u8] {
         self.keymat
             .get(..self.algorithm.key_len())
@@ -224,7 +224,7 @@ impl EspKey {
     }
 
     /// Leaves what an SA keeps; the key bytes themselves are erased here.
-    pub(crate) fn into_parts(self) -> (RingAead, Zeroizing<[u8; SALT_LEN]>) {
+    pub(crate) fn into_parts(self) -> (Backend, Zeroizing<[u8; SALT_LEN]>) {
         (*self.aead, self.salt)
     }
 }

@@ -14,7 +14,7 @@ libdpdk was not found by pkg-config. sluice-dpdk-sys binds to Debian's DPDK 22.1
 const VERSION_WANTED: &str = "22.11";
 
 fn main() {
-    for file in ["shim.h", "shim.c", "ipsec_mb.h", "ipsec_mb.c"] {
+    for file in ["shim.h", "shim.c"] {
         println!("cargo::rerun-if-changed=shim/{file}");
     }
     for variable in ["PKG_CONFIG", "PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR"] {
@@ -43,9 +43,6 @@ fn build() -> Result<(), String> {
     compile_shim(&cflags)?;
     bind(&cflags, &out)?;
     link(&libs);
-    if has_ipsec_mb() {
-        println!("cargo::rustc-link-lib=IPSec_MB");
-    }
     Ok(())
 }
 
@@ -63,15 +60,9 @@ fn pkg_config(what: &str) -> Result<Vec<String>, String> {
     Ok(said.split_whitespace().map(str::to_owned).collect())
 }
 
-/// As the shim's compiler will find: Debian's libdpdk-dev brings it, on x86-64.
-fn has_ipsec_mb() -> bool {
-    let is_x86 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|it| it == "x86_64");
-    is_x86 && Path::new("/usr/include/intel-ipsec-mb.h").exists()
-}
-
 fn compile_shim(cflags: &[String]) -> Result<(), String> {
     let mut shim = cc::Build::new();
-    shim.files(["shim/shim.c", "shim/ipsec_mb.c"]);
+    shim.file("shim/shim.c");
     shim.opt_level(2).std("gnu11");
     // DPDK's headers are not clean under -Wall; the shim itself is.
     shim.warnings(true).flag("-Wno-unused-parameter");

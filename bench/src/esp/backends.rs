@@ -32,7 +32,7 @@ const OTHERS: &[(&str, Make)] = &[
     ("RustCrypto", rust_crypto),
     #[cfg(feature = "dpdk")]
     ("ipsec-mb", multi_buffer::alone),
-    // As `sluice_crypto::aead::BySize` has it.
+    // What SAs use in such a build.
     #[cfg(feature = "dpdk")]
     ("ipsec-mb/ring", multi_buffer::by_size),
 ];
@@ -89,14 +89,10 @@ fn rust_crypto(algorithm: Algorithm) -> Option<Seal> {
 
 #[cfg(feature = "dpdk")]
 mod multi_buffer {
-    use sluice_crypto::aead::{Aead, BySize, RingAead};
+    use sluice_crypto::aead::{Aead, Backend, ImbAead};
     use sluice_crypto::key::Algorithm;
-    use sluice_dpdk::ipsec_mb::ImbAead;
 
     use super::{AAD, NONCE, Seal, key, sealing};
-
-    /// Up to where it is the faster one on the machines that we know.
-    const SHORT: usize = 256;
 
     fn with<A: Aead + 'static>(algorithm: Algorithm) -> Option<Seal> {
         let aead = A::from_key(algorithm, &key(algorithm)).ok()?;
@@ -110,7 +106,7 @@ mod multi_buffer {
     }
 
     pub(super) fn by_size(algorithm: Algorithm) -> Option<Seal> {
-        with::<BySize<ImbAead, RingAead, SHORT>>(algorithm)
+        with::<Backend>(algorithm)
     }
 }
 

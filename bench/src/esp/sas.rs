@@ -52,7 +52,7 @@ impl<T> Turns<T> {
 
     /// The next; at a burst's beginning `expect` has all of its SAs brought into the cache.
     #[inline]
-    fn next(&mut self, expect: &[fn(&T)]) -> Option<&mut T> {
+    fn next(&mut self, bytes: usize, expect: &[fn(&T, usize)]) -> Option<&mut T> {
         let len = self.sas.len();
         if self.left == 0 {
             self.left = BURST_MAX;
@@ -61,7 +61,7 @@ impl<T> Turns<T> {
                 for ahead in 1..=BURST_MAX {
                     let at = (self.turn + ahead * STRIDE) % len;
                     if let Some(sa) = self.sas.get(at).filter(|_| Some(at) != last) {
-                        expect(sa);
+                        expect(sa, bytes);
                     }
                     last = Some(at);
                 }
@@ -73,8 +73,9 @@ impl<T> Turns<T> {
     }
 }
 
-/// Where the next packet's bit is.
-fn window(sa: &InboundSa) {
+/// What the next packet asks of the key, and where its bit is.
+fn within(sa: &InboundSa, esp_len: usize) {
+    sa.expect_key(esp_len);
     if let Some(word) = sa.window().top_word() {
         prefetch(word);
     }
@@ -106,7 +107,7 @@ impl Senders {
         } = self;
         packets.each(|it| {
             let sealed = sas
-                .next(&[prefetch::<OutboundSa>])
+                .next(it.len, &[|sa, _| prefetch(sa), OutboundSa::expect_key])
                 .map(|sa| sa.seal(it.whole, it.len, NEXT_HEADER_IPV4));
             *refused += usize::from(!matches!(sealed, Some(Ok(_))));
         });
@@ -159,7 +160,7 @@ impl Receivers {
         timed(|| {
             senders.packets.each(|it| {
                 let opened = sas
-                    .next(&[prefetch::<InboundSa>, window])
+                    .next(it.whole.len(), &[|sa, _| prefetch(sa), within])
                     .map(|sa| sa.open(it.whole));
                 *refused += usize::from(!matches!(opened, Some(Ok(_))));
             });

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::sa::{EspHeader, Spi};
 use super::{ESP_HEADER_LEN, ESP_LEN_MIN, trailer};
-use crate::aead::{Aead, RingAead};
+use crate::aead::{Aead, Backend, TAG_LEN};
 use crate::key::{Algorithm, EspKey, Fingerprint, KeyError, SALT_LEN};
 use crate::replay::{ReplayError, ReplayWindow, WindowError};
 
@@ -18,7 +18,7 @@ const SUBSPACE: u64 = 1 << 32;
 /// Opens packets under one key and accepts each sequence number once.
 ///
 /// Owned by exactly one worker, so the window needs no lock.
-pub struct InboundSa<A = RingAead> {
+pub struct InboundSa<A = Backend> {
     spi: Spi,
     algorithm: Algorithm,
     fingerprint: Fingerprint,
@@ -150,6 +150,14 @@ impl<A: Aead> InboundSa<A> {
             next_header: trailer.next_header,
             seq,
         })
+    }
+
+    /// Has what opening an ESP packet of `esp_len` bytes needs of the key brought into the cache.
+    /// When the SA itself is on its way: where the key is stands in it.
+    #[inline]
+    pub fn expect_key(&self, esp_len: usize) {
+        self.aead
+            .expect(esp_len.saturating_sub(ESP_HEADER_LEN + TAG_LEN));
     }
 
     /// The name for a packet whose ICV failed under `seq`.

@@ -7,14 +7,14 @@ use zeroize::Zeroizing;
 use super::sa::{EspHeader, Spi};
 use super::seq::{Exhausted, SeqCounter};
 use super::{ESP_HEADER_LEN, TRAILER_FIXED_LEN, trailer};
-use crate::aead::{Aead, AeadError, RingAead, TAG_LEN};
+use crate::aead::{Aead, AeadError, Backend, TAG_LEN};
 use crate::key::{Algorithm, EspKey, Fingerprint, KeyError, SALT_LEN};
 
 /// Seals packets under one key, each with the next sequence number.
 ///
 /// Owned by exactly one worker. It can't be cloned, and its counter neither repeats nor goes
 /// back, so no nonce is used twice under its key.
-pub struct OutboundSa<A = RingAead> {
+pub struct OutboundSa<A = Backend> {
     spi: Spi,
     algorithm: Algorithm,
     fingerprint: Fingerprint,
@@ -140,6 +140,13 @@ impl<A: Aead> OutboundSa<A> {
         self.packets += 1;
         self.bytes = self.bytes.saturating_add(inner_len as u64);
         Ok(seq)
+    }
+
+    /// Has what sealing `inner_len` bytes needs of the key brought into the cache. When the SA
+    /// itself is on its way: where the key is stands in it.
+    #[inline]
+    pub fn expect_key(&self, inner_len: usize) {
+        self.aead.expect(inner_len);
     }
 }
 

@@ -16,15 +16,23 @@ pub(super) const fn pad_len(inner_len: usize) -> usize {
 //# The first padding byte appended to the plaintext is numbered 1, with subsequent padding bytes
 //# making up a monotonically increasing sequence: 1, 2, 3, ....
 pub(super) fn write(tail: &mut [u8], next_header: u8) {
-    let [padding @ .., pad_len, last] = tail else {
-        return;
-    };
-    *pad_len = 0;
-    for byte in padding {
-        *pad_len = pad_len.wrapping_add(1);
-        *byte = *pad_len;
+    // The four that there are after padding to 4 bytes, without a loop: it took as long as a
+    // block of the cipher.
+    match tail {
+        [pad_len, last] => (*pad_len, *last) = (0, next_header),
+        [a, pad_len, last] => (*a, *pad_len, *last) = (1, 1, next_header),
+        [a, b, pad_len, last] => (*a, *b, *pad_len, *last) = (1, 2, 2, next_header),
+        [a, b, c, pad_len, last] => (*a, *b, *c, *pad_len, *last) = (1, 2, 3, 3, next_header),
+        [padding @ .., pad_len, last] => {
+            let mut count = 0u8;
+            for byte in padding {
+                count = count.wrapping_add(1);
+                *byte = count;
+            }
+            (*pad_len, *last) = (count, next_header);
+        }
+        _ => {}
     }
-    *last = next_header;
 }
 
 /// What the trailer at the end of a decrypted payload says.

@@ -244,12 +244,17 @@ fn ipv6(
 ///
 //= RFC 1071 section 1
 pub(super) fn checksum(header: &[u8]) -> u16 {
-    let (pairs, _) = header.as_chunks::<2>();
-    pairs.iter().fold(0xffff, |complement, pair| {
-        // Ones' complement subtraction, folding the borrow back in.
-        let (difference, borrow) = u16::overflowing_sub(complement, u16::from_be_bytes(*pair));
-        difference.wrapping_sub(u16::from(borrow))
-    })
+    // By 32 bits, and folded once: borrow by borrow each pair waits for the one before.
+    let (words, _) = header.as_chunks::<4>();
+    let sum = words
+        .iter()
+        .map(|word| u64::from(u32::from_be_bytes(*word)))
+        .sum::<u64>();
+    // Below 2^37 of at most 32 words, then below 2^18, 2^16 + 4 and 2^16.
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let [.., high, low] = ((sum & 0xffff) + (sum >> 16)).to_be_bytes();
+    !u16::from_be_bytes([high, low])
 }
 
 #[cfg(test)]

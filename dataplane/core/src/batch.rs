@@ -46,6 +46,8 @@ pub(crate) struct Batch<F> {
     pub(crate) live: u32,
     /// Frames whose flow is unknown or was judged by another generation.
     pub(crate) judge: u32,
+    /// Frames that are ESP for us, of the live ones: mostly none or all.
+    pub(crate) esp: u32,
     /// First fragments whose datagrams wait to hear what became of them.
     pub(crate) firsts: u32,
     slots: [Slot<F>; BURST_MAX],
@@ -58,6 +60,7 @@ impl<F> Batch<F> {
             in_port: PortIndex(0),
             live: 0,
             judge: 0,
+            esp: 0,
             firsts: 0,
             slots: core::array::from_fn(|_| Slot {
                 frame: None,
@@ -77,6 +80,7 @@ impl<F> Batch<F> {
         self.in_port = in_port;
         self.live = 0;
         self.judge = 0;
+        self.esp = 0;
         self.firsts = 0;
     }
 

@@ -2,7 +2,6 @@
 //! SAs, so sequence numbers and replay windows have one writer.
 
 use sluice_crypto::esp::{InboundSa, Mode, OutboundSa, Outer, Spi, Transport, Tunnel};
-use sluice_crypto::replay::ReplayWindow;
 use sluice_intrinsics::prefetch;
 
 use crate::addr::Addr;
@@ -252,12 +251,15 @@ impl Sad {
         }
     }
 
-    /// The same for the part of its replay window that the packet will ask. When the SA itself
-    /// is on its way: where the window is stands in it.
+    /// The same for the parts of its replay window and of its key that a packet of `len` bytes
+    /// will ask. When the SA itself is on its way: where they are stands in it.
     #[inline]
-    pub fn expect_window(&self, spi: Spi) {
-        let window = self.held_at(spi).map(|it| it.sa.window());
-        if let Some(word) = window.and_then(ReplayWindow::top_word) {
+    pub fn expect_within(&self, spi: Spi, len: usize) {
+        let Some(inbound) = self.held_at(spi) else {
+            return;
+        };
+        inbound.sa.expect_key(len);
+        if let Some(word) = inbound.sa.window().top_word() {
             prefetch(word);
         }
     }
@@ -279,6 +281,15 @@ impl Sad {
             prefetch(&*child.sa);
         }
         this
+    }
+
+    /// The same for what of its key the packet needs. When the SA itself is on its way.
+    #[inline]
+    pub fn expect_outbound_key(&self, peer: PeerIndex, meta: &Meta) {
+        let children = self.children(peer);
+        if let Some(child) = children.and_then(|it| it.get(it.number_for(meta))) {
+            child.sa.expect_key(meta.l3_len());
+        }
     }
 
     fn held_at(&self, spi: Spi) -> Option<&Inbound> {

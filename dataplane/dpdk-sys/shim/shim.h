@@ -8,8 +8,6 @@
 
 #include <stdbool.h>
 
-#include "ipsec_mb.h"
-
 #include <rte_acl.h>
 #include <rte_alarm.h>
 #include <rte_dev.h>

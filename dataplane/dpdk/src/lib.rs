@@ -10,7 +10,6 @@ mod driver;
 pub mod eal;
 pub mod errno;
 pub mod frame;
-pub mod ipsec_mb;
 pub mod lcore;
 mod packet_sockets;
 pub mod pool;

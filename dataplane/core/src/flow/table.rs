@@ -306,6 +306,15 @@ impl FlowTable {
         }
     }
 
+    /// Whether what was found is still there and its time not over, as [`Self::find`] would
+    /// find it again.
+    #[inline]
+    #[must_use]
+    pub(crate) fn is_current(&self, found: Found, now: Tick) -> bool {
+        self.flow(found.slot)
+            .is_some_and(|flow| !flow.expires.is_over(now))
+    }
+
     /// The flow of a packet. One whose time is over is removed and not found.
     pub fn find(&mut self, tuple: Tuple, now: Tick) -> Option<Found> {
         let (key, turned) = FlowKey::of(tuple);

@@ -13,7 +13,12 @@ use crate::walk::Walk;
 use crate::walk::refuse::refuse_size;
 use crate::wire::ethernet;
 
+/// The way that the packet before went, for a burst's packets that go one way: where to, and
+/// the MACs.
+pub(crate) type LastHop = Option<(Addr, [Mac; 2])>;
+
 pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
+    let mut last = LastHop::default();
     walk.each(u32::MAX, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
@@ -60,7 +65,9 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
         let clear = clear.map(|(node, way)| walk.crossing(&meta, node, way));
         match (written, port.kind) {
             (Err(reason), _) => walk.drop(at, reason),
-            (Ok(()), PortKind::Uplink) => to_next_hop_as(walk, at, out, destination, clear),
+            (Ok(()), PortKind::Uplink) => {
+                to_next_hop_as(walk, at, out, destination, clear, &mut last)
+            }
             (Ok(()), PortKind::Vf) if mutant::is(Mutant::WrongVf) => {
                 walk.send(at, PortIndex(out.0 + 1));
             }
@@ -101,13 +108,15 @@ fn write_ethernet<F: Frame>(
 
 /// Sends a frame by the uplink towards an IP destination; if the next hop's MAC isn't
 /// known it waits.
+#[inline]
 pub(crate) fn to_next_hop<P: Port>(
     walk: &mut Walk<'_, P>,
     at: usize,
     uplink: PortIndex,
     destination: Addr,
+    last: &mut LastHop,
 ) {
-    to_next_hop_as(walk, at, uplink, destination, None);
+    to_next_hop_as(walk, at, uplink, destination, None, last);
 }
 
 fn to_next_hop_as<P: Port>(
@@ -116,16 +125,24 @@ fn to_next_hop_as<P: Port>(
     uplink: PortIndex,
     destination: Addr,
     clear: Option<ClearPair>,
+    last: &mut LastHop,
 ) {
-    let interface = walk.snapshot.interface_for(destination);
-    let Some(next_hop) = interface.and_then(|i| i.next_hop(destination)) else {
-        walk.drop(at, DropReason::NoRoute);
-        return;
-    };
-    let own = walk.snapshot.port(uplink).mac;
-    let Some(mac) = walk.neighbors.mac(next_hop) else {
-        wait(walk, at, next_hop, clear);
-        return;
+    let known = last.filter(|(to, _)| *to == destination);
+    let [own, mac] = if let Some((_, macs)) = known {
+        macs
+    } else {
+        let interface = walk.snapshot.interface_for(destination);
+        let Some(next_hop) = interface.and_then(|i| i.next_hop(destination)) else {
+            walk.drop(at, DropReason::NoRoute);
+            return;
+        };
+        let own = walk.snapshot.port(uplink).mac;
+        let Some(mac) = walk.neighbors.mac(next_hop) else {
+            wait(walk, at, next_hop, clear);
+            return;
+        };
+        *last = Some((destination, [own, mac]));
+        [own, mac]
     };
     let Some(slot) = walk.slot(at) else { return };
     match slot

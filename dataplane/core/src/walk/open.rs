@@ -22,8 +22,11 @@ use crate::wire::{self, ethernet, ip};
 const UDP_HEADER_LEN: usize = 8;
 
 pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
+    if walk.batch.esp & walk.batch.live == 0 {
+        return;
+    }
     expect(walk);
-    walk.each(u32::MAX, |walk, at| {
+    walk.each(walk.batch.esp, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
         };
@@ -41,24 +44,29 @@ pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
 /// SAs, waiting for one after the other would take longer than the cipher. One SA is waited
 /// for once, asked for or not.
 fn expect<P: Port>(walk: &mut Walk<'_, P>) {
-    let (mut spis, mut count) = ([Spi(0); BURST_MAX], 0);
-    walk.each(u32::MAX, |walk, at| {
-        let Some(spi) = walk.batch.slot(at).and_then(|slot| spi_of(slot)) else {
+    let (mut packets, mut count) = ([(Spi(0), 0); BURST_MAX], 0);
+    walk.each(walk.batch.esp, |walk, at| {
+        let Some(slot) = walk.batch.slot(at) else {
             return;
         };
+        let Some(spi) = spi_of(slot) else { return };
         // Of packets of one SA in a row the first has said it.
-        let last = spis.get(..count).and_then(<[Spi]>::last);
-        if last != Some(&spi)
-            && let Some(to) = spis.get_mut(count)
+        let last = packets.get(..count).and_then(<[_]>::last);
+        if last.is_none_or(|(of, _)| *of != spi)
+            && let Some(to) = packets.get_mut(count)
         {
-            *to = spi;
+            *to = (spi, slot.meta.l3_len());
             count += 1;
         }
     });
-    let spis = spis.get(..count).filter(|it| it.len() > 1);
-    let spis = spis.unwrap_or_default();
-    spis.iter().for_each(|spi| walk.sad.expect_inbound(*spi));
-    spis.iter().for_each(|spi| walk.sad.expect_window(*spi));
+    let packets = packets.get(..count).filter(|it| it.len() > 1);
+    let packets = packets.unwrap_or_default();
+    for (spi, _) in packets {
+        walk.sad.expect_inbound(*spi);
+    }
+    for (spi, len) in packets {
+        walk.sad.expect_within(*spi, *len);
+    }
 }
 
 /// The SPI of a frame with ESP.

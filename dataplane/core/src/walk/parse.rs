@@ -10,9 +10,8 @@ pub(crate) fn parse<P: Port>(walk: &mut Walk<'_, P>) {
         let Some(frame) = slot.frame.as_ref() else {
             return;
         };
-        match wire::parse(frame.bytes()) {
-            Ok(meta) => slot.meta = meta,
-            Err(reason) => walk.drop(at, reason),
+        if let Err(reason) = wire::parse_into(frame.bytes(), &mut slot.meta) {
+            walk.drop(at, reason);
         }
     });
 }

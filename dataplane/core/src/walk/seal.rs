@@ -12,7 +12,7 @@ use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::sad::{Child, Outbound};
 use crate::walk::Walk;
-use crate::walk::egress::to_next_hop;
+use crate::walk::egress::{LastHop, to_next_hop};
 use crate::walk::refuse::refuse_size;
 use crate::walk::{steer, transport};
 use crate::wire::{ethernet, tcp};
@@ -23,6 +23,7 @@ const TCP_IPV6_LEN: u16 = 60;
 
 pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
     expect(walk);
+    let mut last = LastHop::default();
     walk.each(u32::MAX, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
@@ -69,7 +70,7 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
         match sealed {
             Ok(destination) => {
                 walk.counters.sealed.add(1);
-                to_next_hop(walk, at, uplink, destination);
+                to_next_hop(walk, at, uplink, destination, &mut last);
             }
             Err(reason) => walk.drop(at, reason),
         }
@@ -78,15 +79,29 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
 
 /// Has the SAs of the burst's packets on their way into the cache all together.
 fn expect<P: Port>(walk: &mut Walk<'_, P>) {
-    let mut last = None;
+    let (mut last, mut several) = (None, 0u32);
     walk.each(u32::MAX, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
         };
         if let Attach::Peer(peer) = slot.to {
-            last = walk.sad.expect_outbound(peer, &slot.meta, last);
+            let this = walk.sad.expect_outbound(peer, &slot.meta, last);
+            if this != last {
+                several |= 1 << at;
+            }
+            last = this;
         }
     });
+    // Of one SA the first packet waits, asked for or not.
+    if several.count_ones() > 1 {
+        walk.each(several, |walk, at| {
+            if let Some(slot) = walk.batch.slot(at)
+                && let Attach::Peer(peer) = slot.to
+            {
+                walk.sad.expect_outbound_key(peer, &slot.meta);
+            }
+        });
+    }
 }
 
 /// Whether an SA is for a packet: in transport mode only for those to the host at its other

@@ -23,6 +23,8 @@ const PATH_MTU_MIN_V4: u32 = 576;
 const PATH_MTU_MIN_V6: u32 = 1280;
 
 pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
+    // Packets of one flow come in a row, and nothing in this stage judges a flow anew.
+    let mut last: Option<(Tuple, Found)> = None;
     walk.each(u32::MAX, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
@@ -53,9 +55,22 @@ pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
             return;
         };
         let packet = Packet::read(frame.bytes(), &meta);
-        let found = walk.flows.find(Tuple::from(&meta), walk.now);
-        slot.found = found;
-        match known(walk.snapshot, walk.flows, found) {
+        let tuple = Tuple::from(&meta);
+        let known = match last {
+            Some((of, found)) if of == tuple && walk.flows.is_current(found, walk.now) => {
+                Known::Fresh(found)
+            }
+            _ => {
+                let found = walk.flows.find(tuple, walk.now);
+                known(walk.snapshot, walk.flows, found)
+            }
+        };
+        slot.found = known.found();
+        last = match known {
+            Known::Fresh(found) => Some((tuple, found)),
+            Known::Stale(_) | Known::Unknown => None,
+        };
+        match known {
             Known::Fresh(found) if !begins_again(walk.flows, &meta, &packet, found) => {
                 match pass(walk.flows, found, &packet, from, walk.now) {
                     Ok(to) => {
@@ -78,6 +93,7 @@ pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
 }
 
 /// What the table says of a packet.
+#[derive(Clone, Copy)]
 pub(crate) enum Known {
     /// Its flow was judged by what is in force.
     Fresh(Found),
@@ -87,6 +103,16 @@ pub(crate) enum Known {
     Unknown,
 }
 
+impl Known {
+    const fn found(self) -> Option<Found> {
+        match self {
+            Self::Fresh(found) | Self::Stale(found) => Some(found),
+            Self::Unknown => None,
+        }
+    }
+}
+
+#[inline]
 pub(crate) fn known(snapshot: &Snapshot, flows: &FlowTable, found: Option<Found>) -> Known {
     match found.and_then(|found| Some((found, flows.flow(found.slot)?))) {
         Some((found, flow)) if is_fresh(snapshot, flow) => Known::Fresh(found),

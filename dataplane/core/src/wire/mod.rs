@@ -26,4 +26,4 @@ mod test_frame;
 
 pub use embedded::{Embedded, embedded};
 pub use fragment::{Fragment, fragment};
-pub use parse::{parse, parse_inner};
+pub use parse::{parse, parse_inner, parse_into};

@@ -46,14 +46,29 @@ pub const NEXT_HEADER_IPV6: u8 = 41;
 /// [`DropReason::VlanStacked`], [`DropReason::ExtensionHeaders`] or
 /// [`DropReason::FragmentTiny`].
 pub fn parse(frame: &[u8]) -> Result<Meta, DropReason> {
-    let (mut meta, ethertype) = ethernet(frame)?;
-    match ethertype {
-        ETHERTYPE_IPV4 => ipv4::parse(frame, &mut meta)?,
-        ETHERTYPE_IPV6 => ipv6::parse(frame, &mut meta)?,
-        ETHERTYPE_ARP => arp(frame, &mut meta)?,
-        _ => other(frame, &mut meta),
-    }
+    let mut meta = Meta::default();
+    parse_into(frame, &mut meta)?;
     Ok(meta)
+}
+
+/// The same into the place where it is to stand: moved there it would be read while its fields
+/// are still being written, which costs more than they do. On an error what stands there
+/// means nothing.
+///
+/// # Errors
+/// As [`parse`].
+#[inline]
+pub fn parse_into(frame: &[u8], meta: &mut Meta) -> Result<(), DropReason> {
+    *meta = Meta::default();
+    match ethernet(frame, meta)? {
+        ETHERTYPE_IPV4 => ipv4::parse(frame, meta),
+        ETHERTYPE_IPV6 => ipv6::parse(frame, meta),
+        ETHERTYPE_ARP => arp(frame, meta),
+        _ => {
+            other(frame, meta);
+            Ok(())
+        }
+    }
 }
 
 /// Parses the IP packet that ESP decapsulation left at `l3_off..l3_end` of `frame`;
@@ -86,19 +101,17 @@ pub fn parse_inner(
     Ok(meta)
 }
 
-/// MACs, VLAN and `l3_off`, and the ethertype of what follows.
-fn ethernet(frame: &[u8]) -> Result<(Meta, u16), DropReason> {
+/// MACs, VLAN and `l3_off`; the ethertype of what follows.
+#[inline]
+fn ethernet(frame: &[u8], meta: &mut Meta) -> Result<u16, DropReason> {
     let truncated = DropReason::Truncated;
     let eth_src: Mac = array(frame, 6).map(Mac).ok_or(truncated)?;
     //= IEEE 802.3 section 3.2.3: in the Source Address field the I/G bit is reserved, 0
     if eth_src.is_group() {
         return Err(DropReason::Malformed);
     }
-    let mut meta = Meta {
-        eth_dst: array(frame, 0).map(Mac).ok_or(truncated)?,
-        eth_src,
-        ..Meta::default()
-    };
+    meta.eth_dst = array(frame, 0).map(Mac).ok_or(truncated)?;
+    meta.eth_src = eth_src;
     let mut ethertype = be16(frame, 12).ok_or(truncated)?;
     let mut l3_off = HEADER_LEN;
     if ethertype == ETHERTYPE_VLAN {
@@ -117,7 +130,7 @@ fn ethernet(frame: &[u8]) -> Result<(Meta, u16), DropReason> {
         return Err(DropReason::VlanStacked);
     }
     meta.l3_off = offset(l3_off)?;
-    Ok((meta, ethertype))
+    Ok(ethertype)
 }
 
 const VLAN_ID_MASK: u16 = 0x0fff;

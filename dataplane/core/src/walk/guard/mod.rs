@@ -73,7 +73,10 @@ pub(crate) fn guard<P: Port>(walk: &mut Walk<'_, P>) {
         };
         match guarded {
             Guarded::Track => slot.path = Path::Tracked,
-            Guarded::Open => slot.path = Path::Esp,
+            Guarded::Open => {
+                slot.path = Path::Esp;
+                walk.batch.esp |= 1 << at;
+            }
             Guarded::Route(to) => {
                 slot.path = Path::Routed;
                 slot.to = to;

@@ -1,33 +1,16 @@
-//! AES-GCM by Intel's Multi-Buffer library (`libipsec-mb`), behind the same trait as the others.
-//!
-//! On x86-64 only, where the library is installed; elsewhere there is no key to be had. It is
-//! faster than ring for short packets and slower for long ones: `sluice-bench esp` says by how
-//! much on a machine, and [`sluice_crypto::aead::BySize`] makes one of two.
+//! AES-GCM by `libipsec-mb`, where the build has it (feature `ipsec-mb`) and the machine too.
 
-use core::ptr::NonNull;
-
-use sluice_crypto::aead::{Aead, AeadError, NONCE_LEN, TAG_LEN};
-use sluice_crypto::key::{Algorithm, KeyError};
-use sluice_dpdk_sys as sys;
+use sluice_intrinsics::prefetch;
+use sluice_ipsec_mb::Key;
 use subtle::ConstantTimeEq;
 
-/// A key that the library has expanded.
+use super::{Aead, AeadError, NONCE_LEN, TAG_LEN};
+use crate::key::{Algorithm, KeyError};
+
+/// AES-128-GCM or AES-256-GCM by Intel's Multi-Buffer library, one packet a call. There is no key
+/// on another architecture than x86-64, nor where the library isn't installed.
 #[derive(Debug)]
-pub struct ImbAead(NonNull<sys::sluice_imb_key>);
-
-// SAFETY: after its making the key is only read, and the library's functions keep what they
-// work on on the stack.
-unsafe impl Send for ImbAead {}
-
-// SAFETY: as for `Send`.
-unsafe impl Sync for ImbAead {}
-
-impl Drop for ImbAead {
-    fn drop(&mut self) {
-        // SAFETY: made by `sluice_imb_key_new`, and freed once.
-        unsafe { sys::sluice_imb_key_free(self.0.as_ptr()) }
-    }
-}
+pub struct ImbAead(Key);
 
 /// What one nonce may encrypt with AES-GCM (NIST SP 800-38D section 5.2.1.1).
 const LEN_MAX: u64 = (1 << 36) - 32;
@@ -44,13 +27,12 @@ impl Aead for ImbAead {
                 got: key.len(),
             });
         }
-        // SAFETY: so many bytes may be read, and are not kept.
-        let key = unsafe { sys::sluice_imb_key_new(key.as_ptr(), key.len()) };
-        NonNull::new(key)
+        Key::new(key)
             .map(Self)
             .ok_or(KeyError::NoBackend { algorithm })
     }
 
+    #[inline]
     fn seal_in_place(
         &self,
         nonce: &[u8; NONCE_LEN],
@@ -61,23 +43,15 @@ impl Aead for ImbAead {
             let len_bytes = data.len();
             return Err(AeadError::TooLong { len_bytes });
         }
-        let mut tag = [0; TAG_LEN];
-        // SAFETY: the key is alive; nonce and tag have the lengths that the shim says, the
-        // others are given with theirs; none of what is written overlaps what is read.
-        unsafe {
-            sys::sluice_imb_seal(
-                self.0.as_ptr(),
-                nonce.as_ptr(),
-                aad.as_ptr(),
-                aad.len(),
-                data.as_mut_ptr(),
-                data.len(),
-                tag.as_mut_ptr(),
-            );
-        }
-        Ok(tag)
+        Ok(self.0.seal(nonce, aad, data))
     }
 
+    #[inline]
+    fn expect(&self, _len_bytes: usize) {
+        prefetch(self.0.hot());
+    }
+
+    #[inline]
     fn open_in_place(
         &self,
         nonce: &[u8; NONCE_LEN],
@@ -89,20 +63,10 @@ impl Aead for ImbAead {
             .split_last_chunk_mut::<TAG_LEN>()
             .ok_or(AeadError::Truncated { len_bytes })?;
         let len_bytes = data.len();
-        let mut expected = [0; TAG_LEN];
-        // SAFETY: as in `seal_in_place`.
-        unsafe {
-            sys::sluice_imb_open(
-                self.0.as_ptr(),
-                nonce.as_ptr(),
-                aad.as_ptr(),
-                aad.len(),
-                data.as_mut_ptr(),
-                data.len(),
-                expected.as_mut_ptr(),
-            );
-        }
-        if bool::from(expected.ct_eq(tag)) {
+        let expected = self.0.open(nonce, aad, data);
+        // As one number: byte by byte it took as long as a block of the cipher.
+        let same = u128::from_ne_bytes(expected).ct_eq(&u128::from_ne_bytes(*tag));
+        if bool::from(same) {
             Ok(len_bytes)
         } else {
             // What was decrypted is nobody's to see.
@@ -120,12 +84,12 @@ impl Aead for ImbAead {
     reason = "a failed assumption in a test is a failed test"
 )]
 mod tests {
-    use sluice_crypto::aead::{BySize, RingAead};
-
     use super::*;
+    use crate::aead::{Backend, BySize, RingAead};
 
     const NONCE: [u8; NONCE_LEN] = [7; NONCE_LEN];
     const AAD: [u8; 12] = [3; 12];
+    const AES: [Algorithm; 2] = [Algorithm::Aes128Gcm16, Algorithm::Aes256Gcm16];
 
     fn both<A: Aead>(algorithm: Algorithm) -> (A, RingAead) {
         let key: Vec<u8> = (1..).take(algorithm.key_len()).collect();
@@ -159,16 +123,17 @@ mod tests {
 
     #[test]
     fn it_agrees_with_ring_on_every_length_of_a_packet() {
-        for algorithm in [Algorithm::Aes128Gcm16, Algorithm::Aes256Gcm16] {
+        for algorithm in AES {
             agree::<ImbAead>(algorithm, (1..300).chain((300..9_000).step_by(97)));
         }
     }
 
     #[test]
     fn one_key_goes_by_either_of_both_as_its_packets_are_long() {
-        type Both = BySize<ImbAead, RingAead, 256>;
-        for algorithm in [Algorithm::Aes128Gcm16, Algorithm::Aes256Gcm16] {
-            agree::<Both>(algorithm, (1..300).chain([1420, 8192]));
+        for algorithm in AES {
+            agree::<BySize<ImbAead, RingAead, 256>>(algorithm, (1..300).chain([1420, 8192]));
+            // Every length that a frame can have, on either side of where it changes over.
+            agree::<Backend>(algorithm, 1..1_600);
         }
     }
 
@@ -181,5 +146,11 @@ mod tests {
         let (ours, _) = both::<ImbAead>(Algorithm::Aes128Gcm16);
         let cut = ours.open_in_place(&NONCE, &AAD, &mut [0; TAG_LEN - 1]);
         assert_eq!(cut, Err(AeadError::Truncated { len_bytes: 15 }));
+    }
+
+    #[test]
+    fn the_cipher_that_it_has_not_is_rings_alone() {
+        agree::<Backend>(Algorithm::ChaCha20Poly1305, 1..100);
+        assert!(Backend::from_key(Algorithm::Aes128Gcm16, &[0; 15]).is_err());
     }
 }

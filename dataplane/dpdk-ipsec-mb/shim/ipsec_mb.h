@@ -1,6 +1,7 @@
 /* AES-GCM by Intel's Multi-Buffer library, called directly: one packet a call.
  *
  * Where the library isn't (another architecture, no header at build time) there is no key.
+ * Its Rust declarations are in src/lib.rs, by hand.
  */
 #ifndef SLUICE_IPSEC_MB_H
 #define SLUICE_IPSEC_MB_H
@@ -9,8 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* An expanded key. */
+/* An expanded key, and how many of its first bytes a short packet needs. */
 struct sluice_imb_key;
+#define SLUICE_IMB_HOT_LEN 512
 
 /* Expands 16 or 32 bytes; NULL for other lengths, without the library or without memory. */
 struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len);
@@ -18,12 +20,13 @@ struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len);
 /* Wipes and frees a key. */
 void sluice_imb_key_free(struct sluice_imb_key *key);
 
-/* Encrypts data in place and writes the 16 bytes of its tag. The iv has 12 bytes. */
-void sluice_imb_seal(const struct sluice_imb_key *key, const uint8_t *iv, const uint8_t *aad,
-		     size_t aad_len, uint8_t *data, size_t len, uint8_t *tag);
+/* Encrypts data in place and writes the 16 bytes of its tag. The iv has 12 bytes; is_256 says
+ * that the key was made of 32. */
+void sluice_imb_seal(const struct sluice_imb_key *key, bool is_256, const uint8_t *iv,
+		     const uint8_t *aad, size_t aad_len, uint8_t *data, size_t len, uint8_t *tag);
 
 /* Decrypts data in place and writes the tag that it should have had. */
-void sluice_imb_open(const struct sluice_imb_key *key, const uint8_t *iv, const uint8_t *aad,
-		     size_t aad_len, uint8_t *data, size_t len, uint8_t *tag);
+void sluice_imb_open(const struct sluice_imb_key *key, bool is_256, const uint8_t *iv,
+		     const uint8_t *aad, size_t aad_len, uint8_t *data, size_t len, uint8_t *tag);
 
 #endif
