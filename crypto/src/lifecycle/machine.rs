@@ -267,6 +267,7 @@ impl SaLifecycle {
 
     /// Takes note of what happened. Events about what is gone are ignored.
     pub fn on_event(&mut self, event: SaEvent, now: TimeMs) {
+        self.notice_sleep(now);
         match event {
             SaEvent::SessionUp {
                 session,
@@ -315,6 +316,7 @@ impl SaLifecycle {
 
     /// Does what is due at `now`; harmless when nothing is.
     pub fn on_deadline(&mut self, now: TimeMs) {
+        self.notice_sleep(now);
         if matches!(self.dialling, Dialling::At(at) if at <= now) {
             self.dialling = Dialling::Asked;
             self.actions.push_back(SaAction::Dial);

@@ -261,6 +261,33 @@ fn the_old_sa_sends_until_the_new_one_is_installed_and_receives_until_silent() {
     assert_eq!(retired, expected, "the same count again is silence");
 }
 
+/// Frames that came to a process that slept wait at its ports, and are of an old SA, maybe.
+#[test]
+fn silence_that_was_slept_through_proves_nothing() {
+    let mut s = Script::new(true);
+    s.establish(&[]);
+    s.until(10_000);
+    s.session_up();
+    s.hello(&[1]);
+    s.all_inbound_installed();
+    s.say(Message::Ready { epoch: 2 });
+    s.all_outbound_installed();
+    s.say(Message::Delete { below: 2 });
+    let left = s.now;
+    assert_eq!(s.until(left), ["ping false"]);
+    let due = s.machine.next_deadline().unwrap();
+    assert_eq!(due, TimeMs(left + 500));
+    // Nobody called it for five seconds; what is told first is of before.
+    s.now = left + 5_000;
+    let used = SaEvent::InboundUsed {
+        spi: s.ours(0),
+        packets: 0,
+    };
+    assert_eq!(s.event(used).len(), 0);
+    assert_eq!(s.until(s.now + 499), [""; 0]);
+    assert_eq!(s.until(s.now + 1), ["retire in 65568", "retire in 65569"]);
+}
+
 #[test]
 fn without_a_rekey_sending_stops_at_the_hard_limit_and_receiving_a_drain_later() {
     let mut s = Script::new(false);

@@ -278,6 +278,7 @@ impl World {
     pub(super) fn catch_up(&mut self) -> Result<(), WorldError> {
         self.converge(self.cluster.clone())?;
         self.release();
+        self.wait_for_keys(usize::MAX);
         self.bring_in_step()
     }
 

@@ -276,6 +276,7 @@ impl World {
         world.renew_nodes(&cluster)?;
         world.net.plug(At::Outside);
         world.converge(cluster)?;
+        world.wait_for_keys(usize::MAX);
         Ok(world)
     }
 
@@ -288,7 +289,9 @@ impl World {
         let (underlay, encryption) = (self.config.underlay, &self.config.encryption);
         plan::place(&mut cluster, underlay, encryption, &mut self.numbers)?;
         self.renew_nodes(&cluster)?;
-        self.converge(cluster)
+        self.converge(cluster)?;
+        self.wait_for_keys(usize::MAX);
+        Ok(())
     }
 
     /// A pod that is known and whose manifest leaves it open stays where it is.
@@ -354,7 +357,6 @@ impl World {
         self.bring_in_step()?;
         self.attach();
         self.run_for(SETTLE_NS);
-        self.wait_for_keys(usize::MAX);
         Ok(())
     }
 

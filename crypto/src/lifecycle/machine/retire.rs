@@ -178,6 +178,18 @@ impl SaLifecycle {
         }
     }
 
+    /// A deadline that is this late was slept through, by the whole process maybe. Packets that came
+    /// meanwhile still wait at the ports, and silence that nobody listened to proves nothing: it
+    /// begins anew.
+    pub(super) fn notice_sleep(&mut self, now: TimeMs) {
+        let late_ms = self.config.timing.drain_ms.div_ceil(2);
+        if self.next_deadline().is_some_and(|due| due + late_ms <= now) {
+            for pair in &mut self.pairs {
+                pair.heard_at = now;
+            }
+        }
+    }
+
     pub(super) fn retire_what_is_due(&mut self, now: TimeMs) {
         let (hard_ms, drain_ms) = (self.config.limits.hard_ms, self.config.timing.drain_ms);
         self.stop_sending(|p| p.stops_at(hard_ms).is_some_and(|at| at <= now));
