@@ -37,7 +37,9 @@ lint: ## Format, clippy, licences, bans, sources
 check: $(SIM) ## Every Rust test, and each bench once so that none rots
 	$(CARGO) test --workspace --locked
 	$(CARGO) test -p sluice-sim --features mutants --test mutants --locked
+	$(CARGO) test -p sluice-crypto --features ipsec-mb --locked
 	$(CARGO) test -p sluice-dataplane --features dpdk --test dpdk --test binary --locked
+	$(CARGO) test -p sluice-dataplane --features dpdk --test daemon --locked memory
 	$(CARGO) test -p sluice-bench --features dpdk --test command --locked
 	$(CARGO) test -p sluice-bench --benches --locked
 
