@@ -1,12 +1,12 @@
 //! Authenticated encryption behind one trait, so that a backend is a choice and never a
 //! dependency of the packet code.
 //!
-//! [`RingAead`] is the default, [`Backend`] what SAs use. The tests implement the same trait over the `aes-gcm` and
-//! `chacha20poly1305` crates, which share no code with ring, and hold the two against each other.
+//! [`Backend`] is what SAs use: [`RingAead`], and another beside it where that is faster. The tests
+//! implement the same trait over the `aes-gcm` and `chacha20poly1305` crates, which share no code
+//! with ring, and hold the two against each other.
 
 #[cfg(feature = "ipsec-mb")]
 mod backend;
-mod by_size;
 #[cfg(feature = "ipsec-mb")]
 mod multi_buffer;
 mod ring;
@@ -15,7 +15,6 @@ use crate::key::{Algorithm, KeyError};
 
 #[cfg(feature = "ipsec-mb")]
 pub use self::backend::Backend;
-pub use self::by_size::BySize;
 #[cfg(feature = "ipsec-mb")]
 pub use self::multi_buffer::ImbAead;
 pub use self::ring::RingAead;

@@ -85,7 +85,7 @@ impl Aead for ImbAead {
 )]
 mod tests {
     use super::*;
-    use crate::aead::{Backend, BySize, RingAead};
+    use crate::aead::{Backend, RingAead};
 
     const NONCE: [u8; NONCE_LEN] = [7; NONCE_LEN];
     const AAD: [u8; 12] = [3; 12];
@@ -131,9 +131,8 @@ mod tests {
     #[test]
     fn one_key_goes_by_either_of_both_as_its_packets_are_long() {
         for algorithm in AES {
-            agree::<BySize<ImbAead, RingAead, 256>>(algorithm, (1..300).chain([1420, 8192]));
             // Every length that a frame can have, on either side of where it changes over.
-            agree::<Backend>(algorithm, 1..1_600);
+            agree::<Backend>(algorithm, (1..1_600).chain([8192]));
         }
     }
 
