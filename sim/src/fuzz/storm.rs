@@ -43,6 +43,8 @@ const STALLED_S_MAX: usize = 30;
 const PAIRS_MAX: usize = 4;
 /// Rekeys until the weather may change.
 const WEATHER: usize = 8;
+/// Workers of each dataplane, at most: there are as many SAs a direction, or four.
+const WORKERS_MAX: usize = 3;
 /// Flows that a dataplane has room for.
 const FLOWS_MAX: usize = 1 << 12;
 
@@ -148,6 +150,7 @@ fn cluster() -> String {
 impl Raging {
     fn begin(seed: u64) -> Result<Self, Failure> {
         let mut dice = Dice::new(seed, "storm");
+        let workers = Dice::new(seed, "workers").within(1, WORKERS_MAX);
         let algorithms = sluice_crypto::key::Algorithm::ALL;
         let config = WorldConfig {
             seed,
@@ -156,6 +159,7 @@ impl Raging {
             underlay: one(&mut dice, &[Family::Ipv4, Family::Ipv6], Family::Ipv4),
             udp_encap: dice.chance(30),
             flows_max: FLOWS_MAX,
+            workers: u8::try_from(workers).unwrap_or(1),
             ..WorldConfig::default()
         };
         let manifests = Manifests::parse("storm.yaml", &cluster()).map_err(error)?;
