@@ -11,7 +11,7 @@ use serde_json::json;
 use sluice_dataplane_core::meta::proto;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire;
-use sluice_offload_api::model::{Protocol, Verdict};
+use sluice_offload_api::model::{NodeName, Protocol, Verdict};
 
 use super::draw::one;
 use super::judge::{Failure, said};
@@ -96,6 +96,9 @@ fn failed(kind: &str, what: impl ToString) -> Failure {
 fn error(what: impl ToString) -> Failure {
     failed("error", what)
 }
+
+/// The epoch by which each node sends to each other one.
+type Epochs = BTreeMap<(NodeName, NodeName), Option<u64>>;
 
 struct Raging {
     dice: Dice,
@@ -192,6 +195,7 @@ impl Raging {
         let started = self.programs()?;
         self.casts.clear();
         self.cast()?;
+        let epochs = self.world.epochs();
         self.world.begin_rekey();
         for _ in 0..self.dice.below(TURNS_MAX + 1) {
             self.turn()?;
@@ -199,12 +203,37 @@ impl Raging {
         // Keys of some rekeys before may still be there.
         let pairs = self.dice.within(1, PAIRS_MAX);
         self.world.wait_for_keys(pairs);
+        self.must_be_renewed(&epochs)?;
         self.turn()?;
         self.world.run_for(ARRIVE_NS);
         self.told.rekeys += 1;
         let seen = self.world.take_sightings();
         self.look(&seen)?;
         self.weigh(before, started)
+    }
+
+    /// Where nodes hear each other and all dataplanes work, each key is another one now.
+    fn must_be_renewed(&self, before: &Epochs) -> Result<(), Failure> {
+        let broken = ["loss", "partition"];
+        let hindered = broken.iter().any(|it| self.broken.contains(it));
+        if hindered || self.dead.is_some() || self.stalled.is_some() {
+            return Ok(());
+        }
+        let now = self.world.epochs();
+        let old = before.iter().find(|(way, was)| {
+            let now = now.get(way).copied().flatten();
+            now.is_none() || now <= **was
+        });
+        match old {
+            Some(((from, to), was)) => {
+                let text = format!(
+                    "rekey {}: {from} still sends to {to} by epoch {was:?}",
+                    self.told.rekeys
+                );
+                Err(failed("rekey", text))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Packets, and some time: not enough for all of them to come.
@@ -346,10 +375,12 @@ impl Raging {
     /// key, of a key too many, or of a window that has gone on.
     fn weigh(&mut self, before: [u64; 4], a_node_was_dead: bool) -> Result<(), Failure> {
         let taken = self.world.drops();
-        if self.broken.contains("corruption") || a_node_was_dead || self.keyless {
+        if self.broken.contains("corruption") || a_node_was_dead {
             return Ok(());
         }
-        if self.lost() != before {
+        // Of no key, or of one that is gone: of these two alone may a keyless one's packets be.
+        let told = if self.keyless { 2 } else { 0 };
+        if self.lost().iter().skip(told).ne(before.iter().skip(told)) {
             let drops: Vec<_> = taken.iter().map(|it| format!("{it:?}")).collect();
             let text = format!(
                 "rekey {}: packets were dropped for their keys: {before:?} and now {:?} for \

@@ -68,6 +68,8 @@ use crate::sighting::Sighting;
 /// How often an idle dataplane is polled, at first and at least.
 const IDLE_POLL_NS: u64 = 10 * Tick::MS;
 const IDLE_POLL_NS_MAX: u64 = 10 * Tick::SECOND;
+/// The same while a key waits for silence, which counts only where somebody listens.
+const DRAIN_POLL_NS: u64 = 250 * Tick::MS;
 /// By how much time that has passed an idle poll may be further off than the one before.
 const IDLE_SHARE: u64 = 64;
 /// Rounds of agents, dataplanes and keying until all must be in step, and one more for each
@@ -425,7 +427,12 @@ impl World {
         while self.net.now < end {
             // Nobody looks on when a day passes in which nothing is sent.
             let passed = self.net.now.since(begin);
-            let step = (passed / IDLE_SHARE).clamp(IDLE_POLL_NS, IDLE_POLL_NS_MAX);
+            let longest = if self.keying.drains() {
+                DRAIN_POLL_NS
+            } else {
+                IDLE_POLL_NS_MAX
+            };
+            let step = (passed / IDLE_SHARE).clamp(IDLE_POLL_NS, longest);
             let due = self.keying.due(self.net.now).unwrap_or(end);
             let tick = (self.net.now + step).min(end).min(due);
             self.deliver_until(tick, &mut left);

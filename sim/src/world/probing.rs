@@ -111,7 +111,8 @@ impl World {
         })
     }
 
-    /// Whether both ends of a question are on nodes that can't agree on keys for what is broken.
+    /// Whether both ends of a question are on nodes that can't agree on keys for what is broken
+    /// at or between them.
     fn lacks_keys(&self, probe: &Probe, question: &Question) -> bool {
         let node = |party, ip| match self.place_of(party, ip) {
             Some(At::Behind(node, _)) => self.nodes.get(node),
@@ -124,7 +125,16 @@ impl World {
         let (Some(from), Some(to)) = ends else {
             return false;
         };
-        from.name != to.name && !self.is_whole() && !self.keying.has_keys(&from.name, &to.name)
+        let is_broken = |from: usize, to: usize| {
+            let way = self.net.faults.passing(from, to);
+            way.parted || way.loss > 0
+        };
+        let numbers = (self.number(&from.name.0), self.number(&to.name.0));
+        let broken = match numbers {
+            (Ok(a), Ok(b)) => is_broken(a, b) || !from.works() || !to.works(),
+            _ => true,
+        };
+        from.name != to.name && broken && !self.keying.has_keys(&from.name, &to.name)
     }
 
     /// Frames that found no room in a flow table, if an end of a question has flooded or was

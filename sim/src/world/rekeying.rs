@@ -1,6 +1,7 @@
 //! Keys and their renewal as time passes, while packets are under way.
 
 use core::ops::Range;
+use std::collections::BTreeMap;
 
 use sluice_dataplane_control::Event;
 use sluice_dataplane_core::tick::Tick;
@@ -71,6 +72,12 @@ impl World {
             self.run_for(step);
             step = (step * 2).min(KEYS_STEP_NS.end);
         }
+    }
+
+    /// The epoch of the keys by which each node sends to each other one.
+    #[must_use]
+    pub fn epochs(&self) -> BTreeMap<(NodeName, NodeName), Option<u64>> {
+        self.keying.epochs()
     }
 
     fn keys_are_at_rest(&self, pairs_max: usize) -> bool {
@@ -160,10 +167,9 @@ impl World {
         }
     }
 
-    /// How many times a key from one node to another has taken another one's place, and that
-    /// is gone.
+    /// How many times keys from one node to another have taken the place of those before.
     #[must_use]
     pub const fn keys_replaced(&self) -> u64 {
-        self.keying.retired
+        self.keying.replaced
     }
 }

@@ -182,7 +182,7 @@ impl SaLifecycle {
     /// meanwhile still wait at the ports, and silence that nobody listened to proves nothing: it
     /// begins anew.
     pub(super) fn notice_sleep(&mut self, now: TimeMs) {
-        let late_ms = self.config.timing.drain_ms.div_ceil(2);
+        let late_ms = self.config.timing.drain_ms.div_ceil(8);
         if self.next_deadline().is_some_and(|due| due + late_ms <= now) {
             for pair in &mut self.pairs {
                 pair.heard_at = now;

@@ -42,8 +42,8 @@ pub(crate) struct Keying {
     /// How many lives each has had.
     begun: BTreeMap<NodeName, u64>,
     absent: Absent,
-    /// Receiving SAs whose keys were replaced, and that are gone.
-    pub(crate) retired: u64,
+    /// How many times a sending SA, or those of an epoch, took the place of one before.
+    pub(crate) replaced: u64,
     pub(crate) exposed: Vec<ExposedSa>,
     /// Sending SAs as they were: for a planted bug alone.
     kept: BTreeMap<(NodeName, NodeName), Vec<Install>>,
@@ -83,6 +83,8 @@ struct Life {
 struct Peer {
     machine: SaLifecycle,
     deadline: Option<TimeMs>,
+    /// Whether it receives by more than one pair: one that it had before waits for silence.
+    drains: bool,
     inbound: BTreeSet<Spi>,
     outbound: BTreeSet<Spi>,
 }
@@ -156,7 +158,7 @@ impl Keying {
             lives: BTreeMap::new(),
             begun: BTreeMap::new(),
             absent: Absent::new(config.peers_only.clone()),
-            retired: 0,
+            replaced: 0,
             exposed: Vec::new(),
             kept: BTreeMap::new(),
         }
@@ -328,6 +330,20 @@ impl Keying {
             })
     }
 
+    /// Whether any life cycle waits for silence, and has to be called in time.
+    pub(crate) fn drains(&self) -> bool {
+        let mut peers = self.lives.values().flat_map(|it| it.peers.values());
+        peers.any(|it| it.drains)
+    }
+
+    /// The epoch by which each node sends to each other one that it knows.
+    pub(crate) fn epochs(&self) -> BTreeMap<(NodeName, NodeName), Option<u64>> {
+        let lives = self.lives.iter();
+        let ways = lives.flat_map(|(me, it)| it.peers.iter().map(move |it| (me, it)));
+        ways.map(|(me, (peer, it))| ((me.clone(), peer.clone()), it.machine.summary().sending))
+            .collect()
+    }
+
     /// Whether two nodes have a session with each other and the keys from it.
     pub(crate) fn has_keys(&self, a: &NodeName, b: &NodeName) -> bool {
         let summary = |me, peer| Some(self.lives.get(me)?.peers.get(peer)?.machine.summary());
@@ -392,6 +408,7 @@ impl Keying {
         let it = Peer {
             machine,
             deadline: None,
+            drains: false,
             inbound: BTreeSet::new(),
             outbound: BTreeSet::new(),
         };
@@ -516,6 +533,7 @@ impl Keying {
         }
         if let Some(it) = self.peer(me, peer) {
             it.deadline = it.machine.next_deadline();
+            it.drains = it.machine.summary().receiving.len() > 1;
         }
     }
 
@@ -575,13 +593,15 @@ impl Keying {
                 node.control
                     .install_outbound_numbered(peer, config, numbers)?;
                 self.expose(node, peer, sa);
+                let mut replaces = false;
                 if let Some(it) = self.peer(&me, peer) {
+                    replaces = sa.child == 0 && !it.outbound.is_empty();
                     it.outbound.insert(sa.spi);
                 }
+                self.replaced += u64::from(replaces);
             }
             SaAction::RetireInbound(spi) => {
                 node.control.retire_inbound(*spi)?;
-                self.retired += 1;
                 if let Some(it) = self.peer(&me, peer) {
                     it.inbound.remove(spi);
                 }
