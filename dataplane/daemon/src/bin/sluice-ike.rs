@@ -128,6 +128,16 @@ fn start(args: Args) -> Result<(), Failure> {
     // Before a key is in memory: no core dump, no ptrace by the same user.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| (FAILED, format!("can't forbid core dumps: {error}")))?;
+    for (at, (child, node)) in args.peers.iter().enumerate() {
+        let before = args.peers.iter().take(at).find(|it| it.1 == *node);
+        if let Some((other, _)) = before {
+            let text = format!(
+                "--peer: children {other} and {child} are both with {node}, and a dataplane sends to \
+                 a node by one SA: give their selectors to one child"
+            );
+            return Err((BAD_INPUT, text));
+        }
+    }
     // Waits for charon, and ends by a signal as any program does.
     let log = args.log.as_deref().map(log::open).transpose();
     let log = log.map_err(|error| (BAD_INPUT, error.to_string()))?;

@@ -323,6 +323,11 @@ mod tests {
             for line in log.split(|it| *it == b'\n') {
                 for action in follower.on_line(line) {
                     if let Action::Add(.., keyed) = action {
+                        let [first, ..] = keyed.keymat[..] else {
+                            panic!("no key");
+                        };
+                        assert!([0xa1, 0xa2].contains(&first), "{first:x}");
+                        assert!(keyed.keymat.iter().all(|it| *it == first), "two keys mixed");
                         assert_eq!(keyed.keymat.len(), keyed.algorithm.keymat_len());
                     }
                 }

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use rustix::pipe::fcntl_setpipe_size;
+use rustix::process::geteuid;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// What a pipe holds, at least: one page. What is in it charon has got rid of, so it is to be
 /// less than charon writes between an SA and the message that makes the peer use it.
@@ -28,6 +29,11 @@ pub enum LogError {
          dataplane; make one with mkfifo -m 600"
     )]
     NotAPipe(String),
+    /// Others can open it.
+    #[error(
+        "{0} is open to others, who could take keys out of it or put some in: chmod 600, chown"
+    )]
+    OthersToo(String),
     /// The system.
     #[error("charon's log: {0}")]
     Io(#[from] io::Error),
@@ -58,8 +64,15 @@ pub fn open(path: &Path) -> Result<OwnedFd, LogError> {
         }
         File::open(path)?
     };
-    if !file.metadata()?.file_type().is_fifo() {
+    let found = file.metadata()?;
+    if !found.file_type().is_fifo() {
         return Err(LogError::NotAPipe(path.display().to_string()));
+    }
+    // Who may read a FIFO takes keys out of it, and who may write one puts keys in. Standard input
+    // is of who started us.
+    let is_ours = found.uid() == geteuid().as_raw() || found.uid() == 0;
+    if path != Path::new("-") && !(is_ours && found.mode() & 0o077 == 0) {
+        return Err(LogError::OthersToo(path.display().to_string()));
     }
     Ok(file.into())
 }
@@ -94,6 +107,8 @@ impl Log {
         let taken = core::mem::take(&mut self.taken);
         let left = self.buffer.len() - taken;
         self.buffer.copy_within(taken.., 0);
+        // What is behind may be of a key.
+        self.buffer.get_mut(left..).unwrap_or_default().zeroize();
         self.buffer.truncate(left);
         loop {
             if let Some(end) = self.buffer.iter().position(|it| *it == b'\n') {
@@ -115,8 +130,32 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_fifo_that_others_can_open_is_none_of_charons() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        // Opened both ways it waits for nobody.
+        let mut both = std::fs::OpenOptions::new();
+        let _charon = both.read(true).write(true).open(&path).unwrap();
+        for (mode, is_taken) in [(0o600, true), (0o644, false), (0o620, false), (0o400, true)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let opened = open(&path);
+            assert_eq!(opened.is_ok(), is_taken, "{mode:o}: {opened:?}");
+        }
+        assert!(matches!(open(dir.path()), Err(LogError::NotAPipe(_))));
+    }
 
     #[tokio::test]
     async fn lines_come_one_by_one_and_charon_waits_for_who_reads_them() {

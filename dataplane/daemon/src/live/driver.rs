@@ -194,6 +194,7 @@ impl LiveKeys {
                 Some(held) if held.peer == peer => held.answer.is_some(),
                 _ => return answer.refuse(OrderRefused::NoSuchSa),
             },
+            SaDirection::Outbound if self.next.get(&peer).is_some_and(|it| it.0 == spi) => true,
             SaDirection::Outbound if self.sends_by(&peer, spi) => self.next.contains_key(&peer),
             SaDirection::Outbound => return answer.refuse(OrderRefused::NoSuchSa),
         };
@@ -201,6 +202,20 @@ impl LiveKeys {
             return answer.refuse(OrderRefused::Busy);
         }
         self.retire(retirement, Some(answer), out);
+    }
+
+    /// Whether a file's key is on disk as used, so that no later run takes it from an order. One
+    /// that can't be is not used.
+    fn is_written(&mut self, command: &SaCommand) -> bool {
+        let (SaCommand::InstallInbound(_, sa) | SaCommand::InstallOutbound(_, sa, _)) = command
+        else {
+            return true;
+        };
+        let written = self.ledger.write_remembered(sa.key.fingerprint());
+        if let Err(error) = &written {
+            tracing::error!(spi = %sa.spi, %error, "its key can't be written down as used: no SA");
+        }
+        written.is_ok()
     }
 
     /// Whether this is the sending SA in force to a peer.
@@ -284,8 +299,10 @@ impl KeyDriver for LiveKeys {
         match event {
             KeyEvent::PeerAdded { node, outer } => {
                 self.peers.insert(node.clone(), outer.is_some());
+                let mut given = Vec::new();
                 self.files
-                    .on_event(KeyEvent::PeerAdded { node, outer }, out);
+                    .on_event(KeyEvent::PeerAdded { node, outer }, &mut given);
+                out.extend(given.into_iter().filter(|it| self.is_written(it)));
             }
             KeyEvent::PeerRemoved { node } => {
                 self.peers.remove(&node);

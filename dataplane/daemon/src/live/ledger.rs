@@ -4,7 +4,7 @@
 //! Fingerprints only, one a line; each is on disk before its SA is on its way.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub enum LedgerError {
     },
     /// A key file's key is in it.
     #[error(
-        "the key in {} was given to the SA socket before: make a new one at both ends",
+        "the key in {} was used before, by a file or the SA socket: make a new one at both ends",
         key_file.display()
     )]
     Used {
@@ -77,6 +77,7 @@ impl Ledger {
             error,
         };
         let file = appending(path).map_err(failed)?;
+        lock(&file).map_err(failed)?;
         let bytes_max = ((keys_max + 1) * LINE_LEN) as u64;
         let text = read_at_most(path, bytes_max).map_err(failed)?;
         let mut this = Self {
@@ -109,9 +110,21 @@ impl Ledger {
         self.known.contains(key.as_bytes())
     }
 
-    /// Remembers a key for this run only: its file has a mark of its own.
+    /// Remembers a key that a file gave, for this run: until it is in use its file may go on to
+    /// have it.
     pub fn remember(&mut self, key: Fingerprint) {
         self.known.insert(*key.as_bytes());
+    }
+
+    /// Has a remembered key on disk as used, now that it is.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_remembered(&mut self, key: Fingerprint) -> io::Result<()> {
+        if self.order.contains(key.as_bytes()) {
+            return Ok(());
+        }
+        self.write(key)
     }
 
     /// Has a key on disk as used.
@@ -151,8 +164,11 @@ impl Ledger {
         }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
+        lock(&file)?;
         std::fs::rename(&new, &self.path)?;
         self.file = file;
+        // What is appended from here on counts only if the new name does.
+        sync_folder(&self.path)?;
         for it in self.order.drain(..old) {
             self.known.remove(&it);
         }
@@ -164,9 +180,21 @@ fn appending(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600);
     let file = options.open(path)?;
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    sync_folder(path)?;
     Ok(file)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Two that write one list know nothing of each other's keys.
+fn lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::Error(error) => error,
+        TryLockError::WouldBlock => io::Error::other("another dataplane has it open"),
+    })
 }
 
 fn parse(line: &[u8]) -> Option<[u8; Fingerprint::LEN]> {
@@ -202,6 +230,7 @@ mod tests {
         let mut ledger = Ledger::open(&path).unwrap();
         assert!(ledger.has(key(1)) && !ledger.has(key(2)) && !ledger.has(key(3)));
         ledger.write(key(3)).unwrap();
+        drop(ledger);
         let ledger = Ledger::open(&path).unwrap();
         assert!(ledger.has(key(1)) && ledger.has(key(3)));
     }
@@ -235,12 +264,31 @@ mod tests {
     }
 
     #[test]
-    fn a_files_key_is_remembered_without_a_line() {
+    fn a_files_key_has_a_line_from_its_first_use_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("used");
         let mut ledger = Ledger::open(&path).unwrap();
         ledger.remember(key(1));
         assert!(ledger.has(key(1)));
         assert_eq!(std::fs::read(&path).unwrap(), b"");
+        for _ in 0..2 {
+            ledger.write_remembered(key(1)).unwrap();
+        }
+        drop(ledger);
+        assert_eq!(std::fs::read(&path).unwrap().len(), LINE_LEN);
+        assert!(Ledger::open(&path).unwrap().has(key(1)));
+    }
+
+    #[test]
+    fn a_second_dataplane_does_not_get_the_same_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("used");
+        let mut ledger = Ledger::open_within(&path, 4).unwrap();
+        for byte in 1..=6 {
+            assert!(Ledger::open(&path).is_err(), "{byte}");
+            ledger.write(key(byte)).unwrap();
+        }
+        drop(ledger);
+        assert!(Ledger::open(&path).unwrap().has(key(6)));
     }
 }

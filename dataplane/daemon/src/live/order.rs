@@ -169,7 +169,7 @@ impl OrderRefused {
             Self::DuplicateSpi { .. } => "duplicate-spi",
             Self::UsedKey => "used-key",
             Self::NoSuchSa => "no-such-sa",
-            Self::Busy | Self::Control(SaError::Busy) => "busy",
+            Self::Busy => "busy",
             Self::Full => "full",
             Self::Ledger(_) => "ledger",
             Self::Control(_) => "failed",

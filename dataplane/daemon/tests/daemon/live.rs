@@ -7,21 +7,27 @@ use std::os::unix::net::UnixStream;
 use serde_json::{Value, json};
 use sluice_crypto::esp::{OutboundSa, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
+use sluice_dataplane::config::Config;
 use sluice_dataplane_core::addr::Mac;
 
 use super::rig::frames::{UPLINK, VF0, syn};
 use super::rig::wires::wires;
 use super::rig::{Files, Running, until};
 use super::static_mode::{
-    CART, PEER_MAC, WEB, WEB_MAC, arp_answer, config, fix_tcp_checksum, receive_ip, sealed,
+    CART, PEER_MAC, WEB, WEB_MAC, arp_answer, config, config_with, fix_tcp_checksum, receive_ip,
+    sealed,
 };
 
 /// Of the file.
 const OLD_IN: u8 = 0x31;
 
+const SOCKET: &str = "  sa_socket: {path: sas.sock, used_keys: used-keys}\n";
+
 fn start(files: &Files) -> Running {
-    let more = "  sa_socket: {path: sas.sock, used_keys: used-keys}\n";
-    let config = config(files, more);
+    start_with(config(files, SOCKET))
+}
+
+fn start_with(config: Config) -> Running {
     let (wires, set) = wires(config.ports.len());
     let daemon = Running::start_with(config, wires, set).unwrap();
     daemon.wires.send(UPLINK, arp_answer());
@@ -245,10 +251,25 @@ fn what_is_wrong_is_refused_by_name_and_changes_nothing() {
     for name in ["in.hex.used", "out.hex.used"] {
         std::fs::remove_file(files.path(name)).unwrap();
     }
-    let daemon = start(&files);
+    let again = config(&files, SOCKET);
+    let (wires, set) = wires(again.ports.len());
+    let error = match Running::start_with(again, wires, set) {
+        Ok(_) => panic!("it began with keys that were used"),
+        Err(error) => error,
+    };
+    assert!(error.to_string().contains("used"), "a file's: {error}");
+    for name in ["in.hex.used", "out.hex.used"] {
+        drop(std::fs::remove_file(files.path(name)));
+    }
+    let daemon = start_with(config_with(&files, SOCKET, [&[0x61; 36], &[0x62; 36]]));
     let mut socket = Socket::open(&files);
     assert_eq!(
         socket.refused(&add("inbound", 0x1003, 0x41, json!({}))),
+        "used-key"
+    );
+    // One that a file had in the run before.
+    assert_eq!(
+        socket.refused(&add("inbound", 0x1004, OLD_IN, json!({}))),
         "used-key"
     );
     let used = std::fs::read_to_string(files.path("used-keys")).unwrap();

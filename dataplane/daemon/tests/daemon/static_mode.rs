@@ -3,6 +3,7 @@
 
 use sluice_crypto::esp::{ESP_HEADER_LEN, InboundSa, OutboundSa, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
+use sluice_dataplane::config::Config;
 use sluice_dataplane::daemon::Ended;
 use sluice_dataplane_core::addr::Mac;
 use sluice_offload_api::model::Generation;
@@ -21,10 +22,15 @@ pub(super) const CART: [u8; 4] = [10, 244, 2, 11];
 const IN_KEY: [u8; 36] = [0x31; 36];
 const OUT_KEY: [u8; 36] = [0x32; 36];
 
-pub(super) fn config(files: &Files, more: &str) -> sluice_dataplane::config::Config {
+pub(super) fn config(files: &Files, more: &str) -> Config {
+    config_with(files, more, [&IN_KEY, &OUT_KEY])
+}
+
+/// The same with other keys, receiving and sending.
+pub(super) fn config_with(files: &Files, more: &str, keys: [&[u8]; 2]) -> Config {
     let hex = |key: &[u8]| key.iter().map(|it| format!("{it:02x}")).collect::<String>();
-    files.write_secret("in.hex", hex(&IN_KEY));
-    files.write_secret("out.hex", hex(&OUT_KEY));
+    files.write_secret("in.hex", hex(keys[0]));
+    files.write_secret("out.hex", hex(keys[1]));
     let manifests = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../sim/manifests/quickstart"
