@@ -9,6 +9,7 @@ use sluice_dataplane_core::meta::FrameKind;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::{self, ethernet};
 
+use super::keying::Around;
 use super::wire_faults::WireFaults;
 use crate::report::Captured;
 
@@ -66,6 +67,14 @@ impl Net {
             wire: Vec::new(),
             faults: WireFaults::new(seed),
             entered: Vec::new(),
+        }
+    }
+
+    /// What sessions between nodes feel of it.
+    pub(crate) const fn around(&self) -> Around<'_> {
+        Around {
+            now: self.now,
+            faults: &self.faults,
         }
     }
 

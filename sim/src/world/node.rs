@@ -70,7 +70,7 @@ pub(crate) struct SimNode {
     pub(crate) name: NodeName,
     pub(crate) number: NodeNumber,
     /// Its place among the world's nodes.
-    index: usize,
+    pub(crate) index: usize,
     pub(crate) agent: Agent,
     pub(crate) control: Control,
     crew: Crew,

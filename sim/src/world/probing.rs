@@ -118,23 +118,13 @@ impl World {
             Some(At::Behind(node, _)) => self.nodes.get(node),
             _ => None,
         };
-        let ends = (
-            node(&probe.from, question.src),
-            node(&probe.to, question.dst),
-        );
-        let (Some(from), Some(to)) = ends else {
+        let from = node(&probe.from, question.src);
+        let (Some(from), Some(to)) = (from, node(&probe.to, question.dst)) else {
             return false;
         };
-        let is_broken = |from: usize, to: usize| {
-            let way = self.net.faults.passing(from, to);
-            way.parted || way.loss > 0
-        };
-        let numbers = (self.number(&from.name.0), self.number(&to.name.0));
-        let broken = match numbers {
-            (Ok(a), Ok(b)) => is_broken(a, b) || !from.works() || !to.works(),
-            _ => true,
-        };
-        from.name != to.name && broken && !self.keying.has_keys(&from.name, &to.name)
+        let way = self.net.faults.passing(from.index, to.index);
+        let broken = way.parted || way.loss > 0 || !from.works() || !to.works();
+        from.index != to.index && broken && !self.keying.has_keys(&from.name, &to.name)
     }
 
     /// Frames that found no room in a flow table, if an end of a question has flooded or was

@@ -7,7 +7,6 @@ use sluice_dataplane_control::Event;
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::NodeName;
 
-use super::keying::Around;
 use super::probing::packet;
 use super::{ROUNDS_MAX, World, WorldError};
 use crate::probe::{Probe, ProbeError};
@@ -52,11 +51,7 @@ impl World {
 
     /// All life cycles want fresh keys; they come as time passes.
     pub fn begin_rekey(&mut self) {
-        let passing = |a, b| self.net.faults.passing(a, b);
-        let around = Around {
-            now: self.net.now,
-            passing: &passing,
-        };
+        let around = self.net.around();
         self.keying.renew_all(&self.nodes, around);
         self.tend_keys();
     }
@@ -81,21 +76,13 @@ impl World {
     }
 
     fn keys_are_at_rest(&self, pairs_max: usize) -> bool {
-        let passing = |a, b| self.net.faults.passing(a, b);
-        let around = Around {
-            now: self.net.now,
-            passing: &passing,
-        };
+        let around = self.net.around();
         self.keying.is_at_rest(&self.nodes, pairs_max, around)
     }
 
     /// A node's dataplane dies, and its key driver with it.
     pub(super) fn lose_keys(&mut self, node: &NodeName) {
-        let passing = |a, b| self.net.faults.passing(a, b);
-        let around = Around {
-            now: self.net.now,
-            passing: &passing,
-        };
+        let around = self.net.around();
         self.keying.on_kill(&self.nodes, node, around);
     }
 
@@ -119,11 +106,7 @@ impl World {
     /// Tells key drivers and who announces what happened, and lets them do what is due. Whether
     /// there was anything.
     pub(super) fn heed(&mut self, events: &[(usize, Event)]) -> bool {
-        let passing = |a, b| self.net.faults.passing(a, b);
-        let around = Around {
-            now: self.net.now,
-            passing: &passing,
-        };
+        let around = self.net.around();
         for (at, event) in events {
             self.keying.on_event(&self.nodes, *at, event, around);
             match event {
@@ -158,11 +141,7 @@ impl World {
             node.control.poll();
             let sas = node.control.sas().unwrap_or_default().to_vec();
             let name = node.name.clone();
-            let passing = |a, b| self.net.faults.passing(a, b);
-            let around = Around {
-                now: self.net.now,
-                passing: &passing,
-            };
+            let around = self.net.around();
             self.keying.used(&self.nodes, &name, &sas, around);
         }
     }

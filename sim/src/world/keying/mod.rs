@@ -24,6 +24,7 @@ pub(crate) use self::channel::Passing;
 use self::channel::{Channel, Delivery, Ground, News, Standing};
 use super::WorldConfig;
 use super::node::SimNode;
+use super::wire_faults::WireFaults;
 use crate::dice::Dice;
 use crate::keys::SeedKeys;
 use crate::report::ExposedSa;
@@ -93,8 +94,8 @@ struct Peer {
 #[derive(Clone, Copy)]
 pub(crate) struct Around<'a> {
     pub(crate) now: Tick,
-    /// How the way between two nodes is, by their numbers.
-    pub(crate) passing: &'a dyn Fn(usize, usize) -> Passing,
+    /// Of the wires that their sessions take.
+    pub(crate) faults: &'a WireFaults,
 }
 
 /// The nodes as a session sees them.
@@ -105,10 +106,6 @@ struct Field<'a> {
 }
 
 impl Field<'_> {
-    fn number(&self, name: &NodeName) -> Option<usize> {
-        self.nodes.iter().position(|it| it.is_named(&name.0))
-    }
-
     fn node(&self, name: &NodeName) -> Option<&SimNode> {
         self.nodes.iter().find(|it| it.is_named(&name.0))
     }
@@ -128,8 +125,8 @@ impl Ground for Field<'_> {
     }
 
     fn passing(&self, a: &NodeName, b: &NodeName) -> Passing {
-        match (self.number(a), self.number(b)) {
-            (Some(a), Some(b)) => (self.around.passing)(a, b),
+        match (self.node(a), self.node(b)) {
+            (Some(a), Some(b)) => self.around.faults.passing(a.index, b.index),
             _ => Passing::default(),
         }
     }
