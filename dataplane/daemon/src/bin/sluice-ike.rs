@@ -129,7 +129,12 @@ fn start(args: Args) -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| (FAILED, format!("can't forbid core dumps: {error}")))?;
     for (at, (child, node)) in args.peers.iter().enumerate() {
-        let before = args.peers.iter().take(at).find(|it| it.1 == *node);
+        let mut before = args.peers.iter().take(at);
+        if before.clone().any(|it| it.0 == *child) {
+            let text = format!("--peer: child {child} is named twice; it is with one node");
+            return Err((BAD_INPUT, text));
+        }
+        let before = before.find(|it| it.1 == *node);
         if let Some((other, _)) = before {
             let text = format!(
                 "--peer: children {other} and {child} are both with {node}, and a dataplane sends to \
@@ -152,15 +157,23 @@ async fn follow(args: Args, log: Option<OwnedFd>) -> Result<(), Failure> {
     let failed = |error: &dyn core::fmt::Display| (FAILED, error.to_string());
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
-    let patience = Duration::from_secs(args.wait);
-    let connected = Client::connect(&args.dataplane, patience).await;
-    let mut client = connected.map_err(|error| {
-        let path = args.dataplane.display();
-        let hint =
-            "is the dataplane running, with `static.sa_socket`, and are you root or its user?";
-        (FAILED, format!("{path}: {error}; {hint}"))
-    })?;
-    let held = client.list().await.map_err(|error| failed(&error))?.len();
+    let reach = async {
+        let patience = Duration::from_secs(args.wait);
+        let connected = Client::connect(&args.dataplane, patience).await;
+        let mut client = connected.map_err(|error| {
+            let path = args.dataplane.display();
+            let hint =
+                "is the dataplane running, with `static.sa_socket`, and are you root or its user?";
+            (FAILED, format!("{path}: {error}; {hint}"))
+        })?;
+        let held = client.list().await.map_err(|error| failed(&error))?.len();
+        Ok::<_, Failure>((client, held))
+    };
+    let (mut client, held) = tokio::select! {
+        reached = reach => reached?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     tracing::info!(held, "the dataplane takes SAs");
     let (mut charon, pipe) = match log {
         Some(pipe) => (None, pipe),

@@ -32,6 +32,9 @@ pub enum ClientError {
     /// Silence.
     #[error("the dataplane did not answer within {} s", ANSWER_MAX.as_secs())]
     Silent,
+    /// It has no room, and goes on having none.
+    #[error("the dataplane is too busy to take an SA")]
+    Busy,
     /// Not our language.
     #[error("the dataplane's answer makes no sense; are both of one version?")]
     Nonsense,
@@ -88,7 +91,7 @@ impl Client {
                 Response::Sas(_) => return Err(ClientError::Nonsense),
             }
         }
-        Err(ClientError::Silent)
+        Err(ClientError::Busy)
     }
 
     /// All SAs.
@@ -98,7 +101,9 @@ impl Client {
     pub async fn list(&mut self) -> Result<Vec<Listed>, ClientError> {
         match self.ask(&Request::List {}).await? {
             Response::Sas(sas) => Ok(sas),
-            _ => Err(ClientError::Nonsense),
+            // Nothing else bars it.
+            Response::Refused { .. } => Err(ClientError::Silent),
+            Response::Done {} => Err(ClientError::Nonsense),
         }
     }
 

@@ -256,24 +256,26 @@ impl LiveKeys {
         let outbound = outbound.map(|(peer, (spi, _))| Retirement::Outbound(peer.clone(), *spi));
         let due: Vec<_> = inbound.chain(outbound).collect();
         for it in due {
-            tracing::warn!(spi = %it.spi(), "an SA ends at its limit; nobody has replaced it");
+            tracing::warn!(spi = %it.spi(), "an SA ends at its limit");
             self.retire(it, None, out);
         }
     }
 
     /// An SA didn't come in force: what was there before is what there is.
-    fn fail(&mut self, spi: Spi, why: OrderRefused) {
-        if self.inbound.get(&spi).is_some_and(|it| it.answer.is_some()) {
-            let held = self.inbound.remove(&spi);
-            if let Some(answer) = held.and_then(|it| it.answer) {
-                answer.refuse(why);
-            }
-            return;
-        }
-        let mut next = self.next.iter();
-        let peer = next.find_map(|(peer, (it, _))| (*it == spi).then(|| peer.clone()));
-        let held = peer.and_then(|it| self.next.remove(&it));
-        if let Some(answer) = held.and_then(|(_, it)| it.answer) {
+    fn fail(&mut self, node: Option<&NodeName>, spi: Spi, why: OrderRefused) {
+        // Nobody says which way. Ours are all different; theirs are, of one peer. Whose a refused
+        // one was may not be known any more.
+        let is_its = |it: &NodeName| node.is_none_or(|node| node == it);
+        let inbound = self.inbound.get(&spi);
+        let held = if inbound.is_some_and(|it| it.answer.is_some() && is_its(&it.peer)) {
+            self.inbound.remove(&spi)
+        } else {
+            let mut next = self.next.iter();
+            let peer = next.find(|(peer, (it, _))| *it == spi && is_its(peer));
+            let peer = peer.map(|(peer, _)| peer.clone());
+            peer.and_then(|it| self.next.remove(&it)).map(|it| it.1)
+        };
+        if let Some(answer) = held.and_then(|it| it.answer) {
             answer.refuse(why);
         }
     }
@@ -333,8 +335,10 @@ impl KeyDriver for LiveKeys {
                 self.files
                     .on_event(KeyEvent::OutboundInstalled { node, spi }, out);
             }
-            KeyEvent::Refused { spi, .. } => self.fail(spi, OrderRefused::Full),
-            KeyEvent::Failed { spi, error, .. } => self.fail(spi, OrderRefused::Control(error)),
+            KeyEvent::Refused { node, spi } => self.fail(node.as_ref(), spi, OrderRefused::Full),
+            KeyEvent::Failed { node, spi, error } => {
+                self.fail(Some(&node), spi, OrderRefused::Control(error));
+            }
             KeyEvent::Used {
                 node,
                 direction,

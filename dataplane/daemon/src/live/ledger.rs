@@ -3,6 +3,7 @@
 //!
 //! Fingerprints only, one a line; each is on disk before its SA is on its way.
 
+use core::fmt::Write as _;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -158,8 +159,10 @@ impl Ledger {
         let kept = self.order.iter().skip(old);
         let mut text = String::with_capacity(self.order.len() * LINE_LEN);
         for it in kept {
-            it.iter()
-                .for_each(|byte| text.push_str(&format!("{byte:02x}")));
+            for byte in it {
+                // Nothing fails that writes to a string.
+                let _ = write!(text, "{byte:02x}");
+            }
             text.push('\n');
         }
         file.write_all(text.as_bytes())?;
