@@ -8,7 +8,13 @@ fn main() {
     for file in ["ipsec_mb.h", "ipsec_mb.c"] {
         println!("cargo::rerun-if-changed=shim/{file}");
     }
-    let compiled = cc::Build::new()
+    println!("cargo::rerun-if-changed={HEADER}");
+    let has_library = has_library();
+    let mut build = cc::Build::new();
+    if has_library {
+        build.define("SLUICE_HAS_IMB", None);
+    }
+    let compiled = build
         .file("shim/ipsec_mb.c")
         .opt_level(2)
         .std("gnu11")
@@ -17,13 +23,16 @@ fn main() {
     if let Err(error) = compiled {
         println!("cargo::error=the shim does not compile: {error}");
     }
-    if has_library() {
+    if has_library {
         println!("cargo::rustc-link-lib=IPSec_MB");
     }
 }
 
-/// As the shim's compiler will find: Debian's libipsec-mb-dev, which libdpdk-dev brings, on x86-64.
+/// Of Debian's libipsec-mb-dev, which libdpdk-dev brings.
+const HEADER: &str = "/usr/include/intel-ipsec-mb.h";
+
+/// On x86-64 alone.
 fn has_library() -> bool {
     let is_x86 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|it| it == "x86_64");
-    is_x86 && Path::new("/usr/include/intel-ipsec-mb.h").exists()
+    is_x86 && Path::new(HEADER).exists()
 }

@@ -4,7 +4,7 @@
 A sluice-dataplane in static mode with one pod. First a virtual machine with Linux's ESP plays
 eight hosts: tunnel and transport mode, IPv4 and IPv6, with and without extended sequence
 numbers. Then strongSwan negotiates by IKEv2 and speaks ESP in UDP, at last with a rekey every
-second or two that sluice-ike follows. Prints a line a check, ends
+two seconds that sluice-ike follows. Prints a line a check, ends
 with a summary, and leaves nothing behind.
 
 Exit codes: 0 every check held, 1 one did not, 2 it could not be built.

@@ -374,6 +374,12 @@ impl SaLifecycle {
         .min()
     }
 
+    pub(super) fn is_establishing(&self, session: SessionId) -> bool {
+        self.establishing
+            .as_ref()
+            .is_some_and(|(it, _)| *it == session)
+    }
+
     pub(super) fn establishing_pair(&self) -> Option<&Pair> {
         let (session, _) = self.establishing.as_ref()?;
         self.pairs.iter().find(|p| p.session == *session)

@@ -41,6 +41,19 @@ impl SpiBlock {
         }
     }
 
+    /// The next one from a running number on, which goes past it: the block of `next`, or the
+    /// first that holds no reserved numbers.
+    pub fn take(next: &mut u32) -> Self {
+        loop {
+            let base = *next;
+            *next = base.wrapping_add(u32::from(LANES_MAX));
+            // At most the lowest eight blocks are reserved.
+            if let Ok(block) = Self::new(base) {
+                return block;
+            }
+        }
+    }
+
     /// Its first SPI.
     #[must_use]
     pub const fn base(self) -> u32 {
@@ -120,5 +133,8 @@ mod tests {
         assert_eq!(block.spi(0), Spi(0x1234_5660));
         assert_eq!(block.spi(31), Spi(0x1234_567f));
         assert_eq!(block.spi(32), block.spi(0));
+        let mut next = u32::MAX;
+        let bases = [(); 3].map(|()| SpiBlock::take(&mut next).base());
+        assert_eq!(bases, [0xffff_ffe0, 0x100, 0x120], "past those reserved");
     }
 }

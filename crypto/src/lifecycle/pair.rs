@@ -1,6 +1,6 @@
 //! One epoch's SAs, both ways, at one end.
 
-use super::machine::SessionId;
+use super::machine::{SaAction, SessionId};
 use super::time::TimeMs;
 use crate::esp::Spi;
 use crate::key::EspKey;
@@ -58,7 +58,6 @@ pub(super) struct Pair {
     pub(super) receive: Use,
     pub(super) send: Use,
     pub(super) ready_sent: bool,
-    pub(super) peer_ready: bool,
     /// The peer sends by it.
     pub(super) peer_switched: bool,
     /// When the session began: from here the sending SA ages.
@@ -74,6 +73,13 @@ pub(super) struct Pair {
 impl Pair {
     pub(super) fn is_complete(&self) -> bool {
         self.receive == Use::Installed && self.send == Use::Installed && self.peer_switched
+    }
+
+    /// What takes its receiving SAs out of use.
+    pub(super) fn retire_inbound(&self) -> impl Iterator<Item = SaAction> {
+        self.children
+            .iter()
+            .map(|it| SaAction::RetireInbound(it.inbound))
     }
 
     pub(super) fn leave(&mut self, now: TimeMs) {

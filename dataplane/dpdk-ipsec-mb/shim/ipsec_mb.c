@@ -1,11 +1,6 @@
 #include "ipsec_mb.h"
 
-#if defined(__x86_64__) && defined(__has_include)
-#if __has_include(<intel-ipsec-mb.h>)
-#define SLUICE_HAS_IMB
-#endif
-#endif
-
+/* build.rs says so where it links the library. */
 #ifdef SLUICE_HAS_IMB
 
 #include <pthread.h>
@@ -20,7 +15,8 @@ struct sluice_imb_key {
 	struct gcm_key_data expanded;
 };
 
-/* Round keys and the powers of the hash key: what stands first. */
+/* Round keys and the lowest powers of the hash key, as the library's AVX2 code lays them out; its
+ * AVX-512 code has these powers at the end. */
 _Static_assert(sizeof(struct sluice_imb_key) >= SLUICE_IMB_HOT_LEN, "less than is asked for");
 
 /* The functions for this CPU: the library chooses them once, before there is a key. Not beside
@@ -59,7 +55,6 @@ struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len)
 		return NULL;
 	if (chosen.pre_128 == NULL || chosen.pre_256 == NULL)
 		return NULL;
-	/* The struct's size is a multiple of its alignment, 64. */
 	made = aligned_alloc(64, (sizeof(*made) + 63) / 64 * 64);
 	if (made == NULL)
 		return NULL;

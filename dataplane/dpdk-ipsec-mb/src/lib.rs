@@ -51,8 +51,8 @@ pub struct Key {
     is_256: bool,
 }
 
-/// The part of an expanded key that short packets need: for who would have it in the cache
-/// beforehand, and not to be read.
+/// The part of an expanded key that short packets need, as the library's AVX2 code lays it out: for
+/// who would have it in the cache beforehand, and not to be read.
 #[repr(transparent)]
 pub struct Hot(shim::Expanded);
 

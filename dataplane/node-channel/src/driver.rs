@@ -518,14 +518,7 @@ impl Driver {
     /// SPIs that this process has given to no other session. The first is drawn, so that a
     /// restarted node does not receive at the SPIs of its former life.
     fn block(&mut self) -> SpiBlock {
-        loop {
-            let base = self.next_block;
-            self.next_block = base.wrapping_add(u32::from(sluice_crypto::lifecycle::LANES_MAX));
-            // At most the lowest eight blocks are reserved.
-            if let Ok(block) = SpiBlock::new(base) {
-                return block;
-            }
-        }
+        SpiBlock::take(&mut self.next_block)
     }
 }
 

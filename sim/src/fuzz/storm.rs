@@ -212,7 +212,8 @@ impl Raging {
         self.weigh(before, started)
     }
 
-    /// Where nodes hear each other and all dataplanes work, each key is another one now.
+    /// Where nodes hear each other, nothing is lost and all dataplanes work, each key is another one
+    /// now.
     fn must_be_renewed(&self, before: &Epochs) -> Result<(), Failure> {
         let broken = ["loss", "partition"];
         let hindered = broken.iter().any(|it| self.broken.contains(it));

@@ -58,10 +58,7 @@ impl SaLifecycle {
     }
 
     pub(super) fn received(&mut self, session: SessionId, message: Message, now: TimeMs) {
-        let establishing = self
-            .establishing
-            .as_ref()
-            .is_some_and(|(s, _)| *s == session);
+        let establishing = self.is_establishing(session);
         if self.current == Some(session) {
             self.dead_at = Some(now + self.config.timing.dead_ms);
         }
@@ -198,7 +195,6 @@ impl SaLifecycle {
             receive: Use::Installing(0),
             send: Use::Waiting,
             ready_sent: false,
-            peer_ready: false,
             peer_switched: false,
             opened: opening.opened,
             negotiated: now,
@@ -221,11 +217,7 @@ impl SaLifecycle {
             return;
         }
         let (session, epoch) = (pair.session, pair.epoch);
-        if self
-            .establishing
-            .as_ref()
-            .is_some_and(|(s, _)| *s == session)
-        {
+        if self.is_establishing(session) {
             if let Some(pair) = self.pairs.iter_mut().find(|p| p.session == session) {
                 pair.ready_sent = true;
             }
@@ -241,10 +233,9 @@ impl SaLifecycle {
         let Some(pair) = self.pairs.iter_mut().find(of) else {
             return;
         };
-        if pair.peer_ready || pair.send != Use::Waiting {
+        if pair.send != Use::Waiting {
             return;
         }
-        pair.peer_ready = true;
         pair.send = Use::Installing(0);
         let children = u8::try_from(pair.children.len()).unwrap_or(u8::MAX);
         let esn = pair.esn;
@@ -281,11 +272,7 @@ impl SaLifecycle {
         }
         let (session, epoch) = (pair.session, pair.epoch);
         self.stop_sending(|p| p.epoch < epoch);
-        if self
-            .establishing
-            .as_ref()
-            .is_some_and(|(s, _)| *s == session)
-        {
+        if self.is_establishing(session) {
             self.actions
                 .push_back(SaAction::Send(session, Message::Delete { below: epoch }));
             self.ping_at = Some(now + self.config.timing.ping_ms);
@@ -295,10 +282,7 @@ impl SaLifecycle {
 
     /// The peer, on a session that counts, sends by nothing below `below`.
     fn on_delete(&mut self, session: SessionId, below: u64, now: TimeMs) {
-        let establishing = self
-            .establishing
-            .as_ref()
-            .is_some_and(|(s, _)| *s == session);
+        let establishing = self.is_establishing(session);
         if !establishing && self.current != Some(session) {
             return;
         }
@@ -319,11 +303,7 @@ impl SaLifecycle {
         let Some(pair) = self.pairs.iter().find(of) else {
             return;
         };
-        if self
-            .establishing
-            .as_ref()
-            .is_none_or(|(s, _)| *s != session)
-        {
+        if !self.is_establishing(session) {
             return;
         }
         let limits = &self.config.limits;

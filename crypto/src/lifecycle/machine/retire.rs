@@ -16,11 +16,7 @@ impl SaLifecycle {
         let openings = self.openings.len();
         self.openings.retain(|o| o.session != session);
         let mut lost = self.openings.len() < openings;
-        if self
-            .establishing
-            .as_ref()
-            .is_some_and(|(s, _)| *s == session)
-        {
+        if self.is_establishing(session) {
             self.give_up_pair();
             lost = true;
         }
@@ -77,11 +73,7 @@ impl SaLifecycle {
         }
         if !pair.ready_sent && pair.receive.is_live() {
             pair.receive = Use::Gone;
-            self.actions.extend(
-                pair.children
-                    .iter()
-                    .map(|c| SaAction::RetireInbound(c.inbound)),
-            );
+            self.actions.extend(pair.retire_inbound());
         }
     }
 
@@ -90,11 +82,7 @@ impl SaLifecycle {
         let Some(session) = self.pairs.iter().rfind(|p| is_of(p)).map(|p| p.session) else {
             return;
         };
-        if self
-            .establishing
-            .as_ref()
-            .is_some_and(|(s, _)| *s == session)
-        {
+        if self.is_establishing(session) {
             self.close(session, CloseReason::Refused(spi), now);
         }
     }
@@ -137,11 +125,7 @@ impl SaLifecycle {
         {
             let pair = self.pairs.remove(at);
             if pair.receive.is_live() {
-                let retire = pair
-                    .children
-                    .iter()
-                    .map(|c| SaAction::RetireInbound(c.inbound));
-                self.actions.extend(retire);
+                self.actions.extend(pair.retire_inbound());
             }
         }
     }
@@ -199,11 +183,7 @@ impl SaLifecycle {
                 .is_some_and(|at| at <= now)
             {
                 pair.receive = Use::Gone;
-                let retire = pair
-                    .children
-                    .iter()
-                    .map(|c| SaAction::RetireInbound(c.inbound));
-                self.actions.extend(retire);
+                self.actions.extend(pair.retire_inbound());
             }
         }
         let unfinished = self.establishing.as_ref().map(|(s, _)| *s);

@@ -44,6 +44,11 @@ impl Absent {
         self.known.remove(&(me.clone(), peer.clone()));
     }
 
+    /// A node has none at all.
+    pub(super) fn forget_all(&mut self, me: &NodeName) {
+        self.known.retain(|it| it.0 != *me);
+    }
+
     /// What a node is to install for fresh SAs with a peer, both ways, and to retire.
     pub(super) fn renew(
         &mut self,

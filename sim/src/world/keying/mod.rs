@@ -278,6 +278,7 @@ impl Keying {
     /// A node's dataplane is dead, with all that its key driver knew.
     pub(crate) fn on_kill(&mut self, nodes: &[SimNode], node: &NodeName, around: Around<'_>) {
         if self.lives.remove(node).is_some() {
+            self.absent.forget_all(node);
             let field = Field {
                 nodes,
                 lives: &self.lives,
@@ -491,15 +492,7 @@ impl Keying {
 
     /// SPIs that a life has given to no other session.
     fn block(&mut self, me: &NodeName) -> SpiBlock {
-        let life = self.life(me);
-        loop {
-            let base = life.next_block;
-            life.next_block = base.wrapping_add(u32::from(LANES_MAX));
-            // At most the lowest eight blocks are reserved.
-            if let Ok(block) = SpiBlock::new(base) {
-                return block;
-            }
-        }
+        SpiBlock::take(&mut self.life(me).next_block)
     }
 
     /// Does what a life cycle wants done by now; what is the control side's waits its turn.
