@@ -19,6 +19,7 @@ pub mod frames;
 pub mod gateway;
 pub mod machine;
 pub mod memory;
+pub mod pages;
 pub mod policy;
 pub mod report;
 pub mod timing;

@@ -9,7 +9,7 @@ use sluice_bench::esp;
 use sluice_bench::policy::{self, nft};
 use sluice_bench::report::{self, Measured};
 use sluice_bench::timing::FRAME_LENS;
-use sluice_bench::{machine, memory};
+use sluice_bench::{machine, memory, pages};
 
 /// What the packet walk costs, beside doing nothing and the bare cipher.
 #[derive(Parser, Debug)]
@@ -187,7 +187,10 @@ fn main() -> anyhow::Result<()> {
             only,
             round_ms,
             output,
-        } => protection(quick, only, Duration::from_millis(round_ms), output),
+        } => {
+            pages::large().context("starting anew with large pages")?;
+            protection(quick, only, Duration::from_millis(round_ms), output)
+        }
         #[cfg(feature = "dpdk")]
         Command::Gateway {
             ipsec_secgw,

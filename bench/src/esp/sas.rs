@@ -6,6 +6,7 @@ use anyhow::Context;
 use sluice_crypto::esp::{InboundSa, NEXT_HEADER_IPV4, OutboundSa, Spi};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_crypto::replay::ReplayWindow;
+use sluice_dataplane_core::ahead::Ahead;
 use sluice_dataplane_core::port::BURST_MAX;
 use sluice_intrinsics::prefetch;
 
@@ -33,10 +34,11 @@ fn outbound(algorithm: Algorithm, count: u32) -> anyhow::Result<Vec<OutboundSa>>
         .collect()
 }
 
-/// SAs in turn. Those of a burst are asked for before its first packet, as the walk does.
+/// SAs in turn. What the packets of a burst read of theirs is asked for as the walk does.
 struct Turns<T> {
     sas: Vec<T>,
     turn: usize,
+    ahead: Ahead<(usize, usize)>,
     /// Of the burst under way, how many are left.
     left: usize,
 }
@@ -46,27 +48,27 @@ impl<T> Turns<T> {
         Self {
             sas,
             turn: 0,
+            ahead: Ahead::new((0, 0)),
             left: 0,
         }
     }
 
-    /// The next; at a burst's beginning `expect` has all of its SAs brought into the cache.
+    /// The next, for a packet of `bytes`: `far` asks for an SA, `near` for what it has elsewhere.
     #[inline]
-    fn next(&mut self, bytes: usize, expect: &[fn(&T, usize)]) -> Option<&mut T> {
+    fn next(&mut self, bytes: usize, near: impl Fn(&T, usize)) -> Option<&mut T> {
         let len = self.sas.len();
+        let ask_far = |(at, _)| self.sas.get(at).into_iter().for_each(prefetch);
+        let ask_near = |(at, bytes)| self.sas.get(at).into_iter().for_each(|sa| near(sa, bytes));
         if self.left == 0 {
             self.left = BURST_MAX;
-            for expect in expect {
-                let mut last = None;
-                for ahead in 1..=BURST_MAX {
-                    let at = (self.turn + ahead * STRIDE) % len;
-                    if let Some(sa) = self.sas.get(at).filter(|_| Some(at) != last) {
-                        expect(sa, bytes);
-                    }
-                    last = Some(at);
-                }
+            self.ahead = Ahead::new((0, 0));
+            for nth in 1..=BURST_MAX {
+                let at = (self.turn + nth * STRIDE) % len;
+                self.ahead.push((at, bytes), nth > 1 && len == 1);
             }
+            self.ahead.begin(ask_far, ask_near);
         }
+        self.ahead.turn(ask_far, ask_near);
         self.left -= 1;
         self.turn = (self.turn + STRIDE) % len;
         self.sas.get_mut(self.turn)
@@ -107,7 +109,7 @@ impl Senders {
         } = self;
         packets.each(|it| {
             let sealed = sas
-                .next(it.len, &[|sa, _| prefetch(sa), OutboundSa::expect_key])
+                .next(it.len, OutboundSa::expect_key)
                 .map(|sa| sa.seal(it.whole, it.len, NEXT_HEADER_IPV4));
             *refused += usize::from(!matches!(sealed, Some(Ok(_))));
         });
@@ -159,9 +161,7 @@ impl Receivers {
         } = self;
         timed(|| {
             senders.packets.each(|it| {
-                let opened = sas
-                    .next(it.whole.len(), &[|sa, _| prefetch(sa), within])
-                    .map(|sa| sa.open(it.whole));
+                let opened = sas.next(it.whole.len(), within).map(|sa| sa.open(it.whole));
                 *refused += usize::from(!matches!(opened, Some(Ok(_))));
             });
         })

@@ -6,6 +6,7 @@
 //! Read [`worker`] first: it has the stages on one screen.
 
 pub mod addr;
+pub mod ahead;
 mod batch;
 pub mod clear;
 pub mod command;

@@ -27,6 +27,16 @@ impl Attach {
             (own, from) => own == from,
         }
     }
+
+    /// The node that it is through ESP to.
+    #[inline]
+    #[must_use]
+    pub const fn peer(self) -> Option<PeerIndex> {
+        match self {
+            Self::Peer(peer) => Some(peer),
+            Self::Port(_) | Self::Clear(_) => None,
+        }
+    }
 }
 
 /// A rule of a policy of the generation that judged, for counters and people.

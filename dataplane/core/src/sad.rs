@@ -243,7 +243,15 @@ impl Sad {
         }
     }
 
-    /// Has the receiving SA of an SPI brought into the cache, for a packet soon to be opened.
+    /// Has the place of an SPI brought into the cache.
+    #[inline]
+    pub fn expect_spi(&self, spi: Spi) {
+        if let Some(slot) = self.inbound.get(home(spi) % SLOTS) {
+            prefetch(slot);
+        }
+    }
+
+    /// The same for its receiving SA, for a packet soon to be opened. When the place is on its way.
     #[inline]
     pub fn expect_inbound(&self, spi: Spi) {
         if let Some(inbound) = self.held_at(spi) {
@@ -264,31 +272,35 @@ impl Sad {
         }
     }
 
-    /// Has the sending SA that a packet to a peer goes by brought into the cache, unless it is
-    /// `last`; which it is.
+    /// Has the list of a peer's sending SAs brought into the cache.
     #[inline]
-    pub fn expect_outbound(
-        &self,
-        peer: PeerIndex,
-        meta: &Meta,
-        last: Option<(PeerIndex, usize)>,
-    ) -> Option<(PeerIndex, usize)> {
-        let children = self.children(peer)?;
-        let this = Some((peer, children.number_for(meta)));
-        if let Some((_, number)) = this.filter(|_| this != last)
-            && let Some(child) = children.get(number)
-        {
-            prefetch(&*child.sa);
+    pub fn expect_children(&self, peer: PeerIndex) {
+        if let Some(children) = self.outbound.get(usize::from(peer.0)) {
+            prefetch(children);
         }
-        this
     }
 
-    /// The same for what of its key the packet needs. When the SA itself is on its way.
+    /// The number of the sending SA that a packet to a peer goes by. When the list is on its way.
     #[inline]
-    pub fn expect_outbound_key(&self, peer: PeerIndex, meta: &Meta) {
-        let children = self.children(peer);
-        if let Some(child) = children.and_then(|it| it.get(it.number_for(meta))) {
-            child.sa.expect_key(meta.l3_len());
+    #[must_use]
+    pub fn number_for(&self, peer: PeerIndex, meta: &Meta) -> usize {
+        self.children(peer).map_or(0, |it| it.number_for(meta))
+    }
+
+    /// Has a sending SA brought into the cache.
+    #[inline]
+    pub fn expect_outbound(&self, peer: PeerIndex, number: usize) {
+        if let Some(child) = self.children(peer).and_then(|it| it.get(number)) {
+            prefetch(&*child.sa);
+        }
+    }
+
+    /// The same for what a packet of `len` bytes needs of its key. When the SA itself is on its
+    /// way.
+    #[inline]
+    pub fn expect_outbound_key(&self, peer: PeerIndex, number: usize, len: usize) {
+        if let Some(child) = self.children(peer).and_then(|it| it.get(number)) {
+            child.sa.expect_key(len);
         }
     }
 

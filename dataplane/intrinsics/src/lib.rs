@@ -19,7 +19,11 @@ const LINE: usize = 64;
 #[inline]
 pub fn prefetch<T>(value: &T) {
     let start = from_ref(value).cast::<u8>();
-    for offset in (0..size_of::<T>()).step_by(LINE) {
+    // From the beginning of its first line: a value that begins in the midst of one ends in one
+    // more than its size says.
+    let skipped = start.addr() % LINE;
+    let start = start.wrapping_sub(skipped);
+    for offset in (0..skipped + size_of::<T>()).step_by(LINE) {
         line(start.wrapping_add(offset));
     }
 }

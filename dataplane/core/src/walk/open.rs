@@ -7,10 +7,11 @@
 
 use sluice_crypto::esp::{self, ESP_HEADER_LEN, Mode, NEXT_HEADER_DUMMY, OpenError, Spi, UdpEncap};
 
+use crate::ahead::Ahead;
 use crate::batch::{Path, Slot};
 use crate::meta::{Meta, NdKind, proto};
 use crate::mutant::{self, Mutant};
-use crate::port::{BURST_MAX, Frame, Port};
+use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::sad::Sad;
@@ -25,11 +26,12 @@ pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
     if walk.batch.esp & walk.batch.live == 0 {
         return;
     }
-    expect(walk);
+    let mut ahead = expect(walk);
     walk.each(walk.batch.esp, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
         };
+        ahead.turn(expect_sa(walk.sad), expect_within(walk.sad));
         if slot.path != Path::Esp {
             return;
         }
@@ -40,33 +42,34 @@ pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
     });
 }
 
-/// Has the SAs of the burst's packets on their way into the cache all together: with many
-/// SAs, waiting for one after the other would take longer than the cipher. One SA is waited
-/// for once, asked for or not.
-fn expect<P: Port>(walk: &mut Walk<'_, P>) {
-    let (mut packets, mut count) = ([(Spi(0), 0); BURST_MAX], 0);
+/// What the SAs of a burst's packets are, the first of them asked for.
+fn expect<P: Port>(walk: &mut Walk<'_, P>) -> Ahead<Needs> {
+    let mut last = Spi(0);
+    let mut ahead = Ahead::new((last, 0));
     walk.each(walk.batch.esp, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
         };
-        let Some(spi) = spi_of(slot) else { return };
-        // Of packets of one SA in a row the first has said it.
-        let last = packets.get(..count).and_then(<[_]>::last);
-        if last.is_none_or(|(of, _)| *of != spi)
-            && let Some(to) = packets.get_mut(count)
-        {
-            *to = (spi, slot.meta.l3_len());
-            count += 1;
+        let spi = spi_of(slot).unwrap_or(last);
+        if spi != last {
+            walk.sad.expect_spi(spi);
         }
+        ahead.push((spi, slot.meta.l3_len()), spi == last);
+        last = spi;
     });
-    let packets = packets.get(..count).filter(|it| it.len() > 1);
-    let packets = packets.unwrap_or_default();
-    for (spi, _) in packets {
-        walk.sad.expect_inbound(*spi);
-    }
-    for (spi, len) in packets {
-        walk.sad.expect_within(*spi, *len);
-    }
+    ahead.begin(expect_sa(walk.sad), expect_within(walk.sad));
+    ahead
+}
+
+/// A packet's SPI, and its length in bytes.
+type Needs = (Spi, usize);
+
+fn expect_sa(sad: &Sad) -> impl Fn(Needs) {
+    |(spi, _)| sad.expect_inbound(spi)
+}
+
+fn expect_within(sad: &Sad) -> impl Fn(Needs) {
+    |(spi, len)| sad.expect_within(spi, len)
 }
 
 /// The SPI of a frame with ESP.

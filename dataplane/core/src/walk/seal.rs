@@ -5,12 +5,14 @@ use sluice_crypto::esp::{
 };
 
 use crate::addr::Addr;
+use crate::ahead::Ahead;
 use crate::meta::{FragKind, Meta, proto, tcp_flag};
 use crate::mutant::{self, Mutant};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
-use crate::sad::{Child, Outbound};
+use crate::sad::{Child, Outbound, Sad};
+use crate::snapshot::PeerIndex;
 use crate::walk::Walk;
 use crate::walk::egress::{LastHop, to_next_hop};
 use crate::walk::refuse::refuse_size;
@@ -22,13 +24,14 @@ const TCP_IPV4_LEN: u16 = 40;
 const TCP_IPV6_LEN: u16 = 60;
 
 pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
-    expect(walk);
+    let mut ahead = expect(walk);
     let mut last = LastHop::default();
     walk.each(u32::MAX, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
         };
-        let Attach::Peer(peer) = slot.to else { return };
+        let Some(peer) = slot.to.peer() else { return };
+        ahead.turn(expect_sa(walk.sad), expect_key(walk.sad));
         let Some(uplink) = walk.snapshot.uplink else {
             walk.drop(at, DropReason::NoPort);
             return;
@@ -77,31 +80,41 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
     });
 }
 
-/// Has the SAs of the burst's packets on their way into the cache all together.
-fn expect<P: Port>(walk: &mut Walk<'_, P>) {
-    let (mut last, mut several) = (None, 0u32);
+/// A packet's SA, and its length: whose it is, its number, and bytes.
+type Needs = (PeerIndex, usize, usize);
+
+/// What the SAs of a burst's packets are, the first of them asked for.
+fn expect<P: Port>(walk: &mut Walk<'_, P>) -> Ahead<Needs> {
+    let mut last = None;
+    walk.each(u32::MAX, |walk, at| {
+        if let Some(peer) = walk.batch.slot(at).and_then(|slot| slot.to.peer())
+            && last.replace(peer) != Some(peer)
+        {
+            walk.sad.expect_children(peer);
+        }
+    });
+    let mut ahead = Ahead::new((PeerIndex(0), 0, 0));
+    let mut last = None;
     walk.each(u32::MAX, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
         };
-        if let Attach::Peer(peer) = slot.to {
-            let this = walk.sad.expect_outbound(peer, &slot.meta, last);
-            if this != last {
-                several |= 1 << at;
-            }
-            last = this;
+        if let Some(peer) = slot.to.peer() {
+            let number = walk.sad.number_for(peer, &slot.meta);
+            let is_same = last.replace((peer, number)) == Some((peer, number));
+            ahead.push((peer, number, slot.meta.l3_len()), is_same);
         }
     });
-    // Of one SA the first packet waits, asked for or not.
-    if several.count_ones() > 1 {
-        walk.each(several, |walk, at| {
-            if let Some(slot) = walk.batch.slot(at)
-                && let Attach::Peer(peer) = slot.to
-            {
-                walk.sad.expect_outbound_key(peer, &slot.meta);
-            }
-        });
-    }
+    ahead.begin(expect_sa(walk.sad), expect_key(walk.sad));
+    ahead
+}
+
+fn expect_sa(sad: &Sad) -> impl Fn(Needs) {
+    |(peer, number, _)| sad.expect_outbound(peer, number)
+}
+
+fn expect_key(sad: &Sad) -> impl Fn(Needs) {
+    |(peer, number, len)| sad.expect_outbound_key(peer, number, len)
 }
 
 /// Whether an SA is for a packet: in transport mode only for those to the host at its other
