@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_crypto::esp::{InboundSa, Mode, OutboundSa, Outer, Spi, Tunnel};
+use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane_core::addr::{Addr, Mac};
 use sluice_dataplane_core::command::Command;
@@ -11,7 +11,7 @@ use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::moves::Moves;
 use sluice_dataplane_core::port::{BURST_MAX, Frame};
-use sluice_dataplane_core::sad::{Inbound, Outbound};
+use sluice_dataplane_core::sad::{Inbound, Mode, Outbound};
 use sluice_dataplane_core::snapshot::{
     Endpoint, EndpointIndex, IdentityId, Interface, Peer, PeerIndex, Place, Policy, PolicyIndex,
     PortIndex, PortKind, PortState, Snapshot,

@@ -43,7 +43,7 @@ pub use self::ecn::decap_ecn;
 pub use self::open::{InboundSa, OpenError, Opened};
 pub use self::sa::{ReservedSpi, Spi};
 pub use self::seal::{OutboundSa, SealError};
-pub use self::transport::{Mode, Transport, TransportError, unshield};
+pub use self::transport::{Transport, TransportError, unshield};
 pub use self::tunnel::{Outer, Tunnel, TunnelError};
 pub use self::udp::{PORT_NAT_T, UdpEncap, esp_in_udp};
 

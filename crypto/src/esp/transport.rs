@@ -30,16 +30,6 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// What of a packet an SA protects (RFC 4301 section 4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Mode {
-    /// All of it, header included, behind outer headers. Between Sluice nodes always.
-    #[default]
-    Tunnel,
-    /// What its IP header carries, between the two hosts that the header names.
-    Transport,
-}
-
 /// Everything about an SA's transport mode that stays the same from packet to packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Transport {

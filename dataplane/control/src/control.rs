@@ -10,7 +10,7 @@ use sluice_dataplane_core::command::{ClearPage, Command, Reply};
 use sluice_dataplane_core::counters::Counters;
 use sluice_dataplane_core::hash::HashKey;
 use sluice_dataplane_core::publish::PublishError;
-use sluice_dataplane_core::sad::{Inbound, Outbound};
+use sluice_dataplane_core::sad::{Inbound, Mode, Outbound};
 use sluice_dataplane_core::snapshot::{PeerIndex, PortIndex, Snapshot};
 use sluice_dataplane_core::table::prefix::PrefixTable;
 use sluice_offload_api::model::{
@@ -477,7 +477,7 @@ impl Control {
         numbers: RangeInclusive<u64>,
     ) -> Result<(), SaError> {
         let peer = self.peer(node)?;
-        let Some(outer) = self.outer(peer) else {
+        let Some(outer) = self.outer(peer, config.mode) else {
             self.sending.abandon(peer);
             return Err(SaError::NoTunnel { node: node.clone() });
         };
@@ -546,9 +546,12 @@ impl Control {
             .ok_or_else(|| SaError::UnknownPeer { node: node.clone() })
     }
 
-    fn outer(&self, peer: PeerIndex) -> Option<Outer> {
+    fn outer(&self, peer: PeerIndex, mode: Mode) -> Option<Outer> {
         let dst = self.snapshot.peer(peer)?.tunnel()?;
-        let src = self.snapshot.interface_for(dst)?.addr;
+        let src = match mode {
+            Mode::Tunnel => self.snapshot.interface_for(dst)?.addr,
+            Mode::Transport { pod } => Some(pod).filter(|pod| pod.is_v4() == dst.is_v4())?,
+        };
         Some(if dst.is_v4() {
             Outer::V4 {
                 src: src.to_v4(),

@@ -1,7 +1,8 @@
 //! What the dataplane tells its drivers, and what the key driver tells it.
 
-use sluice_crypto::esp::{Mode, Spi};
+use sluice_crypto::esp::Spi;
 use sluice_crypto::key::EspKey;
+use sluice_dataplane_core::sad::Mode;
 use sluice_offload_api::model::{Generation, NodeName};
 
 /// Something that happened.

@@ -78,7 +78,8 @@ reasons! {
     EspTruncated = "esp-truncated",
     /// ESP whose padding, pad length or next header is wrong.
     EspTrailer = "esp-trailer",
-    /// ESP of a transport mode SA for the dataplane, or of a tunnel mode SA for a pod.
+    /// ESP of a transport mode SA for the dataplane or another pod than its own, or of a tunnel
+    /// mode SA for a pod.
     EspMode = "esp-mode",
     /// A dummy packet (next header 59): dropped by design.
     EspDummy = "esp-dummy",

@@ -1,7 +1,7 @@
 //! The security association database of one worker (RFC 4301 section 4.4.2): it owns its
 //! SAs, so sequence numbers and replay windows have one writer.
 
-use sluice_crypto::esp::{InboundSa, Mode, OutboundSa, Outer, Spi, Transport, Tunnel};
+use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Transport, Tunnel};
 use sluice_intrinsics::prefetch;
 
 use crate::addr::Addr;
@@ -19,6 +19,19 @@ pub const CHILDREN_MAX: usize = 32;
 /// Places looked at for one SPI, at most.
 const PROBES_MAX: usize = 64;
 const SLOTS: usize = SAS_MAX * 2;
+
+/// What of a packet an SA protects (RFC 4301 section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// All of it, header included, behind outer headers. Between Sluice nodes always.
+    Tunnel,
+    /// What its IP header carries, between the peer's own address and this pod's: an SA's two
+    /// addresses are its selectors (RFC 4301 section 4.4.1.1).
+    Transport {
+        /// The pod's.
+        pod: Addr,
+    },
+}
 
 /// A receiving SA and whose it is.
 #[derive(Debug)]
@@ -57,7 +70,7 @@ impl Outbound {
     pub const fn transport(&self) -> Option<Transport> {
         match self.mode {
             Mode::Tunnel => None,
-            Mode::Transport => Some(Transport {
+            Mode::Transport { .. } => Some(Transport {
                 udp_encap: self.tunnel.udp_encap,
             }),
         }

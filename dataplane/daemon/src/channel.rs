@@ -13,10 +13,10 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use sluice_crypto::esp::Mode;
 use sluice_crypto::lifecycle::Install;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Child, SaConfig};
+use sluice_dataplane_core::sad::Mode;
 use sluice_node_channel::{Binding, BindingChange, Command, Event, Handle};
 use sluice_offload_api::model::{NodeName, PodUid, SaDirection};
 use tokio::sync::{mpsc, watch};

@@ -1,13 +1,12 @@
 //! The daemon put together: what is opened in which order, and what ends it.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use miette::Diagnostic;
 use serde::Serialize;
-use sluice_offload_api::model::{Generation, NodeName, PortCounters};
+use sluice_offload_api::model::{Generation, PortCounters};
 use tokio::sync::watch;
 
 use crate::channel::{self, Joined};
@@ -20,7 +19,7 @@ use crate::ports::PortSet;
 use crate::runtime::{Dataplane, Opening, Silent, StartError, WorkerEnd, check_roles};
 use crate::serve::{self, LeaseClock, ListenError, Offload, TlsError};
 use crate::spent::{Spent, SpentError};
-use crate::statics::{self, StaticError, Statics};
+use crate::statics::{self, StaticError, Statics, TransportEnds};
 
 /// The daemon didn't start, or ended as it shouldn't. Nothing is left open.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -82,15 +81,14 @@ struct Prepared {
     opening: Opening,
     /// SAs that a file gives.
     sas: Vec<StaticSa>,
-    /// Nodes that transport mode can be with.
-    hosts: BTreeSet<NodeName>,
+    ends: TransportEnds,
 }
 
 fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
     let ports = config.ports.clone();
     match &mut config.source {
         PolicySource::Static(fixed) => {
-            let Statics { transaction, hosts } = statics::read(fixed)?;
+            let Statics { transaction, ends } = statics::read(fixed)?;
             let first = Some(transaction);
             let exit_when_idle = fixed.exit_when_idle;
             let sas = core::mem::take(&mut fixed.sas);
@@ -100,11 +98,7 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
                 checkpoint_fault: None,
                 exit_when_idle,
             };
-            Ok(Prepared {
-                opening,
-                sas,
-                hosts,
-            })
+            Ok(Prepared { opening, sas, ends })
         }
         PolicySource::Listen(listen) => {
             if let Some(tcp) = &listen.tcp {
@@ -142,7 +136,7 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
             Ok(Prepared {
                 opening,
                 sas: Vec::new(),
-                hosts: BTreeSet::new(),
+                ends: TransportEnds::default(),
             })
         }
     }
@@ -196,11 +190,7 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError`]; nothing is open then.
     pub async fn start<S: PortSet>(mut config: Config, set: S) -> Result<Self, DaemonError> {
-        let Prepared {
-            opening,
-            sas,
-            hosts,
-        } = prepare(&mut config)?;
+        let Prepared { opening, sas, ends } = prepare(&mut config)?;
         let (offload, sa_socket) = match &config.source {
             PolicySource::Static(fixed) => (None, fixed.sa_socket.as_ref()),
             PolicySource::Listen(listen) => (Some(Offload::bind(listen)?), None),
@@ -217,7 +207,7 @@ impl Daemon {
         let key_files: Vec<_> = sas.iter().map(|sa| sa.key_file.clone()).collect();
         let (sa_socket, static_keys): (_, Box<dyn KeyDriver>) = match live {
             Some((socket, ledger)) => {
-                let keys = LiveKeys::new(sas, hosts, ledger)?;
+                let keys = LiveKeys::new(sas, ends, ledger)?;
                 (Some(socket), Box::new(keys))
             }
             None if sas.is_empty() => (None, Box::new(NoKeys)),

@@ -252,9 +252,9 @@ impl KeyDriver for NoKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_crypto::esp::Mode;
     use sluice_crypto::key::{Algorithm, EspKey};
     use sluice_dataplane_control::Child;
+    use sluice_dataplane_core::sad::Mode;
 
     fn sa(peer: &str, direction: SaDirection, spi: u32) -> StaticSa {
         let config = SaConfig {

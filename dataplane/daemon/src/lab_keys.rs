@@ -98,9 +98,10 @@ fn line(src: IpAddr, dst: IpAddr, sa: &SaConfig) -> Zeroizing<String> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use sluice_crypto::esp::{Mode, Spi};
+    use sluice_crypto::esp::Spi;
     use sluice_crypto::key::EspKey;
     use sluice_crypto::replay::ReplayWindow;
+    use sluice_dataplane_core::sad::Mode;
 
     use sluice_dataplane_control::Child;
 

@@ -1,9 +1,10 @@
 //! Static mode: the agent's own compiler makes the state, once, from files.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use miette::Diagnostic;
-use sluice_crypto::esp::Mode;
+use sluice_dataplane_core::sad::Mode;
 use sluice_host_agent::agent::Loosened;
 use sluice_host_agent::cluster::{EncryptionSetup, Node};
 use sluice_host_agent::compile::{CompileError, compile};
@@ -61,6 +62,14 @@ pub enum StaticError {
         /// The node.
         node: NodeName,
     },
+    /// An SA of transport mode for who isn't here.
+    #[error(
+        "an SA of mode transport is for {pod}, which is no address of a pod under `static.pods`"
+    )]
+    NoPodAddress {
+        /// The address.
+        pod: IpAddr,
+    },
 }
 
 /// What the files of static mode make.
@@ -68,8 +77,17 @@ pub enum StaticError {
 pub struct Statics {
     /// The one transaction, generation 1, already checked whole.
     pub transaction: Transaction,
-    /// Peers that transport mode can be with: they have a tunnel address that is also their own.
+    /// Between whom transport mode can be.
+    pub ends: TransportEnds,
+}
+
+/// Between whom transport mode can be.
+#[derive(Clone, Debug, Default)]
+pub struct TransportEnds {
+    /// Peers with a tunnel address that is also their own.
     pub hosts: BTreeSet<NodeName>,
+    /// Addresses of this node's pods.
+    pub pods: BTreeSet<IpAddr>,
 }
 
 /// Reads the files.
@@ -106,16 +124,24 @@ pub fn read(config: &StaticConfig) -> Result<Statics, StaticError> {
     let is_host = |it: &Node| it.tunnel_ips.iter().any(|ip| it.ips.contains(ip));
     let hosts = cluster.nodes.iter().filter(|(_, it)| is_host(it));
     let hosts: BTreeSet<_> = hosts.map(|(name, _)| name.clone()).collect();
+    let own = state.endpoints.values().flat_map(|it| &it.ips);
+    let pods: BTreeSet<IpAddr> = own.copied().collect();
     for sa in &config.sas {
         if state.peers.get(&sa.peer).is_none_or(|it| it.unprotected) {
             return Err(StaticError::NoPeer {
                 node: sa.peer.clone(),
             });
         }
-        if sa.config.mode == Mode::Transport && !hosts.contains(&sa.peer) {
-            return Err(StaticError::NoHost {
-                node: sa.peer.clone(),
-            });
+        if let Mode::Transport { pod } = sa.config.mode {
+            if !hosts.contains(&sa.peer) {
+                return Err(StaticError::NoHost {
+                    node: sa.peer.clone(),
+                });
+            }
+            let pod = IpAddr::from(pod);
+            if !pods.contains(&pod) {
+                return Err(StaticError::NoPodAddress { pod });
+            }
         }
     }
     tell_downgrades(encryption, &state);
@@ -123,7 +149,7 @@ pub fn read(config: &StaticConfig) -> Result<Statics, StaticError> {
     state.validate(&Limits::MAX)?;
     Ok(Statics {
         transaction: state.to_snapshot(),
-        hosts,
+        ends: TransportEnds { hosts, pods },
     })
 }
 

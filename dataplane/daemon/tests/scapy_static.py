@@ -145,6 +145,7 @@ def write_config(folder, case, keys):
     sas = [
         {"direction": way, "peer": "node-b", "spi": spi, "algorithm": algorithm, "esn": esn,
          "key_file": f"{way}.hex", "mode": mode, "udp_encap": udp and way == "outbound"}
+        | ({"pod": POD[outer][0]} if mode == "transport" else {})
         for way, spi in (("inbound", IN_SPI), ("outbound", OUT_SPI))
     ]
     port = lambda name, kind, device, mac, **more: dict(

@@ -137,6 +137,7 @@ class Host:
                 "mode": self.mode,
             }
             | ({"window": WINDOW} if direction == "inbound" else {})
+            | ({"pod": POD[self.family]} if self.mode == "transport" else {})
             for direction in self.keys
         ]
 

@@ -4,11 +4,12 @@
 use std::net::IpAddr;
 
 use sluice_crypto::esp::{
-    ESP_HEADER_LEN, Mode, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, OutboundSa, Outer, Spi, Tunnel,
+    ESP_HEADER_LEN, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, OutboundSa, Outer, Spi, Tunnel,
 };
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Child, SaConfig};
 use sluice_dataplane_core::meta::proto;
+use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::wire::ethernet;
 use sluice_offload_api::model::NodeName;

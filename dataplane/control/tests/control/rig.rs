@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use sluice_crypto::esp::{self, Spi};
+use sluice_crypto::esp::Spi;
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane_control::{
     Child, Control, ControlConfig, Event, ProgramError, SaConfig, Workers,
 };
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::mem::{MemFrame, MemPool, MemPort};
+use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::snapshot::ROUTER_MAC;
 use sluice_dataplane_core::steer::Handoff;
 use sluice_dataplane_core::tick::Tick;
@@ -153,7 +154,7 @@ pub(crate) fn sa(spi: u32) -> SaConfig {
         esn: true,
         window: 1024,
         udp_encap: false,
-        mode: esp::Mode::Tunnel,
+        mode: Mode::Tunnel,
         child: Child::ONLY,
     }
 }

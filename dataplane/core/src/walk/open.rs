@@ -5,7 +5,7 @@
 //! whose SA carried it (RFC 4301 section 5.2 step 4, with nodes for selectors). In transport
 //! mode the inner packet is the outer header with what ESP carried behind it.
 
-use sluice_crypto::esp::{self, ESP_HEADER_LEN, Mode, NEXT_HEADER_DUMMY, OpenError, Spi, UdpEncap};
+use sluice_crypto::esp::{self, ESP_HEADER_LEN, NEXT_HEADER_DUMMY, OpenError, Spi, UdpEncap};
 
 use crate::ahead::Ahead;
 use crate::batch::{Path, Slot};
@@ -14,7 +14,7 @@ use crate::mutant::{self, Mutant};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
-use crate::sad::Sad;
+use crate::sad::{Mode, Sad};
 use crate::snapshot::{PeerIndex, Place, Snapshot};
 use crate::walk::{Walk, transport};
 use crate::wire::{self, ethernet, ip};
@@ -103,9 +103,14 @@ fn open_one<F: Frame>(
     let spi = Spi(u32::from_be_bytes([s0, s1, s2, s3]));
     let inbound = sad.inbound_mut(spi).ok_or(DropReason::UnknownSpi)?;
     let (peer, mode) = (inbound.peer, inbound.mode);
-    // A tunnel ends here, a transport mode SA at the pod: in the other mode an authentic packet
-    // would be read as something that its sender never meant.
-    if snapshot.is_own(outer.dst) != (mode == Mode::Tunnel) {
+    // A tunnel ends here, a transport mode SA at its pod: in the other mode, or at another pod, an
+    // authentic packet would be read as something that its sender never meant. The header that says
+    // where it goes is not authenticated.
+    let ends_here = match mode {
+        Mode::Tunnel => snapshot.is_own(outer.dst),
+        Mode::Transport { pod } => pod == outer.dst,
+    };
+    if !ends_here {
         return Err(DropReason::EspMode);
     }
     let opened = inbound.sa.open(packet).map_err(reason_of)?;
@@ -117,7 +122,7 @@ fn open_one<F: Frame>(
             let inner = start + opened.inner.start..start + opened.inner.end;
             (inner, opened.next_header)
         }
-        Mode::Transport => {
+        Mode::Transport { .. } => {
             let restored = transport::restore(frame.bytes_mut(), &outer, start, &opened)?;
             (restored.packet, restored.next_header)
         }

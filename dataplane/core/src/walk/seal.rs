@@ -1,7 +1,7 @@
 //! Stage seal: packets for other nodes become ESP, or are dropped. There is no third way.
 
 use sluice_crypto::esp::{
-    ESP_HEADER_LEN, Mode, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, OutboundSa, SealError,
+    ESP_HEADER_LEN, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, OutboundSa, SealError,
 };
 
 use crate::addr::Addr;
@@ -11,7 +11,7 @@ use crate::mutant::{self, Mutant};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
-use crate::sad::{Child, Outbound, Sad};
+use crate::sad::{Child, Mode, Outbound, Sad};
 use crate::snapshot::PeerIndex;
 use crate::walk::Walk;
 use crate::walk::egress::{LastHop, to_next_hop};
@@ -117,12 +117,12 @@ fn expect_key(sad: &Sad) -> impl Fn(Needs) {
     |(peer, number, len)| sad.expect_outbound_key(peer, number, len)
 }
 
-/// Whether an SA is for a packet: in transport mode only for those to the host at its other
-/// end (RFC 4301 section 4.4.1.1, an SA's own addresses as its selectors).
+/// Whether an SA is for a packet: in transport mode only for those from its pod to the host at its
+/// other end.
 pub(crate) fn accepts(outbound: &Outbound, meta: &Meta) -> bool {
     match outbound.mode {
         Mode::Tunnel => true,
-        Mode::Transport => meta.dst == outbound.destination(),
+        Mode::Transport { pod } => meta.src == pod && meta.dst == outbound.destination(),
     }
 }
 

@@ -203,6 +203,41 @@ fn only_the_sas_own_host_speaks_by_it() {
 }
 
 #[test]
+fn another_pod_is_not_spoken_for_nor_to_by_a_pods_sa() {
+    for how in both_families() {
+        let (mut rig, mut host) = Rig::with_foreign(how);
+        let v4 = how.outer_v4;
+        let [own, other] = [0, 1].map(|pod| Side::A.pod(pod, v4));
+        let sent = Side::A.pod_sends(1, host.addr(), udp(1, 2)).build();
+        rig.a.deliver(VF1, &sent);
+        rig.a.poll();
+        rig.a.expect_delta(&[
+            ("vf1.rx", 1),
+            ("vf1.drop.no-sa", 1),
+            ("flow.miss", 1),
+            ("flows", 1),
+        ]);
+        rig.carry();
+        assert!(rig.wire.is_empty() && rig.outside.is_empty());
+
+        // On the way somebody writes another pod's address in front of what is authentic.
+        let good = host.seals(packet(&from_c(own, udp(2, 1)).build()));
+        let mut turned = packet(&good).to_vec();
+        if v4 {
+            turned[16..20].copy_from_slice(&other.to_v4());
+        } else {
+            turned[24..40].copy_from_slice(&other.to_v6());
+        }
+        rig.a.drops(UPLINK, &readdressed(&good, turned), "esp-mode");
+        assert_eq!(
+            rig.a.push(UPLINK, &good, VF0).len(),
+            1,
+            "its number is left"
+        );
+    }
+}
+
+#[test]
 fn an_sa_of_one_mode_opens_nothing_in_the_other_and_loses_no_number_by_it() {
     for how in both_families() {
         let (mut rig, mut host) = Rig::with_foreign(how);
@@ -498,9 +533,10 @@ fn sealed_packets_of_any_shape_are_counted_and_leave_by_pods_ports_only() {
         let mut delivered = 0;
         for round in 0..300 {
             for _ in 0..32 {
-                // What ESP carries, its kind, or what travels is unsound.
+                // What ESP carries, its kind, or what travels is unsound, or it is another pod's.
                 let body = bodies()[random.below(bodies().len())];
-                let mut frame = from_c(Side::A.pod(random.below(3), v4), body).build();
+                let pod = random.below(8) / 6;
+                let mut frame = from_c(Side::A.pod(pod, v4), body).build();
                 let header = frame[..if v4 { 34 } else { 54 }].to_vec();
                 let mut payload = frame.split_off(header.len());
                 if random.below(2) == 0 {
@@ -536,5 +572,6 @@ fn sealed_packets_of_any_shape_are_counted_and_leave_by_pods_ports_only() {
         assert!(uplink.dropped(DropReason::InnerMalformed) > 0);
         assert!(uplink.dropped(DropReason::EspForged) > 0);
         assert!(uplink.dropped(DropReason::EspDummy) > 0);
+        assert!(uplink.dropped(DropReason::EspMode) > 0);
     }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,9 +47,10 @@ struct Args {
     /// ESP in UDP 4500: charon has `encap = yes`.
     #[arg(long)]
     udp_encap: bool,
-    /// Transport mode: charon has `mode = transport`.
-    #[arg(long)]
-    transport: bool,
+    /// Transport mode, for the pod with this address: charon has `mode = transport`, and the pod's
+    /// address in `local_ts`.
+    #[arg(long, value_name = "ADDRESS")]
+    transport: Option<IpAddr>,
     /// Replay window in packets, a multiple of 64 from 64 to 4096.
     #[arg(long, value_name = "PACKETS")]
     window: Option<usize>,

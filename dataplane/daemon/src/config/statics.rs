@@ -5,10 +5,11 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use serde_saphyr::{Location, Spanned};
-use sluice_crypto::esp::{Mode, Spi};
+use sluice_crypto::esp::Spi;
 use sluice_crypto::key::Algorithm;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Child, SaConfig};
+use sluice_dataplane_core::sad::Mode;
 use sluice_host_agent::cluster::EncryptionSetup;
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::vf::VfSlot;
@@ -287,10 +288,7 @@ fn sas(source: &Text, sas: &Spanned<Vec<Spanned<wire::Sa>>>) -> Result<Vec<Stati
             window,
             udp_encap: sa.udp_encap,
             child: Child::ONLY,
-            mode: match sa.mode {
-                wire::SaMode::Tunnel => Mode::Tunnel,
-                wire::SaMode::Transport => Mode::Transport,
-            },
+            mode: mode(source, sa)?,
         };
         out.push(StaticSa {
             peer,
@@ -300,4 +298,21 @@ fn sas(source: &Text, sas: &Spanned<Vec<Spanned<wire::Sa>>>) -> Result<Vec<Stati
         });
     }
     Ok(out)
+}
+
+/// Tunnel mode, or transport mode with the pod that it is for.
+fn mode(source: &Text, sa: &wire::Sa) -> Result<Mode, Fault> {
+    match (sa.mode, &sa.pod) {
+        (wire::SaMode::Tunnel, None) => Ok(Mode::Tunnel),
+        (wire::SaMode::Transport, Some(pod)) => Ok(Mode::Transport {
+            pod: pod.value.into(),
+        }),
+        (wire::SaMode::Tunnel, Some(pod)) => {
+            Err(source.fault(pod.referenced, "`pod` is for `mode: transport` only"))
+        }
+        (wire::SaMode::Transport, None) => Err(source.fault(
+            sa.peer.referenced,
+            "`mode: transport` is between the peer and one pod: give `pod`, its address",
+        )),
+    }
 }

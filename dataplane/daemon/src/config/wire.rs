@@ -172,6 +172,7 @@ pub(super) struct Sa {
     pub(super) udp_encap: bool,
     #[serde(default)]
     pub(super) mode: SaMode,
+    pub(super) pod: Option<Spanned<IpAddr>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]

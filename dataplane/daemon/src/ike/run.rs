@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 
 use sluice_crypto::scrub_stack;
 use zeroize::Zeroizing;
@@ -18,8 +19,8 @@ use crate::live::wire::{Add, Remove, Request};
 pub struct SaSetup {
     /// Peers' nodes by the names of their children; those that aren't here have their own.
     pub nodes: BTreeMap<String, String>,
-    /// Transport mode.
-    pub transport: bool,
+    /// In transport mode the pod that charon speaks for, by its address.
+    pub transport: Option<IpAddr>,
     /// ESP in UDP.
     pub udp_encap: bool,
     /// Replay window.
@@ -130,7 +131,8 @@ async fn add(
         algorithm: keyed.algorithm.name(),
         keymat: &keymat,
         esn: keyed.esn,
-        mode: setup.transport.then_some("transport"),
+        mode: setup.transport.map(|_| "transport"),
+        pod: setup.transport,
         window: setup.window.filter(|_| way == Way::In),
         udp_encap: (way == Way::Out).then_some(setup.udp_encap),
         packets_max: setup.packets_max,

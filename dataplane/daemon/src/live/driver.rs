@@ -5,9 +5,11 @@
 //! answered the new sending one, which takes the old one's place between two packets. The old
 //! receiving SA stays beside the new one until it is removed or a limit ends it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use sluice_crypto::esp::{Mode, Spi};
+use sluice_crypto::esp::Spi;
+use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::sad::SAS_MAX;
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{NodeName, SaDirection};
@@ -15,6 +17,7 @@ use sluice_offload_api::model::{NodeName, SaDirection};
 use super::ledger::{Ledger, LedgerError};
 use super::order::{Answer, Limits, LiveSa, Order, OrderRefused, Removal};
 use crate::keys::{KeyDriver, KeyEvent, Retirement, SaCommand, StaticKeys, StaticSa};
+use crate::statics::TransportEnds;
 
 /// Between two looks at the ages of SAs.
 const AGES_EVERY_NS: u64 = 100 * Tick::MS;
@@ -23,8 +26,7 @@ const AGES_EVERY_NS: u64 = 100 * Tick::MS;
 #[derive(Debug)]
 pub struct LiveKeys {
     files: StaticKeys,
-    /// Nodes that transport mode can be with.
-    hosts: BTreeSet<NodeName>,
+    ends: TransportEnds,
     /// Peers, and whether there is a way to them.
     peers: BTreeMap<NodeName, bool>,
     ledger: Ledger,
@@ -80,14 +82,13 @@ impl Held {
 }
 
 impl LiveKeys {
-    /// Keys that files give, and room for more. `hosts` are the nodes that transport mode can
-    /// be with.
+    /// Keys that files give, and room for more. `ends` are those of transport mode.
     ///
     /// # Errors
     /// [`LedgerError::Used`] for a file's key that was given before.
     pub fn new(
         sas: Vec<StaticSa>,
-        hosts: BTreeSet<NodeName>,
+        ends: TransportEnds,
         mut ledger: Ledger,
     ) -> Result<Self, LedgerError> {
         let (mut inbound, mut outbound) = (BTreeMap::new(), BTreeMap::new());
@@ -107,7 +108,7 @@ impl LiveKeys {
         }
         Ok(Self {
             files: StaticKeys::new(sas),
-            hosts,
+            ends,
             peers: BTreeMap::new(),
             ledger,
             inbound,
@@ -126,8 +127,14 @@ impl LiveKeys {
             Some(false) => return Err(OrderRefused::NoTunnel { node: node() }),
             Some(true) => {}
         }
-        if sa.config.mode == Mode::Transport && !self.hosts.contains(&sa.peer) {
-            return Err(OrderRefused::NoHost { node: node() });
+        if let Mode::Transport { pod } = sa.config.mode {
+            if !self.ends.hosts.contains(&sa.peer) {
+                return Err(OrderRefused::NoHost { node: node() });
+            }
+            let pod = IpAddr::from(pod);
+            if !self.ends.pods.contains(&pod) {
+                return Err(OrderRefused::NoPod { pod });
+            }
         }
         let spi = sa.config.spi;
         match sa.direction {

@@ -1,6 +1,7 @@
 //! What can be asked of a dataplane that runs, and what it says.
 
 use core::time::Duration;
+use std::net::IpAddr;
 
 use sluice_crypto::esp::{ReservedSpi, Spi};
 use sluice_crypto::key::KeyError;
@@ -123,6 +124,12 @@ pub enum OrderRefused {
         /// The peer.
         node: NodeName,
     },
+    /// No pod that transport mode could be for.
+    #[error("{pod} is no address of a pod of this node")]
+    NoPod {
+        /// The address.
+        pod: IpAddr,
+    },
     /// In use.
     #[error("SPI {spi} is another SA's of this direction")]
     DuplicateSpi {
@@ -166,6 +173,7 @@ impl OrderRefused {
             Self::UnknownPeer { .. } => "unknown-peer",
             Self::NoTunnel { .. } => "no-tunnel",
             Self::NoHost { .. } => "no-host",
+            Self::NoPod { .. } => "no-pod",
             Self::DuplicateSpi { .. } => "duplicate-spi",
             Self::UsedKey => "used-key",
             Self::NoSuchSa => "no-such-sa",

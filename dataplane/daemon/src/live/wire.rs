@@ -9,12 +9,14 @@
 //! answered by `{"done": {}}`, `{"sas": […]}` or `{"refused": {"reason": …, "message": …}}`.
 
 use core::time::Duration;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use sluice_crypto::esp::{Mode, Spi};
+use sluice_crypto::esp::Spi;
 use sluice_crypto::key::EspKey;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Child, SaConfig};
+use sluice_dataplane_core::sad::Mode;
 use sluice_offload_api::model::{NodeName, SaDirection, SaRecord};
 
 use super::order::{Limits, LiveSa, Order, OrderRefused, Removal};
@@ -56,6 +58,9 @@ pub struct Add<'a> {
     /// `tunnel`, which it is if it isn't said, or `transport`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<&'a str>,
+    /// In transport mode the pod that it is for, by its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<IpAddr>,
     /// Replay window; receiving SAs only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
@@ -193,17 +198,18 @@ impl TryFrom<Add<'_>> for Order {
 
     fn try_from(it: Add<'_>) -> Result<Self, OrderRefused> {
         let direction = direction(it.direction)?;
+        let not_here = |field, expected| Err(OrderRefused::Field { field, expected });
+        if it.pod.is_some() && it.mode != Some("transport") {
+            return not_here("pod", "it is for mode `transport` only");
+        }
         let mode = match it.mode {
             None | Some("tunnel") => Mode::Tunnel,
-            Some("transport") => Mode::Transport,
-            Some(_) => {
-                return Err(OrderRefused::Field {
-                    field: "mode",
-                    expected: "`tunnel` or `transport`",
-                });
-            }
+            Some("transport") => match it.pod {
+                Some(pod) => Mode::Transport { pod: pod.into() },
+                None => return not_here("pod", "the pod's address, with mode `transport`"),
+            },
+            Some(_) => return not_here("mode", "`tunnel` or `transport`"),
         };
-        let not_here = |field, expected| Err(OrderRefused::Field { field, expected });
         if direction == SaDirection::Outbound && it.window.is_some() {
             return not_here("window", "it is for receiving SAs only");
         }
@@ -288,6 +294,13 @@ mod tests {
             ("false", "false,\"udp_encap\":true", "field"),
             ("false", "false,\"seconds_max\":0", "field"),
             ("false", "false,\"mode\":\"a7a7\"", "field"),
+            ("false", "false,\"mode\":\"transport\"", "field"),
+            ("false", "false,\"pod\":\"10.0.0.1\"", "field"),
+            (
+                "false",
+                "false,\"mode\":\"transport\",\"pod\":\"a7a7\"",
+                "malformed",
+            ),
             ("inbound", "outbound\",\"window\":64,\"x\":\"", "malformed"),
             ("}}", "}", "malformed"),
             ("}}", "}}{", "malformed"),

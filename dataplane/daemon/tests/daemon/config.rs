@@ -537,7 +537,8 @@ fn files_that_make_no_state_are_told_apart() {
     assert!(elsewhere.contains("not a pod of this node"), "{elsewhere}");
     let stranger = check("inbound, peer: node-b", "inbound, peer: node-c");
     assert!(stranger.contains("which is no peer"), "{stranger}");
-    let no_host = check("keys/in.hex", "keys/in.hex, mode: transport");
+    let transport = "keys/in.hex, mode: transport, pod: 10.244.1.10";
+    let no_host = check("keys/in.hex", transport);
     assert!(no_host.contains("is an InternalIP"), "{no_host}");
     let nowhere = check(
         "peers: [{node: node-b, tunnel_ips: [198.51.100.2]}]",

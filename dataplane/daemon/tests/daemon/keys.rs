@@ -1,11 +1,12 @@
 //! The seam to a key driver: what it hears, and what is done that it asks for.
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use sluice_crypto::esp::{Mode, Spi};
+use sluice_crypto::esp::Spi;
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane::keys::{KeyDriver, KeyEvent, Retirement, SaCommand};
 use sluice_dataplane::runtime::{Dataplane, Opening};
 use sluice_dataplane_control::{Child, SaConfig};
+use sluice_dataplane_core::sad::Mode;
 use sluice_offload_api::model::{NodeName, SaDirection};
 use sluice_offload_api::testing::sample;
 

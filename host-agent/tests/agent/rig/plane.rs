@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use sluice_crypto::esp::{Mode, Spi};
+use sluice_crypto::esp::Spi;
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{
@@ -13,6 +13,7 @@ use sluice_dataplane_control::{
 };
 use sluice_dataplane_core::mem::{MemPool, MemPort};
 use sluice_dataplane_core::port::Frame as _;
+use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::worker::{Worker, WorkerConfig};
 use sluice_offload_api::model::{

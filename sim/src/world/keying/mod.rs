@@ -7,7 +7,7 @@ mod channel;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sluice_crypto::esp::{Mode, Spi};
+use sluice_crypto::esp::Spi;
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_crypto::lifecycle::{
     ExporterSecret, Install, LANES_MAX, Limits, PeerConfig, SaAction, SaEvent, SaLifecycle,
@@ -15,6 +15,7 @@ use sluice_crypto::lifecycle::{
 };
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Child, Event, SaConfig, SaError};
+use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::tick::Tick;
 use sluice_mutants::{Mutant, is};
 use sluice_offload_api::model::{NodeName, SaDirection, SaRecord};

@@ -1,11 +1,11 @@
 //! C as a host that speaks ESP in transport mode, as an IPsec stack that isn't ours would. It
 //! has our ciphers, and puts headers together in its own way.
 
-use sluice_crypto::esp::{ESP_HEADER_LEN, InboundSa, Mode, OutboundSa, Outer, Spi, Tunnel};
+use sluice_crypto::esp::{ESP_HEADER_LEN, InboundSa, OutboundSa, Outer, Spi, Tunnel};
 use sluice_dataplane_core::addr::Addr;
 use sluice_dataplane_core::command::{Command, Reply};
 use sluice_dataplane_core::meta::proto;
-use sluice_dataplane_core::sad::{Inbound, Outbound};
+use sluice_dataplane_core::sad::{Inbound, Mode, Outbound};
 use sluice_dataplane_core::wire::checksum;
 
 use super::{C_MAC, PEER_C, Plan, Protection, Rig, Side, c_tunnel, key, meta};
@@ -25,13 +25,20 @@ pub(crate) struct Foreign {
     outbound: OutboundSa,
 }
 
+/// What A's SAs with C are for: A's first pod.
+fn its_pod(how: Protection) -> Mode {
+    Mode::Transport {
+        pod: Side::A.pod(0, how.outer_v4),
+    }
+}
+
 /// A receiving SA of A's, from C.
 pub(crate) fn inbound_from_c(how: Protection) -> Inbound {
     let key = key(how.algorithm, FROM_C_KEY);
     Inbound {
         sa: Box::new(InboundSa::new(FROM_C, key, how.esn, WINDOW).unwrap()),
         peer: PEER_C,
-        mode: Mode::Transport,
+        mode: its_pod(how),
     }
 }
 
@@ -52,7 +59,7 @@ pub(crate) fn outbound_to_c(how: Protection, first: u64) -> Outbound {
             outer,
             udp_encap: how.udp_encap,
         },
-        mode: Mode::Transport,
+        mode: its_pod(how),
     }
 }
 

@@ -27,12 +27,12 @@ pub(crate) use node::{ALONE, FLOWS, HASH_KEY, Node, WORKERS};
 pub(crate) use places::*;
 pub(crate) use plan::{FALLBACK_RULE, Plan, Policy};
 
-use sluice_crypto::esp::{InboundSa, Mode, OutboundSa, Outer, Spi, Tunnel};
+use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Tunnel};
 use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::command::{Command, Reply};
 use sluice_dataplane_core::mem::MemPool;
-use sluice_dataplane_core::sad::{Inbound, Outbound};
+use sluice_dataplane_core::sad::{Inbound, Mode, Outbound};
 use sluice_dataplane_core::snapshot::PeerIndex;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::{self, arp, nd};
