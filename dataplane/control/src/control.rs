@@ -427,6 +427,12 @@ impl Control {
         }
     }
 
+    /// Whether an SA can come or go now: nothing of the kind is [`SaError::Busy`] then.
+    #[must_use]
+    pub fn takes_sas(&self) -> bool {
+        self.retiring.is_empty() && self.workers.have_room()
+    }
+
     /// Installs a receiving SA from a peer. [`Event::InboundInstalled`] follows.
     ///
     /// # Errors

@@ -97,12 +97,17 @@ impl Workers {
         handle.commands.send(command).map_err(|_| Full)
     }
 
+    /// Whether each takes one more command.
+    pub(crate) fn have_room(&self) -> bool {
+        self.all.iter().all(|it| it.commands.has_room())
+    }
+
     /// Tells each its own, or nobody anything if one of them has no room.
     pub(crate) fn tell_all(
         &mut self,
         commands: impl IntoIterator<Item = Command>,
     ) -> Result<(), Full> {
-        if !self.all.iter().all(|it| it.commands.has_room()) {
+        if !self.have_room() {
             return Err(Full);
         }
         let mut both = self.all.iter_mut().zip(commands);

@@ -71,6 +71,8 @@ type Waiting = (Box<Transaction>, oneshot::Sender<Programmed>);
 #[derive(Debug, Default)]
 pub(super) struct LoopState {
     under_way: Option<oneshot::Sender<Programmed>>,
+    /// SAs that are to come and to go, in order. They wait while the workers have no room.
+    held: VecDeque<SaCommand>,
     waiting: VecDeque<Waiting>,
     flow_askers: Vec<(Option<PodUid>, FlowReply)>,
     name_askers: Vec<(Option<PodUid>, NameReply)>,
@@ -117,15 +119,20 @@ impl<L: Links> ControlLoop<L> {
         while let Some(event) = self.control.next_event() {
             self.on_event(event);
         }
+        self.carry_out(Vec::new());
         for _ in 0..SA_COMMANDS_PER_TURN_MAX {
+            // Who has more to ask for waits, too.
+            if !self.state.held.is_empty() {
+                break;
+            }
             let Ok(command) = self.sas.try_recv() else {
                 break;
             };
-            self.carry_out(VecDeque::from([command]));
+            self.carry_out(vec![command]);
         }
         let mut commands = Vec::new();
         self.keys.on_tick(self.clock.now(), &mut commands);
-        self.carry_out(commands.into());
+        self.carry_out(commands);
         self.begin_waiting();
         self.answer_flows();
         self.answer_names();
@@ -185,30 +192,35 @@ impl<L: Links> ControlLoop<L> {
         }
         let mut commands = Vec::new();
         self.keys.on_event(event, &mut commands);
-        self.carry_out(commands.into());
+        self.carry_out(commands);
     }
 
-    /// Carries out commands and leaves nothing of their keys on the stack.
-    fn carry_out(&mut self, commands: VecDeque<SaCommand>) {
-        if !commands.is_empty() {
-            self.carry_out_all(commands);
+    /// Carries out commands, after those that wait, and leaves nothing of their keys on the stack.
+    fn carry_out(&mut self, commands: Vec<SaCommand>) {
+        self.state.held.extend(commands);
+        if !self.state.held.is_empty() && self.control.takes_sas() {
+            self.carry_out_held();
             scrub_stack();
         }
     }
 
-    /// Carries out commands, and those that their failure gives rise to; a driver that never
-    /// gives up is cut off and asked again at the next event. A frame of its own, below which
-    /// the stack is wiped.
+    /// Carries out what waits, and what its failure gives rise to, while there is room for it; a
+    /// driver that never gives up is cut off and asked again at the next turn. A frame of its own,
+    /// below which the stack is wiped.
     #[inline(never)]
-    fn carry_out_all(&mut self, mut commands: VecDeque<SaCommand>) {
-        for _ in 0..SA_COMMANDS_PER_TURN_MAX.max(commands.len()) {
-            let Some(command) = commands.pop_front() else {
+    fn carry_out_held(&mut self) {
+        for _ in 0..SA_COMMANDS_PER_TURN_MAX.max(self.state.held.len()) {
+            // In order: one that there is no room for holds up those behind it.
+            if !self.control.takes_sas() {
+                return;
+            }
+            let Some(command) = self.state.held.pop_front() else {
                 return;
             };
             if let Err(failed) = self.carry_out_one(command) {
                 let mut more = Vec::new();
                 self.keys.on_event(failed, &mut more);
-                commands.extend(more);
+                self.state.held.extend(more);
             }
         }
     }
@@ -292,7 +304,7 @@ impl<L: Links> ControlLoop<L> {
             },
             &mut commands,
         );
-        self.carry_out(commands.into());
+        self.carry_out(commands);
         if let Some(reply) = self.state.under_way.take() {
             // An agent that has gone away reads the status when it is back.
             drop(reply.send(done));
@@ -355,7 +367,7 @@ impl<L: Links> ControlLoop<L> {
             Request::Order(order, answer) => {
                 let (now, mut commands) = (self.clock.now(), Vec::new());
                 self.keys.on_order(*order, answer, now, &mut commands);
-                self.carry_out(commands.into());
+                self.carry_out(commands);
                 scrub_stack();
             }
             Request::Vitals(reply) => {
@@ -501,7 +513,7 @@ impl<L: Links> ControlLoop<L> {
             };
             self.keys.on_event(used, &mut commands);
         }
-        self.carry_out(commands.into());
+        self.carry_out(commands);
     }
 
     fn answer_pairs(&mut self) {

@@ -38,6 +38,19 @@ fn sa(spi: u32) -> SaConfig {
     }
 }
 
+/// Asks for as many SAs as it is told at once, when a peer comes.
+struct Asks(u32, Sender<KeyEvent>);
+
+impl KeyDriver for Asks {
+    fn on_event(&mut self, event: KeyEvent, out: &mut Vec<SaCommand>) {
+        if let KeyEvent::PeerAdded { node, .. } = &event {
+            let spis = 0x1000..0x1000 + self.0;
+            out.extend(spis.map(|spi| SaCommand::InstallInbound(node.clone(), sa(spi))));
+        }
+        self.1.send(event).unwrap();
+    }
+}
+
 /// The next event that isn't about usage or pods.
 fn heard(events: &Receiver<KeyEvent>) -> KeyEvent {
     loop {
@@ -164,6 +177,48 @@ fn a_driver_installs_hears_of_it_and_of_use_and_retires() {
                 "the SAs are still there"
             );
         }
+    });
+    dataplane.stop();
+}
+
+#[test]
+fn more_sas_than_workers_take_at_once_wait_and_none_is_given_up() {
+    const SAS: u32 = 3_000;
+    let files = Files::new();
+    let config = files.config(&format!("{PORTS}listen:\n  unix: {{path: agent.sock}}\n"));
+    let (_wires, set) = wires(config.ports.len());
+    let (tell, events) = unbounded();
+    let opening = Opening {
+        first: None,
+        checkpoint: None,
+        checkpoint_fault: None,
+        exit_when_idle: None,
+    };
+    let keys = |_| -> Box<dyn KeyDriver> { Box::new(Asks(SAS, tell)) };
+    let dataplane = Dataplane::start(&config, set, opening, keys).unwrap();
+    let (client, sas) = (dataplane.client(), dataplane.sas());
+    run(async {
+        client.program(sample().to_snapshot()).await.unwrap();
+        let mut installed = 0x1000..0x1000 + SAS;
+        while !installed.is_empty() {
+            match heard(&events) {
+                KeyEvent::PeerAdded { .. } => {}
+                KeyEvent::InboundInstalled { spi, .. } => {
+                    assert_eq!(Some(spi.0), installed.next(), "in order");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // Who comes later is heard again.
+        sas.send(SaCommand::InstallInbound("b".into(), sa(0x9000)))
+            .unwrap();
+        assert!(matches!(
+            heard(&events),
+            KeyEvent::InboundInstalled {
+                spi: Spi(0x9000),
+                ..
+            }
+        ));
     });
     dataplane.stop();
 }
