@@ -32,11 +32,13 @@ lint: ## Format, clippy, licences, bans, sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy -p sluice-dataplane -p sluice-bench --all-targets --features sluice-dataplane/dpdk,sluice-bench/dpdk --locked -- -D warnings
+	$(CARGO) clippy -p sluice-dataplane-core --features loom --lib --tests --locked -- -D warnings
 	$(CARGO) deny --locked check licenses bans sources
 
 check: $(SIM) ## Every Rust test, and each bench once so that none rots
 	$(CARGO) test --workspace --locked
 	$(CARGO) test -p sluice-sim --features mutants --test mutants --locked
+	$(CARGO) test -p sluice-dataplane-core --features loom --lib --locked interleavings
 	$(CARGO) test -p sluice-crypto --features ipsec-mb --locked
 	$(CARGO) test -p sluice-dataplane --features dpdk --test dpdk --test binary --locked
 	$(CARGO) test -p sluice-dataplane --features dpdk --test daemon --locked memory

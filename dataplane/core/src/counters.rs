@@ -1,9 +1,8 @@
 //! Counters: one writer, any number of readers.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use crate::reason::{DropReason, REASONS};
 use crate::snapshot::PortIndex;
+use crate::sync::{AtomicU64, Ordering};
 
 /// A number that one thread raises and others read.
 ///
@@ -70,7 +69,7 @@ impl Default for PortCounters {
             waiting: Counter::default(),
             shadow_would_deny: Counter::default(),
             shadow_would_allow: Counter::default(),
-            drops: [const { Counter(AtomicU64::new(0)) }; REASONS],
+            drops: core::array::from_fn(|_| Counter::default()),
         }
     }
 }
@@ -302,5 +301,44 @@ impl Counters {
     #[must_use]
     pub fn ports(&self) -> &[PortCounters] {
         &self.ports
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod interleavings {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::Counter;
+    use crate::sync::bounded;
+
+    #[test]
+    fn a_reader_never_sees_less_than_before_nor_less_than_it_was_told_of() {
+        loom::model(|| {
+            let counter = Arc::new(Counter::default());
+            let (done, told) = bounded(1);
+            let writer = {
+                let counter = Arc::clone(&counter);
+                thread::spawn(move || {
+                    counter.add(1);
+                    counter.add(1);
+                    assert!(done.try_send(()).is_ok());
+                    counter.add(1);
+                })
+            };
+            let mut before = 0;
+            for _ in 0..2 {
+                let is_told = told.try_recv().is_ok();
+                let now = counter.read();
+                assert!(now >= before && now <= 3);
+                assert!(
+                    !is_told || now >= 2,
+                    "an answer came before what it answers for"
+                );
+                before = now;
+            }
+            writer.join().unwrap();
+            assert_eq!(counter.read(), 3, "one writer loses nothing");
+        });
     }
 }

@@ -31,6 +31,7 @@ pub mod route;
 pub mod sad;
 pub mod snapshot;
 pub mod steer;
+mod sync;
 pub mod table;
 pub mod tick;
 mod too_big;

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crate::sync::{Receiver, Sender, TrySendError, bounded};
 
-/// Snapshots on the way to one worker, at most.
-pub const IN_FLIGHT_MAX: usize = 4;
+/// Snapshots on the way to one worker, at most. Few enough for loom to see all that can happen.
+pub const IN_FLIGHT_MAX: usize = if cfg!(feature = "loom") { 1 } else { 4 };
 
 /// Why a snapshot wasn't published.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,8 +72,8 @@ impl<T> Publisher<T> {
     pub fn publish(&mut self, snapshot: Arc<T>) -> Result<(), PublishError> {
         self.reclaim();
         self.to.try_send(snapshot).map_err(|e| match e {
-            crossbeam_channel::TrySendError::Full(_) => PublishError::Busy,
-            crossbeam_channel::TrySendError::Disconnected(_) => PublishError::Gone,
+            TrySendError::Full(_) => PublishError::Busy,
+            TrySendError::Disconnected(_) => PublishError::Gone,
         })?;
         self.published += 1;
         Ok(())
@@ -126,6 +126,9 @@ impl<T> Subscriber<T> {
         &self.current
     }
 }
+
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

@@ -6,10 +6,9 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::counters::Counter;
 use crate::snapshot::PortIndex;
+use crate::sync::{Receiver, Sender, bounded};
 
 /// By port, how much was taken out; written by the receiver.
 type Taken = Arc<[Counter]>;
@@ -109,7 +108,44 @@ impl<T> Inlet<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "loom"))]
+mod interleavings {
+    use loom::thread;
+
+    use super::*;
+
+    const FLOODED: PortIndex = PortIndex(0);
+    const OTHER: PortIndex = PortIndex(1);
+
+    #[test]
+    fn a_port_has_its_share_at_most_and_what_was_taken_comes_once_and_in_order() {
+        loom::model(|| {
+            let (mut to, mut from) = ring(2, 2, 1);
+            let sender = thread::spawn(move || {
+                let sent = [1, 2, 3].map(|it| to.send(0, FLOODED, it).is_ok());
+                assert!(sent[0], "there is room at first");
+                assert!(
+                    to.send(0, OTHER, 9).is_ok(),
+                    "the other's share is left to it"
+                );
+                sent.into_iter().filter(|it| *it).count()
+            });
+            let mut came = Vec::new();
+            for _ in 0..2 {
+                assert!(from.len() <= 2);
+                came.extend(from.next_if(|_, _| true).map(|it| it.0));
+            }
+            let sent = sender.join().unwrap();
+            came.extend(core::iter::from_fn(|| from.next_if(|_, _| true)).map(|it| it.0));
+            assert_eq!(came.iter().filter(|it| **it == 9).count(), 1);
+            came.retain(|it| *it != 9);
+            assert_eq!(came.len(), sent, "{came:?}");
+            assert!(came.is_sorted());
+        });
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 

@@ -1,7 +1,6 @@
 //! Snapshots across real threads: adopted in order, freed where they were made.
 //!
-//! Only crossbeam channels and relaxed counters cross threads here, so there is no
-//! ordering of ours for loom to explore.
+//! `src/publish/interleavings.rs` has loom try every order; here are many turns.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak, mpsc};
