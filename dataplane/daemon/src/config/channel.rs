@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_saphyr::Spanned;
 use sluice_crypto::key::Algorithm;
 use sluice_crypto::lifecycle::LANES_MAX;
+use sluice_dataplane_core::sad::SAS_MAX;
 use sluice_node_channel::{Config as Channel, Files, PEERS_MAX, SpiffeId, TrustDomain};
 use sluice_offload_api::model::NodeName;
 
 use super::check::{name, within};
-use super::{Fault, NodeChannelConfig, Text, wire};
+use super::{Fault, NodeChannelConfig, Text, WorkerSetup, wire};
 
 /// Between rekeys: a second for laboratories, a day at most.
 const REKEY_MS_MIN: u64 = 1_000;
@@ -23,7 +24,7 @@ const GRACE_MS_MIN: u64 = 60_000;
 pub(super) fn node_channel(
     source: &Text,
     node: &NodeName,
-    lanes_min: u8,
+    worker: &WorkerSetup,
     it: wire::NodeChannel,
 ) -> Result<NodeChannelConfig, Fault> {
     let at = it.trust_domain.referenced;
@@ -55,6 +56,7 @@ pub(super) fn node_channel(
     if let Some(wanted) = &it.algorithms {
         channel.algorithms = algorithms(source, wanted)?;
     }
+    let lanes_min = worker.lanes_min();
     channel.lanes = lanes_min;
     if let Some(lanes) = &it.lanes {
         channel.lanes = lanes_of(source, lanes)?;
@@ -66,6 +68,8 @@ pub(super) fn node_channel(
             return Err(source.fault(lanes.referenced, why));
         }
     }
+    let at = it.lanes.as_ref().map_or(at, |lanes| lanes.referenced);
+    room(peers.len(), channel.lanes, worker.cores.len()).map_err(|why| source.fault(at, why))?;
     channel.limits.soft_ms = rekey_ms;
     channel.limits.jitter_ms = rekey_ms / JITTER_PART;
     channel.limits.hard_ms = rekey_ms + GRACE_MS_MIN.max(rekey_ms / 2);
@@ -84,6 +88,19 @@ fn lanes_of(source: &Text, lanes: &Spanned<u8>) -> Result<u8, Fault> {
     }
     let why = format!("a power of two from 1 to {LANES_MAX}, not {}", lanes.value);
     Err(source.fault(lanes.referenced, why))
+}
+
+/// Whether a worker has room for its lanes of every peer, of both ages that a rekey has. A peer with
+/// more lanes than these is not known here.
+fn room(peers: usize, lanes: u8, workers: usize) -> Result<(), String> {
+    let sas = peers * usize::from(lanes).div_ceil(workers.max(1)) * 2;
+    if sas <= SAS_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "{peers} peers with {lanes} lanes are {sas} receiving SAs of a worker in a rekey, and it has \
+         room for {SAS_MAX}: fewer lanes, or more workers"
+    ))
 }
 
 /// Ciphers by name, best first.
@@ -105,4 +122,21 @@ fn algorithms(
         return Err(source.fault(wanted.referenced, why));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    #[test]
+    fn every_peers_lanes_have_room_in_a_rekey_or_nothing_starts() {
+        assert_eq!(room(4096, 1, 1), Ok(()));
+        let over = room(4097, 1, 1).unwrap_err();
+        assert!(over.contains("8194 receiving SAs"), "{over}");
+        assert_eq!(room(128, 32, 1), Ok(()));
+        assert!(room(129, 32, 1).is_err());
+        // Of three workers one has two of the four lanes.
+        assert_eq!(room(2048, 4, 3), Ok(()));
+        assert!(room(2049, 4, 3).is_err());
+    }
 }

@@ -78,10 +78,7 @@ pub(super) fn check(source: &Text) -> Result<Config, Fault> {
                 return Err(source.fault(it.referenced, message));
             }
             Some(super::channel::node_channel(
-                source,
-                &node,
-                worker.lanes_min(),
-                it.value,
+                source, &node, &worker, it.value,
             )?)
         }
     };
