@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 const TUNABLES: &str = "GLIBC_TUNABLES";
+/// Set when it was started anew, in case the other was taken away on the way.
+const AGAIN: &str = "SLUICE_BENCH_LARGE_PAGES";
 /// As deploy/dataplane/sluice-dataplane.service sets it.
 const LARGE: &str = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1";
 
@@ -15,12 +17,16 @@ const LARGE: &str = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1";
 /// # Errors
 /// The command couldn't be started anew.
 pub fn large() -> io::Result<()> {
-    if env::var_os(TUNABLES).is_some() {
+    if env::var_os(TUNABLES).is_some() || env::var_os(AGAIN).is_some() {
         return Ok(());
     }
     let this = env::current_exe()?;
     let args = env::args_os().skip(1);
-    Err(Command::new(this).args(args).env(TUNABLES, LARGE).exec())
+    Err(Command::new(this)
+        .args(args)
+        .env(TUNABLES, LARGE)
+        .env(AGAIN, "1")
+        .exec())
 }
 
 #[cfg(test)]

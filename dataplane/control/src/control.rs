@@ -427,9 +427,15 @@ impl Control {
         }
     }
 
-    /// Whether an SA can come or go now: nothing of the kind is [`SaError::Busy`] then.
+    /// Whether a receiving SA can come or go now and not be [`SaError::Busy`].
     #[must_use]
-    pub fn takes_sas(&self) -> bool {
+    pub fn takes_inbound(&self, spi: Spi) -> bool {
+        self.workers.owner_has_room(spi)
+    }
+
+    /// The same of a sending one.
+    #[must_use]
+    pub fn takes_outbound(&self) -> bool {
         self.retiring.is_empty() && self.workers.have_room()
     }
 

@@ -97,6 +97,12 @@ impl Workers {
         handle.commands.send(command).map_err(|_| Full)
     }
 
+    /// Whether the owner of a receiving SA takes one more command.
+    pub(crate) fn owner_has_room(&self, spi: Spi) -> bool {
+        let owner = self.all.get(self.shares.of_spi(spi));
+        owner.is_some_and(|it| it.commands.has_room())
+    }
+
     /// Whether each takes one more command.
     pub(crate) fn have_room(&self) -> bool {
         self.all.iter().all(|it| it.commands.has_room())

@@ -117,6 +117,20 @@ pub enum SaCommand {
     Bind(NodeName, IpAddr, PodUid, bool),
 }
 
+impl SaCommand {
+    /// Whether it is about a node and what that node had.
+    pub(crate) fn is_about(&self, node: &NodeName) -> bool {
+        match self {
+            Self::InstallInbound(it, _)
+            | Self::InstallOutbound(it, ..)
+            | Self::Retire(Retirement::Outbound(it, _))
+            | Self::Bind(it, ..) => it == node,
+            // Who had it isn't said, and its number is nobody else's.
+            Self::Retire(Retirement::Inbound(_)) => false,
+        }
+    }
+}
+
 /// The way back to the control thread; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SaSender(pub(crate) Sender<SaCommand>);
@@ -147,7 +161,8 @@ impl SaSender {
 
 /// Agrees on keys with peers. Called on the control thread: it must not block.
 pub trait KeyDriver: Send {
-    /// Something happened. Commands pushed to `out` are carried out at once, in order.
+    /// Something happened. Commands pushed to `out` are carried out in order, at once or, while
+    /// workers have no room for one, later; what is about a peer that goes meanwhile is dropped.
     fn on_event(&mut self, event: KeyEvent, out: &mut Vec<SaCommand>);
 
     /// Somebody asks for an SA to come or go, at this time. Who answers is the driver, now or

@@ -70,6 +70,17 @@ pub enum StaticError {
         /// The address.
         pod: IpAddr,
     },
+    /// It would never be used.
+    #[error(
+        "an SA of mode transport is for {pod}, and packets to node {node} go to the first of its \
+         tunnel_ips, which is of another family"
+    )]
+    PodFamily {
+        /// The peer.
+        node: NodeName,
+        /// The pod's address.
+        pod: IpAddr,
+    },
 }
 
 /// What the files of static mode make.
@@ -141,6 +152,14 @@ pub fn read(config: &StaticConfig) -> Result<Statics, StaticError> {
             let pod = IpAddr::from(pod);
             if !pods.contains(&pod) {
                 return Err(StaticError::NoPodAddress { pod });
+            }
+            let first = cluster.nodes.get(&sa.peer);
+            let first = first.and_then(|it| it.tunnel_ips.first());
+            if first.is_some_and(|it| it.is_ipv4() != pod.is_ipv4()) {
+                return Err(StaticError::PodFamily {
+                    node: sa.peer.clone(),
+                    pod,
+                });
             }
         }
     }

@@ -1,4 +1,6 @@
-//! A bounded channel of which loom knows when it is used: what crossbeam's promises, and no more.
+//! A bounded channel of which loom knows when it is used. One lock orders all that is done to it,
+//! which is more than crossbeam's promises, and its ends live as long as a test: what is found with it
+//! is wrong, what isn't may be.
 
 use std::collections::VecDeque;
 

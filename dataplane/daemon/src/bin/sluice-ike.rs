@@ -47,8 +47,8 @@ struct Args {
     /// ESP in UDP 4500: charon has `encap = yes`.
     #[arg(long)]
     udp_encap: bool,
-    /// Transport mode, for the pod with this address: charon has `mode = transport`, and the pod's
-    /// address in `local_ts`.
+    /// Transport mode, for the pod with this address, with every peer: charon has `mode =
+    /// transport`, and the pod's address in `local_ts`.
     #[arg(long, value_name = "ADDRESS")]
     transport: Option<IpAddr>,
     /// Replay window in packets, a multiple of 64 from 64 to 4096.

@@ -27,8 +27,8 @@ const AGES_EVERY_NS: u64 = 100 * Tick::MS;
 pub struct LiveKeys {
     files: StaticKeys,
     ends: TransportEnds,
-    /// Peers, and whether there is a way to them.
-    peers: BTreeMap<NodeName, bool>,
+    /// Peers, and where their packets go, if there is a way to them.
+    peers: BTreeMap<NodeName, Option<IpAddr>>,
     ledger: Ledger,
     inbound: BTreeMap<Spi, Held>,
     /// The sending SA in force to each peer,
@@ -122,11 +122,11 @@ impl LiveKeys {
     /// Everything that can be known to be wrong before anything changes.
     fn check(&self, sa: &LiveSa) -> Result<(), OrderRefused> {
         let node = || sa.peer.clone();
-        match self.peers.get(&sa.peer) {
+        let there = match self.peers.get(&sa.peer) {
             None => return Err(OrderRefused::UnknownPeer { node: node() }),
-            Some(false) => return Err(OrderRefused::NoTunnel { node: node() }),
-            Some(true) => {}
-        }
+            Some(None) => return Err(OrderRefused::NoTunnel { node: node() }),
+            Some(Some(there)) => *there,
+        };
         if let Mode::Transport { pod } = sa.config.mode {
             if !self.ends.hosts.contains(&sa.peer) {
                 return Err(OrderRefused::NoHost { node: node() });
@@ -134,6 +134,9 @@ impl LiveKeys {
             let pod = IpAddr::from(pod);
             if !self.ends.pods.contains(&pod) {
                 return Err(OrderRefused::NoPod { pod });
+            }
+            if pod.is_ipv4() != there.is_ipv4() {
+                return Err(OrderRefused::PodFamily { pod, there });
             }
         }
         let spi = sa.config.spi;
@@ -307,7 +310,7 @@ impl KeyDriver for LiveKeys {
     fn on_event(&mut self, event: KeyEvent, out: &mut Vec<SaCommand>) {
         match event {
             KeyEvent::PeerAdded { node, outer } => {
-                self.peers.insert(node.clone(), outer.is_some());
+                self.peers.insert(node.clone(), outer.map(|it| it.1));
                 let mut given = Vec::new();
                 self.files
                     .on_event(KeyEvent::PeerAdded { node, outer }, &mut given);

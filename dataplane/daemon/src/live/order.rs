@@ -130,6 +130,14 @@ pub enum OrderRefused {
         /// The address.
         pod: IpAddr,
     },
+    /// It would never be used.
+    #[error("{pod} is of another family than {there}, where packets to the peer go")]
+    PodFamily {
+        /// The pod's address.
+        pod: IpAddr,
+        /// The peer's.
+        there: IpAddr,
+    },
     /// In use.
     #[error("SPI {spi} is another SA's of this direction")]
     DuplicateSpi {
@@ -173,7 +181,7 @@ impl OrderRefused {
             Self::UnknownPeer { .. } => "unknown-peer",
             Self::NoTunnel { .. } => "no-tunnel",
             Self::NoHost { .. } => "no-host",
-            Self::NoPod { .. } => "no-pod",
+            Self::NoPod { .. } | Self::PodFamily { .. } => "no-pod",
             Self::DuplicateSpi { .. } => "duplicate-spi",
             Self::UsedKey => "used-key",
             Self::NoSuchSa => "no-such-sa",

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use sluice_crypto::esp::Spi;
 use sluice_crypto::scrub_stack;
-use sluice_dataplane_control::{Control, Event, ProgramError, Vitals as ControlVitals};
+use sluice_dataplane_control::{Control, Event, ProgramError, SaConfig, Vitals as ControlVitals};
+use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{
     self, FlowRecord, Generation, NameRecord, NodeName, PairRecord, PairsRest, PodUid, SaDirection,
@@ -130,9 +131,12 @@ impl<L: Links> ControlLoop<L> {
             };
             self.carry_out(vec![command]);
         }
-        let mut commands = Vec::new();
-        self.keys.on_tick(self.clock.now(), &mut commands);
-        self.carry_out(commands);
+        // A driver's turn comes when all that it wanted before was tried.
+        if self.state.held.is_empty() {
+            let mut commands = Vec::new();
+            self.keys.on_tick(self.clock.now(), &mut commands);
+            self.carry_out(commands);
+        }
         self.begin_waiting();
         self.answer_flows();
         self.answer_names();
@@ -170,7 +174,11 @@ impl<L: Links> ControlLoop<L> {
                 let outer = self.control.outer_addresses(&node);
                 KeyEvent::PeerAdded { node, outer }
             }
-            Event::PeerRemoved(node) => KeyEvent::PeerRemoved { node },
+            Event::PeerRemoved(node) => {
+                // Not for another that may come by its name.
+                self.state.held.retain(|it| !it.is_about(&node));
+                KeyEvent::PeerRemoved { node }
+            }
             Event::InboundInstalled(node, spi) => KeyEvent::InboundInstalled { node, spi },
             Event::OutboundInstalled(node, spi) => KeyEvent::OutboundInstalled { node, spi },
             Event::SaRefused(node, spi) => KeyEvent::Refused {
@@ -198,9 +206,25 @@ impl<L: Links> ControlLoop<L> {
     /// Carries out commands, after those that wait, and leaves nothing of their keys on the stack.
     fn carry_out(&mut self, commands: Vec<SaCommand>) {
         self.state.held.extend(commands);
-        if !self.state.held.is_empty() && self.control.takes_sas() {
+        if !self.state.held.is_empty() {
             self.carry_out_held();
             scrub_stack();
+        }
+        if self.state.held.is_empty() {
+            // Freed, and so wiped: what was moved out of it left its bytes.
+            self.state.held = VecDeque::new();
+        }
+    }
+
+    /// Whether there is room for a command.
+    fn takes(&self, command: &SaCommand) -> bool {
+        match command {
+            SaCommand::Bind(..) => true,
+            SaCommand::InstallInbound(_, SaConfig { spi, .. })
+            | SaCommand::Retire(Retirement::Inbound(spi)) => self.control.takes_inbound(*spi),
+            SaCommand::InstallOutbound(..) | SaCommand::Retire(Retirement::Outbound(..)) => {
+                self.control.takes_outbound()
+            }
         }
     }
 
@@ -211,7 +235,7 @@ impl<L: Links> ControlLoop<L> {
     fn carry_out_held(&mut self) {
         for _ in 0..SA_COMMANDS_PER_TURN_MAX.max(self.state.held.len()) {
             // In order: one that there is no room for holds up those behind it.
-            if !self.control.takes_sas() {
+            if !self.state.held.front().is_some_and(|it| self.takes(it)) {
                 return;
             }
             let Some(command) = self.state.held.pop_front() else {
@@ -234,12 +258,16 @@ impl<L: Links> ControlLoop<L> {
                 (node, spi, done)
             }
             SaCommand::InstallOutbound(node, sa, max) => {
-                if let Some((keys, outer)) = self
+                if let Some((keys, (src, dst))) = self
                     .lab_keys
                     .as_mut()
                     .zip(self.control.outer_addresses(&node))
                 {
-                    keys.write(outer, &sa);
+                    let src = match sa.mode {
+                        Mode::Tunnel => src,
+                        Mode::Transport { pod } => pod.into(),
+                    };
+                    keys.write((src, dst), &sa);
                 }
                 let spi = sa.spi;
                 let done = self.control.install_outbound_within(&node, sa, max);
