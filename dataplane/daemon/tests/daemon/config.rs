@@ -80,13 +80,28 @@ fn the_worked_example_of_a_foreign_peer_is_good() {
 kind: Pod
 metadata: {name: web, namespace: shop}
 spec: {nodeName: node-a}
-status: {podIPs: [{ip: 10.244.1.10}]}
+status: {podIPs: [{ip: 10.244.1.10}, {ip: 'fd00::10'}]}
 ",
     );
     let (ports, _) = example.split_once("static:\n").unwrap();
     for text in [(*example).to_owned(), format!("{ports}{with_ike}")] {
         let text = text.replacen("manifests: manifests", "manifests: worked", 1);
         assert_eq!(daemon::check(files.config(&text)).unwrap(), None);
+    }
+    // And no pod but one of this node that can speak to the host.
+    for (to, said) in [
+        ("pod: 10.244.1.11", "no address of a pod"),
+        ("pod: 'fd00::10'", "of another family"),
+        ("udp_encap: false", "give `pod`"),
+    ] {
+        let text = example.replace("pod: 10.244.1.10", to);
+        let text = text.replacen("manifests: manifests", "manifests: worked", 1);
+        let path = files.write("wrong.yaml", text);
+        let error = match Config::load(&path) {
+            Ok(config) => daemon::check(config).expect_err(to).to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(said), "{to}: {error}");
     }
 }
 
