@@ -51,7 +51,12 @@ trait Oracle: fmt::Debug {
 
     /// A frame was seen: what is wrong with it. `packet` is what it is, if it is IP and no
     /// neighbour discovery.
-    fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String>;
+    fn see(
+        &mut self,
+        seen: &Sighting,
+        packet: Option<&Packet<'_>>,
+        api: &Api<'_>,
+    ) -> Option<String>;
 }
 
 /// All of them.

@@ -2,9 +2,7 @@
 //! happens on them and around them goes on as well.
 
 use std::cell::RefCell;
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasherDefault;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Pod};
@@ -14,6 +12,7 @@ use sluice_host_agent::evaluate::{
 use sluice_offload_api::model::{NodeName, PodRef, PodUid, Protocol, Verdict};
 
 use super::whereabouts::Whereabouts;
+use crate::fold::FoldMap;
 
 /// Why a node doesn't do what the API says.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -293,7 +292,7 @@ pub struct Api<'a> {
 }
 
 /// What each end's node says, by addresses, protocol and destination port.
-pub(crate) type Said = HashMap<SaidOf, [bool; 2], BuildHasherDefault<DefaultHasher>>;
+pub(crate) type Said = FoldMap<SaidOf, [bool; 2]>;
 type SaidOf = (IpAddr, IpAddr, Protocol, Option<u16>);
 
 impl Api<'_> {
