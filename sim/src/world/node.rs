@@ -419,7 +419,7 @@ impl SimNode {
             .map(|n| n.ips.clone())
             .unwrap_or_default();
         if let Some(host) = self.behind.get_mut(&HOST) {
-            host.ips = ips;
+            host.move_to(ips);
         }
     }
 
