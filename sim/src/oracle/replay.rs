@@ -1,12 +1,14 @@
 //! Nothing comes to anyone more often than it was sent, or that nobody sent.
 
+use std::collections::hash_map::Entry;
+
 use super::Oracle;
 use super::packet::{Identity, Packet};
 use crate::fold::FoldMap;
 use crate::sighting::{Sighting, Way};
 use crate::world::Api;
 
-/// How often each packet was sent, less how often it came.
+/// How often each packet was sent, less how often it came; nothing of those that all came.
 #[derive(Debug, Default)]
 pub(super) struct Replay(FoldMap<Identity, usize>);
 
@@ -30,12 +32,13 @@ impl Oracle for Replay {
                 *self.0.entry(packet.identity()).or_default() += 1;
             }
             Way::Delivered if !seen.touched && is_for(seen, packet) => {
-                let left = self.0.entry(packet.identity()).or_default();
-                match left.checked_sub(1) {
-                    Some(less) => *left = less,
-                    None => {
-                        return Some(format!("{packet} was delivered more often than sent"));
-                    }
+                let Entry::Occupied(mut left) = self.0.entry(packet.identity()) else {
+                    return Some(format!("{packet} was delivered more often than sent"));
+                };
+                if *left.get() > 1 {
+                    *left.get_mut() -= 1;
+                } else {
+                    left.remove();
                 }
             }
             _ => {}
