@@ -4,7 +4,6 @@
 //! shares with the dataplane is how frames are read and written.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use sluice_offload_api::model::PodRef;
 
 use super::datagram;
 use super::sockets::Sockets;
-use crate::fold::FoldSet;
+use crate::fold::{FoldMap, FoldSet};
 use crate::sighting::Who;
 
 /// SCTP chunk types (RFC 9260 section 3.2).
@@ -60,7 +59,7 @@ pub(crate) struct Station {
     pub(crate) anyone: bool,
     /// The pod that it is, if it is one; for good.
     pub(crate) pod: Option<PodRef>,
-    neighbors: BTreeMap<IpAddr, Mac>,
+    neighbors: FoldMap<IpAddr, Mac>,
     waiting: Vec<(IpAddr, FrameSpec)>,
     asked: Option<Asked>,
     /// Where anybody has asked from: what comes there is answered by nobody, or two stations
@@ -82,7 +81,7 @@ impl Station {
             ips,
             anyone: false,
             pod: None,
-            neighbors: BTreeMap::new(),
+            neighbors: FoldMap::default(),
             waiting: Vec::new(),
             asked: None,
             spoken: spoken.clone(),
