@@ -10,6 +10,7 @@ pub mod dice;
 pub mod dns;
 pub mod esp_sa;
 pub mod fault;
+mod fold;
 pub mod fuzz;
 pub mod happening;
 pub mod input;

@@ -241,6 +241,7 @@ impl Scale {
             seed: self.seed,
             flows_max: FLOWS_MAX,
             peers_only,
+            keeps_wire: false,
             ..WorldConfig::default()
         };
         Ok(World::boot(cluster, config)?)
@@ -322,19 +323,24 @@ impl Scale {
             sizes: vec![FRAME_LEN],
         });
         let jobs: Vec<_> = jobs.collect();
-        let (began, wire) = (world.now(), world.wire().len());
-        let records = world.work(&jobs)?;
+        let (began, wire) = (world.now(), world.wire_frames());
+        let mut oracles = oracles;
+        let records = world.work_watched(&jobs, &mut |world| match &mut oracles {
+            // While it is fresh.
+            Some(oracles) => breaches.extend(oracles.glance(world)),
+            None => world.forget_sightings(),
+        })?;
         world.run_for((ms * 1_000_000).saturating_sub(world.now().since(began)));
         match oracles {
             Some(oracles) => breaches.extend(oracles.watch(world)),
-            None => drop(world.take_sightings()),
+            None => world.forget_sightings(),
         }
         let sent: u64 = records.iter().map(|it| it.packets).sum();
         let answered: u64 = records.iter().filter_map(|it| it.answered).sum();
         Ok(Passed {
             packets: sent + answered,
             unanswered: sent - answered,
-            wire_frames: (world.wire().len() - wire) as u64,
+            wire_frames: (world.wire_frames() - wire) as u64,
             virtual_ms: world.now().since(began) / 1_000_000,
         })
     }

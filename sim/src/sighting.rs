@@ -1,7 +1,9 @@
 //! What an observer beside the wires sees of a world: frames, where and when. Oracles are
 //! made of nothing else, and of the API's objects.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use sluice_dataplane_core::addr::Mac;
@@ -42,16 +44,46 @@ pub enum Way {
 }
 
 /// A place where frames are seen.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Spot {
     /// A VF of a node, by the number of its port.
-    Vf(NodeName, u16),
+    Vf(AtNode, u16),
     /// A node's own stack.
-    Host(NodeName),
+    Host(AtNode),
     /// A node's end of the wire.
-    Uplink(NodeName),
+    Uplink(AtNode),
     /// Everyone else.
     Outside,
+}
+
+/// The name of a node, one for all that is seen there.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AtNode(Arc<NodeName>);
+
+impl From<NodeName> for AtNode {
+    fn from(name: NodeName) -> Self {
+        Self(Arc::new(name))
+    }
+}
+
+impl From<&str> for AtNode {
+    fn from(name: &str) -> Self {
+        NodeName::from(name).into()
+    }
+}
+
+impl Deref for AtNode {
+    type Target = NodeName;
+
+    fn deref(&self) -> &NodeName {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AtNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Who is at a place.

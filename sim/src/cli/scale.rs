@@ -11,9 +11,9 @@ use crate::oracle::Oracles;
 use crate::output::{Format, Paint, note, print, show_scale, to_json};
 use crate::scale::{Passed, Scale, ScalingError};
 
-/// Virtual time that is played between two looks of the oracles, in milliseconds: what was
-/// seen is kept until then.
-const SLICE_MS: u64 = 200;
+/// How long a flow goes on, in milliseconds of virtual time; then there are others. Oracles look
+/// at what was seen long before.
+const SLICE_MS: u64 = 1_000;
 
 /// Make a cluster of a size, let it converge and pods speak, and measure how long that takes.
 ///

@@ -487,6 +487,7 @@ impl ScenarioEntry {
             workers_at,
             lanes: lanes(self.lanes.as_ref(), source)?,
             peers_only: default.peers_only,
+            keeps_wire: default.keeps_wire,
         })
     }
 

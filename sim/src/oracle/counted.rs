@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::fold::FoldMap;
 use crate::sighting::{Sighting, Spot, Way};
 use crate::world::World;
 
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     /// Frames that each node was given, by its uplink and by its other ports.
-    given: BTreeMap<String, (u64, u64)>,
+    given: FoldMap<String, (u64, u64)>,
     /// What was told already.
     told: BTreeMap<String, i128>,
 }
@@ -17,14 +18,19 @@ pub(super) struct Counted {
 impl Counted {
     pub(super) fn see(&mut self, seen: &Sighting) {
         match (seen.way, &seen.spot) {
-            (Way::OffWire, Spot::Uplink(node)) => self.of(&node.0).0 += 1,
-            (Way::Taken, Spot::Vf(node, _) | Spot::Host(node)) => self.of(&node.0).1 += 1,
+            (Way::OffWire, Spot::Uplink(node)) => self.add(&node.0, (1, 0)),
+            (Way::Taken, Spot::Vf(node, _) | Spot::Host(node)) => self.add(&node.0, (0, 1)),
             _ => {}
         }
     }
 
-    fn of(&mut self, node: &str) -> &mut (u64, u64) {
-        self.given.entry(node.to_owned()).or_default()
+    fn add(&mut self, node: &str, (uplink, rest): (u64, u64)) {
+        match self.given.get_mut(node) {
+            Some(given) => *given = (given.0 + uplink, given.1 + rest),
+            None => {
+                self.given.insert(node.to_owned(), (uplink, rest));
+            }
+        }
     }
 
     /// What doesn't add up and was not told of before.

@@ -32,7 +32,7 @@ pub(super) enum End {
 }
 
 /// Whether policy speaks of a packet.
-pub(super) const fn is_policed(packet: &Packet) -> bool {
+pub(super) const fn is_policed(packet: &Packet<'_>) -> bool {
     protocol(packet.protocol).is_some()
 }
 
@@ -54,7 +54,7 @@ struct Course {
 }
 
 impl Course {
-    const fn of(packet: &Packet) -> Self {
+    const fn of(packet: &Packet<'_>) -> Self {
         Self {
             src: (packet.src, packet.src_port),
             dst: (packet.dst, packet.dst_port),
@@ -98,7 +98,7 @@ struct AtNode {
 }
 
 impl Flow {
-    pub(super) fn begun_by(packet: &Packet) -> Self {
+    pub(super) fn begun_by(packet: &Packet<'_>) -> Self {
         Self {
             first: Course::of(packet),
             at: [AtNode::default(), AtNode::default()],
@@ -106,7 +106,13 @@ impl Flow {
     }
 
     /// Whether the node at an end of a packet's way lets it pass, where it is seen now.
-    pub(super) fn passes(&mut self, end: End, packet: &Packet, api: &Api<'_>, now: Tick) -> bool {
+    pub(super) fn passes(
+        &mut self,
+        end: End,
+        packet: &Packet<'_>,
+        api: &Api<'_>,
+        now: Tick,
+    ) -> bool {
         let here = Passage::new(end, packet, api);
         if packet.protocol != proto::UDP {
             return here.allows(self.first);
@@ -114,10 +120,16 @@ impl Flow {
         let at = self.at_mut(&here);
         let pods = here.pods();
         let silent_ns = now.0.saturating_sub(at.seen.0);
+        let is_same = at.pods.each_ref().map(Option::as_ref) == pods;
+        let goes_on = is_same && !at.is_loose && silent_ns <= SILENCE_NS_MAX;
+        if goes_on && !at.begun.is_empty() && at.begun.iter().all(|it| here.allows(*it)) {
+            // Nothing to begin, and nothing to forget.
+            at.seen = now;
+            return true;
+        }
         let mut begun = at.begun.clone();
         begun.retain(|it| here.allows(*it));
         let is_denied = begun.len() < at.begun.len();
-        let is_same = at.pods.each_ref().map(Option::as_ref) == pods;
         at.is_loose |= begun.is_empty() || is_denied || !is_same || silent_ns > SILENCE_NS_MAX;
         if at.is_loose && !begun.contains(&here.course) && here.allows(here.course) {
             begun.push(here.course);
@@ -136,7 +148,7 @@ impl Flow {
 
     /// Whether the node at an end would let a packet pass that is under way there. If it
     /// wouldn't, it has no such flow any more when the packet has come.
-    pub(super) fn would_pass(&mut self, end: End, packet: &Packet, api: &Api<'_>) -> bool {
+    pub(super) fn would_pass(&mut self, end: End, packet: &Packet<'_>, api: &Api<'_>) -> bool {
         let here = Passage::new(end, packet, api);
         if packet.protocol != proto::UDP {
             return here.allows(self.first);
@@ -149,7 +161,7 @@ impl Flow {
     }
 
     /// What denies it, for people.
-    pub(super) fn denial(&self, packet: &Packet, api: &Api<'_>) -> String {
+    pub(super) fn denial(&self, packet: &Packet<'_>, api: &Api<'_>) -> String {
         let judged = [self.first, Course::of(packet)]
             .into_iter()
             .filter_map(|it| Some(api.judge(&it.query(packet.protocol, api)?)));
@@ -180,7 +192,7 @@ struct Passage<'a> {
 }
 
 impl<'a> Passage<'a> {
-    fn new(end: End, packet: &Packet, api: &'a Api<'a>) -> Self {
+    fn new(end: End, packet: &Packet<'_>, api: &'a Api<'a>) -> Self {
         Self {
             end,
             course: Course::of(packet),

@@ -13,7 +13,12 @@ impl Oracle for Isolation {
         "isolation"
     }
 
-    fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
+    fn see(
+        &mut self,
+        seen: &Sighting,
+        packet: Option<&Packet<'_>>,
+        api: &Api<'_>,
+    ) -> Option<String> {
         if seen.way != Way::Delivered {
             return None;
         }

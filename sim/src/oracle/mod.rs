@@ -14,7 +14,6 @@ mod policy;
 mod replay;
 mod spoof;
 
-use core::cell::RefCell;
 use core::fmt;
 
 use sluice_dataplane_core::tick::Tick;
@@ -51,7 +50,12 @@ trait Oracle: fmt::Debug {
 
     /// A frame was seen: what is wrong with it. `packet` is what it is, if it is IP and no
     /// neighbour discovery.
-    fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String>;
+    fn see(
+        &mut self,
+        seen: &Sighting,
+        packet: Option<&Packet<'_>>,
+        api: &Api<'_>,
+    ) -> Option<String>;
 }
 
 /// All of them.
@@ -85,17 +89,50 @@ impl Oracles {
     /// objects change, so that frames are held against what was said when they went.
     pub fn watch(&mut self, world: &mut World) -> Vec<Breach> {
         let sightings = world.take_sightings();
-        self.look(world, &sightings)
+        let breaches = self.look(world, &sightings);
+        world.give_back(sightings);
+        breaches
     }
 
     /// The same of what is at hand.
     pub fn look(&mut self, world: &World, sightings: &[Sighting]) -> Vec<Breach> {
+        let mut breaches = self.see(world, sightings);
+        if world.is_stormy() && self.found == 0 {
+            breaches.push(Breach {
+                oracle: "storm",
+                at: world.now(),
+                what: "frames go round without end".to_owned(),
+            });
+        }
+        for what in self.counted.compare(world) {
+            breaches.push(Breach {
+                oracle: "counted",
+                at: world.now(),
+                what,
+            });
+        }
+        self.tell(breaches)
+    }
+
+    /// Looks at frames alone, where more will follow: what adds up only when all is at rest is
+    /// for [`Self::watch`].
+    pub fn glance(&mut self, world: &mut World) -> Vec<Breach> {
+        let sightings = world.take_sightings();
+        let breaches = self.see(world, &sightings);
+        world.give_back(sightings);
+        self.tell(breaches)
+    }
+
+    /// No more of them than anyone reads.
+    fn tell(&mut self, mut breaches: Vec<Breach>) -> Vec<Breach> {
+        breaches.truncate(BREACHES_MAX.saturating_sub(self.found));
+        self.found += breaches.len();
+        breaches
+    }
+
+    fn see(&mut self, world: &World, sightings: &[Sighting]) -> Vec<Breach> {
         let mut breaches = Vec::new();
-        let said = RefCell::default();
-        let api = Api {
-            said: Some(&said),
-            ..world.api()
-        };
+        let api = world.api();
         self.nonce.learn(world.sas());
         for seen in sightings {
             let packet = Packet::read(&seen.frame);
@@ -117,22 +154,6 @@ impl Oracles {
                 }
             }
         }
-        if world.is_stormy() && self.found == 0 {
-            breaches.push(Breach {
-                oracle: "storm",
-                at: world.now(),
-                what: "frames go round without end".to_owned(),
-            });
-        }
-        for what in self.counted.compare(world) {
-            breaches.push(Breach {
-                oracle: "counted",
-                at: world.now(),
-                what,
-            });
-        }
-        breaches.truncate(BREACHES_MAX.saturating_sub(self.found));
-        self.found += breaches.len();
         breaches
     }
 }

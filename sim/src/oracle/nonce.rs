@@ -1,14 +1,15 @@
 //! No sender uses a sequence number twice under one key: be it that an SA comes again with the
 //! key it had, or that two SAs have one. Which key an SA has is what the world shows Wireshark.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::packet::Packet;
+use crate::fold::{FoldMap, FoldSet};
 use crate::report::ExposedSa;
 use crate::sighting::{Sighting, Spot, Way};
 
 /// What a number was used under: a key by its number here, or where it isn't shown the SPI.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Under {
     Key(usize),
     Spi(u32),
@@ -18,11 +19,11 @@ enum Under {
 pub(super) struct Nonce {
     /// Keys by what they are made of.
     keys: BTreeMap<Vec<u8>, usize>,
-    by_spi: BTreeMap<u32, usize>,
+    by_spi: FoldMap<u32, usize>,
     /// How many of the world's SAs were looked at.
     known: usize,
-    /// Sender, key and the low half of the sequence number: no run sends 2^32 packets.
-    used: BTreeSet<(Spot, Under, u32)>,
+    /// By sender and key the low halves of sequence numbers: no run sends 2^32 packets.
+    used: FoldMap<(Spot, Under), FoldSet<u32>>,
 }
 
 impl Nonce {
@@ -36,14 +37,15 @@ impl Nonce {
         self.known = sas.len();
     }
 
-    pub(super) fn see(&mut self, seen: &Sighting, packet: Option<&Packet>) -> Option<String> {
+    pub(super) fn see(&mut self, seen: &Sighting, packet: Option<&Packet<'_>>) -> Option<String> {
         if seen.way != Way::OnWire {
             return None;
         }
         let (spi, seq) = packet?.esp?;
         let key = self.by_spi.get(&spi).copied();
         let under = key.map_or(Under::Spi(spi), Under::Key);
-        let fresh = self.used.insert((seen.spot.clone(), under, seq));
+        let used = self.used.entry((seen.spot.clone(), under));
+        let fresh = used.or_default().insert(seq);
         (!fresh).then(|| format!("SPI {spi:#010x} has sequence number {seq} twice under its key"))
     }
 }

@@ -1,8 +1,8 @@
 //! A packet as oracles look at it: by whom, for whom, and what it says.
 
-use std::collections::hash_map::DefaultHasher;
+use std::cell::Cell;
 use std::fmt;
-use std::hash::{Hash, Hasher as _};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use sluice_crypto::esp::PORT_NAT_T;
@@ -10,6 +10,7 @@ use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::meta::{FragKind, FrameKind, Meta, NdKind, proto};
 use sluice_dataplane_core::wire;
 
+use crate::fold::Digest;
 use crate::world::Api;
 
 /// UDP's header.
@@ -20,7 +21,7 @@ pub(super) type Ends = ((IpAddr, u16), (IpAddr, u16), u8);
 
 /// An IP packet that is no neighbour discovery.
 #[derive(Clone, Debug)]
-pub(super) struct Packet {
+pub(super) struct Packet<'a> {
     pub(super) eth_dst: Mac,
     pub(super) src: IpAddr,
     pub(super) dst: IpAddr,
@@ -33,8 +34,12 @@ pub(super) struct Packet {
     pub(super) esp: Option<(u32, u32)>,
     /// The datagram that it is a piece of, and whether it is a later one, without ports.
     pub(super) piece: Option<Piece>,
-    /// What tells it from others of its flow and no hop changes.
-    says: [u64; 2],
+    frame: &'a [u8],
+    /// Where in the frame its transport header is, and where it ends.
+    l4_off: usize,
+    l3_end: usize,
+    /// What it is, once somebody has asked: of what is on the wire nobody does.
+    identity: Cell<Option<Identity>>,
 }
 
 /// Of a datagram in pieces: its identification, and whether this one is not the first.
@@ -44,8 +49,8 @@ pub(super) struct Piece {
     pub(super) is_later: bool,
 }
 
-impl Packet {
-    pub(super) fn read(frame: &[u8]) -> Option<Self> {
+impl<'a> Packet<'a> {
+    pub(super) fn read(frame: &'a [u8]) -> Option<Self> {
         let meta = wire::parse(frame).ok()?;
         if meta.kind != FrameKind::Ip || meta.nd != NdKind::None {
             return None;
@@ -60,8 +65,21 @@ impl Packet {
             error: meta.icmp_error,
             esp: esp(frame, &meta),
             piece: piece(frame, &meta),
-            says: digest(says(frame, &meta)),
+            frame,
+            l4_off: usize::from(meta.l4_off),
+            l3_end: usize::from(meta.l3_end),
+            identity: Cell::new(None),
         })
+    }
+
+    /// The same with other ports.
+    pub(super) fn with_ports(&self, src_port: u16, dst_port: u16) -> Self {
+        Self {
+            src_port,
+            dst_port,
+            identity: Cell::new(None),
+            ..self.clone()
+        }
     }
 
     /// Whether it is between two dataplanes and protected: ESP for anyone else is a packet like
@@ -78,26 +96,55 @@ impl Packet {
 
     /// What it is, whoever carries it.
     pub(super) fn identity(&self) -> Identity {
-        let from = (self.src, self.src_port);
-        let to = (self.dst, self.dst_port);
-        Identity(digest((from, to, self.protocol, self.says)))
+        let known = self.identity.get();
+        known.unwrap_or_else(|| {
+            let ends = [(self.src, self.src_port), (self.dst, self.dst_port)];
+            let ends = ends.iter().fold(Digest::default(), |it, (ip, port)| {
+                let it = match ip {
+                    IpAddr::V4(ip) => it.bytes(&ip.octets()),
+                    IpAddr::V6(ip) => it.bytes(&ip.octets()),
+                };
+                it.word(u64::from(*port))
+            });
+            let identity = Identity(self.says(ends.word(u64::from(self.protocol))).finish());
+            self.identity.set(Some(identity));
+            identity
+        })
+    }
+
+    /// Adds what tells it from others of its flow and no hop changes: of TCP its numbers, flags
+    /// and data; else what is behind ports and checksum.
+    fn says(&self, digest: Digest) -> Digest {
+        let (l4, end) = (self.l4_off, self.l3_end);
+        let part = |from: usize, to: usize| self.frame.get(from..to.min(end)).unwrap_or_default();
+        match self.protocol {
+            proto::TCP => {
+                let header = self.frame.get(l4 + 12);
+                let header = header.map_or(20, |b| usize::from(b >> 4) * 4);
+                let numbers = digest.bytes(part(l4 + 4, l4 + 12));
+                let flags = numbers.bytes(part(l4 + 13, l4 + 14));
+                flags.bytes(part(l4 + header, end))
+            }
+            proto::ICMP | proto::ICMPV6 => digest.bytes(part(l4, l4 + 2)).bytes(part(l4 + 4, end)),
+            proto::UDP => digest.bytes(part(l4 + UDP_LEN, end)),
+            _ => digest.bytes(part(l4, end)),
+        }
     }
 }
 
 /// What makes two packets the same one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Identity([u64; 2]);
 
-/// Two hashes of one thing: that two things have both in common nobody will live to see.
-fn digest(of: impl Hash) -> [u64; 2] {
-    [0u8, 1].map(|first| {
-        let mut hasher = DefaultHasher::new();
-        (first, &of).hash(&mut hasher);
-        hasher.finish()
-    })
+impl Hash for Identity {
+    /// It is a hash already.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self([one, _]) = self;
+        state.write_u64(*one);
+    }
 }
 
-impl fmt::Display for Packet {
+impl fmt::Display for Packet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { src, dst, .. } = self;
         let (src_port, dst_port) = (self.src_port, self.dst_port);
@@ -134,22 +181,4 @@ fn esp(frame: &[u8], meta: &Meta) -> Option<(u32, u32)> {
         Some(u32::from_be_bytes(*bytes))
     };
     Some((word(at)?, word(at + 4)?))
-}
-
-/// Of TCP its numbers, flags and data; else what is behind ports and checksum.
-fn says(frame: &[u8], meta: &Meta) -> Vec<u8> {
-    let l4 = usize::from(meta.l4_off);
-    let end = usize::from(meta.l3_end);
-    let part = |from: usize, to: usize| frame.get(from..to.min(end)).unwrap_or_default();
-    match meta.protocol {
-        proto::TCP => {
-            let header = frame.get(l4 + 12).map_or(20, |b| usize::from(b >> 4) * 4);
-            let numbers = part(l4 + 4, l4 + 12);
-            let flags = part(l4 + 13, l4 + 14);
-            [numbers, flags, part(l4 + header, end)].concat()
-        }
-        proto::ICMP | proto::ICMPV6 => [part(l4, l4 + 2), part(l4 + 4, end)].concat(),
-        proto::UDP => part(l4 + UDP_LEN, end).to_vec(),
-        _ => part(l4, end).to_vec(),
-    }
 }

@@ -5,9 +5,7 @@
 //! when it comes. What has left in its time may come late, if its destination allows it then.
 
 use std::borrow::Cow;
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasherDefault;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_dataplane_core::tick::Tick;
@@ -15,6 +13,7 @@ use sluice_dataplane_core::tick::Tick;
 use super::Oracle;
 use super::flow::{End, Flow, is_policed};
 use super::packet::{Ends, Identity, Packet};
+use crate::fold::FoldMap;
 use crate::sighting::{Sighting, Spot, Way};
 use crate::world::Api;
 
@@ -25,8 +24,8 @@ const HELD_NS_MAX: u64 = 4 * Tick::SECOND;
 /// What was seen to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Policy {
-    flows: BTreeMap<Ends, Flow>,
-    sent: HashMap<Identity, Sent, BuildHasherDefault<DefaultHasher>>,
+    flows: FoldMap<Ends, Flow>,
+    sent: FoldMap<Identity, Sent>,
     /// Packets that wait for a dataplane that does nothing.
     waiting: BTreeSet<Identity>,
     /// The ports of datagrams in pieces, as their first ones have them.
@@ -49,7 +48,7 @@ struct Sent {
 impl Policy {
     /// A packet with the ports that its datagram's first piece has. Who sends pieces sends the
     /// first one first.
-    fn with_ports<'a>(&mut self, packet: &'a Packet) -> Cow<'a, Packet> {
+    fn with_ports<'a, 'b>(&mut self, packet: &'a Packet<'b>) -> Cow<'a, Packet<'b>> {
         let Some(piece) = packet.piece else {
             return Cow::Borrowed(packet);
         };
@@ -59,11 +58,10 @@ impl Policy {
             self.firsts.insert(datagram, ports);
             return Cow::Borrowed(packet);
         }
-        let mut whole = packet.clone();
-        if let Some((src, dst)) = self.firsts.get(&datagram) {
-            (whole.src_port, whole.dst_port) = (*src, *dst);
+        match self.firsts.get(&datagram) {
+            Some((src, dst)) => Cow::Owned(packet.with_ports(*src, *dst)),
+            None => Cow::Borrowed(packet),
         }
-        Cow::Owned(whole)
     }
 }
 
@@ -72,20 +70,27 @@ impl Oracle for Policy {
         "policy"
     }
 
-    fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
+    fn see(
+        &mut self,
+        seen: &Sighting,
+        packet: Option<&Packet<'_>>,
+        api: &Api<'_>,
+    ) -> Option<String> {
         let packet = packet.filter(|it| !it.error && is_policed(it))?;
         let packet = &self.with_ports(packet);
         // What waits for a dataplane that does nothing is judged when that takes it, by what is
         // then; it may know who the packet is for only now.
-        let is_late = seen.way == Way::Taken && self.waiting.remove(&packet.identity());
+        let is_late = seen.way == Way::Taken
+            && !self.waiting.is_empty()
+            && self.waiting.remove(&packet.identity());
         if let (Way::Sent, Spot::Vf(node, _) | Spot::Host(node)) = (seen.way, &seen.spot)
             && api.is_stalled(node)
         {
             self.waiting.insert(packet.identity());
         }
-        let flow = self.flows.entry(packet.ends());
         match seen.way {
             Way::Sent | Way::Taken if seen.way == Way::Sent || is_late => {
+                let flow = self.flows.entry(packet.ends());
                 let flow = flow.or_insert_with(|| Flow::begun_by(packet));
                 let sent = self.sent.entry(packet.identity()).or_default();
                 sent.left |= flow.passes(End::Source, packet, api, seen.at);
@@ -95,6 +100,7 @@ impl Oracle for Policy {
             }
             // Nothing protects what goes in clear by design.
             Way::OffWire if seen.touched && !packet.is_sealed(api) => {
+                let flow = self.flows.entry(packet.ends());
                 flow.or_insert_with(|| Flow::begun_by(packet));
             }
             Way::Delivered if seen.who.as_ref().is_some_and(|it| it.mac == packet.eth_dst) => {

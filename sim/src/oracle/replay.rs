@@ -1,24 +1,28 @@
 //! Nothing comes to anyone more often than it was sent, or that nobody sent.
 
-use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::BuildHasherDefault;
+use std::collections::hash_map::Entry;
 
 use super::Oracle;
 use super::packet::{Identity, Packet};
+use crate::fold::FoldMap;
 use crate::sighting::{Sighting, Way};
 use crate::world::Api;
 
-/// How often each packet was sent, less how often it came.
+/// How often each packet was sent, less how often it came; nothing of those that all came.
 #[derive(Debug, Default)]
-pub(super) struct Replay(HashMap<Identity, usize, BuildHasherDefault<DefaultHasher>>);
+pub(super) struct Replay(FoldMap<Identity, usize>);
 
 impl Oracle for Replay {
     fn name(&self) -> &'static str {
         "replay"
     }
 
-    fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
+    fn see(
+        &mut self,
+        seen: &Sighting,
+        packet: Option<&Packet<'_>>,
+        api: &Api<'_>,
+    ) -> Option<String> {
         // ICMP errors are of dataplanes' own making.
         let packet = packet.filter(|it| !it.error)?;
         match seen.way {
@@ -28,12 +32,13 @@ impl Oracle for Replay {
                 *self.0.entry(packet.identity()).or_default() += 1;
             }
             Way::Delivered if !seen.touched && is_for(seen, packet) => {
-                let left = self.0.entry(packet.identity()).or_default();
-                match left.checked_sub(1) {
-                    Some(less) => *left = less,
-                    None => {
-                        return Some(format!("{packet} was delivered more often than sent"));
-                    }
+                let Entry::Occupied(mut left) = self.0.entry(packet.identity()) else {
+                    return Some(format!("{packet} was delivered more often than sent"));
+                };
+                if *left.get() > 1 {
+                    *left.get_mut() -= 1;
+                } else {
+                    left.remove();
                 }
             }
             _ => {}
@@ -43,6 +48,6 @@ impl Oracle for Replay {
 }
 
 /// The switch floods what it doesn't know: that is for nobody there.
-fn is_for(seen: &Sighting, packet: &Packet) -> bool {
+fn is_for(seen: &Sighting, packet: &Packet<'_>) -> bool {
     seen.who.as_ref().is_some_and(|it| it.mac == packet.eth_dst)
 }

@@ -1,24 +1,26 @@
 //! What comes to anyone was sent by whoever has its source address.
 
-use std::collections::HashSet;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::BuildHasherDefault;
-
 use super::Oracle;
 use super::packet::{Identity, Packet};
+use crate::fold::FoldSet;
 use crate::sighting::{Sighting, Spot, Way};
 use crate::world::Api;
 
 /// Packets that their source's owner has sent.
 #[derive(Debug, Default)]
-pub(super) struct Spoof(HashSet<Identity, BuildHasherDefault<DefaultHasher>>);
+pub(super) struct Spoof(FoldSet<Identity>);
 
 impl Oracle for Spoof {
     fn name(&self) -> &'static str {
         "spoof"
     }
 
-    fn see(&mut self, seen: &Sighting, packet: Option<&Packet>, api: &Api<'_>) -> Option<String> {
+    fn see(
+        &mut self,
+        seen: &Sighting,
+        packet: Option<&Packet<'_>>,
+        api: &Api<'_>,
+    ) -> Option<String> {
         let packet = packet.filter(|it| !it.error)?;
         let outside = || !api.is_pod(packet.src) || api.is_unprotected(packet.src);
         let owns = || {
@@ -49,7 +51,7 @@ impl Oracle for Spoof {
 }
 
 impl Spoof {
-    fn add(&mut self, packet: &Packet) {
+    fn add(&mut self, packet: &Packet<'_>) {
         self.0.insert(packet.identity());
     }
 }

@@ -93,7 +93,10 @@ impl Crew {
 
     /// The port where a worker will receive a frame.
     pub(crate) fn receiving(&mut self, port: u16, frame: &[u8]) -> Option<&mut MemPort> {
-        let queue = queue(frame) % self.all.len().max(1);
+        let queue = match self.all.len() {
+            0 | 1 => 0,
+            workers => queue(frame) % workers,
+        };
         let worker = self.all.get_mut(queue)?;
         worker.ports_mut().get_mut(usize::from(port))
     }

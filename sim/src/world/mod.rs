@@ -7,6 +7,7 @@ mod bindings;
 mod breaking;
 mod clock;
 mod crew;
+mod datagram;
 mod joining;
 mod keying;
 mod marks;
@@ -123,6 +124,9 @@ pub struct WorldConfig {
     /// Nodes that are objects of the API and peers for ESP and no more: the others have SAs
     /// with them and hear of their pods, and nobody is there.
     pub peers_only: BTreeSet<NodeName>,
+    /// What was on the wire is kept, for captures and for those who send it again. Without, a
+    /// world may go on for ever.
+    pub keeps_wire: bool,
 }
 
 impl Default for WorldConfig {
@@ -143,6 +147,7 @@ impl Default for WorldConfig {
             lanes: BTreeMap::new(),
             encryption: EncryptionSetup::default(),
             peers_only: BTreeSet::new(),
+            keeps_wire: true,
         }
     }
 }
@@ -243,7 +248,7 @@ impl World {
         let (underlay, encryption) = (config.underlay, &config.encryption);
         plan::place(&mut cluster, underlay, encryption, &mut numbers)?;
         let pool = MemPool::default();
-        let net = Net::new(config.seed);
+        let net = Net::new(config.seed, config.keeps_wire);
         let gateways = vec![plan::gateway(Family::Ipv4), plan::gateway(Family::Ipv6)];
         let spoken = Spoken::default();
         let mut outside = Station::new(plan::mac(MacOf::Outside), gateways, &pool, &spoken);
@@ -347,6 +352,7 @@ impl World {
             Self::observe(&self.stale, node, &cluster)?;
         }
         let before = core::mem::replace(&mut self.cluster, cluster);
+        self.stale.begin_anew();
         self.whereabouts.renew(&before, &self.cluster);
         if !self.config.peers_only.is_empty() {
             let peers = &self.config.peers_only;
@@ -528,7 +534,6 @@ impl World {
             stale: &self.stale,
             encryption: &self.config.encryption,
             whereabouts: &self.whereabouts,
-            said: None,
         }
     }
 
@@ -578,7 +583,13 @@ impl World {
         bindings
     }
 
-    /// Every frame that was on the wire between the nodes.
+    /// How many frames were on the wire between the nodes.
+    #[must_use]
+    pub const fn wire_frames(&self) -> usize {
+        self.net.captured
+    }
+
+    /// Every frame that was on the wire between the nodes; none unless the world keeps them.
     #[must_use]
     pub fn wire(&self) -> &[Captured] {
         &self.net.wire

@@ -1,7 +1,7 @@
 //! Links, the underlay's switch, and virtual time: a queue of frames that arrive.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use sluice_dataplane_core::addr::Mac;
@@ -11,6 +11,7 @@ use sluice_dataplane_core::wire::{self, ethernet};
 
 use super::keying::Around;
 use super::wire_faults::WireFaults;
+use crate::fold::FoldMap;
 use crate::report::Captured;
 
 /// How long a frame takes over any link.
@@ -42,14 +43,20 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 pub(crate) struct Net {
     pub(crate) now: Tick,
-    queue: BinaryHeap<Reverse<Arrival>>,
+    /// Those that arrive after all that were sent before, first the first: all of them, unless a
+    /// wire holds some up.
+    soon: VecDeque<Arrival>,
+    later: BinaryHeap<Reverse<Arrival>>,
     order: u64,
     /// Who is on the underlay's switch.
     switch: Vec<At>,
-    /// Where the switch has seen a MAC.
-    stations: BTreeMap<Mac, At>,
-    /// Every frame that entered the switch.
+    /// Where the switch has seen a MAC. Never walked in an order that shows.
+    stations: FoldMap<Mac, At>,
+    /// Every frame that entered the switch, if they are kept.
     pub(crate) wire: Vec<Captured>,
+    keeps_wire: bool,
+    /// How many there were.
+    pub(crate) captured: usize,
     /// Of the underlay's links.
     pub(crate) faults: WireFaults,
     /// Frames that were put on the wire and not yet asked for: who sent them, and when.
@@ -57,14 +64,17 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, keeps_wire: bool) -> Self {
         Self {
             now: Tick::default(),
-            queue: BinaryHeap::new(),
+            soon: VecDeque::new(),
+            later: BinaryHeap::new(),
             order: 0,
             switch: Vec::new(),
-            stations: BTreeMap::new(),
+            stations: FoldMap::default(),
             wire: Vec::new(),
+            keeps_wire,
+            captured: 0,
             faults: WireFaults::new(seed),
             entered: Vec::new(),
         }
@@ -103,7 +113,11 @@ impl Net {
             touched,
             frame,
         };
-        self.queue.push(Reverse(arrival));
+        if self.soon.back().is_none_or(|it| it.time <= arrival.time) {
+            self.soon.push_back(arrival);
+        } else {
+            self.later.push(Reverse(arrival));
+        }
     }
 
     /// Sends a frame into the underlay's switch.
@@ -113,6 +127,14 @@ impl Net {
         }
         self.entered.push((self.now, from, frame.clone()));
         self.capture(&frame);
+        let known = ethernet::dst(&frame).and_then(|dst| self.stations.get(&dst));
+        let known = known.copied().filter(|_| !self.faults.any());
+        if let Some(at) = known {
+            if at != from {
+                self.arrive_in(LINK_NS, at, false, frame);
+            }
+            return;
+        }
         let whole = !self.faults.any();
         for at in self.ways_to(&frame).into_iter().filter(|at| *at != from) {
             if whole {
@@ -136,14 +158,17 @@ impl Net {
 
     /// Whether nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.queue.is_empty()
+        self.soon.is_empty() && self.later.is_empty()
     }
 
     fn capture(&mut self, frame: &Arc<[u8]>) {
-        self.wire.push(Captured {
-            at: self.now,
-            bytes: Arc::clone(frame),
-        });
+        self.captured += 1;
+        if self.keeps_wire {
+            self.wire.push(Captured {
+                at: self.now,
+                bytes: Arc::clone(frame),
+            });
+        }
     }
 
     /// Where the switch sends a frame.
@@ -155,23 +180,35 @@ impl Net {
     /// All frames that arrive next, at one moment not after `until`.
     pub(crate) fn next(&mut self, until: Tick) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
-        let Some(Reverse(first)) = self.queue.peek() else {
+        let Some((time, _)) = self.first() else {
             return arrivals;
         };
-        let time = first.time;
         if time > until {
             return arrivals;
         }
         self.now = time;
-        while let Some(Reverse(arrival)) = self.queue.peek() {
-            if arrival.time != time {
-                break;
-            }
-            if let Some(Reverse(arrival)) = self.queue.pop() {
-                arrivals.push(arrival);
-            }
+        while let Some((at, is_later)) = self.first()
+            && at == time
+        {
+            let arrival = if is_later {
+                self.later.pop().map(|it| it.0)
+            } else {
+                self.soon.pop_front()
+            };
+            arrivals.extend(arrival);
         }
         arrivals
+    }
+
+    /// When the first one arrives, and whether it is one that was held up.
+    fn first(&self) -> Option<(Tick, bool)> {
+        let soon = self.soon.front().map(|it| (it.time, it.order));
+        let later = self.later.peek().map(|it| (it.0.time, it.0.order));
+        match (soon, later) {
+            (Some(soon), Some(later)) if later < soon => Some((later.0, true)),
+            (Some(soon), _) => Some((soon.0, false)),
+            (None, later) => later.map(|it| (it.0, true)),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::net::{At, Net};
 use super::plan::{self, MacOf, NodeNumber};
 use super::station::{Spoken, Station};
 use crate::keys::SeedKeys;
-use crate::sighting::Spot;
+use crate::sighting::{AtNode, Spot};
 
 /// The dataplane's ports in its worker's order; VFs follow.
 pub(super) const UPLINK: u16 = 0;
@@ -68,6 +68,8 @@ enum Speaker {
 #[derive(Debug)]
 pub(crate) struct SimNode {
     pub(crate) name: NodeName,
+    /// The same for observers.
+    shown: AtNode,
     pub(crate) number: NodeNumber,
     /// Its place among the world's nodes.
     pub(crate) index: usize,
@@ -118,6 +120,7 @@ impl SimNode {
         let host = Station::new(plan::mac(MacOf::Host(number)), Vec::new(), pool, spoken);
         Ok(Self {
             name: name.clone(),
+            shown: name.clone().into(),
             number,
             index,
             agent,
@@ -276,9 +279,9 @@ impl SimNode {
     /// What a port is, for observers.
     pub(crate) fn spot(&self, port: u16) -> Spot {
         match port {
-            UPLINK => Spot::Uplink(self.name.clone()),
-            HOST => Spot::Host(self.name.clone()),
-            _ => Spot::Vf(self.name.clone(), port),
+            UPLINK => Spot::Uplink(self.shown.clone()),
+            HOST => Spot::Host(self.shown.clone()),
+            _ => Spot::Vf(self.shown.clone(), port),
         }
     }
 
@@ -416,7 +419,7 @@ impl SimNode {
             .map(|n| n.ips.clone())
             .unwrap_or_default();
         if let Some(host) = self.behind.get_mut(&HOST) {
-            host.ips = ips;
+            host.move_to(ips);
         }
     }
 

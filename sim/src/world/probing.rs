@@ -239,15 +239,16 @@ impl World {
         };
         let outside = |party: &Party| matches!(party, Party::Outside(_));
         let api = self.api();
-        let is_clear = [(from, to), (to, from)]
-            .into_iter()
-            .any(|(from, to)| api.crossing(from, to) == Crossing::Clear)
+        let is_clear = || {
+            let ways = [(from, to), (to, from)];
+            let mut ways = ways.into_iter().map(|(from, to)| api.crossing(from, to));
             // What it sends that nobody takes it has put there itself.
-            || api.is_unprotected(from);
-        if is_clear
-            || outside(&probe.from)
+            api.is_unprotected(from) || ways.any(|it| it == Crossing::Clear)
+        };
+        if outside(&probe.from)
             || outside(&probe.to)
             || is_node(&probe.from) && is_node(&probe.to)
+            || is_clear()
         {
             PLAIN
         } else {

@@ -2,9 +2,7 @@
 //! happens on them and around them goes on as well.
 
 use std::cell::RefCell;
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasherDefault;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Pod};
@@ -14,6 +12,7 @@ use sluice_host_agent::evaluate::{
 use sluice_offload_api::model::{NodeName, PodRef, PodUid, Protocol, Verdict};
 
 use super::whereabouts::Whereabouts;
+use crate::fold::FoldMap;
 
 /// Why a node doesn't do what the API says.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -69,11 +68,26 @@ pub(crate) struct Stale {
     kept: BTreeMap<NodeName, Cluster>,
     /// Nodes whose dataplane was told nothing since it has started.
     closed: BTreeSet<NodeName>,
+    /// What was said of flows since something of this changed, or the objects.
+    said: RefCell<Said>,
 }
 
+/// What each end's node says, by addresses, protocol and destination port.
+type Said = FoldMap<SaidOf, [bool; 2]>;
+type SaidOf = (IpAddr, IpAddr, Protocol, Option<u16>);
+
+/// Flows of which it is known what was said.
+const SAID_MAX: usize = 1 << 16;
+
 impl Stale {
+    /// There are other objects, or a node sees others: what was said may be wrong.
+    pub(crate) fn begin_anew(&mut self) {
+        self.said.get_mut().clear();
+    }
+
     /// From now on a node does nothing new. Whether it wasn't so already for this reason.
     pub(crate) fn begin(&mut self, node: &NodeName, why: Why, now: &Cluster) -> bool {
+        self.begin_anew();
         let late = self.late.entry(node.clone()).or_insert_with(|| Late {
             why: BTreeSet::new(),
             seen: now.clone(),
@@ -83,6 +97,7 @@ impl Stale {
 
     /// A reason is gone; whether it was there.
     pub(crate) fn end(&mut self, node: &NodeName, why: Why) -> bool {
+        self.begin_anew();
         let Some(late) = self.late.get_mut(node) else {
             return false;
         };
@@ -122,6 +137,7 @@ impl Stale {
     /// A node's dataplane does what a second agent says, with what that has seen; or it doesn't
     /// any more.
     pub(crate) fn follow(&mut self, node: &NodeName, rival: Option<Cluster>) {
+        self.begin_anew();
         match rival {
             Some(seen) => self.rivals.insert(node.clone(), seen),
             None => self.rivals.remove(node),
@@ -130,6 +146,7 @@ impl Stale {
 
     /// A node's dataplane ends: what it starts with is what is in force now.
     pub(crate) fn keep(&mut self, node: &NodeName, now: &Cluster) {
+        self.begin_anew();
         let view = self.view(node, now).clone();
         self.kept.entry(node.clone()).or_insert(view);
         self.rivals.remove(node);
@@ -137,11 +154,13 @@ impl Stale {
 
     /// A node's dataplane has started with nothing.
     pub(crate) fn close(&mut self, node: &NodeName) {
+        self.begin_anew();
         self.closed.insert(node.clone());
     }
 
     /// A node is gone.
     pub(crate) fn forget(&mut self, node: &NodeName) {
+        self.begin_anew();
         self.late.remove(node);
         self.rivals.remove(node);
         self.kept.remove(node);
@@ -150,6 +169,7 @@ impl Stale {
 
     /// A node's agent has told its dataplane what it knows.
     pub(crate) fn told(&mut self, node: &NodeName) {
+        self.begin_anew();
         self.kept.remove(node);
         self.closed.remove(node);
     }
@@ -288,13 +308,7 @@ pub struct Api<'a> {
     pub(crate) stale: &'a Stale,
     pub(crate) encryption: &'a EncryptionSetup,
     pub(crate) whereabouts: &'a Whereabouts,
-    /// What was said of flows already, while nothing changes.
-    pub(crate) said: Option<&'a RefCell<Said>>,
 }
-
-/// What each end's node says, by addresses, protocol and destination port.
-pub(crate) type Said = HashMap<SaidOf, [bool; 2], BuildHasherDefault<DefaultHasher>>;
-type SaidOf = (IpAddr, IpAddr, Protocol, Option<u16>);
 
 impl Api<'_> {
     /// What policy says of a flow, at each end as that end's node sees it.
@@ -314,7 +328,7 @@ impl Api<'_> {
         port: Option<u16>,
     ) -> [bool; 2] {
         let of = (from_ip, to_ip, protocol, port);
-        let known = self.said.and_then(|it| it.borrow().get(&of).copied());
+        let known = self.stale.said.borrow().get(&of).copied();
         known.unwrap_or_else(|| {
             let query = Query {
                 from: self.party(from_ip),
@@ -325,9 +339,11 @@ impl Api<'_> {
                 to_ip,
             };
             let sides = self.stale.sides(self.cluster, &query);
-            if let Some(said) = self.said {
-                said.borrow_mut().insert(of, sides);
+            let mut said = self.stale.said.borrow_mut();
+            if said.len() >= SAID_MAX {
+                said.clear();
             }
+            said.insert(of, sides);
             sides
         })
     }

@@ -4,7 +4,6 @@
 //! shares with the dataplane is how frames are read and written.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +16,9 @@ use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::wire::{self, arp, checksum, nd};
 use sluice_offload_api::model::PodRef;
 
+use super::datagram;
 use super::sockets::Sockets;
+use crate::fold::{FoldMap, FoldSet};
 use crate::sighting::Who;
 
 /// SCTP chunk types (RFC 9260 section 3.2).
@@ -46,19 +47,19 @@ pub(crate) struct Asked {
 /// Addresses, protocols and ports that stations have asked from, whoever has them now: of who
 /// was there before a late answer may come too.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Spoken(Rc<RefCell<BTreeSet<(IpAddr, u8, u16)>>>);
+pub(crate) struct Spoken(Rc<RefCell<FoldSet<(IpAddr, u8, u16)>>>);
 
 /// A host.
 #[derive(Debug)]
 pub(crate) struct Station {
     pub(crate) mac: Mac,
-    /// The addresses it answers to.
+    /// The addresses it answers to; others by [`Self::move_to`].
     pub(crate) ips: Vec<IpAddr>,
     /// It stands for every address there is: the outside.
     pub(crate) anyone: bool,
-    /// The pod that it is, if it is one.
+    /// The pod that it is, if it is one; for good.
     pub(crate) pod: Option<PodRef>,
-    neighbors: BTreeMap<IpAddr, Mac>,
+    neighbors: FoldMap<IpAddr, Mac>,
     waiting: Vec<(IpAddr, FrameSpec)>,
     asked: Option<Asked>,
     /// Where anybody has asked from: what comes there is answered by nobody, or two stations
@@ -69,7 +70,7 @@ pub(crate) struct Station {
     /// Connections of its own.
     pub(crate) sockets: Sockets,
     pool: MemPool,
-    /// Who it was when somebody asked last.
+    /// Who it is, once somebody has asked.
     shown: Option<Arc<Who>>,
 }
 
@@ -80,7 +81,7 @@ impl Station {
             ips,
             anyone: false,
             pod: None,
-            neighbors: BTreeMap::new(),
+            neighbors: FoldMap::default(),
             waiting: Vec::new(),
             asked: None,
             spoken: spoken.clone(),
@@ -93,19 +94,20 @@ impl Station {
 
     /// Who this is, for observers.
     pub(crate) fn who(&mut self) -> Arc<Who> {
-        let known = self
-            .shown
-            .as_ref()
-            .filter(|it| it.ips == self.ips && it.pod == self.pod && it.mac == self.mac);
-        let who = known.cloned().unwrap_or_else(|| {
+        let who = self.shown.get_or_insert_with(|| {
             Arc::new(Who {
                 pod: self.pod.clone(),
                 mac: self.mac,
                 ips: self.ips.clone(),
             })
         });
-        self.shown = Some(Arc::clone(&who));
-        who
+        Arc::clone(who)
+    }
+
+    /// It has other addresses from now on.
+    pub(crate) fn move_to(&mut self, ips: Vec<IpAddr>) {
+        self.ips = ips;
+        self.shown = None;
     }
 
     /// Its neighbours' addresses have grown old.
@@ -176,7 +178,8 @@ impl Station {
         spec.eth_src = self.mac;
         if let Some(&mac) = self.neighbors.get(&next_hop) {
             spec.eth_dst = mac;
-            return vec![spec.build()];
+            let payload = core::mem::take(&mut spec.payload);
+            return vec![datagram::build(spec, &payload)];
         }
         let from = spec.src;
         self.waiting.push((next_hop, spec));
@@ -292,8 +295,7 @@ impl Station {
             spec.eth_src = self.mac;
             // The way back is the way it came.
             spec.eth_dst = meta.eth_src;
-            spec.payload = payload.to_vec();
-            spec.build()
+            datagram::build(spec, payload)
         };
         let (src_port, dst_port) = (meta.dst_port, meta.src_port);
         match meta.protocol {

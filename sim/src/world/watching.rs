@@ -6,6 +6,7 @@ use sluice_dataplane_control::Event;
 
 use super::World;
 use super::net::{Arrival, At};
+use super::node::UPLINK;
 use crate::happening::{Happened, Happening};
 use crate::sighting::{Sighting, Spot, Way, Who};
 
@@ -32,7 +33,7 @@ impl World {
         let Arrival { at, touched, .. } = *arrival;
         let way = match at {
             At::Behind(..) | At::Outside => Way::Delivered,
-            At::Dataplane(..) if matches!(self.spot(at), Some(Spot::Uplink(_))) => Way::OffWire,
+            At::Dataplane(_, UPLINK) => Way::OffWire,
             At::Dataplane(..) => Way::Taken,
         };
         self.note(way, at, touched, &arrival.frame);
@@ -56,7 +57,11 @@ impl World {
 
     /// Notes what has entered the wire since.
     fn note_wire(&mut self) {
-        for (when, from, frame) in core::mem::take(&mut self.net.entered) {
+        if self.net.entered.is_empty() {
+            return;
+        }
+        let mut entered = core::mem::take(&mut self.net.entered);
+        for (when, from, frame) in entered.drain(..) {
             if let Some(spot) = self.spot(from) {
                 self.sightings.push(Sighting {
                     at: when,
@@ -68,6 +73,8 @@ impl World {
                 });
             }
         }
+        // Its room is needed again at once.
+        self.net.entered = entered;
     }
 
     fn spot(&self, at: At) -> Option<Spot> {
@@ -91,6 +98,20 @@ impl World {
     pub fn take_sightings(&mut self) -> Vec<Sighting> {
         self.note_wire();
         core::mem::take(&mut self.sightings)
+    }
+
+    /// Nobody will ask for what was seen.
+    pub fn forget_sightings(&mut self) {
+        let sightings = self.take_sightings();
+        self.give_back(sightings);
+    }
+
+    /// Takes back what was seen and is of no use any more, for the room that it has.
+    pub(crate) fn give_back(&mut self, mut sightings: Vec<Sighting>) {
+        if self.sightings.is_empty() {
+            sightings.clear();
+            self.sightings = sightings;
+        }
     }
 
     /// Notes what a dataplane has told.

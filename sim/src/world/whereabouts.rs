@@ -1,15 +1,14 @@
 //! Who has which address: the same that the objects say, without asking all of them.
 
-use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 
 use sluice_host_agent::cluster::{Cluster, Node, Pod};
 use sluice_offload_api::model::{NodeName, PodRef, PodUid};
 
+use crate::fold::FoldMap;
+
 /// By address. It is only ever asked, never walked, so that its order shows nowhere.
-type ByAddress<T> = HashMap<IpAddr, T, BuildHasherDefault<DefaultHasher>>;
+type ByAddress<T> = FoldMap<IpAddr, T>;
 
 /// An index of a cluster's addresses, for oracles: they ask of every frame.
 #[derive(Debug, Default)]

@@ -63,7 +63,19 @@ impl World {
     /// # Errors
     /// [`ProbeError`] if one of them can't be begun; then none was.
     pub fn work(&mut self, jobs: &[Job]) -> Result<Vec<JobRecord>, ProbeError> {
-        match self.work_under(jobs, Vec::new(), &mut |_| {}) {
+        self.work_watched(jobs, &mut |_| {})
+    }
+
+    /// The same, and every now and then `glance` sees what went by until then.
+    ///
+    /// # Errors
+    /// As [`Self::work`].
+    pub fn work_watched(
+        &mut self,
+        jobs: &[Job],
+        glance: &mut dyn FnMut(&mut Self),
+    ) -> Result<Vec<JobRecord>, ProbeError> {
+        match self.do_jobs(jobs, Vec::new(), &mut |_| {}, glance) {
             Ok(records) => Ok(records),
             Err(WorkError::Probe(error)) => Err(error),
             // Nothing changes.
@@ -82,6 +94,16 @@ impl World {
         changes: Vec<(u64, Cluster)>,
         look: &mut dyn FnMut(&mut Self),
     ) -> Result<Vec<JobRecord>, WorkError> {
+        self.do_jobs(jobs, changes, look, &mut |_| {})
+    }
+
+    fn do_jobs(
+        &mut self,
+        jobs: &[Job],
+        changes: Vec<(u64, Cluster)>,
+        look: &mut dyn FnMut(&mut Self),
+        glance: &mut dyn FnMut(&mut Self),
+    ) -> Result<Vec<JobRecord>, WorkError> {
         for job in jobs {
             self.check(job)?;
         }
@@ -97,7 +119,7 @@ impl World {
             .map(|(at_ns, cluster)| (start + at_ns, cluster))
             .collect();
         changes.sort_by_key(|it| Reverse(it.0));
-        self.run_jobs(start, &mut running, &mut changes, look)?;
+        self.run_jobs(start, &mut running, &mut changes, look, glance)?;
         self.settle();
         let touched = self.net.faults.hits != hits || !self.is_whole();
         let mut records = Vec::new();
@@ -257,15 +279,18 @@ impl World {
         };
         let header = if ends.local.0.is_ipv4() { 20 } else { 40 };
         let longest = usize::from(POD_MTU) - header - UDP_LEN;
+        let rest: Vec<u8> = text.iter().copied().cycle().take(longest).collect();
         let specs = (0..packets)
             .zip(sizes.iter().cycle())
             .map(|(number, size)| {
                 let len = usize::from(*size).saturating_sub(ETHERNET_LEN + header + UDP_LEN);
                 let len = len.clamp(NUMBER_LEN, longest);
                 let mut spec = FrameSpec::new(ends.local.0, ends.remote.0, body);
-                spec.payload = format!("{number:0NUMBER_LEN$}").into_bytes();
-                let rest = text.iter().copied().cycle();
-                spec.payload.extend(rest.take(len - NUMBER_LEN));
+                spec.payload = Vec::with_capacity(len);
+                spec.payload
+                    .extend_from_slice(format!("{number:0NUMBER_LEN$}").as_bytes());
+                let rest = rest.get(..len - NUMBER_LEN).unwrap_or_default();
+                spec.payload.extend_from_slice(rest);
                 (self.net.now + number * every_ns, spec)
             });
         let mut due: Vec<_> = specs.collect();
@@ -339,6 +364,7 @@ impl World {
         running: &mut [Option<Running>],
         changes: &mut Vec<(Tick, Cluster)>,
         look: &mut dyn FnMut(&mut Self),
+        glance: &mut dyn FnMut(&mut Self),
     ) -> Result<(), WorldError> {
         let end = start + WORK_NS_MAX;
         let mut idle_until = None;
@@ -421,6 +447,7 @@ impl World {
                     node.poll(&mut self.net);
                 }
                 self.tend_keys();
+                glance(self);
             }
             for at in &transfers {
                 let Some(Some(run)) = running.get(*at) else {
@@ -517,8 +544,8 @@ impl World {
                 };
                 record.answered = Some(answered);
                 record.complete = answered >= *packets;
-                self.judge_job(&mut record, probe, before, touched)?;
-                let stands = before == Some(self.expected(probe)?.verdict);
+                let policy = self.judge_job(&mut record, probe, before, touched)?;
+                let stands = before == Some(policy);
                 let lost = record.wrong.is_none() && answered > 0 && !record.complete;
                 if lost && stands && !touched {
                     let lost = packets - answered;
@@ -556,14 +583,14 @@ impl World {
         }
     }
 
-    /// What policy says of a job, and who asked for it, against what came of it.
+    /// What policy says of a job, and who asked for it, against what came of it; the first.
     fn judge_job(
         &self,
         record: &mut JobRecord,
         probe: &Probe,
         before: Option<Verdict>,
         touched: bool,
-    ) -> Result<(), ProbeError> {
+    ) -> Result<Verdict, ProbeError> {
         record.from = probe.from.to_string();
         record.to = Some(probe.to.to_string());
         record.port = self.question(probe)?.port;
@@ -586,7 +613,7 @@ impl World {
             _ => None,
         };
         record.wrong = record.wrong.take().or(wrong).or(expected);
-        Ok(())
+        Ok(policy)
     }
 }
 

@@ -72,7 +72,9 @@ pub(super) fn traffic(sightings: &[Sighting], names: &Names) -> Vec<Traffic> {
 fn sender(spot: &Spot, who: Option<&Who>, src: IpAddr, names: &Names) -> String {
     match (spot, who.and_then(|it| it.pod.as_ref())) {
         (_, Some(pod)) => pod.to_string(),
-        (Spot::Host(node), None) => names.known(src).unwrap_or_else(|| format!("node:{node}")),
+        (Spot::Host(node), None) => names
+            .known(src)
+            .unwrap_or_else(|| format!("node:{}", **node)),
         _ => src.to_string(),
     }
 }
