@@ -124,8 +124,8 @@ pub struct WorldConfig {
     /// Nodes that are objects of the API and peers for ESP and no more: the others have SAs
     /// with them and hear of their pods, and nobody is there.
     pub peers_only: BTreeSet<NodeName>,
-    /// What was on the wire is kept, for captures and for those who send it again. Without, a
-    /// world may go on for ever.
+    /// What was on the wire is kept, for captures, for those who send it again, and as proof of
+    /// what was not in clear: without, there is none of these.
     pub keeps_wire: bool,
 }
 
