@@ -53,7 +53,7 @@ impl<T> Turns<T> {
         }
     }
 
-    /// The next, for a packet of `bytes`: `far` asks for an SA, `near` for what it has elsewhere.
+    /// The next, for a packet of `bytes`; `near` asks for what an SA has elsewhere.
     #[inline]
     fn next(&mut self, bytes: usize, near: impl Fn(&T, usize)) -> Option<&mut T> {
         let len = self.sas.len();

@@ -26,6 +26,14 @@ impl KeyDriver for Tells {
     }
 }
 
+/// A dataplane that waits for its first generation.
+const NOTHING_YET: Opening = Opening {
+    first: None,
+    checkpoint: None,
+    checkpoint_fault: None,
+    exit_when_idle: None,
+};
+
 fn sa(spi: u32) -> SaConfig {
     SaConfig {
         spi: Spi(spi),
@@ -67,13 +75,7 @@ fn a_driver_installs_hears_of_it_and_of_use_and_retires() {
     let config = files.config(&format!("{PORTS}listen:\n  unix: {{path: agent.sock}}\n"));
     let (_wires, set) = wires(config.ports.len());
     let (tell, events) = unbounded();
-    let opening = Opening {
-        first: None,
-        checkpoint: None,
-        checkpoint_fault: None,
-        exit_when_idle: None,
-    };
-    let dataplane = Dataplane::start(&config, set, opening, |_| Box::new(Tells(tell))).unwrap();
+    let dataplane = Dataplane::start(&config, set, NOTHING_YET, |_| Box::new(Tells(tell))).unwrap();
     let b = NodeName::from("b");
     let (client, sas) = (dataplane.client(), dataplane.sas());
     run(async {
@@ -188,14 +190,8 @@ fn more_sas_than_workers_take_at_once_wait_and_none_is_given_up() {
     let config = files.config(&format!("{PORTS}listen:\n  unix: {{path: agent.sock}}\n"));
     let (_wires, set) = wires(config.ports.len());
     let (tell, events) = unbounded();
-    let opening = Opening {
-        first: None,
-        checkpoint: None,
-        checkpoint_fault: None,
-        exit_when_idle: None,
-    };
     let keys = |_| -> Box<dyn KeyDriver> { Box::new(Asks(SAS, tell)) };
-    let dataplane = Dataplane::start(&config, set, opening, keys).unwrap();
+    let dataplane = Dataplane::start(&config, set, NOTHING_YET, keys).unwrap();
     let (client, sas) = (dataplane.client(), dataplane.sas());
     run(async {
         client.program(sample().to_snapshot()).await.unwrap();
