@@ -84,6 +84,22 @@ impl<F> Batch<F> {
         self.firsts = 0;
     }
 
+    /// Leaves only the first frame on its way: its place, and what the others are for
+    /// [`Self::go_on`].
+    pub(crate) const fn split_first(&mut self) -> (usize, u32) {
+        let others = self.live & self.live.wrapping_sub(1);
+        self.live &= !others;
+        (self.live.trailing_zeros() as usize, others)
+    }
+
+    /// Puts frames on their way that have waited for the first to have gone its own.
+    pub(crate) const fn go_on(&mut self, others: u32) {
+        self.live = others;
+        self.judge = 0;
+        self.esp = 0;
+        self.firsts = 0;
+    }
+
     /// Adds a frame; it comes back if the batch is full.
     #[inline]
     pub(crate) fn push(&mut self, frame: F) -> Result<(), F> {

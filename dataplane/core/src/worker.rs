@@ -27,6 +27,7 @@ use crate::verdict::{self, VerdictSink, Verdicts};
 use crate::walk::steer::Entry;
 use crate::walk::{
     Walk, classify, egress, fragments, guard, names, neighbors, open, parse, seal, steer, track,
+    train,
 };
 
 /// What a worker is made with.
@@ -410,17 +411,38 @@ fn pods_of(snapshot: &Snapshot) -> (usize, u32) {
     (snapshot.endpoints.len(), last_born.unwrap_or(0))
 }
 
-/// The walk: every frame of a burst through every stage, in packet order.
+/// The walk: every frame of a burst through every stage, in packet order. Of a train only the
+/// first.
 fn run<P: Port>(walk: &mut Walk<'_, P>) {
+    while let Some(headers) = train::begins(walk) {
+        let (first, others) = walk.batch.split_first();
+        all_stages(walk);
+        walk.batch.go_on(others);
+        if train::follow(walk, first, &headers) == 0 {
+            break;
+        }
+    }
+    if walk.batch.live != 0 {
+        all_stages(walk);
+    }
+    resume(walk);
+}
+
+fn all_stages<P: Port>(walk: &mut Walk<'_, P>) {
     parse::parse(walk);
     guard::guard(walk);
     steer::arrivals(walk);
     open::open(walk);
-    run_opened(walk);
+    opened_stages(walk);
 }
 
-/// The same from where nothing is sealed any more.
+/// The walk from where nothing is sealed any more.
 fn run_opened<P: Port>(walk: &mut Walk<'_, P>) {
+    opened_stages(walk);
+    resume(walk);
+}
+
+fn opened_stages<P: Port>(walk: &mut Walk<'_, P>) {
     fragments::collect(walk);
     steer::flows(walk);
     track::track(walk);
@@ -428,6 +450,10 @@ fn run_opened<P: Port>(walk: &mut Walk<'_, P>) {
     names::names(walk);
     fragments::settle(walk);
     leave(walk);
+}
+
+/// What has waited for these, in bursts of its own.
+fn resume<P: Port>(walk: &mut Walk<'_, P>) {
     // At most as many turns as frames can wait.
     while fragments::resume(walk) {
         leave(walk);

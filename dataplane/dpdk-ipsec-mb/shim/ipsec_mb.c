@@ -73,31 +73,43 @@ void sluice_imb_key_free(struct sluice_imb_key *key)
 	free(key);
 }
 
+typedef long long word __attribute__((vector_size(16)));
+
+/* A context as what the CPU stores at once. */
+union context {
+	struct gcm_context_data data;
+	word words[(sizeof(struct gcm_context_data) + sizeof(word) - 1) / sizeof(word)];
+};
+
 /* The context ends with a block of the key stream: not to be left on the stack. As
- * explicit_bzero, which is a call for a few stores. */
-static inline void wipe(struct gcm_context_data *context)
+ * explicit_bzero, which is a call for a few stores; and memset of a length like this one is an
+ * instruction here that takes as long as a block of the cipher. */
+static inline void wipe(union context *context)
 {
-	memset(context, 0, sizeof(*context));
+	size_t at;
+
+	for (at = 0; at < sizeof(context->words) / sizeof(word); at++)
+		context->words[at] = (word){ 0, 0 };
 	__asm__ volatile("" : : "r"(context) : "memory");
 }
 
 void sluice_imb_seal(const struct sluice_imb_key *key, bool is_256, const uint8_t *iv,
 		     const uint8_t *aad, size_t aad_len, uint8_t *data, size_t len, uint8_t *tag)
 {
-	struct gcm_context_data context;
+	union context context;
 	const aes_gcm_enc_dec_t seal = is_256 ? chosen.seal_256 : chosen.seal_128;
 
-	seal(&key->expanded, &context, data, data, len, iv, aad, aad_len, tag, TAG_LEN);
+	seal(&key->expanded, &context.data, data, data, len, iv, aad, aad_len, tag, TAG_LEN);
 	wipe(&context);
 }
 
 void sluice_imb_open(const struct sluice_imb_key *key, bool is_256, const uint8_t *iv,
 		     const uint8_t *aad, size_t aad_len, uint8_t *data, size_t len, uint8_t *tag)
 {
-	struct gcm_context_data context;
+	union context context;
 	const aes_gcm_enc_dec_t open = is_256 ? chosen.open_256 : chosen.open_128;
 
-	open(&key->expanded, &context, data, data, len, iv, aad, aad_len, tag, TAG_LEN);
+	open(&key->expanded, &context.data, data, data, len, iv, aad, aad_len, tag, TAG_LEN);
 	wipe(&context);
 }
 

@@ -1,14 +1,15 @@
 //! Stage egress: what is still on its way leaves by its port with the right MACs.
 
 use crate::addr::{Addr, Mac};
-use crate::batch::{Path, Slot};
+use crate::batch::Path;
 use crate::clear::{ClearPair, Way};
+use crate::meta::Meta;
 use crate::mutant::{self, Mutant};
-use crate::neighbor::Waiting;
+use crate::neighbor::{Neighbors, Waiting};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
-use crate::snapshot::{PortIndex, PortKind, PortState, ROUTER_MAC};
+use crate::snapshot::{PortIndex, PortKind, PortState, ROUTER_MAC, Snapshot};
 use crate::walk::Walk;
 use crate::walk::refuse::refuse_size;
 use crate::wire::ethernet;
@@ -51,10 +52,15 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
         let meta = slot.meta;
         let tunnel = node.and_then(|node| walk.snapshot.peer(node)?.tunnel());
         let destination = tunnel.unwrap_or(meta.dst);
+        let Some(frame) = slot.frame.as_mut() else {
+            return;
+        };
         let written = match port.kind {
-            PortKind::Vf | PortKind::Host => write_ethernet(slot, &port, ROUTER_MAC, port.mac),
+            PortKind::Vf | PortKind::Host => {
+                write_ethernet(frame, &meta, &port, ROUTER_MAC, port.mac)
+            }
             // The MACs follow with the next hop.
-            PortKind::Uplink => write_ethernet(slot, &port, port.mac, port.mac),
+            PortKind::Uplink => write_ethernet(frame, &meta, &port, port.mac, port.mac),
             PortKind::Closed => Err(DropReason::NoPort),
         };
         let clear = match (node, from) {
@@ -78,14 +84,13 @@ pub(crate) fn egress<P: Port>(walk: &mut Walk<'_, P>) {
 
 /// Puts an Ethernet header, with the port's VLAN tag if it has one, in front of the packet
 /// in place of whatever was there.
-fn write_ethernet<F: Frame>(
-    slot: &mut Slot<F>,
+pub(crate) fn write_ethernet<F: Frame>(
+    frame: &mut F,
+    meta: &Meta,
     port: &PortState,
     src: Mac,
     dst: Mac,
 ) -> Result<(), DropReason> {
-    let meta = slot.meta;
-    let frame = slot.frame.as_mut().ok_or(DropReason::NoHeadroom)?;
     let header_len = ethernet::header_len(port.vlan);
     let l3_off = usize::from(meta.l3_off);
     frame.truncate(usize::from(meta.l3_end));
@@ -104,6 +109,18 @@ fn write_ethernet<F: Frame>(
     } else {
         Err(DropReason::NoHeadroom)
     }
+}
+
+/// The MACs of a frame that leaves by the uplink towards an IP destination, ours and the next
+/// hop's, if that is known.
+pub(crate) fn macs_to<F>(
+    snapshot: &Snapshot,
+    neighbors: &Neighbors<F>,
+    uplink: PortIndex,
+    destination: Addr,
+) -> Option<[Mac; 2]> {
+    let next_hop = snapshot.interface_for(destination)?.next_hop(destination)?;
+    Some([snapshot.port(uplink).mac, neighbors.mac(next_hop)?])
 }
 
 /// Sends a frame by the uplink towards an IP destination; if the next hop's MAC isn't

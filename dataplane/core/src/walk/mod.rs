@@ -17,6 +17,7 @@ mod refuse;
 pub(crate) mod seal;
 pub(crate) mod steer;
 pub(crate) mod track;
+pub(crate) mod train;
 mod transport;
 
 use crate::addr::Addr;

@@ -135,12 +135,14 @@ pub(crate) fn seal_one<F: Frame>(
     mtu: usize,
 ) -> Result<Addr, DropReason> {
     clamp(frame, meta, mtu);
-    frame.truncate(usize::from(meta.l3_end));
-    frame.trim_front(usize::from(meta.l3_off));
     match outbound.transport() {
         None => seal_tunnel(outbound, frame, meta)?,
         Some(_) if meta.frag != FragKind::Whole => return Err(DropReason::Fragment),
-        Some(mode) => transport::seal(&mut outbound.sa, mode, frame, meta)?,
+        Some(mode) => {
+            frame.truncate(usize::from(meta.l3_end));
+            frame.trim_front(usize::from(meta.l3_off));
+            transport::seal(&mut outbound.sa, mode, frame, meta)?;
+        }
     }
     let destination = outbound.destination();
     let ethertype = if destination.is_v4() {
@@ -155,8 +157,7 @@ pub(crate) fn seal_one<F: Frame>(
     }
 }
 
-/// Puts the outer headers and ESP around a frame that is one IP packet, behind room for an
-/// Ethernet header.
+/// Puts the outer headers and ESP around a frame's packet, behind room for an Ethernet header.
 fn seal_tunnel<F: Frame>(
     outbound: &mut Outbound,
     frame: &mut F,
@@ -166,7 +167,22 @@ fn seal_tunnel<F: Frame>(
     let outer_len = outbound.tunnel.header_len();
     let trailer_len = OutboundSa::trailer_len(inner_len);
     let esp_off = ethernet::HEADER_LEN + outer_len;
-    if !frame.grow_front(esp_off + ESP_HEADER_LEN) || !frame.grow_back(trailer_len) {
+    // Whatever was around the packet is written over: each change of a frame's bounds would be
+    // waited for by the next.
+    let (front, held_front) = (esp_off + ESP_HEADER_LEN, usize::from(meta.l3_off));
+    let (end, held_end) = (usize::from(meta.l3_end) + trailer_len, frame.bytes().len());
+    let has_room = if end > held_end {
+        frame.grow_back(end - held_end)
+    } else {
+        frame.truncate(end);
+        true
+    } && if front > held_front {
+        frame.grow_front(front - held_front)
+    } else {
+        frame.trim_front(held_front - front);
+        true
+    };
+    if !has_room {
         return Err(DropReason::NoHeadroom);
     }
     let next_header = if meta.src.is_v4() {

@@ -75,6 +75,14 @@ pub(crate) fn flows<P: Port>(walk: &mut Walk<'_, P>) {
     });
 }
 
+/// Whether a flow is this worker's.
+pub(crate) fn is_here<P: Port>(walk: &Walk<'_, P>, tuple: &Tuple) -> bool {
+    walk.handoff.is_alone() || {
+        let shares = walk.handoff.shares();
+        walk.handoff.is_me(shares.of_hash(flow_hash(tuple)))
+    }
+}
+
 /// Before it would be sealed: to the owner of the SA.
 pub(crate) fn seal_elsewhere<P: Port>(
     walk: &mut Walk<'_, P>,

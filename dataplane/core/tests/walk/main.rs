@@ -36,4 +36,5 @@ pub(crate) mod soak;
 pub(crate) mod tcp;
 mod tcp_model;
 pub(crate) mod track;
+mod train;
 mod transport;

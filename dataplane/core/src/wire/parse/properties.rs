@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::{NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, parse, parse_inner};
+use super::{Again, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, parse, parse_inner};
 use crate::addr::{Addr, Mac};
 use crate::meta::{FragKind, FrameKind, Meta, NdKind, proto};
 use crate::port::Frame;
@@ -314,6 +314,31 @@ proptest! {
         exercise(&frame);
         frame.truncate(len % (frame.len() + 1));
         exercise(&frame);
+    }
+
+    #[test]
+    fn what_parses_again_parses_to_the_same(
+        spec in specs(), payload in proptest::collection::vec(any::<u8>(), 0..200),
+        body in bodies(), is_same in any::<bool>(),
+        change in proptest::option::of((0usize..70, any::<u8>())), len in 0usize..400,
+    ) {
+        let first = spec.build();
+        let Some(again) = Again::of(&first) else { return Ok(()) };
+        let mut meta = parse(&first).unwrap();
+        let second = FrameSpec { payload, body: if is_same { spec.body } else { body }, ..spec };
+        let mut second = second.build();
+        if let Some((at, value)) = change && at < second.len() {
+            second[at] = value;
+            if value & 1 == 0 {
+                fix_checksum_v4(&mut second);
+            }
+        }
+        second.truncate(len.max(second.len() / 2));
+        if again.parse(&second, &mut meta) {
+            prop_assert_eq!(parse(&second), Ok(meta));
+        } else if is_same && change.is_none() {
+            prop_assert!(parse(&second).is_err());
+        }
     }
 
     #[test]

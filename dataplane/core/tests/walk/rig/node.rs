@@ -389,7 +389,8 @@ impl Node {
         self.before = after;
     }
 
-    fn counters(&self) -> BTreeMap<String, u64> {
+    /// All counters by name.
+    pub(crate) fn counters(&self) -> BTreeMap<String, u64> {
         let c = &self.counted();
         let mut all: BTreeMap<String, u64> = [
             ("flow.hit", &c.flow_hit),

@@ -1,0 +1,258 @@
+//! Packets of one flow in a row take a shorter way: it must be a way to the same.
+
+use std::collections::BTreeMap;
+
+use sluice_dataplane_core::meta::proto;
+use sluice_dataplane_core::port::BURST_MAX;
+use sluice_dataplane_core::table::policy::Transport;
+use sluice_dataplane_core::tick::Tick;
+use sluice_dataplane_core::wire::checksum;
+
+use crate::rig::*;
+
+const V4: bool = true;
+const FLOWS_TRIED: usize = 8;
+
+/// Two nodes that are told the same: one gets bursts, the other their packets one by one.
+struct Twins {
+    bursts: Rig,
+    singles: Rig,
+}
+
+impl Twins {
+    fn new(how: Protection) -> Self {
+        let new = || {
+            let mut rig = Rig::protected_by(how);
+            (0..FLOWS_TRIED).for_each(|flow| shake_hands(&mut rig, flow));
+            rig
+        };
+        Self {
+            bursts: new(),
+            singles: new(),
+        }
+    }
+
+    /// What leaves by each port, and what each counter is in the end.
+    fn send(&mut self, burst: &[Vec<u8>]) {
+        for frame in burst {
+            self.bursts.a.deliver(VF0, frame);
+        }
+        self.bursts.a.drain();
+        for frame in burst {
+            self.singles.a.deliver(VF0, frame);
+            self.singles.a.poll();
+        }
+        for port in [VF0, VF1, UPLINK, HOST] {
+            let take = |rig: &mut Rig| {
+                let mut sent = rig.a.take(port);
+                // What is sealed overtakes another flow's packets that aren't, and so do errors
+                // about it.
+                sent.sort_by_key(|it| meta(it).protocol == proto::ESP);
+                if port == VF0 {
+                    sent.sort();
+                }
+                sent
+            };
+            let (burst, single) = (take(&mut self.bursts), take(&mut self.singles));
+            assert_eq!(burst.len(), single.len(), "{port:?}");
+            for (at, (burst, single)) in burst.iter().zip(&single).enumerate() {
+                assert_eq!(burst, single, "{port:?}, frame {at}");
+            }
+        }
+        let (bursts, singles) = (counted(&self.bursts), counted(&self.singles));
+        let differ = |(name, _): &(&String, &u64)| bursts.get(*name) != singles.get(*name);
+        let differing: Vec<_> = singles.iter().filter(differ).collect();
+        assert!(differing.is_empty(), "{differing:?}");
+    }
+
+    fn advance(&mut self, ns: u64) {
+        self.bursts.advance(ns);
+        self.singles.advance(ns);
+    }
+}
+
+/// All counters but those of what a flow is found as: a burst's packets find it as it was before
+/// them, unless they come in a train.
+fn counted(rig: &Rig) -> BTreeMap<String, u64> {
+    let mut all = rig.a.counters();
+    all.retain(|name, _| !["flow.hit", "flow.miss", "flow.stale"].contains(&name.as_str()));
+    all
+}
+
+/// Whether a flow is IPv4, whether it is TCP, and what it goes to.
+fn kind(flow: usize) -> (bool, bool, Side) {
+    let to = if flow & 4 == 0 { Side::A } else { Side::B };
+    (flow & 1 == 0, flow & 2 == 0, to)
+}
+
+const PORT: u16 = 443;
+
+fn port(flow: usize) -> u16 {
+    40_000 + flow as u16
+}
+
+/// A connection opens, whose next numbers are 1 at both ends.
+fn shake_hands(rig: &mut Rig, flow: usize) {
+    let (v4, is_tcp, to) = kind(flow);
+    if !is_tcp {
+        return;
+    }
+    let there = |flags, seq, ack| {
+        let body = tcp_at(port(flow), PORT, flags, seq, ack);
+        Side::A.pod_sends(0, to.pod(1, v4), body).build()
+    };
+    let back = tcp_at(PORT, port(flow), SYN | ACK, 0, 1);
+    let back = to.pod_sends(1, Side::A.pod(0, v4), back).build();
+    rig.a.deliver(VF0, &there(SYN, 0, 0));
+    rig.settle();
+    match to {
+        Side::A => rig.a.deliver(VF1, &back),
+        Side::B => rig.b.deliver(VF1, &back),
+    }
+    rig.settle();
+    rig.a.deliver(VF0, &there(ACK, 1, 1));
+    rig.settle();
+    for port in [VF0, VF1, UPLINK] {
+        rig.a.take(port);
+    }
+}
+
+/// A packet of one of a few flows, plain or odd in one of the ways that end a train.
+fn frame(dice: &mut Seeded, flow: usize, seq: &mut u32) -> Vec<u8> {
+    let (v4, tcp_flow, to) = kind(flow);
+    let to = to.pod(1, v4);
+    // Most are plain.
+    let odd = dice.below(40);
+    let ports = (port(flow), PORT);
+    let len = match odd {
+        0 => 1_460,
+        1 => 0,
+        _ => 1 + dice.below(200),
+    };
+    let body = if tcp_flow {
+        let flags = match odd {
+            2 => ACK | FIN,
+            3 => 0,
+            4 => ACK | SYN,
+            _ => ACK,
+        };
+        tcp_at(ports.0, ports.1, flags, *seq, 1)
+    } else {
+        udp(ports.0, ports.1)
+    };
+    if tcp_flow && odd > 4 {
+        *seq = seq.wrapping_add(len as u32);
+    }
+    let mut spec = with_payload(Side::A.pod_sends(0, to, body), vec![odd as u8; len]);
+    spec.tos = if odd == 5 { 3 } else { 0 };
+    let mut frame = spec.build();
+    match odd {
+        6 => {
+            let at = dice.below(60).min(frame.len() - 1);
+            frame[at] ^= 1 << dice.below(8);
+        }
+        7 => frame.extend([0; 9]),
+        8 => frame.truncate(frame.len() - 1),
+        9 if v4 => {
+            // Another identification, which is everybody's own.
+            frame[18] = dice.below(256) as u8;
+            frame[24..26].fill(0);
+            let sum = checksum::of(&frame[14..34]);
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        }
+        _ => {}
+    }
+    frame
+}
+
+#[test]
+fn a_burst_is_its_packets_one_by_one() {
+    if !ALONE {
+        // Several workers take turns, and what is between them comes later.
+        return;
+    }
+    for seed in 1..=40 {
+        let mut dice = Seeded(seed);
+        let mut twins = Twins::new(Protection {
+            outer_v4: seed % 2 == 0,
+            ..Protection::default()
+        });
+        twins.bursts.a.counting = true;
+        let mut seqs = [1u32; FLOWS_TRIED];
+        for _ in 0..60 {
+            let mut burst = Vec::new();
+            while burst.len() < BURST_MAX {
+                let flow = dice.below(FLOWS_TRIED);
+                for _ in 0..1 + dice.below(12) {
+                    burst.push(frame(&mut dice, flow, &mut seqs[flow]));
+                }
+            }
+            burst.truncate(BURST_MAX);
+            twins.send(&burst);
+            twins.advance(dice.below(40) as u64 * Tick::MS);
+        }
+    }
+}
+
+#[test]
+fn packets_of_a_train_are_judged_once_and_numbered_each() {
+    for v4 in [V4, !V4] {
+        let mut rig = Rig::new();
+        for n in 0..20u8 {
+            let spec = Side::A.pod_sends(0, Side::B.pod(0, v4), udp(5, 6));
+            let frame = with_payload(spec, vec![n; usize::from(n)]).build();
+            rig.a.deliver(VF0, &frame);
+        }
+        rig.settle();
+        let got = rig.b.take(VF0);
+        let lens: Vec<_> = got.iter().map(|it| meta(it).l3_len()).collect();
+        let headers = if v4 { 28 } else { 48 };
+        assert_eq!(lens, (headers..headers + 20).collect::<Vec<_>>());
+        assert_eq!(rig.a.verdicts().len(), 1);
+        rig.a.expect_delta(&[
+            ("vf0.rx", 20),
+            ("vf0.forwarded", 20),
+            ("uplink.tx", 20),
+            ("sealed", 20),
+            ("flow.miss", 1),
+            ("flow.hit", 19),
+            ("flows", 1),
+        ]);
+    }
+}
+
+/// A pod that may be connected to and may not connect.
+#[test]
+fn what_begins_something_in_a_train_is_judged_by_itself() {
+    let mut rig = Rig::judging(Policy::CLOSED.allow_in(Transport::Tcp, PORT), Policy::OPEN);
+    let (server, client) = (Side::A.pod(0, V4), Side::B.pod(1, V4));
+    let there = |flags, seq, ack| {
+        let body = tcp_at(port(0), PORT, flags, seq, ack);
+        Side::B.pod_sends(1, server, body).build()
+    };
+    let back = |flags, seq, ack| {
+        let body = tcp_at(PORT, port(0), flags, seq, ack);
+        Side::A.pod_sends(0, client, body).build()
+    };
+    rig.b.deliver(VF1, &there(SYN, 0, 0));
+    rig.settle();
+    rig.a.deliver(VF0, &back(SYN | ACK, 0, 1));
+    rig.settle();
+    rig.b.deliver(VF1, &there(ACK, 1, 1));
+    rig.settle();
+    rig.a.rebase();
+    for flags in [ACK, ACK, ACK, ACK, SYN, ACK] {
+        rig.a
+            .deliver(VF0, &back(flags, 1, if flags == SYN { 0 } else { 1 }));
+    }
+    rig.a.poll();
+    rig.a.expect_delta(&[
+        ("vf0.rx", 6),
+        ("vf0.forwarded", 5),
+        ("vf0.drop.policy-egress", 1),
+        ("uplink.tx", 5),
+        ("sealed", 5),
+        ("flow.hit", 5),
+        ("flow.miss", 1),
+    ]);
+}
