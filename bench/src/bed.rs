@@ -32,7 +32,7 @@ pub const VF1: PortIndex = PortIndex(2);
 const HASH_KEY: HashKey = HashKey([3, 5]);
 const OTHER: PeerIndex = PeerIndex(0);
 /// Bytes of the longest IP packet a port takes.
-const MTU: u16 = 1500;
+const MTU: u16 = 9000;
 
 /// One of the two nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -30,7 +30,10 @@ use crate::report::Measured;
 use crate::timing::{Medians, timed};
 
 /// Frames in the capture file that repeats itself.
-const FILE_FRAMES: usize = 64;
+pub(crate) const FILE_FRAMES: usize = 64;
+/// Bytes of the longest frame, and of the longest where they are jumbo frames.
+pub(crate) const FRAME_LEN: usize = 1518;
+const JUMBO_LEN: usize = 9018;
 /// Mebibytes of ordinary pages.
 const MIB: u32 = 512;
 /// Polls that are timed together.
@@ -44,8 +47,8 @@ const POLLS: usize = 32;
 /// packet would be that of a drop.
 pub fn walk(len: usize, share: Duration) -> anyhow::Result<Vec<Measured>> {
     let (eal, pool) = start()?;
-    let local = udp(Side::A.source(), Side::A.pod(1), 1, len);
-    let remote = udp(Side::A.source(), Side::B.pod(0), 1, len);
+    let local = [udp(Side::A.source(), Side::A.pod(1), 1, len)];
+    let remote = [udp(Side::A.source(), Side::B.pod(0), 1, len)];
     let mut noop = Noop::open(&eal, &pool, &local)?;
     let mut plain = Node::open(&eal, &pool, "1", &local)?;
     let mut sealing = Node::open(&eal, &pool, "2", &remote)?;
@@ -66,13 +69,17 @@ pub fn walk(len: usize, share: Duration) -> anyhow::Result<Vec<Measured>> {
     ])
 }
 
-/// Nanoseconds a packet of pod to wire as ESP, for this frame: the sealing half of [`walk`].
+/// Nanoseconds a packet of pod to wire as ESP, for these frames in turn: the sealing half of
+/// [`walk`].
 ///
 /// # Errors
 /// As of [`walk`].
-pub(crate) fn sealing(frame: &[u8], share: Duration) -> anyhow::Result<f64> {
-    let (eal, pool) = start()?;
-    let mut node = Node::open(&eal, &pool, "3", frame)?;
+pub(crate) fn sealing(frames: &[Vec<u8>], share: Duration) -> anyhow::Result<f64> {
+    let (eal, mut pool) = start()?;
+    if frames.iter().any(|it| it.len() > FRAME_LEN) {
+        pool = jumbo(&eal)?;
+    }
+    let mut node = Node::open(&eal, &pool, "3", frames)?;
     let mut medians = Medians::<1>::new(share);
     while let Some(mut round) = medians.next_round() {
         round.measure(0, BURST_MAX * POLLS, || node.poll());
@@ -94,14 +101,28 @@ pub(crate) fn start() -> anyhow::Result<(Eal, Pool)> {
         Err(EalError::Memory { .. }) => Eal::init(&no_huge)?,
         other => other?,
     };
+    let pool = pool(&eal, "bench", 8191, FRAME_LEN)?;
+    Ok(*UP.get_or_init(|| (eal, pool)))
+}
+
+/// A pool of long frames, once a process.
+fn jumbo(eal: &Eal) -> anyhow::Result<Pool> {
+    static MADE: OnceLock<Pool> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(*made);
+    }
+    let made = pool(eal, "jumbo", 4095, JUMBO_LEN)?;
+    Ok(*MADE.get_or_init(|| made))
+}
+
+fn pool(eal: &Eal, name: &str, frames: u32, len_max: usize) -> anyhow::Result<Pool> {
     let config = PoolConfig {
-        name: "bench",
-        frames: 8191,
-        frame_len_max: 1518,
+        name,
+        frames,
+        frame_len_max: u16::try_from(len_max)?,
         cache: 256,
     };
-    let pool = Pool::new(&eal, &config)?;
-    Ok(*UP.get_or_init(|| (eal, pool)))
+    Ok(Pool::new(eal, &config)?)
 }
 
 fn open(eal: &Eal, pool: &Pool, devargs: &str) -> anyhow::Result<(Device, DpdkPort)> {
@@ -110,9 +131,14 @@ fn open(eal: &Eal, pool: &Pool, devargs: &str) -> anyhow::Result<(Device, DpdkPo
     Ok((device, ports.pop().context("a device of one queue")?))
 }
 
-/// A source that gives `frame` without an end.
-fn source(eal: &Eal, pool: &Pool, n: &str, frame: &[u8]) -> anyhow::Result<(Device, DpdkPort)> {
-    let file = Capture::write(n, frame)?;
+/// A source that gives these frames in turn without an end.
+fn source(
+    eal: &Eal,
+    pool: &Pool,
+    n: &str,
+    frames: &[Vec<u8>],
+) -> anyhow::Result<(Device, DpdkPort)> {
+    let file = Capture::write(n, frames)?;
     let path = file.0.to_str().context("a path in UTF-8")?;
     // Read whole when it opens; the file can go.
     open(
@@ -130,7 +156,8 @@ impl Capture {
         &self.0
     }
 
-    pub(crate) fn write(n: &str, frame: &[u8]) -> anyhow::Result<Self> {
+    /// Of these frames in turn.
+    pub(crate) fn write(n: &str, frames: &[Vec<u8>]) -> anyhow::Result<Self> {
         let name = format!("sluice-bench-{}-{n}.pcap", process::id());
         let path = Path::new(&env::temp_dir()).join(name);
         let mut file = Vec::new();
@@ -138,8 +165,8 @@ impl Capture {
         for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 0xffff, 1] {
             file.extend(word.to_le_bytes());
         }
-        let len = u32::try_from(frame.len())?;
-        for _ in 0..FILE_FRAMES {
+        for frame in frames.iter().cycle().take(FILE_FRAMES) {
+            let len = u32::try_from(frame.len())?;
             for word in [0, 0, len, len] {
                 file.extend(word.to_le_bytes());
             }
@@ -163,8 +190,8 @@ struct Noop {
 }
 
 impl Noop {
-    fn open(eal: &Eal, pool: &Pool, frame: &[u8]) -> anyhow::Result<Self> {
-        let (_, from) = source(eal, pool, "0", frame)?;
+    fn open(eal: &Eal, pool: &Pool, frames: &[Vec<u8>]) -> anyhow::Result<Self> {
+        let (_, from) = source(eal, pool, "0", frames)?;
         let (_, to) = open(eal, pool, "net_null0,no-rx=1")?;
         Ok(Self { from, to })
     }
@@ -228,9 +255,9 @@ struct Node {
 }
 
 impl Node {
-    fn open(eal: &Eal, pool: &Pool, n: &str, frame: &[u8]) -> anyhow::Result<Self> {
+    fn open(eal: &Eal, pool: &Pool, n: &str, frames: &[Vec<u8>]) -> anyhow::Result<Self> {
         let (_, uplink) = open(eal, pool, &format!("net_null{n}0,no-rx=1"))?;
-        let (_, pod) = source(eal, pool, n, frame)?;
+        let (_, pod) = source(eal, pool, n, frames)?;
         let (_, other) = open(eal, pool, &format!("net_null{n}1,no-rx=1"))?;
         let answer = bed::introduction(Side::A);
         let first = [pool.frame(&answer), None, None];

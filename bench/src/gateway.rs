@@ -13,12 +13,15 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
 use crate::bed::Side;
-use crate::devices::{Capture, sealing};
+use crate::devices::{Capture, FILE_FRAMES, FRAME_LEN, sealing};
 use crate::frames::udp;
 use crate::timing::median;
 
-/// Bytes of the inner packets; longer ones fit in no frame of the pool.
-const SIZES: [usize; 4] = [64, 256, 512, 1420];
+/// Bytes of the inner packets; the last ones are in jumbo frames.
+const SIZES: [usize; 5] = [64, 256, 512, 1420, 8192];
+/// Flows of them: one after the other, or all of one.
+const FLOWS: [u16; 2] = [1, 64];
+const _: () = assert!(FLOWS[1] as usize <= FILE_FRAMES);
 /// Turns of each.
 const TURNS: usize = 3;
 /// Seconds that ipsec-secgw runs in a turn. It says how many packets it has sent once a second;
@@ -32,6 +35,8 @@ const ETHERNET: usize = 14;
 pub struct Gateway {
     /// Bytes of the inner packet.
     pub inner_bytes: usize,
+    /// Flows whose packets come in turn.
+    pub flows: u16,
     /// Nanoseconds a packet that we take.
     pub sluice_ns: f64,
     /// Nanoseconds a packet that ipsec-secgw takes.
@@ -56,17 +61,21 @@ pub fn run(
         secgw.display()
     );
     let mut all = Vec::new();
-    for inner_bytes in SIZES {
-        progress(&format!("{inner_bytes} bytes"));
-        let frame = udp(Side::A.source(), Side::B.pod(0), 1, inner_bytes + ETHERNET);
+    let cases = SIZES.iter().flat_map(|size| FLOWS.map(|it| (*size, it)));
+    for (inner_bytes, flows) in cases {
+        progress(&format!("{inner_bytes} bytes, flows: {flows}"));
+        let (from, to) = (Side::A.source(), Side::B.pod(0));
+        let frame = |port| udp(from, to, port, inner_bytes + ETHERNET);
+        let frames: Vec<_> = (1..=flows).map(frame).collect();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..TURNS {
-            ours.push(sealing(&frame, share)?);
-            theirs.push(turn(secgw, &frame)?);
+            ours.push(sealing(&frames, share)?);
+            theirs.push(turn(secgw, &frames)?);
         }
         let (sluice_ns, secgw_ns) = (median(&mut ours), median(&mut theirs));
         all.push(Gateway {
             inner_bytes,
+            flows,
             sluice_ns,
             secgw_ns,
             ratio: secgw_ns / sluice_ns,
@@ -85,28 +94,35 @@ impl Drop for Folder {
 }
 
 /// Nanoseconds a packet of one turn of ipsec-secgw's.
-fn turn(secgw: &Path, frame: &[u8]) -> anyhow::Result<f64> {
+fn turn(secgw: &Path, frames: &[Vec<u8>]) -> anyhow::Result<f64> {
     let name = format!("sluice-bench-secgw-{}", process::id());
     let folder = Folder(std::env::temp_dir().join(&name));
     fs::create_dir_all(&folder.0).context("a folder for ipsec-secgw")?;
     let config = folder.0.join("gateway.cfg");
     fs::write(&config, rules()).context("ipsec-secgw's rules")?;
-    let capture = Capture::write("secgw", frame)?;
+    let capture = Capture::write("secgw", frames)?;
     let source = format!(
         "net_pcap0,rx_pcap={},infinite_rx=1,tx_pcap=/dev/null",
         capture.path().display()
     );
+    let is_jumbo = frames.iter().any(|it| it.len() > FRAME_LEN);
     // SIGINT is how it ends in order.
     let ran = Command::new("timeout")
         .args(["-s", "INT", SECONDS])
         .arg(secgw)
-        .args(["-l", "0", "--no-huge", "-m", "512", "--no-pci"])
+        .args(["-l", "0", "--no-huge", "-m", "1024", "--no-pci"])
         .args(["--file-prefix", &name, "--vdev", &source])
         .args(["--vdev", "net_null1,no-rx=1", "--vdev", "crypto_aesni_gcm0"])
         // Plaintext by port 0, ciphertext by port 1, librte_ipsec, no offloads.
         .args(["--", "-P", "-p", "0x3", "-u", "0x2", "-l"])
         .args(["--config", "(0,0,0),(1,0,0)", "-t", "1"])
-        .args(["--rxoffload", "0", "--txoffload", "0", "-f"])
+        .args(["--rxoffload", "0", "--txoffload", "0"])
+        .args(if is_jumbo {
+            &["-j", "10240", "--mtu", "9000"][..]
+        } else {
+            &[]
+        })
+        .arg("-f")
         .arg(&config)
         .output()
         .context("timeout (coreutils) can't be run")?;

@@ -72,6 +72,7 @@ Examples:
 const GATEWAY_JSON: &str = "\
 JSON: a list of objects:
   inner_bytes  of the inner packet
+  flows        whose packets come in turn
   sluice_ns    nanoseconds a packet that the walk takes, flow and policy included
   secgw_ns     the same of ipsec-secgw with crypto_aesni_gcm
   ratio        secgw_ns over sluice_ns: more than 1 is ahead
@@ -277,13 +278,13 @@ fn gateway(secgw: &std::path::Path, share: Duration, output: Output) -> anyhow::
     let mut out = io::stdout().lock();
     match output {
         Output::Text => {
-            writeln!(out, "inner bytes  sluice ns  ipsec-secgw ns  ratio")?;
+            writeln!(out, "inner bytes  flows  sluice ns  ipsec-secgw ns  ratio")?;
             for it in all {
                 let (bytes, ours, theirs) = (it.inner_bytes, it.sluice_ns, it.secgw_ns);
                 writeln!(
                     out,
-                    "{bytes:>11}  {ours:>9.1}  {theirs:>14.1}  {:>5.2}",
-                    it.ratio
+                    "{bytes:>11}  {:>5}  {ours:>9.1}  {theirs:>14.1}  {:>5.2}",
+                    it.flows, it.ratio
                 )?;
             }
             Ok(())

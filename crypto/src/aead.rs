@@ -58,6 +58,23 @@ pub trait Aead {
         data: &mut [u8],
     ) -> Result<[u8; TAG_LEN], AeadError>;
 
+    /// The same with the tag where it is to stand. Where a backend writes it there itself it isn't
+    /// read back, which would be waited for.
+    ///
+    /// # Errors
+    /// As [`Self::seal_in_place`]; `tag` is then as it was.
+    #[inline]
+    fn seal_with_tag(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        data: &mut [u8],
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), AeadError> {
+        *tag = self.seal_in_place(nonce, aad, data)?;
+        Ok(())
+    }
+
     /// Checks the tag at the end of `data_and_tag`, decrypts in place and returns the length of
     /// the plaintext, which starts at index 0.
     ///

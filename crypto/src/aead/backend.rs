@@ -54,6 +54,22 @@ impl Aead for Backend {
     }
 
     #[inline]
+    fn seal_with_tag(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        data: &mut [u8],
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), AeadError> {
+        match &self.short {
+            Some(short) if data.len() <= self.short_max => {
+                short.seal_with_tag(nonce, aad, data, tag)
+            }
+            _ => self.long.seal_with_tag(nonce, aad, data, tag),
+        }
+    }
+
+    #[inline]
     fn expect(&self, len_bytes: usize) {
         match &self.short {
             Some(short) if len_bytes <= self.short_max => short.expect(len_bytes),

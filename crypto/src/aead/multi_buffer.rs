@@ -39,11 +39,25 @@ impl Aead for ImbAead {
         aad: &[u8],
         data: &mut [u8],
     ) -> Result<[u8; TAG_LEN], AeadError> {
+        let mut tag = [0; TAG_LEN];
+        self.seal_with_tag(nonce, aad, data, &mut tag)?;
+        Ok(tag)
+    }
+
+    #[inline]
+    fn seal_with_tag(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        data: &mut [u8],
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), AeadError> {
         if data.len() as u64 > LEN_MAX {
             let len_bytes = data.len();
             return Err(AeadError::TooLong { len_bytes });
         }
-        Ok(self.0.seal(nonce, aad, data))
+        self.0.seal(nonce, aad, data, tag);
+        Ok(())
     }
 
     #[inline]

@@ -133,9 +133,8 @@ impl<A: Aead> OutboundSa<A> {
         let fields = EspHeader::of(self.spi, seq);
         fields.write(header);
         let aad = fields.aad(seq, self.esn);
-        *icv = self
-            .aead
-            .seal_in_place(&fields.nonce(&self.salt), aad.as_slice(), body)?;
+        self.aead
+            .seal_with_tag(&fields.nonce(&self.salt), aad.as_slice(), body, icv)?;
 
         self.packets += 1;
         self.bytes = self.bytes.saturating_add(inner_len as u64);

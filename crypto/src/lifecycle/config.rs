@@ -48,7 +48,8 @@ pub struct Timing {
     pub ping_ms: u64,
     /// Silence after which a session counts as dead.
     pub dead_ms: u64,
-    /// How long a receiving SA that the peer left must be silent before it is retired.
+    /// How long a receiving SA that the peer left must be silent before it is retired, as reports
+    /// of its packets say.
     pub drain_ms: u64,
     /// First wait after a failure; doubles with each.
     pub backoff_ms_min: u64,

@@ -15,7 +15,7 @@ use crate::esp::Spi;
 use crate::key::EspKey;
 
 /// Most pairs at once; beyond, a session is refused.
-pub(super) const PAIRS_MAX: usize = 8;
+pub(super) const PAIRS_MAX: usize = 16;
 
 /// Most sessions whose hello is awaited; the oldest gives way.
 pub(super) const OPENINGS_MAX: usize = 4;
@@ -58,7 +58,9 @@ pub enum SaEvent {
     InboundRefused(Spi),
     /// A sending SA was not installed.
     OutboundRefused(Spi),
-    /// What a receiving SA has opened in all.
+    /// What a receiving SA has opened in all, as its worker has just said: asked after the report
+    /// before was delivered, and about once a second. Without these an SA that the peer has left
+    /// stays to its hard limit.
     InboundUsed {
         /// Ours.
         spi: Spi,
@@ -267,7 +269,6 @@ impl SaLifecycle {
 
     /// Takes note of what happened. Events about what is gone are ignored.
     pub fn on_event(&mut self, event: SaEvent, now: TimeMs) {
-        self.notice_sleep(now);
         match event {
             SaEvent::SessionUp {
                 session,
@@ -316,7 +317,6 @@ impl SaLifecycle {
 
     /// Does what is due at `now`; harmless when nothing is.
     pub fn on_deadline(&mut self, now: TimeMs) {
-        self.notice_sleep(now);
         if matches!(self.dialling, Dialling::At(at) if at <= now) {
             self.dialling = Dialling::Asked;
             self.actions.push_back(SaAction::Dial);
@@ -351,8 +351,8 @@ impl SaLifecycle {
         let establish = timing.establish_ms_max;
         let opening = self.openings.iter().map(|o| o.opened + establish).min();
         let unfinished = self.establishing_pair().map(|p| p.opened + establish);
-        let drained = |p: &Pair| p.drained_at(limits.hard_ms, timing.drain_ms);
-        let drained = self.pairs.iter().filter_map(drained).min();
+        let ends = |p: &Pair| p.ends_at(limits.hard_ms, timing.drain_ms);
+        let ends = self.pairs.iter().filter_map(ends).min();
         let stops = self
             .pairs
             .iter()
@@ -362,7 +362,7 @@ impl SaLifecycle {
             dial,
             opening,
             unfinished,
-            drained,
+            ends,
             stops,
             self.rekey_at,
             self.resend_at,

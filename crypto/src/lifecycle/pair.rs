@@ -42,8 +42,44 @@ pub(super) struct Child {
     pub(super) outbound: Spi,
     /// Until it is installed.
     pub(super) out_key: Option<EspKey>,
-    pub(super) in_packets: u64,
+    pub(super) heard: Heard,
     pub(super) soft_reached: bool,
+}
+
+/// Longest time between two reports for the silence between them to count: one that comes later
+/// was held up, and with it maybe the worker, whose port then holds what came meanwhile.
+const REPORT_GAP_MS_MAX: u64 = 2_500;
+
+/// What reports say of a receiving SA's packets.
+///
+/// A report is read from the worker after the one before was delivered. So a count that is still
+/// the same says that nothing came in until then; what came since may wait in the port, as the
+/// worker reports before it receives.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    packets: u64,
+    reported: Option<TimeMs>,
+    /// From when until when silence is proven.
+    silent: Option<(TimeMs, TimeMs)>,
+}
+
+impl Heard {
+    /// Takes note of a report: packets in all.
+    pub(super) fn report(&mut self, packets: u64, now: TimeMs) {
+        let unbroken = |before: &TimeMs| now <= *before + REPORT_GAP_MS_MAX;
+        let before = self.reported.replace(now).filter(unbroken);
+        self.silent = match (self.silent, before) {
+            (Some((since, _)), Some(before)) if packets <= self.packets => Some((since, before)),
+            _ => Some((now, now)),
+        };
+        self.packets = self.packets.max(packets);
+    }
+
+    /// Whether nothing has come in for so long, from `since` on.
+    fn is_silent(&self, since: TimeMs, ms: u64) -> bool {
+        self.silent
+            .is_some_and(|(from, until)| from.max(since) + ms <= until)
+    }
 }
 
 #[derive(Debug)]
@@ -66,8 +102,6 @@ pub(super) struct Pair {
     pub(super) negotiated: TimeMs,
     /// Since when the peer no longer sends by it.
     pub(super) left_at: Option<TimeMs>,
-    /// When a packet was last known to have come in.
-    pub(super) heard_at: TimeMs,
 }
 
 impl Pair {
@@ -86,16 +120,20 @@ impl Pair {
         self.left_at.get_or_insert(now);
     }
 
-    /// When the receiving SAs are to be retired, as far as is known now.
-    pub(super) fn drained_at(&self, hard_ms: u64, drain_ms: u64) -> Option<TimeMs> {
-        if !self.receive.is_live() {
-            return None;
-        }
-        let hard = self.negotiated + hard_ms + drain_ms;
-        Some(match self.left_at {
-            Some(left) => (left.max(self.heard_at) + drain_ms).min(hard),
-            None => hard,
-        })
+    /// When the receiving SAs are retired, whatever they still hear.
+    pub(super) fn ends_at(&self, hard_ms: u64, drain_ms: u64) -> Option<TimeMs> {
+        let is_live = self.receive.is_live();
+        is_live.then(|| self.negotiated + hard_ms + drain_ms)
+    }
+
+    /// Whether the peer has left the receiving SAs, and each was silent for so long since. Reports
+    /// say so and no clock: time in which nobody listened proves nothing.
+    pub(super) fn is_drained(&self, drain_ms: u64) -> bool {
+        let silent_since = |left| {
+            let mut all = self.children.iter();
+            all.all(|it| it.heard.is_silent(left, drain_ms))
+        };
+        self.receive.is_live() && self.left_at.is_some_and(silent_since)
     }
 
     /// When sending by it must stop.

@@ -1,5 +1,5 @@
-//! Two life cycles over a network that loses, doubles, reorders and breaks, and processes that
-//! restart. Then it heals, and exactly one pair each way must remain.
+//! Two life cycles over a network that loses, doubles, reorders and breaks, workers that stand
+//! still and processes that restart. Then it heals, and exactly one pair each way must remain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,11 @@ use sluice_crypto::lifecycle::{
 const DRAIN_MS: u64 = 300;
 /// Longest a data packet or a worker takes; the drain must cover both.
 const DELAY_MS_MAX: u64 = 100;
+/// Between reports of what SAs have opened.
+const REPORT_MS: u64 = 100;
+/// Longest that a worker stands still.
+const STALL_MS_MAX: u64 = 4_000;
+const HARD_MS: u64 = 6_000;
 
 struct Rng(u64);
 
@@ -37,10 +42,23 @@ enum Due {
     Dialled,
 }
 
+struct Inbound {
+    key: Fingerprint,
+    since: u64,
+    packets: u64,
+}
+
 struct Node {
     machine: SaLifecycle,
     life: u64,
-    inbound: BTreeMap<Spi, Fingerprint>,
+    inbound: BTreeMap<Spi, Inbound>,
+    /// Those that went at their hard limit, whatever was still to come.
+    ended: BTreeSet<Spi>,
+    /// Data that waits for a worker that stands still.
+    port: Vec<(Spi, Fingerprint)>,
+    /// Until when it does.
+    stalled_until: u64,
+    report_at: u64,
     /// By child: SPI, key, and the receiver's life that it was agreed with.
     outbound: BTreeMap<u8, (Spi, Fingerprint, u64)>,
     /// When the worker has done everything asked so far: it works in order.
@@ -73,7 +91,7 @@ fn machine(at: usize, life: u64, seed: u64, now: u64) -> SaLifecycle {
         limits: Limits {
             soft_ms: 2_000,
             jitter_ms: 500,
-            hard_ms: 6_000,
+            hard_ms: HARD_MS,
             ..Limits::default()
         },
         timing: Timing {
@@ -95,6 +113,10 @@ impl World {
             machine: machine(at, 1, seed, 0),
             life: 1,
             inbound: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            port: Vec::new(),
+            stalled_until: 0,
+            report_at: 0,
             outbound: BTreeMap::new(),
             worker_free: 0,
         };
@@ -152,6 +174,7 @@ impl World {
         for at in 0..2 {
             self.nodes[at].machine.on_deadline(TimeMs(self.now));
             self.act(at);
+            self.report(at);
         }
         if self.faulty {
             self.break_something(seed);
@@ -170,18 +193,43 @@ impl World {
                 }
                 self.nodes[at].machine.on_event(event, TimeMs(self.now));
             }
-            Due::Data(spi, key) => {
-                let got = self.nodes[at].inbound.get(&spi);
-                assert_eq!(
-                    got,
-                    Some(&key),
-                    "a packet for {spi} was lost\n{}",
-                    self.tail()
-                );
+            Due::Data(spi, key) if self.now < self.nodes[at].stalled_until => {
+                self.nodes[at].port.push((spi, key));
             }
+            Due::Data(spi, key) => self.receive(at, spi, key),
             Due::Dialled => self.dialled(),
         }
         self.act(at);
+    }
+
+    fn receive(&mut self, at: usize, spi: Spi, key: Fingerprint) {
+        let node = &mut self.nodes[at];
+        if let Some(inbound) = node.inbound.get_mut(&spi).filter(|it| it.key == key) {
+            inbound.packets += 1;
+            return;
+        }
+        let ended = node.ended.contains(&spi);
+        assert!(ended, "a packet for {spi} was lost\n{}", self.tail());
+    }
+
+    /// A worker that runs says what it has opened, and then takes what waits at its port.
+    fn report(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if self.now < node.stalled_until || self.now < node.report_at {
+            return;
+        }
+        node.report_at = self.now + REPORT_MS;
+        let counts = node.inbound.iter().map(|(spi, it)| (*spi, it.packets));
+        let counts: Vec<_> = counts.collect();
+        let waiting = std::mem::take(&mut node.port);
+        for (spi, packets) in counts {
+            let used = SaEvent::InboundUsed { spi, packets };
+            self.nodes[at].machine.on_event(used, TimeMs(self.now));
+            self.act(at);
+        }
+        for (spi, key) in waiting {
+            self.receive(at, spi, key);
+        }
     }
 
     fn dialled(&mut self) {
@@ -227,8 +275,13 @@ impl World {
                     self.later(1 - at, delay, Due::Event(SaEvent::SessionDown { session }));
                 }
                 SaAction::InstallInbound(sa) => {
-                    let (spi, print) = (sa.spi, sa.key.fingerprint());
-                    let fresh = self.nodes[at].inbound.insert(spi, print).is_none();
+                    let (spi, since) = (sa.spi, self.now);
+                    let inbound = Inbound {
+                        key: sa.key.fingerprint(),
+                        since,
+                        packets: 0,
+                    };
+                    let fresh = self.nodes[at].inbound.insert(spi, inbound).is_none();
                     assert!(fresh, "{spi} was installed twice");
                     self.nodes[at].worker_free = free;
                     let event = SaEvent::InboundInstalled(spi);
@@ -247,7 +300,10 @@ impl World {
                     self.later(at, free - self.now, Due::Event(event));
                 }
                 SaAction::RetireInbound(spi) => {
-                    self.nodes[at].inbound.remove(&spi);
+                    let gone = self.nodes[at].inbound.remove(&spi);
+                    if gone.is_some_and(|it| it.since + HARD_MS <= self.now) {
+                        self.nodes[at].ended.insert(spi);
+                    }
                 }
                 SaAction::RetireOutbound(spi) => {
                     self.nodes[at].outbound.retain(|_, sa| sa.0 != spi);
@@ -291,6 +347,13 @@ impl World {
             let at = usize::try_from(self.rng.below(2)).expect("0 or 1");
             self.restart(at, seed);
         }
+        if self.rng.below(200) == 0 {
+            let at = usize::try_from(self.rng.below(2)).expect("0 or 1");
+            let until = self.now + self.rng.below(STALL_MS_MAX);
+            self.log
+                .push(format!("{} node {at} stalls until {until}", self.now));
+            self.nodes[at].stalled_until = until;
+        }
         if self.rng.below(100) == 0 {
             let at = usize::try_from(self.rng.below(2)).expect("0 or 1");
             self.nodes[at]
@@ -307,6 +370,10 @@ impl World {
             machine: machine(at, life, seed, self.now),
             life,
             inbound: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            port: Vec::new(),
+            stalled_until: 0,
+            report_at: self.now,
             outbound: BTreeMap::new(),
             worker_free: self.now,
         };
@@ -323,7 +390,7 @@ impl World {
             let peer = &self.nodes[1 - at];
             for (spi, key, life) in self.nodes[at].outbound.values() {
                 if *life == peer.life {
-                    let got = peer.inbound.get(spi);
+                    let got = peer.inbound.get(spi).map(|it| &it.key);
                     assert_eq!(got, Some(key), "node {at} sends by {spi}\n{}", self.tail());
                 }
             }
@@ -370,7 +437,8 @@ fn run(seed: u64, faulty_ms: u64) {
     world.faulty = false;
     // The longest wait there can be: a dead session noticed, the longest backoff, an exchange,
     // a drain; and a rekey may just have begun.
-    let bound = world.now + 900 + 1_000 + 1_500 + 2 * 500 + 1_500 + 6_000 + DRAIN_MS;
+    let stall = STALL_MS_MAX + 3 * REPORT_MS;
+    let bound = world.now + 900 + 1_000 + 1_500 + 2 * 500 + 1_500 + HARD_MS + DRAIN_MS + stall;
     while !world.is_settled() {
         let states = world.nodes.each_ref().map(|n| n.machine.summary());
         assert!(

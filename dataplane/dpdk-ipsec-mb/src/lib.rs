@@ -104,12 +104,16 @@ impl Key {
         unsafe { self.expanded.cast::<Hot>().as_ref() }
     }
 
-    /// Encrypts `data` in place; its tag. At most 2^36 - 32 bytes (NIST SP 800-38D section
+    /// Encrypts `data` in place and writes its tag. At most 2^36 - 32 bytes (NIST SP 800-38D section
     /// 5.2.1.1), which the caller sees to, as to the nonce's being new.
     #[inline]
-    #[must_use]
-    pub fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
-        let mut tag = [0; TAG_LEN];
+    pub fn seal(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        data: &mut [u8],
+        tag: &mut [u8; TAG_LEN],
+    ) {
         // SAFETY: the key is alive; nonce and tag have the lengths that the shim says, the
         // others are given with theirs; none of what is written overlaps what is read.
         unsafe {
@@ -124,7 +128,6 @@ impl Key {
                 tag.as_mut_ptr(),
             );
         }
-        tag
     }
 
     /// Decrypts `data` in place; the tag that it should have had. The caller compares it, in
@@ -167,7 +170,8 @@ mod tests {
     fn a_block_of_zeroes_is_sealed_as_the_standard_has_it_and_opens() {
         let key = Key::new(&[0; 16]).unwrap_or_else(|| unreachable!("the library is there"));
         let mut data = [0; 16];
-        let tag = key.seal(&[0; NONCE_LEN], &[], &mut data);
+        let mut tag = [0; TAG_LEN];
+        key.seal(&[0; NONCE_LEN], &[], &mut data, &mut tag);
         let sealed: u128 = 0x0388_dace_60b6_a392_f328_c2b9_71b2_fe78;
         assert_eq!(data, sealed.to_be_bytes());
         assert_eq!(

@@ -10,7 +10,7 @@ use crate::esp::Spi;
 use crate::lifecycle::derive::{Context, Direction, derive};
 use crate::lifecycle::message::{Hello, Message};
 use crate::lifecycle::negotiate::{NegotiateError, agree};
-use crate::lifecycle::pair::{Child, Pair, Use};
+use crate::lifecycle::pair::{Child, Heard, Pair, Use};
 use crate::lifecycle::time::TimeMs;
 
 impl SaLifecycle {
@@ -181,7 +181,7 @@ impl SaLifecycle {
                 inbound: ours.receive.spi(child),
                 outbound: theirs.receive.spi(child),
                 out_key: Some(derive(&opening.secret, outward, child, &context)?),
-                in_packets: 0,
+                heard: Heard::default(),
                 soft_reached: false,
             });
         }
@@ -199,7 +199,6 @@ impl SaLifecycle {
             opened: opening.opened,
             negotiated: now,
             left_at: None,
-            heard_at: now,
         };
         // The opening, and with it the secret, ends here.
         Ok((pair, installs))

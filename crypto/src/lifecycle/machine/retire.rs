@@ -132,11 +132,8 @@ impl SaLifecycle {
 
     pub(super) fn inbound_used(&mut self, spi: Spi, packets: u64, now: TimeMs) {
         for pair in &mut self.pairs {
-            if let Some(child) = pair.children.iter_mut().find(|c| c.inbound == spi)
-                && child.in_packets < packets
-            {
-                child.in_packets = packets;
-                pair.heard_at = now;
+            if let Some(child) = pair.children.iter_mut().find(|c| c.inbound == spi) {
+                child.heard.report(packets, now);
             }
         }
     }
@@ -162,26 +159,12 @@ impl SaLifecycle {
         }
     }
 
-    /// A deadline that is this late was slept through, by the whole process maybe. Packets that came
-    /// meanwhile still wait at the ports, and silence that nobody listened to proves nothing: it
-    /// begins anew.
-    pub(super) fn notice_sleep(&mut self, now: TimeMs) {
-        let late_ms = self.config.timing.drain_ms.div_ceil(8);
-        if self.next_deadline().is_some_and(|due| due + late_ms <= now) {
-            for pair in &mut self.pairs {
-                pair.heard_at = now;
-            }
-        }
-    }
-
     pub(super) fn retire_what_is_due(&mut self, now: TimeMs) {
         let (hard_ms, drain_ms) = (self.config.limits.hard_ms, self.config.timing.drain_ms);
         self.stop_sending(|p| p.stops_at(hard_ms).is_some_and(|at| at <= now));
         for pair in &mut self.pairs {
-            if pair
-                .drained_at(hard_ms, drain_ms)
-                .is_some_and(|at| at <= now)
-            {
+            let ends = pair.ends_at(hard_ms, drain_ms);
+            if ends.is_some_and(|at| at <= now) || pair.is_drained(drain_ms) {
                 pair.receive = Use::Gone;
                 self.actions.extend(pair.retire_inbound());
             }

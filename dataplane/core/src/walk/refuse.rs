@@ -125,7 +125,8 @@ pub(crate) fn seal_and_send<P: Port>(
     if meta.l3_len() > mtu || !accepts(outbound, meta) {
         return;
     }
-    let Ok(destination) = seal_one(outbound, &mut frame, meta, mtu) else {
+    let macs = [meta.eth_src, meta.eth_dst];
+    let Ok(destination) = seal_one(outbound, &mut frame, meta, mtu, macs) else {
         return;
     };
     walk.counters.sealed.add(1);

@@ -4,7 +4,7 @@ use sluice_crypto::esp::{
     ESP_HEADER_LEN, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, OutboundSa, SealError,
 };
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Mac};
 use crate::ahead::Ahead;
 use crate::meta::{FragKind, Meta, proto, tcp_flag};
 use crate::mutant::{self, Mutant};
@@ -66,8 +66,10 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
             refuse_size(walk, at, u16::try_from(mtu).unwrap_or(u16::MAX));
             return;
         }
+        // Whichever these are: those of the next hop come when it is known.
+        let macs = [meta.eth_src, meta.eth_dst];
         let sealed = match slot.frame.as_mut() {
-            Some(frame) => seal_one(outbound, frame, &meta, mtu),
+            Some(frame) => seal_one(outbound, frame, &meta, mtu, macs),
             None => return,
         };
         match sealed {
@@ -126,13 +128,14 @@ pub(crate) fn accepts(outbound: &Outbound, meta: &Meta) -> bool {
     }
 }
 
-/// Seals the packet of a frame in place, which is at most `mtu` long; the outer destination on
-/// success. The Ethernet header in front has its ethertype, its MACs come with the next hop.
+/// Seals the packet of a frame in place, which is at most `mtu` long, behind an Ethernet header
+/// from and to these MACs; the outer destination on success.
 pub(crate) fn seal_one<F: Frame>(
     outbound: &mut Outbound,
     frame: &mut F,
     meta: &Meta,
     mtu: usize,
+    [from, to]: [Mac; 2],
 ) -> Result<Addr, DropReason> {
     clamp(frame, meta, mtu);
     match outbound.transport() {
@@ -150,7 +153,7 @@ pub(crate) fn seal_one<F: Frame>(
     } else {
         ethernet::ETHERTYPE_IPV6
     };
-    if ethernet::write(frame.bytes_mut(), meta.eth_src, meta.eth_dst, ethertype) {
+    if ethernet::write(frame.bytes_mut(), from, to, ethertype) {
         Ok(destination)
     } else {
         Err(DropReason::NoHeadroom)

@@ -158,6 +158,13 @@ pub(crate) fn pass(
     from: Attach,
     now: Tick,
 ) -> Result<Attach, DropReason> {
+    let to = goes_to(flows, found, from)?;
+    flows.take(found, packet, now)?;
+    Ok(to)
+}
+
+/// Where packets of a judged flow go that come by `from`, if that is the flow's own way.
+pub(crate) fn goes_to(flows: &FlowTable, found: Found, from: Attach) -> Result<Attach, DropReason> {
     let flow = flows.flow(found.slot).ok_or(DropReason::WrongPath)?;
     let [initiator, responder] = flow.ends();
     let (came_by, to) = if found.from_initiator {
@@ -168,7 +175,6 @@ pub(crate) fn pass(
     if !came_by.admits(from) && !mutant::any_way(flow.tuple().src.is_v4()) {
         return Err(DropReason::WrongPath);
     }
-    flows.take(found, packet, now)?;
     Ok(to)
 }
 

@@ -20,9 +20,8 @@ use crate::sad::{Child, Outbound};
 use crate::snapshot::{PeerIndex, PortIndex, PortKind, PortState, ROUTER_MAC};
 use crate::walk::egress::{macs_to, write_ethernet};
 use crate::walk::seal::{accepts, seal_one};
-use crate::walk::track::{Known, known, pass};
+use crate::walk::track::{Known, goes_to, known};
 use crate::walk::{Walk, steer};
-use crate::wire::ethernet;
 use crate::wire::parse::Again;
 
 /// Packets that a train has at least: a walk for one alone has its price.
@@ -60,7 +59,6 @@ fn bytes_at<'w, P: Port>(walk: &'w mut Walk<'_, P>, at: usize) -> Option<&'w [u8
 /// What holds for all of a train.
 struct Way {
     meta: Meta,
-    from: Attach,
     found: Found,
     leg: Leg,
     /// The port that they leave by.
@@ -94,12 +92,7 @@ impl Way {
         let Known::Fresh(found) = known(walk.snapshot, walk.flows, found) else {
             return None;
         };
-        let [initiator, responder] = walk.flows.flow(found.slot)?.ends();
-        let to = if found.from_initiator {
-            responder
-        } else {
-            initiator
-        };
+        let to = goes_to(walk.flows, found, from).ok()?;
         let (leg, out, mtu) = match to {
             Attach::Peer(peer) => {
                 let uplink = walk.snapshot.uplink?;
@@ -126,7 +119,6 @@ impl Way {
         };
         Some(Self {
             meta,
-            from,
             found,
             leg,
             out,
@@ -164,8 +156,8 @@ pub(crate) fn follow<P: Port>(walk: &mut Walk<'_, P>, first: usize, again: &Agai
             break;
         }
         let packet = Packet::read(frame.bytes(), &meta);
-        // Where it isn't let pass nothing has changed: the walk finds the same, and counts it.
-        if pass(flows, way.found, &packet, way.from, now).is_err() {
+        // Where it isn't taken nothing has changed: the walk finds the same, and counts it.
+        if flows.take(way.found, &packet, now).is_err() {
             break;
         }
         let Some(mut frame) = batch.take(at) else {
@@ -173,9 +165,9 @@ pub(crate) fn follow<P: Port>(walk: &mut Walk<'_, P>, first: usize, again: &Agai
         };
         taken += 1;
         let dressed = match &mut leg {
-            Dressing::Sealed(outbound, macs) => seal_one(outbound, &mut frame, &meta, way.mtu)
-                .map(|_| sealed += 1)
-                .and_then(|()| readdress(&mut frame, *macs)),
+            Dressing::Sealed(outbound, macs) => {
+                seal_one(outbound, &mut frame, &meta, way.mtu, *macs).map(|_| sealed += 1)
+            }
             Dressing::Local(port) => write_ethernet(&mut frame, &meta, port, ROUTER_MAC, port.mac),
         };
         if let Err(reason) = dressed {
@@ -204,14 +196,6 @@ pub(crate) fn follow<P: Port>(walk: &mut Walk<'_, P>, first: usize, again: &Agai
 enum Dressing<'a> {
     Sealed(&'a mut Outbound, [Mac; 2]),
     Local(&'a PortState),
-}
-
-fn readdress<F: Frame>(frame: &mut F, [own, next_hop]: [Mac; 2]) -> Result<(), DropReason> {
-    if ethernet::rewrite(frame.bytes_mut(), own, next_hop) {
-        Ok(())
-    } else {
-        Err(DropReason::NoHeadroom)
-    }
 }
 
 /// Whether it neither begins nor ends a connection, which is for the walk to see.

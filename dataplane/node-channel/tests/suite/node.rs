@@ -20,10 +20,15 @@ use crate::ca::{Papers, domain};
 /// Long enough for a slow machine; a condition that holds is seen at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between reports of what SAs have opened.
+const REPORT_EVERY: Duration = Duration::from_millis(30);
+
 /// What a dataplane holds. Shared with the task that follows events.
 #[derive(Default)]
 pub(crate) struct Sas {
     pub(crate) inbound: BTreeMap<Spi, InboundSa>,
+    /// Whose packets each receives.
+    peers: BTreeMap<Spi, NodeName>,
     /// By peer: SPI, key, and the SA.
     pub(crate) outbound: BTreeMap<NodeName, (Spi, Fingerprint, OutboundSa)>,
     pub(crate) bindings: BTreeMap<NodeName, Vec<Binding>>,
@@ -213,10 +218,18 @@ async fn follow(
     changes: watch::Sender<u64>,
     mut stopping: mpsc::Receiver<()>,
 ) {
+    let mut reports = tokio::time::interval(REPORT_EVERY);
     loop {
         let event = tokio::select! {
             event = handle.events.recv() => event,
             _ = stopping.recv() => None,
+            _ = reports.tick() => {
+                for used in reported(&sas.lock().unwrap()) {
+                    // Without room there will be others.
+                    let _ = handle.commands.try_send(used);
+                }
+                continue;
+            }
         };
         let Some(event) = event else { break };
         let answer = apply(&mut sas.lock().unwrap(), event);
@@ -228,6 +241,18 @@ async fn follow(
         }
     }
     handle.stop().await;
+}
+
+/// What receiving SAs have opened.
+fn reported(sas: &Sas) -> Vec<Command> {
+    let all = sas.inbound.iter().filter_map(|(spi, sa)| {
+        Some(Command::InboundUsed {
+            node: sas.peers.get(spi)?.clone(),
+            spi: *spi,
+            packets: sa.packets(),
+        })
+    });
+    all.collect()
 }
 
 fn apply(sas: &mut Sas, event: Event) -> Option<Command> {
@@ -248,6 +273,7 @@ fn apply(sas: &mut Sas, event: Event) -> Option<Command> {
             let inbound = InboundSa::new(sa.spi, sa.key, sa.esn, 1024).unwrap();
             let before = sas.inbound.insert(sa.spi, inbound);
             assert!(before.is_none(), "{} twice", sa.spi);
+            sas.peers.insert(sa.spi, node.clone());
             Some(Command::InboundInstalled { node, spi: sa.spi })
         }
         Event::InstallOutbound { node, sa } => {
