@@ -84,15 +84,14 @@ impl<F> Batch<F> {
         self.firsts = 0;
     }
 
-    /// Leaves only the first frame on its way: its place, and what the others are for
-    /// [`Self::go_on`].
-    pub(crate) const fn split_first(&mut self) -> (usize, u32) {
-        let others = self.live & self.live.wrapping_sub(1);
-        self.live &= !others;
-        (self.live.trailing_zeros() as usize, others)
+    /// Leaves only these frames on their way; the others are for [`Self::go_on`].
+    pub(crate) const fn only(&mut self, mask: u32) -> u32 {
+        let others = self.live & !mask;
+        self.live &= mask;
+        others
     }
 
-    /// Puts frames on their way that have waited for the first to have gone its own.
+    /// Puts frames on their way that have waited for those before them to have gone theirs.
     pub(crate) const fn go_on(&mut self, others: u32) {
         self.live = others;
         self.judge = 0;
@@ -135,6 +134,19 @@ impl<F> Batch<F> {
     #[inline]
     pub(crate) fn slot(&mut self, at: usize) -> Option<&mut Slot<F>> {
         self.slots.get_mut(at)
+    }
+
+    /// The first frame that is on its way.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<(usize, &F)> {
+        let at = self.live.trailing_zeros() as usize;
+        Some((at, self.frame(at)?))
+    }
+
+    /// A frame that is on its way.
+    #[inline]
+    pub(crate) fn frame(&self, at: usize) -> Option<&F> {
+        self.slots.get(at)?.frame.as_ref()
     }
 
     /// Takes a frame off its way.

@@ -37,5 +37,6 @@ pub mod tick;
 mod too_big;
 pub mod verdict;
 mod walk;
+mod ways;
 pub mod wire;
 pub mod worker;

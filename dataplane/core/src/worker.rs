@@ -26,9 +26,10 @@ use crate::too_big::Budgets;
 use crate::verdict::{self, VerdictSink, Verdicts};
 use crate::walk::steer::Entry;
 use crate::walk::{
-    Walk, classify, egress, fragments, guard, names, neighbors, open, parse, seal, steer, track,
-    train,
+    Walk, again, classify, egress, fragments, guard, names, neighbors, open, parse, seal, steer,
+    track,
 };
+use crate::ways::Ways;
 
 /// What a worker is made with.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +99,7 @@ pub struct Worker<P: Port> {
     follows_names: bool,
     clear: ClearPairs,
     handoff: Handoff<P::Frame>,
+    ways: Ways,
     /// As of the snapshot in force, see [`pods_of`].
     pods: (usize, u32),
 }
@@ -162,6 +164,7 @@ impl<P: Port> Worker<P> {
             follows_names: false,
             clear: ClearPairs::new(key),
             handoff,
+            ways: Ways::new(key),
             pods: (0, 0),
         };
         let handle = WorkerHandle {
@@ -298,6 +301,7 @@ impl<P: Port> Worker<P> {
             follows_names: self.follows_names,
             clear: &mut self.clear,
             handoff: &mut self.handoff,
+            ways: &mut self.ways,
             known: None,
         }
     }
@@ -411,19 +415,19 @@ fn pods_of(snapshot: &Snapshot) -> (usize, u32) {
     (snapshot.endpoints.len(), last_born.unwrap_or(0))
 }
 
-/// The walk: every frame of a burst through every stage, in packet order. Of a train only the
-/// first.
+/// The walk: every frame of a burst through every stage, in packet order. Those that know their
+/// way go it when it is their turn.
 fn run<P: Port>(walk: &mut Walk<'_, P>) {
-    while let Some(headers) = train::begins(walk) {
-        let (first, others) = walk.batch.split_first();
+    again::again(walk);
+    while walk.batch.live != 0 {
+        let (strangers, newcomer) = again::strangers(walk);
+        let others = walk.batch.only(strangers);
         all_stages(walk);
-        walk.batch.go_on(others);
-        if train::follow(walk, first, &headers) == 0 {
-            break;
+        if let Some(it) = newcomer {
+            again::remember(walk, &it);
         }
-    }
-    if walk.batch.live != 0 {
-        all_stages(walk);
+        walk.batch.go_on(others);
+        again::again(walk);
     }
     resume(walk);
 }

@@ -315,6 +315,25 @@ impl FlowTable {
             .is_some_and(|flow| !flow.expires.is_over(now))
     }
 
+    /// What a packet of a flow is that was found in a place before, if the flow is there still and
+    /// its time not over: [`Self::find`] would find the same. `is_turned` says whether the key of
+    /// the packet's tuple is the other way round.
+    #[inline]
+    pub(crate) fn find_again(
+        &self,
+        slot: FlowSlot,
+        tuple: &Tuple,
+        is_turned: bool,
+        now: Tick,
+    ) -> Option<Found> {
+        let flow = self.flow(slot)?;
+        let is_it = flow.key().tuple(is_turned) == *tuple && !flow.expires.is_over(now);
+        is_it.then_some(Found {
+            slot,
+            from_initiator: flow.is_turned() == is_turned,
+        })
+    }
+
     /// The flow of a packet. One whose time is over is removed and not found.
     pub fn find(&mut self, tuple: Tuple, now: Tick) -> Option<Found> {
         let (key, turned) = FlowKey::of(tuple);

@@ -4,6 +4,7 @@
 //! takes it off its way and counts one reason, or write down in the frame's slot what the
 //! next stages need.
 
+pub(crate) mod again;
 pub(crate) mod classify;
 pub(crate) mod egress;
 pub(crate) mod fragments;
@@ -17,7 +18,6 @@ mod refuse;
 pub(crate) mod seal;
 pub(crate) mod steer;
 pub(crate) mod track;
-pub(crate) mod train;
 mod transport;
 
 use crate::addr::Addr;
@@ -43,6 +43,7 @@ use crate::steer::{Handed, Handoff, How};
 use crate::tick::Tick;
 use crate::too_big::Budgets;
 use crate::verdict::VerdictSink;
+use crate::ways::Ways;
 
 /// What the stages work on: one worker's state, borrowed for one burst.
 pub(crate) struct Walk<'a, P: Port> {
@@ -64,6 +65,7 @@ pub(crate) struct Walk<'a, P: Port> {
     pub(crate) follows_names: bool,
     pub(crate) clear: &'a mut ClearPairs,
     pub(crate) handoff: &'a mut Handoff<P::Frame>,
+    pub(crate) ways: &'a mut Ways,
     /// Addresses that the packet at hand is between, and whose they are.
     pub(crate) known: Option<([Addr; 2], Owners)>,
 }

@@ -10,8 +10,8 @@
 //! MTU) the module that does so verifies it. Whether a source address may be used at all
 //! (unspecified, broadcast, somebody else's) is the guard's question.
 
-mod again;
 mod extension;
+mod headers;
 mod ipv4;
 mod ipv6;
 #[cfg(test)]
@@ -27,9 +27,9 @@ use crate::wire::ethernet::{
     ETHERTYPE_VLAN, HEADER_LEN, VLAN_TAG_LEN,
 };
 
-pub(crate) use again::Again;
 pub(super) use extension::walk as walk_extensions;
 pub use extension::{EXTENSION_BYTES_MAX, EXTENSIONS_MAX, OPTIONS_MAX};
+pub(crate) use headers::{Headers, parse_again};
 pub(super) use transport::{icmp_has_id, icmpv6_has_id};
 
 /// Next header of an IPv4 packet in a tunnel (RFC 2003).

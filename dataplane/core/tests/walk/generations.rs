@@ -74,8 +74,7 @@ fn a_burst_of_a_flow_newly_denied_ends_at_its_first_packet() {
     rig.a.expect_delta(&[
         ("vf0.rx", 5),
         ("vf0.drop.policy-egress", 5),
-        ("flow.stale", 1),
-        ("flow.miss", 4),
+        ("flow.stale", 5),
         ("flows", -1),
     ]);
 }

@@ -10,6 +10,7 @@
     reason = "a failed assumption in a test is a failed test"
 )]
 
+mod again;
 mod encryption;
 mod fragments;
 mod generations;
@@ -36,5 +37,4 @@ pub(crate) mod soak;
 pub(crate) mod tcp;
 mod tcp_model;
 pub(crate) mod track;
-mod train;
 mod transport;

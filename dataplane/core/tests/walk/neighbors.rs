@@ -153,8 +153,8 @@ fn more_waiting_frames_than_there_is_room_for_are_counted_drops() {
         ("vf0.drop.next-hop", over),
         ("uplink.originated", 1),
         ("uplink.tx", 1),
-        ("flow.miss", 1),
-        ("flow.hit", room + over - 1),
+        ("flow.miss", 32),
+        ("flow.hit", room + over - 32),
         ("flows", 1),
     ]);
     rig.a.take(UPLINK);

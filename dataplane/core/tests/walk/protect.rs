@@ -475,8 +475,7 @@ fn an_sa_at_its_limit_sends_nothing_more_and_its_successor_goes_on() {
         ("vf0.drop.sa-exhausted", 2),
         ("uplink.tx", 2),
         ("sealed", 2),
-        ("flow.miss", 1),
-        ("flow.hit", 3),
+        ("flow.miss", 4),
         ("flows", 1),
     ]);
     let mut next = outbound(Side::A, Protection::default());

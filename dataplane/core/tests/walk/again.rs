@@ -1,14 +1,17 @@
-//! Packets of one flow in a row take a shorter way: it must be a way to the same.
+//! Packets of known flows take a shorter way: it must be a way to the same.
 
 use std::collections::BTreeMap;
 
+use sluice_dataplane_core::command::Command;
 use sluice_dataplane_core::meta::proto;
 use sluice_dataplane_core::port::BURST_MAX;
+use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::table::policy::Transport;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::checksum;
 
 use crate::rig::*;
+use crate::track::flows;
 
 const V4: bool = true;
 const FLOWS_TRIED: usize = 8;
@@ -65,9 +68,43 @@ impl Twins {
         assert!(differing.is_empty(), "{differing:?}");
     }
 
+    /// Mostly nothing; or what a way was found by becomes another: a policy, a pod, an SA.
+    fn change(&mut self, dice: &mut Seeded, how: Protection) {
+        let (change, vf) = (dice.below(30), dice.below(2));
+        let udp = || Policy::CLOSED.allow_out(Transport::Udp, PORT);
+        for rig in [&mut self.bursts, &mut self.singles] {
+            rig.a.counting = false;
+            match change {
+                0 => rig.a.replan(|plan| plan.repolicy(vf, Policy::CLOSED)),
+                1 => rig.a.replan(|plan| plan.repolicy(vf, udp())),
+                2..=4 => rig.a.replan(|plan| plan.repolicy(vf, Policy::OPEN)),
+                5 => rig.a.replan(|plan| {
+                    let addrs = plan.pod(1).addrs.clone();
+                    plan.replace_pod(1, addrs, Policy::OPEN);
+                }),
+                6 => {
+                    let children = outbound(Side::A, how).into();
+                    rig.a.command(Command::InstallOutbound(OTHER, children));
+                    rig.a.poll();
+                    rig.a.reply();
+                }
+                7 => {
+                    rig.a.command(Command::RetireOutbound(OTHER));
+                    rig.a.poll();
+                    rig.a.reply();
+                }
+                _ => {}
+            }
+            rig.a.counting = true;
+        }
+    }
+
+    /// Time passes, and who is asked for a MAC answers.
     fn advance(&mut self, ns: u64) {
-        self.bursts.advance(ns);
-        self.singles.advance(ns);
+        for rig in [&mut self.bursts, &mut self.singles] {
+            rig.advance(ns);
+            rig.settle();
+        }
     }
 }
 
@@ -173,11 +210,11 @@ fn a_burst_is_its_packets_one_by_one() {
     }
     for seed in 1..=40 {
         let mut dice = Seeded(seed);
-        let mut twins = Twins::new(Protection {
+        let how = Protection {
             outer_v4: seed % 2 == 0,
             ..Protection::default()
-        });
-        twins.bursts.a.counting = true;
+        };
+        let mut twins = Twins::new(how);
         let mut seqs = [1u32; FLOWS_TRIED];
         for _ in 0..60 {
             let mut burst = Vec::new();
@@ -189,41 +226,16 @@ fn a_burst_is_its_packets_one_by_one() {
             }
             burst.truncate(BURST_MAX);
             twins.send(&burst);
-            twins.advance(dice.below(40) as u64 * Tick::MS);
+            let quiet_s = if dice.below(20) == 0 { 130 } else { 0 };
+            twins.advance(quiet_s * Tick::SECOND + dice.below(40) as u64 * Tick::MS);
+            twins.change(&mut dice, how);
         }
-    }
-}
-
-#[test]
-fn packets_of_a_train_are_judged_once_and_numbered_each() {
-    for v4 in [V4, !V4] {
-        let mut rig = Rig::new();
-        for n in 0..20u8 {
-            let spec = Side::A.pod_sends(0, Side::B.pod(0, v4), udp(5, 6));
-            let frame = with_payload(spec, vec![n; usize::from(n)]).build();
-            rig.a.deliver(VF0, &frame);
-        }
-        rig.settle();
-        let got = rig.b.take(VF0);
-        let lens: Vec<_> = got.iter().map(|it| meta(it).l3_len()).collect();
-        let headers = if v4 { 28 } else { 48 };
-        assert_eq!(lens, (headers..headers + 20).collect::<Vec<_>>());
-        assert_eq!(rig.a.verdicts().len(), 1);
-        rig.a.expect_delta(&[
-            ("vf0.rx", 20),
-            ("vf0.forwarded", 20),
-            ("uplink.tx", 20),
-            ("sealed", 20),
-            ("flow.miss", 1),
-            ("flow.hit", 19),
-            ("flows", 1),
-        ]);
     }
 }
 
 /// A pod that may be connected to and may not connect.
 #[test]
-fn what_begins_something_in_a_train_is_judged_by_itself() {
+fn what_begins_something_in_a_known_flow_is_judged_by_itself() {
     let mut rig = Rig::judging(Policy::CLOSED.allow_in(Transport::Tcp, PORT), Policy::OPEN);
     let (server, client) = (Side::A.pod(0, V4), Side::B.pod(1, V4));
     let there = |flags, seq, ack| {
@@ -255,4 +267,66 @@ fn what_begins_something_in_a_train_is_judged_by_itself() {
         ("flow.hit", 5),
         ("flow.miss", 1),
     ]);
+}
+
+/// A rig in which a flow of A's pod to B's is known: the second packet has gone its way.
+fn known() -> (Rig, Vec<u8>) {
+    let mut rig = Rig::new();
+    let frame = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(7, 8)).build();
+    for _ in 0..2 {
+        rig.a.deliver(VF0, &frame);
+        rig.a.poll();
+    }
+    rig.settle();
+    rig.a.rebase();
+    (rig, frame)
+}
+
+#[test]
+fn a_known_way_is_its_own_ports_alone() {
+    let (mut rig, frame) = known();
+    rig.a.drops(VF1, &frame, "spoofed-mac");
+}
+
+#[test]
+fn a_flow_whose_time_is_over_has_no_way() {
+    let (mut rig, frame) = known();
+    rig.advance(200 * Tick::SECOND);
+    rig.a.deliver(VF0, &frame);
+    rig.a.poll();
+    let counters = rig.a.counters();
+    assert_eq!(counters["flow.miss"], 2, "it begins anew");
+}
+
+#[test]
+fn an_answer_on_a_known_way_is_the_responders() {
+    let mut rig = Rig::new();
+    let there = Side::B.pod_sends(0, Side::A.pod(0, V4), udp(7, 8)).build();
+    let back = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(8, 7)).build();
+    rig.b.deliver(VF0, &there);
+    rig.settle();
+    for _ in 0..3 {
+        rig.a.deliver(VF0, &back);
+        rig.a.poll();
+    }
+    let [flow] = &flows(&mut rig.a)[..] else {
+        panic!("one flow");
+    };
+    assert_eq!(flow.packets, [1, 3]);
+}
+
+#[test]
+fn a_known_way_ends_where_its_sa_becomes_another_pods() {
+    let (mut rig, frame) = known();
+    let mut pods = outbound(Side::A, Protection::default());
+    pods.mode = Mode::Transport {
+        pod: Side::A.pod(1, V4),
+    };
+    rig.a.command(Command::InstallOutbound(OTHER, pods.into()));
+    rig.a.poll();
+    rig.a.reply();
+    rig.a.deliver(VF0, &frame);
+    rig.a.poll();
+    rig.a
+        .expect_delta(&[("vf0.rx", 1), ("vf0.drop.no-sa", 1), ("flow.hit", 1)]);
 }
