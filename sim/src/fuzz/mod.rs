@@ -6,6 +6,7 @@
 
 mod breaking;
 mod case;
+mod connections;
 mod draw;
 mod events;
 mod judge;

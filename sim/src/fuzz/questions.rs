@@ -11,7 +11,7 @@ use crate::probe::Family;
 /// Flows that go on now and then: their source ports are those that no other probe has.
 const FLOWS_MAX: usize = 6;
 const FLOW_PORT: usize = 60_000;
-const OUTSIDE: [(&str, Family); 4] = [
+pub(super) const OUTSIDE: [(&str, Family); 4] = [
     ("203.0.113.9", Family::Ipv4),
     ("203.0.113.77", Family::Ipv4),
     ("192.0.2.1", Family::Ipv4),

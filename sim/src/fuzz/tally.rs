@@ -22,6 +22,10 @@ pub struct Tally {
     pub probes: u64,
     /// Of those, the ones that were answered.
     pub allowed: u64,
+    /// Parts that connections which go on were to move.
+    pub transfers: u64,
+    /// Of those, the ones that came over whole.
+    pub transferred: u64,
     /// Frames on the wire between nodes.
     pub wire_frames: u64,
     /// Virtual time, in milliseconds.
@@ -75,6 +79,11 @@ impl Tally {
             .iter()
             .filter(|it| it.outcome.verdict == allow);
         self.allowed += allowed.count() as u64;
+        let parts = record.steps.iter().flat_map(|it| &it.work);
+        for part in parts.filter(|it| it.kind == "connection") {
+            self.transfers += 1;
+            self.transferred += u64::from(part.complete);
+        }
         self.wire_frames += record.wire.frames as u64;
         self.virtual_ms += record.time_ns / 1_000_000;
         for drop in &record.drops {

@@ -107,6 +107,7 @@ impl World {
             return;
         };
         let name = node.name.clone();
+        self.cut_lasting();
         self.lose_keys(&name);
         let Some(node) = self.nodes.get_mut(index) else {
             return;

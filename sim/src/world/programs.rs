@@ -70,6 +70,7 @@ impl World {
     fn kill_dataplane(&mut self, node: &str) -> Result<(), BreakError> {
         let number = self.number(node)?;
         let name = NodeName(node.to_owned());
+        self.cut_lasting();
         self.stale.keep(&name, &self.cluster);
         self.stale.end(&name, Why::DataplaneStalled);
         // Frames that waited for it are gone with it.

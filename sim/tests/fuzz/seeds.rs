@@ -50,7 +50,7 @@ fn every_invariant_holds_of_the_first_seeds_and_they_reach_all_there_is() {
     assert!(all.allowed * 10 > all.probes && all.allowed * 10 < all.probes * 9);
     for verb in [
         "apply", "delete", "fault", "heal", "kill", "probe", "rekey", "replay", "restart", "spoof",
-        "wait",
+        "wait", "workload",
     ] {
         assert!(all.steps.contains_key(verb), "no {verb}: {:?}", all.steps);
     }
