@@ -104,8 +104,11 @@ impl Connections {
                 )
             }
             1 => {
-                let node = self.dice.pick(&model.nodes)?;
-                (format!("node:{node}"), families_of(pod, |_| true))
+                let node = *self.dice.pick(&model.present())?;
+                (
+                    format!("node:{}", model.node_name(node)),
+                    families_of(pod, |_| true),
+                )
             }
             _ => {
                 let other = *self.dice.pick(&pods)?;
@@ -164,6 +167,7 @@ fn is_there(model: &Model, connection: &Value) -> bool {
     ["from", "to"].iter().all(|at| {
         let name = connection[at].as_str().unwrap_or_default();
         let pod = || model.pods.iter().any(|it| it.party() == name);
-        !name.contains('/') || pod()
+        let node = name.strip_prefix("node:");
+        !name.contains('/') && !node.is_some_and(|it| model.is_gone(it)) || pod()
     })
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::case::{Case, Step};
+use super::coming::Coming;
 use super::connections::Connections;
 use super::draw::{NAMESPACES, labels, one};
 use super::model::Model;
@@ -69,10 +70,13 @@ pub(super) fn draw(seed: u64) -> Case {
         steps.extend((0..count).filter_map(|_| drawer.probe()));
     };
     let mut connections = Connections::new(seed);
+    let mut coming = Coming::new(seed);
     probes(&mut drawer, &mut case.steps);
     case.steps.extend(connections.step(&drawer.model));
     for _ in 0..events {
         case.steps.extend(drawer.event(case.flows_max.is_some()));
+        let came = coming.step(&mut drawer, &case.steps);
+        case.steps.extend(came);
         probes(&mut drawer, &mut case.steps);
         case.steps.extend(connections.step(&drawer.model));
     }
@@ -130,7 +134,7 @@ impl Drawer {
     }
 
     pub(super) fn node(&mut self) -> usize {
-        self.dice.below(self.model.nodes.len())
+        one(&mut self.dice, &self.model.present(), 0)
     }
 
     fn new_pod(&mut self) -> Value {
@@ -241,6 +245,10 @@ impl Drawer {
 
     fn pod_comes(&mut self) -> Vec<Step> {
         let node = self.node();
+        self.pod_comes_to(node)
+    }
+
+    pub(super) fn pod_comes_to(&mut self, node: usize) -> Vec<Step> {
         if self.model.pods.len() >= PODS_MAX || !self.model.takes_pods(node) {
             return Vec::new();
         }
@@ -258,7 +266,7 @@ impl Drawer {
 }
 
 /// A node, with addresses by its number.
-fn node_object(name: &str, number: usize, labels: &Value) -> Value {
+pub(super) fn node_object(name: &str, number: usize, labels: &Value) -> Value {
     let address = |address: String| json!({"type": "InternalIP", "address": address});
     let v4 = format!("10.9.0.{}", number + 1);
     let v6 = format!("fd09::{}", number + 1);

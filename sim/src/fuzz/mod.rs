@@ -6,6 +6,7 @@
 
 mod breaking;
 mod case;
+mod coming;
 mod connections;
 mod draw;
 mod events;

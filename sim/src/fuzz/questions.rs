@@ -30,7 +30,8 @@ impl Drawer {
             }
             _ => {
                 let pod = self.dice.pick(&self.model.pods).cloned();
-                pod.map_or_else(|| Party::Node("node-a".to_owned()), Party::Pod)
+                let first = || self.model.present().first().copied().unwrap_or(0);
+                pod.map_or_else(|| Party::Node(self.model.node_name(first())), Party::Pod)
             }
         }
     }
@@ -108,7 +109,10 @@ impl Drawer {
                 Family::Ipv4
             };
             let pod = self.model.pods.iter().find(|it| it.party() == name);
-            !name.contains('/') || pod.is_some_and(|it| it.has(family))
+            let node = name.strip_prefix("node:");
+            let is_gone = |it| self.model.is_gone(it);
+            !name.contains('/') && !node.is_some_and(is_gone)
+                || pod.is_some_and(|it| it.has(family))
         };
         there("from") && there("to")
     }

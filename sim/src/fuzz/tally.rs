@@ -32,6 +32,8 @@ pub struct Tally {
     pub virtual_ms: u64,
     /// Dropped frames by reason: which branches were hit.
     pub drops: BTreeMap<String, u64>,
+    /// How often faults took effect, and nodes came and went.
+    pub marks: BTreeMap<String, u64>,
     /// What failed.
     pub failures: Vec<Finding>,
 }
@@ -86,6 +88,9 @@ impl Tally {
         }
         self.wire_frames += record.wire.frames as u64;
         self.virtual_ms += record.time_ns / 1_000_000;
+        for (mark, count) in &record.marks {
+            *self.marks.entry(mark.clone()).or_default() += count;
+        }
         for drop in &record.drops {
             *self.drops.entry(drop.reason.clone()).or_default() += drop.frames;
         }

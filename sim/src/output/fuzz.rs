@@ -24,6 +24,7 @@ pub fn show_fuzz(tally: &Tally, paint: Paint) -> String {
     let steps = tally.steps.iter().map(|it| ((*it.0).to_owned(), *it.1));
     list("steps", steps.collect());
     list("faults", tally.faults.clone().into_iter().collect());
+    list("marks", tally.marks.clone().into_iter().collect());
     list("drops", tally.drops.clone().into_iter().collect());
     for failure in &tally.failures {
         let head = paint.ink(Ink::Bad, &format!("seed {} failed", failure.seed));
