@@ -116,11 +116,6 @@ impl Sender {
         matches!(self.state, State::Complete | State::Failed)
     }
 
-    /// Whether the peer has said nothing yet.
-    pub(crate) fn is_opening(&self) -> bool {
-        self.state == State::Opening
-    }
-
     /// Bytes that the peer has acknowledged.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.una.min(self.total)

@@ -87,23 +87,6 @@ impl World {
         [ends.local.0, ends.remote.0].map(|ip| self.api().pod_uid(ip).cloned())
     }
 
-    /// Whoever has begun to speak to a pod that is gone, and had no answer, lets it be. It would
-    /// speak to whoever has the address then, and if that is the outside, in clear.
-    pub(super) fn give_up_on_the_gone(&mut self) {
-        let opening = |world: &mut Self, it: &Lasting| {
-            let sender = world.sender(it.at, it.ends);
-            sender.is_some_and(Sender::is_opening) && it.uids != world.uids_at(it.ends)
-        };
-        let all = core::mem::take(&mut self.lasting);
-        for (name, it) in all {
-            let gives_up = opening(self, &it);
-            self.lasting.insert(name.clone(), it);
-            if gives_up {
-                self.close_lasting(&name);
-            }
-        }
-    }
-
     /// Has a connection move more, or opens it.
     pub(super) fn begin_lasting(
         &mut self,

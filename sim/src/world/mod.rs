@@ -361,7 +361,6 @@ impl World {
         let before = core::mem::replace(&mut self.cluster, cluster);
         self.stale.begin_anew();
         self.whereabouts.renew(&before, &self.cluster);
-        self.give_up_on_the_gone();
         if !self.config.peers_only.is_empty() {
             let peers = &self.config.peers_only;
             self.announcements
