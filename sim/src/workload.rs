@@ -32,6 +32,17 @@ pub enum Job {
         /// How much.
         bytes: u64,
     },
+    /// A part of what a TCP connection moves that goes on after it.
+    Connection {
+        /// The connection's name: the first job of a name opens it, and the next go on with it.
+        name: String,
+        /// From whom, to whom, to which port.
+        probe: Probe,
+        /// How much.
+        bytes: u64,
+        /// For how long it is tried, in nanoseconds.
+        for_ns: u64,
+    },
     /// UDP datagrams, each of which is answered.
     Udp {
         /// From whom, to whom, to which port.
@@ -73,7 +84,7 @@ pub enum Change {
 /// What came of a job.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct JobRecord {
-    /// `tcp`, `udp` or `pcap`.
+    /// `tcp`, `connection`, `udp` or `pcap`.
     pub kind: &'static str,
     /// Who sent.
     pub from: String,
@@ -128,6 +139,10 @@ impl fmt::Display for JobRecord {
                     f,
                     ": {bytes} bytes, {again} segments sent again, {mbps} Mbit/s"
                 )?;
+            }
+            ("connection", ..) if self.complete => {
+                let again = self.packets;
+                write!(f, ": {bytes} bytes, {again} segments sent again")?;
             }
             _ => write!(f, ": {bytes} bytes came over, and no more")?,
         }

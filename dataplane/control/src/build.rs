@@ -21,6 +21,7 @@ use sluice_offload_api::refusal::{Refusal, RefusalReason};
 use sluice_offload_api::state::State;
 
 use crate::bindings::Bindings;
+use crate::former::Former;
 use crate::indices::{
     DomainNumbers, EndpointGenerations, PeerNumbers, PortNames, is_encrypted_anew, renamed,
 };
@@ -31,6 +32,7 @@ pub(crate) struct Build<'a> {
     pub(crate) peers: &'a PeerNumbers,
     pub(crate) generations: &'a EndpointGenerations,
     pub(crate) bindings: &'a Bindings,
+    pub(crate) former: &'a Former,
     pub(crate) domains: &'a DomainNumbers,
     pub(crate) hash_key: HashKey,
 }
@@ -163,15 +165,19 @@ impl Build<'_> {
         })
     }
 
-    /// All prefixes, also those that nodes announced and the state doesn't know.
+    /// All prefixes, also those that the state doesn't know: that nodes announced, or that were
+    /// pods' before.
     fn all_owners(
         &self,
         state: &State,
         owners: &BTreeMap<IpAddr, EndpointIndex>,
     ) -> Vec<(Addr, u8, Owner)> {
         let known = state.prefixes.keys().copied();
-        let announced = self.bindings.announced().map(IpPrefix::host);
-        let unknown = announced.filter(|it| !state.prefixes.contains_key(it));
+        let nobodys = self.bindings.announced().chain(self.former.iter());
+        let nobodys: BTreeSet<_> = nobodys.map(IpPrefix::host).collect();
+        let unknown = nobodys
+            .into_iter()
+            .filter(|it| !state.prefixes.contains_key(it));
         let owner = |it: IpPrefix| {
             let owner = self.owner(state, &it, owners)?;
             Some((it.addr().into(), it.len(), owner))
@@ -194,8 +200,8 @@ impl Build<'_> {
         addrs.all(|it| table.find(it) == built.find(it))
     }
 
-    /// Who has a prefix; an address that a node announced and the state doesn't know is
-    /// nobody's.
+    /// Who has a prefix; an address that the state doesn't know is nobody's if a node announced it,
+    /// or a pod had it before.
     fn owner(
         &self,
         state: &State,
@@ -204,8 +210,9 @@ impl Build<'_> {
     ) -> Option<Owner> {
         let Some(known) = state.prefixes.get(prefix) else {
             let addr = prefix.addr();
-            let is_said = *prefix == IpPrefix::host(addr) && self.bindings.is_announced(addr);
-            return is_said.then(|| Owner::new(IdentityId(0), Place::Revoked));
+            let is_nobodys = self.bindings.is_announced(addr) || self.former.contains(addr);
+            let is_nobodys = is_nobodys && *prefix == IpPrefix::host(addr);
+            return is_nobodys.then(|| Owner::new(IdentityId(0), Place::Revoked));
         };
         let identity = state.identities.get(&known.identity);
         Some(Owner {

@@ -25,6 +25,7 @@ use crate::asking::Asking;
 use crate::bindings::Bindings;
 use crate::build::{Build, Built, Last};
 use crate::events::{Event, SaConfig, SaError};
+use crate::former::Former;
 use crate::indices::{DomainNumbers, EndpointGenerations, PeerNumbers, PortNames};
 use crate::pairs::{Pairs, Sources, TOLD_MAX};
 use crate::read::{Namer, VerdictLine, capacity, port_counters};
@@ -112,6 +113,7 @@ pub struct Control {
     peers: PeerNumbers,
     generations: EndpointGenerations,
     bindings: Bindings,
+    former: Former,
     /// Addresses of which `bindings` say otherwise than when the newest snapshot was built.
     moved: BTreeSet<IpAddr>,
     domains: DomainNumbers,
@@ -147,6 +149,7 @@ impl Control {
             peers: PeerNumbers::default(),
             generations: EndpointGenerations::default(),
             bindings: Bindings::default(),
+            former: Former::default(),
             moved: BTreeSet::new(),
             domains: DomainNumbers::default(),
             touched: None,
@@ -180,6 +183,7 @@ impl Control {
             return Err(ProgramError::Pending { pending });
         }
         let next = self.state.apply(tx)?;
+        self.moved.extend(self.former.note(&self.state, &next));
         // Hundreds of nodes, of which hardly ever one changes.
         let same_peers = self.state.peers == next.peers;
         let mut peers = (!same_peers).then(|| self.peers.clone());
@@ -198,6 +202,7 @@ impl Control {
         let Built { snapshot, touched } = build.snapshot(&next, self.last(spare))?;
         let snapshot = Arc::new(snapshot);
         self.workers.publish(&snapshot)?;
+        self.former.forget(&self.state, &next);
         self.moved.clear();
         self.touched = touched;
         self.is_keyed = true;
@@ -241,6 +246,7 @@ impl Control {
             generations,
             domains,
             bindings: &self.bindings,
+            former: &self.former,
             hash_key: self.hash_key,
         }
     }

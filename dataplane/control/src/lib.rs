@@ -13,6 +13,7 @@ mod bindings;
 mod build;
 mod control;
 mod events;
+mod former;
 mod indices;
 mod pairs;
 mod read;

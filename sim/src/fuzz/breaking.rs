@@ -93,8 +93,11 @@ impl Drawer {
                 json!({kind: {"node": name, way: far}})
             }
             "partition" => {
-                let nodes = model.nodes.len();
-                let other = (node + 1 + self.dice.below(nodes - 1)) % nodes;
+                let present = model.present();
+                let at = present.iter().position(|it| *it == node).unwrap_or(0);
+                let further = 1 + self.dice.below(present.len() - 1);
+                let other = present.iter().cycle().nth(at + further);
+                let other = other.copied().unwrap_or(node);
                 let ends = [node.min(other), node.max(other)];
                 self.model.broken.insert(Broken::of(kind, &ends));
                 json!({kind: [name, self.model.node_name(other)]})

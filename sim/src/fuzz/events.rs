@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::case::{Case, Step};
+use super::coming::Coming;
+use super::connections::Connections;
 use super::draw::{NAMESPACES, labels, one};
 use super::model::Model;
 use super::policies::{cluster_policy, network_policy};
@@ -67,12 +69,19 @@ pub(super) fn draw(seed: u64) -> Case {
         let count = drawer.dice.within(PROBES.0, PROBES.1);
         steps.extend((0..count).filter_map(|_| drawer.probe()));
     };
+    let mut connections = Connections::new(seed);
+    let mut coming = Coming::new(seed);
     probes(&mut drawer, &mut case.steps);
+    case.steps.extend(connections.step(&drawer.model));
     for _ in 0..events {
         case.steps.extend(drawer.event(case.flows_max.is_some()));
+        let came = coming.step(&mut drawer, &case.steps);
+        case.steps.extend(came);
         probes(&mut drawer, &mut case.steps);
+        case.steps.extend(connections.step(&drawer.model));
     }
     case.steps.extend(drawer.recover());
+    case.steps.extend(connections.at_the_end(&drawer.model));
     for _ in 0..PROBES_AT_THE_END {
         case.steps.extend(drawer.probe());
     }
@@ -96,17 +105,8 @@ impl Drawer {
         let nodes = self.dice.within(2, 4);
         for (number, letter) in ('a'..='d').take(nodes).enumerate() {
             let name = format!("node-{letter}");
-            let address = |address: String| json!({"type": "InternalIP", "address": address});
-            let (v4, v6) = (
-                format!("10.9.0.{}", number + 1),
-                format!("fd09::{}", number + 1),
-            );
-            objects.push(json!({
-                "apiVersion": "v1",
-                "kind": "Node",
-                "metadata": {"name": name, "labels": labels(&mut self.dice)},
-                "status": {"addresses": [address(v4), address(v6)]},
-            }));
+            let labels = labels(&mut self.dice);
+            objects.push(node_object(&name, number, &labels));
             self.model.nodes.push(name);
         }
         if self.dice.chance(30) {
@@ -134,7 +134,7 @@ impl Drawer {
     }
 
     pub(super) fn node(&mut self) -> usize {
-        self.dice.below(self.model.nodes.len())
+        one(&mut self.dice, &self.model.present(), 0)
     }
 
     fn new_pod(&mut self) -> Value {
@@ -245,6 +245,10 @@ impl Drawer {
 
     fn pod_comes(&mut self) -> Vec<Step> {
         let node = self.node();
+        self.pod_comes_to(node)
+    }
+
+    pub(super) fn pod_comes_to(&mut self, node: usize) -> Vec<Step> {
         if self.model.pods.len() >= PODS_MAX || !self.model.takes_pods(node) {
             return Vec::new();
         }
@@ -259,6 +263,19 @@ impl Drawer {
         let object = next.map(|it| it.object(&self.model.nodes));
         object.map(|it| Step::Apply(vec![it])).into_iter().collect()
     }
+}
+
+/// A node, with addresses by its number.
+pub(super) fn node_object(name: &str, number: usize, labels: &Value) -> Value {
+    let address = |address: String| json!({"type": "InternalIP", "address": address});
+    let v4 = format!("10.9.0.{}", number + 1);
+    let v6 = format!("fd09::{}", number + 1);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "status": {"addresses": [address(v4), address(v6)]},
+    })
 }
 
 fn namespace(name: &str, labels: &Value) -> Value {

@@ -6,6 +6,8 @@
 
 mod breaking;
 mod case;
+mod coming;
+mod connections;
 mod draw;
 mod events;
 mod judge;

@@ -107,6 +107,8 @@ impl PodModel {
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) nodes: Vec<String>,
+    /// Nodes that have left.
+    pub(super) gone: BTreeSet<usize>,
     pub(super) pods: Vec<PodModel>,
     /// Kind, namespace, name.
     pub(super) policies: BTreeSet<(&'static str, String, String)>,
@@ -245,6 +247,33 @@ impl Model {
         self.dead.remove(&node);
         self.broken
             .remove(&Broken::of("stalled-dataplane", &[node]));
+    }
+
+    /// The nodes that are there.
+    pub(super) fn present(&self) -> Vec<usize> {
+        let all = 0..self.nodes.len();
+        all.filter(|it| !self.gone.contains(it)).collect()
+    }
+
+    /// Whether a node of a name has left.
+    pub(super) fn is_gone(&self, name: &str) -> bool {
+        let mut gone = self.gone.iter();
+        gone.any(|it| self.nodes.get(*it).is_some_and(|it| it == name))
+    }
+
+    /// Whether every agent hears the API, so that all learn of who comes.
+    pub(super) fn all_hear(&self) -> bool {
+        let deaf = |it: &Broken| it.kind == "api-away" || BEHIND.contains(&it.kind);
+        self.dead_agents.is_empty() && !self.broken.iter().any(deaf)
+    }
+
+    /// A node leaves, with what was broken of it.
+    pub(super) fn leave(&mut self, node: usize) {
+        self.gone.insert(node);
+        self.dead.remove(&node);
+        self.dead_agents.remove(&node);
+        self.bare.remove(&node);
+        self.broken.retain(|it| !it.nodes.contains(&node));
     }
 
     /// Another machine, with all its programs.

@@ -11,7 +11,7 @@ use crate::probe::Family;
 /// Flows that go on now and then: their source ports are those that no other probe has.
 const FLOWS_MAX: usize = 6;
 const FLOW_PORT: usize = 60_000;
-const OUTSIDE: [(&str, Family); 4] = [
+pub(super) const OUTSIDE: [(&str, Family); 4] = [
     ("203.0.113.9", Family::Ipv4),
     ("203.0.113.77", Family::Ipv4),
     ("192.0.2.1", Family::Ipv4),
@@ -30,7 +30,8 @@ impl Drawer {
             }
             _ => {
                 let pod = self.dice.pick(&self.model.pods).cloned();
-                pod.map_or_else(|| Party::Node("node-a".to_owned()), Party::Pod)
+                let first = || self.model.present().first().copied().unwrap_or(0);
+                pod.map_or_else(|| Party::Node(self.model.node_name(first())), Party::Pod)
             }
         }
     }
@@ -108,7 +109,10 @@ impl Drawer {
                 Family::Ipv4
             };
             let pod = self.model.pods.iter().find(|it| it.party() == name);
-            !name.contains('/') || pod.is_some_and(|it| it.has(family))
+            let node = name.strip_prefix("node:");
+            let is_gone = |it| self.model.is_gone(it);
+            !name.contains('/') && !node.is_some_and(is_gone)
+                || pod.is_some_and(|it| it.has(family))
         };
         there("from") && there("to")
     }

@@ -22,12 +22,18 @@ pub struct Tally {
     pub probes: u64,
     /// Of those, the ones that were answered.
     pub allowed: u64,
+    /// Parts that connections which go on were to move.
+    pub transfers: u64,
+    /// Of those, the ones that came over whole.
+    pub transferred: u64,
     /// Frames on the wire between nodes.
     pub wire_frames: u64,
     /// Virtual time, in milliseconds.
     pub virtual_ms: u64,
     /// Dropped frames by reason: which branches were hit.
     pub drops: BTreeMap<String, u64>,
+    /// How often faults took effect, and nodes came and went.
+    pub marks: BTreeMap<String, u64>,
     /// What failed.
     pub failures: Vec<Finding>,
 }
@@ -75,8 +81,16 @@ impl Tally {
             .iter()
             .filter(|it| it.outcome.verdict == allow);
         self.allowed += allowed.count() as u64;
+        let parts = record.steps.iter().flat_map(|it| &it.work);
+        for part in parts.filter(|it| it.kind == "connection") {
+            self.transfers += 1;
+            self.transferred += u64::from(part.complete);
+        }
         self.wire_frames += record.wire.frames as u64;
         self.virtual_ms += record.time_ns / 1_000_000;
+        for (mark, count) in &record.marks {
+            *self.marks.entry(mark.clone()).or_default() += count;
+        }
         for drop in &record.drops {
             *self.drops.entry(drop.reason.clone()).or_default() += drop.frames;
         }

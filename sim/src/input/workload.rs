@@ -24,6 +24,7 @@ const RATE_MAX: u64 = 10_000_000;
 #[serde(rename_all = "lowercase")]
 pub(super) enum JobEntry {
     Tcp(TcpEntry),
+    Connection(ConnectionEntry),
     Udp(UdpEntry),
     Pcap(PcapEntry),
     Change(ChangeEntry),
@@ -37,6 +38,20 @@ pub(super) struct TcpEntry {
     port: PortEntry,
     family: Option<Family>,
     bytes: u64,
+    expect: Option<Verdict>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConnectionEntry {
+    name: String,
+    from: String,
+    to: String,
+    port: PortEntry,
+    family: Option<Family>,
+    bytes: u64,
+    #[serde(rename = "for")]
+    span: Span,
     expect: Option<Verdict>,
 }
 
@@ -97,6 +112,7 @@ pub(super) fn check(
     }
     let jobs = entries.into_iter().map(|it| match it {
         JobEntry::Tcp(it) => it.check(place),
+        JobEntry::Connection(it) => it.check(place),
         JobEntry::Udp(it) => it.check(place),
         JobEntry::Pcap(it) => it.check(place, beside),
         JobEntry::Change(it) => it.check(place, beside),
@@ -140,6 +156,24 @@ impl TcpEntry {
         Ok(Job::Tcp {
             probe: probe(place, ends, what, self.family, self.expect)?,
             bytes: within(place, "bytes", self.bytes, BYTES_MAX)?,
+        })
+    }
+}
+
+impl ConnectionEntry {
+    fn check(self, place: &Place) -> Result<Job, InputError> {
+        let ends = (self.from.as_str(), self.to.as_str());
+        let what = (Protocol::Tcp, self.port);
+        if self.name.is_empty() {
+            return Err(
+                place.fault("a connection has a name; the next job goes on with it by that")
+            );
+        }
+        Ok(Job::Connection {
+            name: self.name,
+            probe: probe(place, ends, what, self.family, self.expect)?,
+            bytes: within(place, "bytes", self.bytes, BYTES_MAX)?,
+            for_ns: self.span.ns,
         })
     }
 }

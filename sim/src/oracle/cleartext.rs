@@ -1,12 +1,10 @@
 //! Nothing between pods of different nodes, or between a pod and another node, is on the wire
 //! in clear, unless the settings of both ends let it: neither what it says nor whom it is for.
 
-use std::collections::BTreeSet;
-
 use sluice_host_agent::evaluate::Crossing;
 
 use super::Oracle;
-use super::packet::{Identity, Packet};
+use super::packet::Packet;
 use crate::sighting::{Sighting, Spot, Way};
 use crate::world::{Api, MARKER};
 
@@ -31,12 +29,7 @@ fn has_marker(frame: &[u8]) -> bool {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Cleartext {
-    /// Packets that wait for a dataplane that does nothing. It judges them when it goes on, by
-    /// what is then: one for a pod that has gone meanwhile, of a flow that it never had, is for
-    /// the outside.
-    waited: BTreeSet<Identity>,
-}
+pub(super) struct Cleartext;
 
 impl Oracle for Cleartext {
     fn name(&self) -> &'static str {
@@ -49,19 +42,12 @@ impl Oracle for Cleartext {
         packet: Option<&Packet<'_>>,
         api: &Api<'_>,
     ) -> Option<String> {
-        if let (Way::Sent, Spot::Vf(node, _) | Spot::Host(node)) = (seen.way, &seen.spot)
-            && api.is_stalled(node)
-        {
-            self.waited.extend(packet.map(Packet::identity));
-        }
         // What the outside puts there is its own.
         if seen.way != Way::OnWire || seen.spot == Spot::Outside {
             return None;
         }
         let inside = |ip| api.is_pod(ip) || api.is_node(ip);
-        let has_waited =
-            || packet.is_some_and(|it| !inside(it.dst) && self.waited.contains(&it.identity()));
-        if has_marker(&seen.frame) && !has_waited() {
+        if has_marker(&seen.frame) {
             return Some("a pod's payload was on the wire in clear".to_owned());
         }
         let packet = packet.filter(|it| !it.is_sealed(api))?;

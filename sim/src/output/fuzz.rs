@@ -12,9 +12,10 @@ pub fn show_fuzz(tally: &Tally, paint: Paint) -> String {
     let minutes = tally.virtual_ms / 60_000 % 60;
     let steps: u64 = tally.steps.values().sum();
     out.push_str(&format!(
-        "{seeds} seeds from {}: {steps} steps, {probes} probes ({} answered), {} frames on the \
-         wires, {hours} h {minutes} min of virtual time\n",
-        tally.first_seed, tally.allowed, tally.wire_frames
+        "{seeds} seeds from {}: {steps} steps, {probes} probes ({} answered), {} parts of \
+         connections ({} came over), {} frames on the wires, {hours} h {minutes} min of virtual \
+         time\n",
+        tally.first_seed, tally.allowed, tally.transfers, tally.transferred, tally.wire_frames
     ));
     let mut list = |what: &str, of: Vec<(String, u64)>| {
         let all: Vec<_> = of.iter().map(|(name, n)| format!("{name} {n}")).collect();
@@ -23,6 +24,7 @@ pub fn show_fuzz(tally: &Tally, paint: Paint) -> String {
     let steps = tally.steps.iter().map(|it| ((*it.0).to_owned(), *it.1));
     list("steps", steps.collect());
     list("faults", tally.faults.clone().into_iter().collect());
+    list("marks", tally.marks.clone().into_iter().collect());
     list("drops", tally.drops.clone().into_iter().collect());
     for failure in &tally.failures {
         let head = paint.ink(Ink::Bad, &format!("seed {} failed", failure.seed));

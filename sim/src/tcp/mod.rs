@@ -71,6 +71,7 @@ fn number(isn: u32, offset: u64) -> u32 {
 mod tests {
     use super::*;
     use crate::dice::Dice;
+    use sluice_dataplane_core::meta::tcp_flag;
     use sluice_dataplane_core::tick::Tick;
 
     const TEXT: &[u8] = b"what the two must agree on";
@@ -159,6 +160,38 @@ mod tests {
     #[test]
     fn who_gets_no_answer_gives_up() {
         assert_eq!(transfer(10, 100, 1), None);
+    }
+
+    /// What comes of a segment at an end that has no wire.
+    fn seen(it: &Segment) -> Seen<'_> {
+        Seen {
+            flags: it.flags,
+            seq: it.seq,
+            ack: it.ack,
+            mss: it.mss,
+            data: &TEXT
+                [usize::try_from(it.data.start).unwrap()..usize::try_from(it.data.end).unwrap()],
+        }
+    }
+
+    #[test]
+    fn a_sender_that_lasts_goes_on_and_says_no_end() {
+        let now = Tick::default();
+        let (mut sender, mut receiver) = (Sender::lasting(1, 5), Receiver::new(9, TEXT));
+        let mut out = sender.open(now);
+        let mut flags = 0;
+        for bytes in [5, 0] {
+            while let Some(it) = out.pop() {
+                flags |= it.flags;
+                for answer in receiver.on_segment(&seen(&it)) {
+                    out.extend(sender.on_segment(&seen(&answer), now));
+                }
+            }
+            assert!(sender.is_complete() && !sender.is_over());
+            assert_eq!(sender.deadline(), None);
+            out = sender.go_on(bytes, now);
+        }
+        assert_eq!((receiver.received(), flags & tcp_flag::FIN), (10, 0));
     }
 
     #[test]

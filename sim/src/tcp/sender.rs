@@ -42,6 +42,8 @@ pub(crate) struct Sender {
     mss: u64,
     /// Bytes of the stream; the FIN is behind them.
     total: u64,
+    /// More bytes may follow: there is no FIN.
+    lasts: bool,
     /// The first offset that isn't acknowledged.
     una: u64,
     /// The next to send: below `high` after a timeout.
@@ -73,6 +75,7 @@ impl Sender {
             state: State::Opening,
             mss: MSS.into(),
             total,
+            lasts: false,
             una: 0,
             next: 0,
             high: 0,
@@ -91,9 +94,21 @@ impl Sender {
         }
     }
 
+    /// One that says no end: more may follow what it has so far.
+    pub(crate) fn lasting(isn: u32, total: u64) -> Self {
+        Self {
+            lasts: true,
+            ..Self::new(isn, total)
+        }
+    }
+
     /// Whether all was acknowledged.
     pub(crate) fn is_complete(&self) -> bool {
-        self.state == State::Complete
+        match self.state {
+            State::Complete => true,
+            State::Open => self.lasts && self.una == self.total,
+            State::Opening | State::Failed => false,
+        }
     }
 
     /// Whether it will send nothing more.
@@ -106,6 +121,11 @@ impl Sender {
         self.una.min(self.total)
     }
 
+    /// Bytes of the stream so far.
+    pub(crate) const fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Segments that were sent once more.
     pub(crate) const fn sent_again(&self) -> u64 {
         self.sent_again
@@ -114,6 +134,15 @@ impl Sender {
     /// When [`Self::on_deadline`] is due.
     pub(crate) const fn deadline(&self) -> Option<Tick> {
         self.deadline
+    }
+
+    /// More bytes follow: what it sends of them now.
+    pub(crate) fn go_on(&mut self, bytes: u64, now: Tick) -> Vec<Segment> {
+        self.total += bytes;
+        if self.state == State::Open {
+            return self.pump(now);
+        }
+        Vec::new()
     }
 
     /// Begins: the SYN.
@@ -277,7 +306,7 @@ impl Sender {
     fn pump(&mut self, now: Tick) -> Vec<Segment> {
         let mut out = Vec::new();
         let window = self.cwnd.min(WINDOW);
-        while self.next <= self.total {
+        while self.next < self.total || self.next == self.total && !self.lasts {
             let room = window.saturating_sub(self.next - self.una);
             let left = self.total - self.next;
             let len = left.min(self.mss).min(room);

@@ -129,6 +129,7 @@ impl World {
         for ip in [question.src, question.dst] {
             let pod = self.api().pod_uid(ip).cloned();
             self.crowded.extend(pod);
+            self.cut_lasting_at(ip);
         }
         for (port, sent) in (FLOOD_PORT..).zip(0..frames) {
             let spec = packet(&question, port);

@@ -127,11 +127,14 @@ impl World {
                 let (a, b) = self.pair(nodes)?;
                 self.net.faults.part(a, b);
             }
-            Fault::Loss(_)
-            | Fault::Duplication(_)
-            | Fault::Reordering(_)
-            | Fault::Corruption(_)
-            | Fault::Delay(_) => self.net.faults.begin(fault),
+            Fault::Corruption(_) => {
+                // A header that isn't the sender's may end a connection.
+                self.cut_lasting();
+                self.net.faults.begin(fault);
+            }
+            Fault::Loss(_) | Fault::Duplication(_) | Fault::Reordering(_) | Fault::Delay(_) => {
+                self.net.faults.begin(fault)
+            }
         }
         Ok(())
     }
@@ -206,6 +209,8 @@ impl World {
     fn jump(&mut self, jump: &ClockJump) -> Result<(), BreakError> {
         let ahead_ns = jump.ahead_ns();
         self.named(&jump.node)?.clock.jump(ahead_ns);
+        // Flows that nobody spoke on for so long are gone.
+        self.cut_lasting();
         let back_ns = u64::try_from(-ahead_ns).unwrap_or(0);
         self.set_back_ns = self.set_back_ns.saturating_add(back_ns);
         self.marks.add("clock-jumped");

@@ -56,11 +56,17 @@ impl World {
         node: &Node,
         pods: usize,
     ) -> Result<(), WorldError> {
-        let before = self.nodes.iter().filter(|it| it.name == *name).count();
+        let before = self.nodes.iter().filter(|it| it.name == *name);
+        // Also those that have taken its place.
+        let before = before.map(|it| it.number.machine).max();
         let number = NodeNumber {
             place: self.numbers.get(name).copied().unwrap_or(0),
-            machine: u8::try_from(before).unwrap_or(u8::MAX),
+            machine: before.map_or(0, |it| it.saturating_add(1)),
         };
+        if before.is_some() {
+            // Peers' entries are the dataplanes' to renew; hosts here have none that grow old.
+            self.forget_hosts_neighbors();
+        }
         let vfs = u16::try_from(pods).unwrap_or(u16::MAX);
         let vfs = vfs.saturating_add(SPARE_VFS);
         let chosen = (&self.config.vfs, &self.config.encryption);
@@ -107,6 +113,7 @@ impl World {
             return;
         };
         let name = node.name.clone();
+        self.cut_lasting();
         self.lose_keys(&name);
         let Some(node) = self.nodes.get_mut(index) else {
             return;

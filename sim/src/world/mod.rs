@@ -10,6 +10,7 @@ mod crew;
 mod datagram;
 mod joining;
 mod keying;
+mod lasting;
 mod marks;
 mod net;
 mod node;
@@ -54,6 +55,7 @@ pub use working::WorkError;
 use self::bindings::Announcements;
 
 use self::keying::Keying;
+use self::lasting::Lasting;
 use self::marks::Marks;
 use self::net::{Arrival, At, Net};
 use self::node::SimNode;
@@ -231,6 +233,9 @@ pub struct World {
     /// Frames went round without end.
     storm: bool,
     probes: u16,
+    /// TCP connections that go on, by name, and how many there ever were.
+    lasting: BTreeMap<String, Lasting>,
+    connections: u16,
     /// How many probes were sent.
     asked: u64,
     /// Datagrams that were sent in pieces.
@@ -277,6 +282,8 @@ impl World {
             set_back_ns: 0,
             storm: false,
             probes: 0,
+            lasting: BTreeMap::new(),
+            connections: 0,
             asked: 0,
             fragments: 0,
         };
@@ -423,6 +430,7 @@ impl World {
             let saw = saw.filter(|_| node.follows_rival).cloned();
             self.stale.follow(&node.name, saw);
         }
+        self.note_revoked();
     }
 
     /// Lets virtual time pass, in nanoseconds.

@@ -43,7 +43,7 @@ pub(super) struct Question {
 impl Question {
     /// Such a packet never leaves its network namespace: no dataplane sees it, and no
     /// policy can deny a pod to itself.
-    fn is_loopback(&self) -> bool {
+    pub(super) fn is_loopback(&self) -> bool {
         self.src == self.dst
     }
 }
@@ -129,7 +129,7 @@ impl World {
 
     /// Frames that found no room in a flow table, if an end of a question has flooded or was
     /// flooded: nobody else may be the worse for it.
-    fn crowded_out(&self, question: &Question) -> u64 {
+    pub(super) fn crowded_out(&self, question: &Question) -> u64 {
         let api = self.api();
         let is_crowded = |ip| api.pod_uid(ip).is_some_and(|it| self.crowded.contains(it));
         if !is_crowded(question.src) && !is_crowded(question.dst) {
@@ -461,7 +461,7 @@ pub(super) fn judged(party: &Party) -> evaluate::Party {
 }
 
 /// A probe's flow as the evaluator has it.
-fn query_of(probe: &Probe, question: &Question) -> Query {
+pub(super) fn query_of(probe: &Probe, question: &Question) -> Query {
     Query {
         from: judged(&probe.from),
         to: judged(&probe.to),

@@ -70,6 +70,7 @@ impl World {
     fn kill_dataplane(&mut self, node: &str) -> Result<(), BreakError> {
         let number = self.number(node)?;
         let name = NodeName(node.to_owned());
+        self.cut_lasting();
         self.stale.keep(&name, &self.cluster);
         self.stale.end(&name, Why::DataplaneStalled);
         // Frames that waited for it are gone with it.
@@ -175,13 +176,18 @@ impl World {
         self.catch_up()?;
         self.run_for(NEIGHBORS_OLD_NS.saturating_add(self.set_back_ns));
         // So long no host goes by a MAC that doesn't answer any more.
+        self.forget_hosts_neighbors();
+        self.wait_for_keys(1);
+        Ok(self.bring_in_step()?)
+    }
+
+    /// Hosts ask anew for whoever they speak to.
+    pub(super) fn forget_hosts_neighbors(&mut self) {
         for node in self.nodes.iter_mut().filter(|it| !it.left) {
             let port = node.host_port();
             if let Some(host) = node.station_mut(port) {
                 host.forget_neighbors();
             }
         }
-        self.wait_for_keys(1);
-        Ok(self.bring_in_step()?)
     }
 }

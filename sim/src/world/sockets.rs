@@ -91,6 +91,21 @@ impl Station {
         self.send_segments(ends, hop, text, segments)
     }
 
+    /// A sender has more to send, and sends what it can of it.
+    pub(crate) fn go_on(&mut self, ends: Ends, bytes: u64, hop: IpAddr) -> Vec<Vec<u8>> {
+        let now = self.sockets.now;
+        let Some(open) = self.sockets.open.get_mut(&ends) else {
+            return Vec::new();
+        };
+        open.hop = hop;
+        let text = open.text;
+        let Socket::Sends(sender) = &mut open.socket else {
+            return Vec::new();
+        };
+        let segments = sender.go_on(bytes, now);
+        self.send_segments(ends, hop, text, segments)
+    }
+
     /// What senders send because of the time.
     pub(crate) fn on_time(&mut self, now: Tick) -> Vec<Vec<u8>> {
         self.sockets.now = now;

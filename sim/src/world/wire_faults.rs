@@ -153,6 +153,11 @@ impl WireFaults {
         }
     }
 
+    /// Whether bits turn.
+    pub(crate) const fn corrupts(&self) -> bool {
+        self.corruption > 0
+    }
+
     /// Whether a frame may not arrive.
     pub(crate) fn swallow(&self) -> bool {
         self.loss > 0 || self.corruption > 0 || !self.partitions.is_empty()

@@ -12,6 +12,7 @@ use sluice_host_agent::cluster::Cluster;
 use sluice_offload_api::model::{Protocol, Verdict};
 
 use super::agent::POD_MTU;
+use super::lasting::Part;
 use super::net::At;
 use super::probing::Question;
 use super::sockets::{Ends, Socket};
@@ -35,15 +36,36 @@ const NUMBER_LEN: usize = 8;
 
 /// A job under way.
 #[derive(Debug)]
-struct Running {
-    at: At,
+pub(super) struct Running {
+    pub(super) at: At,
     hop: IpAddr,
     /// The flow as the sender sees it, and where its other end is; of a capture one of its flows.
-    flow: Option<(Ends, Option<At>)>,
+    pub(super) flow: Option<(Ends, Option<At>)>,
+    /// What it does of a connection that goes on.
+    pub(super) part: Option<Part>,
     /// What is to be sent, by time: the last first.
     due: Vec<(Tick, FrameSpec)>,
     /// When it was over.
     ended: Option<Tick>,
+}
+
+impl Running {
+    pub(super) const fn of(at: At, hop: IpAddr, flow: (Ends, Option<At>)) -> Self {
+        Self {
+            at,
+            hop,
+            flow: Some(flow),
+            part: None,
+            due: Vec::new(),
+            ended: None,
+        }
+    }
+
+    /// Whether it is to send more, if it could.
+    fn goes_on(&self, sender: &Sender, now: Tick) -> bool {
+        let ended = sender.is_over() || sender.is_complete();
+        !ended && self.part.as_ref().is_none_or(|it| it.until > now)
+    }
 }
 
 /// Why jobs couldn't be done.
@@ -121,11 +143,24 @@ impl World {
         changes.sort_by_key(|it| Reverse(it.0));
         self.run_jobs(start, &mut running, &mut changes, look, glance)?;
         self.settle();
+        let (numbers, mut again): (Vec<_>, Vec<_>) = self
+            .reopen(jobs, &running, (&before, hits))?
+            .into_iter()
+            .unzip();
+        if !again.is_empty() {
+            self.run_jobs(self.net.now, &mut again, &mut changes, look, glance)?;
+            self.settle();
+            for (number, run) in numbers.into_iter().zip(again) {
+                if let Some(slot) = running.get_mut(number) {
+                    *slot = run;
+                }
+            }
+        }
         let touched = self.net.faults.hits != hits || !self.is_whole();
         let mut records = Vec::new();
         for ((job, run), before) in jobs.iter().zip(running).zip(before) {
             if !matches!(job, Job::Change { .. }) {
-                records.push(self.record(job, run, (start, before), touched)?);
+                records.push(self.record(job, run, (start, before), (touched, hits))?);
             }
         }
         Ok(records)
@@ -134,7 +169,7 @@ impl World {
     /// What policy says of a job as objects are now.
     fn policy_on(&self, job: &Job) -> Result<Option<Verdict>, ProbeError> {
         match job {
-            Job::Tcp { probe, .. } | Job::Udp { probe, .. } => {
+            Job::Tcp { probe, .. } | Job::Connection { probe, .. } | Job::Udp { probe, .. } => {
                 Ok(Some(self.expected(probe)?.verdict))
             }
             Job::Pcap { .. } | Job::Change { .. } => Ok(None),
@@ -144,7 +179,9 @@ impl World {
     fn check(&self, job: &Job) -> Result<(), ProbeError> {
         match job {
             Job::Change { .. } => Ok(()),
-            Job::Tcp { probe, .. } | Job::Udp { probe, .. } => self.question(probe).map(|_| ()),
+            Job::Tcp { probe, .. } | Job::Connection { probe, .. } | Job::Udp { probe, .. } => {
+                self.question(probe).map(|_| ())
+            }
             Job::Pcap { from, map, .. } => {
                 let mut parties = map.values().chain([from]);
                 parties.try_for_each(|it| self.addresses(it, None).map(|_| ()))
@@ -155,6 +192,12 @@ impl World {
     fn begin(&mut self, number: usize, job: &Job) -> Result<Option<Running>, ProbeError> {
         match job {
             Job::Tcp { probe, bytes } => self.begin_tcp(number, probe, *bytes),
+            Job::Connection {
+                name,
+                probe,
+                bytes,
+                for_ns,
+            } => self.begin_lasting(name, probe, *bytes, *for_ns),
             Job::Udp {
                 probe,
                 packets,
@@ -196,11 +239,8 @@ impl World {
         }
         let due = rewritten.into_iter().rev();
         Some(Running {
-            at,
-            hop,
-            flow: Some((ends, None)),
             due: due.map(|(time, spec, _)| (time, spec)).collect(),
-            ended: None,
+            ..Running::of(at, hop, (ends, None))
         })
     }
 
@@ -250,13 +290,7 @@ impl World {
             station.open(ends, sender, hop, text)
         });
         self.send_from(at, frames.unwrap_or_default());
-        Ok(Some(Running {
-            at,
-            hop,
-            flow: Some((ends, far)),
-            due: Vec::new(),
-            ended: None,
-        }))
+        Ok(Some(Running::of(at, hop, (ends, far))))
     }
 
     fn begin_udp(
@@ -296,11 +330,8 @@ impl World {
         let mut due: Vec<_> = specs.collect();
         due.reverse();
         Ok(Some(Running {
-            at,
-            hop,
-            flow: Some((ends, None)),
             due,
-            ended: None,
+            ..Running::of(at, hop, (ends, None))
         }))
     }
 
@@ -417,13 +448,16 @@ impl World {
                 let Some(Some(run)) = running.get_mut(*at) else {
                     continue;
                 };
+                let now = self.net.now;
+                let until = run.part.as_ref().map(|it| it.until);
                 match self.socket(run) {
-                    Some(Socket::Sends(sender)) if !sender.is_over() => {
+                    Some(Socket::Sends(sender)) if run.goes_on(sender, now) => {
                         sending = true;
-                        next = sender.deadline().map_or(next, |it| it.min(next));
+                        let due = sender.deadline().into_iter().chain(until);
+                        next = due.fold(next, Ord::min);
                     }
                     _ => {
-                        run.ended.get_or_insert(self.net.now);
+                        run.ended.get_or_insert(now);
                     }
                 }
             }
@@ -453,6 +487,9 @@ impl World {
                 let Some(Some(run)) = running.get(*at) else {
                     continue;
                 };
+                if run.ended.is_some() && run.part.is_some() {
+                    continue;
+                }
                 let (at, now) = (run.at, self.net.now);
                 let frames = self.station_at(at).map(|it| it.on_time(now));
                 self.send_from(at, frames.unwrap_or_default());
@@ -486,7 +523,7 @@ impl World {
         job: &Job,
         run: Option<Running>,
         (start, before): (Tick, Option<Verdict>),
-        touched: bool,
+        (touched, hits): (bool, u64),
     ) -> Result<JobRecord, ProbeError> {
         let ended = run.as_ref().and_then(|it| it.ended).unwrap_or(self.net.now);
         let took_ns = ended.0.saturating_sub(start.0);
@@ -533,6 +570,10 @@ impl World {
                 record.kind = "tcp";
                 self.record_tcp(&mut record, *bytes, run.as_ref());
                 self.judge_job(&mut record, probe, before, touched)?;
+            }
+            Job::Connection { .. } => {
+                let run = (job, run.as_ref());
+                self.record_lasting(&mut record, run, (before, hits))?;
             }
             Job::Udp { probe, packets, .. } => {
                 record.kind = "udp";

@@ -131,6 +131,7 @@ fn more_steps() -> Vec<Value> {
             {"udp": {"from": "shop/web", "to": "shop/cart", "port": 9, "packets": 1, "rate": 1, "sizes": "imix"}},
             {"udp": {"from": "shop/web", "to": "shop/cart", "port": 9, "packets": 1, "rate": 1, "sizes": [64, 1518]}},
             {"pcap": {"file": text(&root().join("sim/captures/database.pcap")), "from": "shop/web", "map": {"192.0.2.10": "shop/web"}}},
+            {"connection": {"name": "c", "from": "shop/web", "to": "shop/cart", "port": 80, "family": "ipv4", "bytes": 1, "for": "5s", "expect": "allow"}},
         ]}));
     first.push(json!({"send": {"from": "shop/web", "to": "shop/cart", "protocol": "UDP", "port": 80, "family": "ipv4", "size": 9_000, "fragment": 1400}}));
     first
@@ -209,6 +210,7 @@ fn both_refuse_unknown_keys_everywhere() {
         "/steps/51/workload/0/tcp",
         "/steps/51/workload/1/udp",
         "/steps/51/workload/3/pcap",
+        "/steps/51/workload/4/connection",
     ];
     let with = |at: &str| changed(at, |it| it.pointer_mut(at).unwrap()["unknown"] = json!(1));
     both_say(false, "schema-unknown", &objects.map(with));
@@ -216,7 +218,7 @@ fn both_refuse_unknown_keys_everywhere() {
 
 #[test]
 fn both_refuse_what_is_wrong() {
-    let wrong: [(&str, Value); 51] = [
+    let wrong: [(&str, Value); 53] = [
         ("/seed", json!(-1)),
         ("/workers", json!(33)),
         ("/algorithm", json!("des")),
@@ -271,6 +273,8 @@ fn both_refuse_what_is_wrong() {
         ("/steps/51/workload", json!([])),
         ("/steps/51/workload/0", json!({"sctp": {}})),
         ("/steps/51/workload/0/tcp/bytes", json!(4_194_305)),
+        ("/steps/51/workload/4/connection/name", json!("")),
+        ("/steps/51/workload/4/connection/for", json!("5m")),
         ("/steps/51/workload/1/udp/rate", json!(0)),
         ("/steps/51/workload/1/udp/sizes", json!("jumbo")),
         ("/steps/51/workload/2/udp/sizes", json!([63])),

@@ -42,6 +42,9 @@ fn every_invariant_holds_of_the_first_seeds_and_they_reach_all_there_is() {
         for (kind, count) in tally.faults {
             *all.faults.entry(kind).or_default() += count;
         }
+        for (mark, count) in tally.marks {
+            *all.marks.entry(mark).or_default() += count;
+        }
         for (reason, count) in tally.drops {
             *all.drops.entry(reason).or_default() += count;
         }
@@ -50,7 +53,7 @@ fn every_invariant_holds_of_the_first_seeds_and_they_reach_all_there_is() {
     assert!(all.allowed * 10 > all.probes && all.allowed * 10 < all.probes * 9);
     for verb in [
         "apply", "delete", "fault", "heal", "kill", "probe", "rekey", "replay", "restart", "spoof",
-        "wait",
+        "wait", "workload",
     ] {
         assert!(all.steps.contains_key(verb), "no {verb}: {:?}", all.steps);
     }
@@ -64,6 +67,9 @@ fn every_invariant_holds_of_the_first_seeds_and_they_reach_all_there_is() {
         "stale-watch",
     ] {
         assert!(all.faults.contains_key(kind), "no {kind}: {:?}", all.faults);
+    }
+    for mark in ["node-joined", "node-left"] {
+        assert!(all.marks.contains_key(mark), "no {mark}: {:?}", all.marks);
     }
     for reason in [
         "policy-egress",

@@ -155,6 +155,24 @@ fn an_announced_address_that_the_agent_does_not_know_is_not_outside() {
 }
 
 #[test]
+fn a_pods_address_is_not_outside_when_it_is_gone() {
+    let mut rig = rig_with_web();
+    let prefix = IpPrefix::host(ip("10.0.1.1"));
+    let web = rig.control.state().prefixes[&prefix].clone();
+    assert_eq!(what_web_gets(&mut rig, 1), "allowed");
+    rig.change(|next| drop(next.prefixes.remove(&prefix)))
+        .unwrap();
+    assert_eq!(what_web_gets(&mut rig, 1), "revoked", "the flow ends");
+    assert_eq!(what_web_gets(&mut rig, 2), "revoked", "and no other begins");
+    rig.change(|next| next.policies.get_mut(&PolicyId(2)).unwrap().rows.clear())
+        .unwrap();
+    assert_eq!(what_web_gets(&mut rig, 3), "revoked", "a generation later");
+    rig.change(|next| drop(next.prefixes.insert(prefix, web)))
+        .unwrap();
+    assert_eq!(what_web_gets(&mut rig, 3), "allowed");
+}
+
+#[test]
 fn a_peer_that_announces_without_end_holds_up_no_generation() {
     let (mut rig, b) = (rig_with_web(), NodeName::from("b"));
     let mut next = rig.control.state().clone();

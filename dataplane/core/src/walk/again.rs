@@ -56,17 +56,26 @@ pub(crate) fn again<P: Port>(walk: &mut Walk<'_, P>) {
         last_hop: None,
         went: Went::default(),
     };
-    while let Some((_, frame)) = road.batch.first()
-        && let Some(headers) = Headers::read(frame.bytes())
-        && let Some(way) = ways.find(&headers, in_port, epoch)
-        && road.follow(way)
-    {}
+    let mut headers = head(road.batch);
+    while let Some(found) = &headers
+        && let Some(way) = ways.find(found, in_port, epoch)
+        && let Some(next) = road.follow(way)
+    {
+        headers = next;
+    }
     road.went.count(road.counters, in_port);
 }
 
 fn comes_in_clear<P: Port>(walk: &Walk<'_, P>) -> bool {
     let in_port = walk.snapshot.port(walk.batch.in_port);
     matches!(in_port.kind, PortKind::Vf | PortKind::Host)
+}
+
+/// The headers of the frame at the head.
+#[inline]
+fn head<F: Frame>(batch: &Batch<F>) -> Option<Headers> {
+    let (_, frame) = batch.first()?;
+    Headers::read(frame.bytes())
 }
 
 /// What packets on their way need of the walk.
@@ -92,14 +101,10 @@ enum Dressing<'a> {
 }
 
 impl<P: Port> Road<'_, P> {
-    /// Lets those at the head go that have the headers of a way; whether there were any.
+    /// Lets the one at the head go by the way of its headers, and all behind it that have the
+    /// same. The headers of who is at the head then; `None` if one of them has to take the walk.
     #[inline]
-    fn follow(&mut self, way: &Way) -> bool {
-        self.follow_all(way).unwrap_or(0) > 0
-    }
-
-    #[inline]
-    fn follow_all(&mut self, way: &Way) -> Option<u64> {
+    fn follow(&mut self, way: &Way) -> Option<Option<Headers>> {
         let flows = &mut *self.flows;
         let tuple = Tuple::from(&way.meta);
         let found = flows.find_again(way.slot, &tuple, way.is_turned, self.now)?;
@@ -132,9 +137,7 @@ impl<P: Port> Road<'_, P> {
         let own = self.counters.port(self.batch.in_port);
         let port = self.ports.get_mut(usize::from(out.0))?;
         self.went.leave_by(out, self.counters);
-        let before = self.went.taken;
         while let Some((at, frame)) = self.batch.first()
-            && Headers::read(frame.bytes()).is_some_and(|it| it.are(&way.headers))
             && parse_again(frame.bytes(), &mut meta)
             && is_midst(&meta)
             && meta.l3_len() <= mtu
@@ -153,20 +156,21 @@ impl<P: Port> Road<'_, P> {
                     write_ethernet(&mut frame, &meta, port, ROUTER_MAC, port.mac)
                 }
             };
-            if let Err(reason) = dressed {
-                own.drop(reason);
-                continue;
-            }
             let len = frame.bytes().len() as u64;
-            match port.tx(frame) {
-                Ok(()) => {
+            match dressed.map(|()| port.tx(frame)) {
+                Ok(Ok(())) => {
                     self.went.sent += 1;
                     self.went.bytes += len;
                 }
-                Err(_refused) => own.drop(DropReason::TxFull),
+                Ok(Err(_refused)) => own.drop(DropReason::TxFull),
+                Err(reason) => own.drop(reason),
+            }
+            let next = head(self.batch);
+            if !next.as_ref().is_some_and(|it| it.are(&way.headers)) {
+                return Some(next);
             }
         }
-        Some(self.went.taken - before)
+        None
     }
 }
 

@@ -92,14 +92,10 @@ impl Headers {
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the halves of words")]
     pub(crate) fn hash(&self, key: HashKey) -> u64 {
+        // Of IPv4 the second piece but one has it all; of IPv6 each has its part.
         let [_, a, b, c] = self.0;
-        let (low, high) = (b as u64, (b >> 64) as u64);
-        if c == 0 {
-            // Of IPv4 the one piece has it all.
-            return key.hash([low, high]);
-        }
-        let (a, c) = (a ^ a >> 64, c ^ c >> 64);
-        key.hash([low, high, a as u64, c as u64])
+        let all = b ^ a.rotate_left(64) ^ c.rotate_left(32);
+        key.quick(all as u64, (all >> 64) as u64)
     }
 }
 
