@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::config::{ConfigError, PeerConfig};
 use super::derive::{DeriveError, ExporterSecret};
-use super::message::{Hello, Message, SpiBlock};
+use super::message::{Hello, Message, SENDING_MAX, SpiBlock};
 use super::negotiate::NegotiateError;
 use super::pair::{Pair, Use};
 use super::time::{Jitter, TimeMs};
@@ -16,6 +16,8 @@ use crate::key::EspKey;
 
 /// Most pairs at once; beyond, a session is refused.
 pub(super) const PAIRS_MAX: usize = 16;
+/// A hello lists all that are sent by: one that it leaves out counts as left.
+const _: () = assert!(PAIRS_MAX <= SENDING_MAX);
 
 /// Most sessions whose hello is awaited; the oldest gives way.
 pub(super) const OPENINGS_MAX: usize = 4;

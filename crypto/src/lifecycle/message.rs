@@ -12,7 +12,7 @@ pub const LANES_MAX: u8 = 32;
 pub const ALGORITHMS_MAX: usize = 8;
 
 /// Most epochs in a [`Hello`]'s `sending`.
-pub const SENDING_MAX: usize = 8;
+pub const SENDING_MAX: usize = 16;
 
 /// Longest SPIFFE ID in bytes (SPIFFE-ID section 2.3 asks that 2048 be supported).
 pub const SPIFFE_ID_LEN_MAX: usize = 2048;

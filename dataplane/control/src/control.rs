@@ -202,8 +202,9 @@ impl Control {
         let Built { snapshot, touched } = build.snapshot(&next, self.last(spare))?;
         let snapshot = Arc::new(snapshot);
         self.workers.publish(&snapshot)?;
-        self.former.forget(&self.state, &next);
+        let forgotten = self.former.forget(&self.state, &next);
         self.moved.clear();
+        self.moved.extend(forgotten);
         self.touched = touched;
         self.is_keyed = true;
 

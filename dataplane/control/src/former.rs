@@ -41,22 +41,27 @@ impl Former {
                 moved.push(addr);
             }
         }
-        let many = self.order.len().saturating_sub(FORMER_MAX);
-        for addr in self.order.drain(..many) {
-            self.addrs.remove(&addr);
-            moved.push(addr);
-        }
         moved
     }
 
-    /// Forgets what the next state has again, once it isn't refused any more.
-    pub(crate) fn forget(&mut self, before: &State, after: &State) {
+    /// When the next state isn't refused any more: forgets what it has again, and the oldest where
+    /// there are too many. Those of them, which go here.
+    pub(crate) fn forget(&mut self, before: &State, after: &State) -> Vec<IpAddr> {
+        let had = self.addrs.len();
         for it in before.prefixes.changes(&after.prefixes) {
-            let addr = it.key.addr();
-            if it.after.is_some() && self.addrs.remove(&addr) {
-                self.order.retain(|it| *it != addr);
+            if it.after.is_some() {
+                self.addrs.remove(&it.key.addr());
             }
         }
+        if self.addrs.len() < had {
+            self.order.retain(|it| self.addrs.contains(it));
+        }
+        let many = self.order.len().saturating_sub(FORMER_MAX);
+        let oldest: Vec<_> = self.order.drain(..many).collect();
+        for addr in &oldest {
+            self.addrs.remove(addr);
+        }
+        oldest
     }
 
     pub(crate) fn contains(&self, addr: IpAddr) -> bool {
@@ -113,8 +118,9 @@ mod tests {
         let most = u32::try_from(FORMER_MAX).unwrap_or(u32::MAX);
         let mut former = Former::default();
         former.note(&state(0..1), &state(0..0));
-        let moved = former.note(&state(1..most + 1), &state(0..0));
-        assert_eq!(moved.last(), Some(&addr(0)));
+        former.note(&state(1..most + 1), &state(0..0));
+        let oldest = former.forget(&state(1..most + 1), &state(0..0));
+        assert_eq!(oldest, [addr(0)]);
         assert!(!former.contains(addr(0)));
         assert_eq!(former.iter().count(), FORMER_MAX);
         assert_eq!(former.order.len(), FORMER_MAX);

@@ -109,6 +109,8 @@ impl<F> Batch<F> {
         };
         slot.frame = Some(frame);
         slot.from = from;
+        // Until the guard has said so it isn't anybody's.
+        slot.path = Path::Unchanged;
         slot.found = None;
         slot.datagram = None;
         slot.collected = false;

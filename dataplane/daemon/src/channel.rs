@@ -25,8 +25,9 @@ use tokio::task::JoinHandle;
 use crate::config::NodeChannelConfig;
 use crate::keys::{KeyDriver, KeyEvent, Retirement, SaCommand, SaSender, SendError};
 
-/// What waits for the channel, at most: a few reports for every peer there can be.
-const QUEUE_MAX: usize = 4 * sluice_node_channel::PEERS_MAX;
+/// What waits for the channel, at most: two rounds of reports of every SA that a dataplane of
+/// several workers has. Of an SA whose reports are lost nobody knows that it is silent.
+const QUEUE_MAX: usize = 32 * sluice_node_channel::PEERS_MAX;
 /// Retirements that wait to be tried again, at most.
 const RETIRE_AGAIN_MAX: usize = 1024;
 /// Between two tries to hand a command to a busy control thread.

@@ -55,7 +55,8 @@ const NONE: u32 = u32::MAX;
 // What one flow takes: its entry, its link, and a bucket.
 const _: () = assert!(size_of::<Flow>() + size_of::<Link>() + size_of::<u32>() <= 128);
 
-/// An entry's place; good until the entry is removed, so within one burst only.
+/// An entry's place; good until the entry is removed, so within one burst only. Later
+/// [`FlowTable::find_again`] says whether the entry is still the one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowSlot(u32);
 

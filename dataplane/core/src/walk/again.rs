@@ -1,4 +1,4 @@
-//! Stage again: packets with the headers of one that the walk has let pass go its way.
+//! Stage again: packets with the headers of one whose flow the walk has found go its way.
 //!
 //! They go from port to port in one turn, before all other stages. What is a packet's own is
 //! still asked of each: its checks, its place in the flow, its length, its number. One for which
@@ -139,6 +139,7 @@ impl<P: Port> Road<'_, P> {
         self.went.leave_by(out, self.counters);
         while let Some((at, frame)) = self.batch.first()
             && parse_again(frame.bytes(), &mut meta)
+            && Tuple::from(&meta) == tuple
             && is_midst(&meta)
             && meta.l3_len() <= mtu
             // Where it isn't taken nothing has changed: the walk finds the same, and counts it.
@@ -217,10 +218,18 @@ pub(crate) fn strangers<P: Port>(walk: &mut Walk<'_, P>) -> (u32, Option<Newcome
     }
     let (in_port, epoch) = (walk.batch.in_port, walk.handoff.epoch);
     let first = all.trailing_zeros() as usize;
-    let newcomer = walk.batch.frame(first).and_then(|frame| {
-        let headers = Headers::read(frame.bytes())?;
-        Headers::are_plain(frame.bytes()).then_some(Newcomer { at: first, headers })
-    });
+    let headers_at = |at| Headers::read(walk.batch.frame(at)?.bytes());
+    let has_way = |it: &Headers| walk.ways.find(it, in_port, epoch).is_some();
+    let newcomer = headers_at(first)
+        .filter(|_| {
+            let frame = walk.batch.frame(first);
+            frame.is_some_and(|it| Headers::are_plain(it.bytes()))
+        })
+        .map(|headers| Newcomer { at: first, headers });
+    if newcomer.as_ref().is_some_and(|it| has_way(&it.headers)) {
+        // It couldn't go its way, and neither can those like it: not each by itself.
+        return (all, newcomer);
+    }
     let (mut mask, mut left) = (1u32 << first, all & all.wrapping_sub(1));
     while left != 0 && mask.count_ones() < STRANGERS_MAX {
         let at = left.trailing_zeros() as usize;
@@ -246,7 +255,9 @@ pub(crate) fn remember<P: Port>(walk: &mut Walk<'_, P>, it: &Newcomer) {
 
 fn way_of<P: Port>(walk: &mut Walk<'_, P>, it: &Newcomer) -> Option<Way> {
     let slot = walk.batch.slot(it.at)?;
-    if slot.path != Path::Tracked {
+    // What was dropped before its flow was asked for may stand here as another frame left it, and
+    // nobody has said that it may be sent. The first packet of a flow has none yet.
+    if slot.path != Path::Tracked || slot.found.is_none() {
         return None;
     }
     let (meta, from) = (slot.meta, slot.from);

@@ -16,7 +16,8 @@ use crate::track::flows;
 const V4: bool = true;
 const FLOWS_TRIED: usize = 8;
 
-/// Two nodes that are told the same: one gets bursts, the other their packets one by one.
+/// Two nodes that are told the same: one gets bursts, the other their packets one by one, and
+/// each of them has to take the walk.
 struct Twins {
     bursts: Rig,
     singles: Rig,
@@ -42,6 +43,8 @@ impl Twins {
         }
         self.bursts.a.drain();
         for frame in burst {
+            // Under another snapshot nothing has a way: each takes the walk.
+            self.singles.a.replan(|_| {});
             self.singles.a.deliver(VF0, frame);
             self.singles.a.poll();
         }
@@ -269,11 +272,11 @@ fn what_begins_something_in_a_known_flow_is_judged_by_itself() {
     ]);
 }
 
-/// A rig in which a flow of A's pod to B's is known: the second packet has gone its way.
+/// A rig in which a flow of A's pod to B's is known: the third packet has gone its way.
 fn known() -> (Rig, Vec<u8>) {
     let mut rig = Rig::new();
     let frame = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(7, 8)).build();
-    for _ in 0..2 {
+    for _ in 0..3 {
         rig.a.deliver(VF0, &frame);
         rig.a.poll();
     }
@@ -305,14 +308,14 @@ fn an_answer_on_a_known_way_is_the_responders() {
     let back = Side::A.pod_sends(0, Side::B.pod(0, V4), udp(8, 7)).build();
     rig.b.deliver(VF0, &there);
     rig.settle();
-    for _ in 0..3 {
+    for _ in 0..4 {
         rig.a.deliver(VF0, &back);
         rig.a.poll();
     }
     let [flow] = &flows(&mut rig.a)[..] else {
         panic!("one flow");
     };
-    assert_eq!(flow.packets, [1, 3]);
+    assert_eq!(flow.packets, [1, 4]);
 }
 
 #[test]
@@ -329,4 +332,37 @@ fn a_known_way_ends_where_its_sa_becomes_another_pods() {
     rig.a.poll();
     rig.a
         .expect_delta(&[("vf0.rx", 1), ("vf0.drop.no-sa", 1), ("flow.hit", 1)]);
+}
+
+/// What the guard refuses has no way, though its flow may be known.
+#[test]
+fn a_frame_that_was_dropped_leaves_no_way() {
+    let (mut rig, frame) = known();
+    let mut elsewhere = frame.clone();
+    elsewhere[0] ^= 2;
+    let mut spoofed = frame.clone();
+    spoofed[11] ^= 1;
+    for _ in 0..3 {
+        rig.a.drops(VF0, &elsewhere, "not-for-us");
+        rig.a.drops(VF0, &spoofed, "spoofed-mac");
+    }
+    // Nor has what is malformed past the ports, by a flow of other ports.
+    let to = Side::B.pod(0, V4);
+    let portless = Side::A.pod_sends(0, to, udp(0, 0)).build();
+    for _ in 0..3 {
+        rig.a.deliver(VF0, &portless);
+        rig.a.poll();
+    }
+    rig.a.take(UPLINK);
+    rig.a.rebase();
+    let good = Side::A.pod_sends(0, to, udp(9, 10)).build();
+    let mut malformed = good.clone();
+    malformed[38..40].copy_from_slice(&7u16.to_be_bytes());
+    for _ in 0..3 {
+        rig.a.drops(VF0, &malformed, "malformed");
+    }
+    rig.a.verdicts();
+    rig.a.deliver(VF0, &good);
+    rig.a.poll();
+    assert_eq!(rig.a.verdicts().len(), 1, "it is judged");
 }

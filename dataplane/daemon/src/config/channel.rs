@@ -69,9 +69,10 @@ pub(super) fn node_channel(
         }
     }
     let at = it.lanes.as_ref().map_or(at, |lanes| lanes.referenced);
-    // An old SA goes when it is drained, and with short times others are old by then. Reports of
-    // its silence come once a second: one begins it, one proves it, and one in between is late.
-    let drain_ms = channel.timing.drain_ms + 3_000;
+    // An old SA goes when it is drained, and with short times others are old by then. Its last
+    // packet may have waited three seconds for its next hop, and reports of silence come once a
+    // second: one begins it, and one proves what the one before said.
+    let drain_ms = channel.timing.drain_ms + 5_000;
     let ages = 1 + drain_ms.div_ceil(rekey_ms).max(1);
     let lanes = usize::from(channel.lanes).div_ceil(worker.cores.len().max(1));
     room(peers.len() * lanes, ages).map_err(|why| source.fault(at, why))?;
