@@ -2,7 +2,8 @@
 //!
 //! What the walk finds for a packet, its flow, its SA, the port it leaves by, holds for those
 //! with the same headers as long as the snapshot does and the flow is there. A small table, in the
-//! cache of its core: who has more flows than it has places takes the walk as if it weren't there.
+//! cache of its core and for all its ports: who sends packets of many different headers costs the
+//! others of that core their ways, which then take the walk as if there weren't any.
 
 use crate::flow::table::FlowSlot;
 use crate::hash::HashKey;

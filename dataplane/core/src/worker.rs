@@ -415,13 +415,24 @@ fn pods_of(snapshot: &Snapshot) -> (usize, u32) {
     (snapshot.endpoints.len(), last_born.unwrap_or(0))
 }
 
-/// The walk: every frame of a burst through every stage, in packet order. Those that know their
-/// way go it when it is their turn.
+/// Walks of parts of a burst, at most: a sender chooses how many packets that know their way stand
+/// between others.
+const WALKS_MAX: usize = 4;
+
+/// The walk: each frame of a burst goes its way if it knows one, or else through every stage; in
+/// packet order.
 fn run<P: Port>(walk: &mut Walk<'_, P>) {
     again::again(walk);
+    let mut walks = 0;
     while walk.batch.live != 0 {
         let (strangers, newcomer) = again::strangers(walk);
-        let others = walk.batch.only(strangers);
+        walks += 1;
+        let mask = if walks < WALKS_MAX {
+            strangers
+        } else {
+            u32::MAX
+        };
+        let others = walk.batch.only(mask);
         all_stages(walk);
         if let Some(it) = newcomer {
             again::remember(walk, &it);

@@ -38,7 +38,7 @@ pub(crate) struct Newcomer {
 }
 
 /// Lets those at the head of a burst that know their way go it. Only from a VF and from the host:
-/// what comes in by the wire has to be opened first.
+/// what comes in by the wire is to be opened, or asked whose MAC it has.
 pub(crate) fn again<P: Port>(walk: &mut Walk<'_, P>) {
     if !comes_in_clear(walk) {
         return;
@@ -217,33 +217,33 @@ pub(crate) fn strangers<P: Port>(walk: &mut Walk<'_, P>) -> (u32, Option<Newcome
         return (all, None);
     }
     let (in_port, epoch) = (walk.batch.in_port, walk.handoff.epoch);
-    let first = all.trailing_zeros() as usize;
-    let headers_at = |at| Headers::read(walk.batch.frame(at)?.bytes());
+    let plain_at = |at| {
+        let bytes = walk.batch.frame(at)?.bytes();
+        Headers::read(bytes).filter(|_| Headers::are_plain(bytes))
+    };
     let has_way = |it: &Headers| walk.ways.find(it, in_port, epoch).is_some();
-    let newcomer = headers_at(first)
-        .filter(|_| {
-            let frame = walk.batch.frame(first);
-            frame.is_some_and(|it| Headers::are_plain(it.bytes()))
-        })
-        .map(|headers| Newcomer { at: first, headers });
-    if newcomer.as_ref().is_some_and(|it| has_way(&it.headers)) {
+    let at = all.trailing_zeros() as usize;
+    // Fragments of a datagram are to be seen in one walk, however many there are.
+    let Some(headers) = plain_at(at) else {
+        return (all, None);
+    };
+    let newcomer = Newcomer { at, headers };
+    if has_way(&newcomer.headers) {
         // It couldn't go its way, and neither can those like it: not each by itself.
-        return (all, newcomer);
+        return (all, Some(newcomer));
     }
-    let (mut mask, mut left) = (1u32 << first, all & all.wrapping_sub(1));
+    let (mut mask, mut left) = (1u32 << at, all & all.wrapping_sub(1));
     while left != 0 && mask.count_ones() < STRANGERS_MAX {
         let at = left.trailing_zeros() as usize;
-        let headers = walk
-            .batch
-            .frame(at)
-            .and_then(|it| Headers::read(it.bytes()));
-        if headers.is_some_and(|it| walk.ways.find(&it, in_port, epoch).is_some()) {
-            return (mask, newcomer);
+        match plain_at(at) {
+            None => return (all, Some(newcomer)),
+            Some(it) if has_way(&it) => return (mask, Some(newcomer)),
+            Some(_) => {}
         }
         mask |= 1 << at;
         left &= left - 1;
     }
-    (all, newcomer)
+    (all, Some(newcomer))
 }
 
 /// Keeps the way of a packet that has gone through the walk, if the next goes the same.
@@ -271,7 +271,11 @@ fn way_of<P: Port>(walk: &mut Walk<'_, P>, it: &Newcomer) -> Option<Way> {
         return None;
     };
     let leg = match goes_to(walk.flows, found, from).ok()? {
-        Attach::Peer(peer) => Leg::Sealed(peer),
+        Attach::Peer(peer) => match walk.sad.outbound_mut(peer, &meta) {
+            Some(Child::Here(_)) => Leg::Sealed(peer),
+            // Another worker's to seal, always.
+            Some(Child::Elsewhere(_)) | None => return None,
+        },
         Attach::Port(out) if walk.snapshot.port(out).kind == PortKind::Vf => Leg::Local(out),
         Attach::Port(_) | Attach::Clear(_) => return None,
     };

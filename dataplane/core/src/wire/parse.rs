@@ -1,7 +1,7 @@
 //! A frame's bytes to [`Meta`], or the reason it goes no further.
 //!
-//! Every frame passes here once before anything else looks at it, so later stages may
-//! rely on what is checked here: lengths nest (`l3_off <= l4_off <= l3_end <= len`), the
+//! Every frame passes here once before any stage looks at it, unless it has the headers of one that
+//! did and `headers.rs` parses what differs, so later stages may rely on what is checked here: lengths nest (`l3_off <= l4_off <= l3_end <= len`), the
 //! transport header's fixed part is inside the packet (a later fragment has none), and
 //! an IPv6 address is never v4-mapped.
 //!

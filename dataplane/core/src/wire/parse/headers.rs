@@ -100,7 +100,7 @@ impl Headers {
 }
 
 /// Parses a frame of plain [`Headers`] into the [`Meta`] of another one that has the same. `false`
-/// if it isn't as it should be: what [`super::parse_into`] says of it is then to be asked, and
+/// if it isn't as it should be, lengths that nest among it: what [`super::parse_into`] says of it is then to be asked, and
 /// what stands in `meta` means nothing.
 #[inline]
 pub(crate) fn parse_again(frame: &[u8], meta: &mut Meta) -> bool {

@@ -102,6 +102,34 @@ fn fragments_pass_in_any_order_and_any_bursts_the_first_one_first() {
     }
 }
 
+/// What waits for its first leaves right behind it, also where a packet that knows its way stands
+/// among them.
+#[test]
+fn fragments_around_a_packet_of_a_known_flow_keep_together() {
+    if !ALONE {
+        // They are several workers' there, and no burst of one.
+        return;
+    }
+    let mut rig = Rig::new();
+    let known = Side::A.pod_sends(0, near(V4), udp(7, 8)).build();
+    for _ in 0..3 {
+        rig.a.deliver(VF0, &known);
+        rig.a.poll();
+    }
+    rig.a.take(VF1);
+    let [first, second, third] = &three(near(V4), udp(5, 6))[..] else {
+        panic!("three");
+    };
+    for frame in [second, first, &known, third] {
+        rig.a.deliver(VF0, frame);
+    }
+    rig.a.poll();
+    let got = rig.a.take(VF1);
+    let got: Vec<_> = got.iter().map(|it| packet(it)).collect();
+    let want = [first, &known, second, third].map(|it| packet(it));
+    assert_eq!(got, want);
+}
+
 #[test]
 fn a_port_rule_never_passes_an_unclassified_fragment() {
     for v4 in [V4, V6] {
