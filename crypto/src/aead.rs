@@ -46,33 +46,34 @@ pub trait Aead {
     where
         Self: Sized;
 
-    /// Encrypts `data` in place and returns the tag over `aad` and the ciphertext.
+    /// Encrypts `data` in place and writes the tag over `aad` and the ciphertext where it is to
+    /// stand: read back it would be waited for.
     ///
     /// # Errors
     /// [`AeadError::TooLong`] if `data` exceeds what one nonce may encrypt (GCM: 64 GiB less 32
     /// bytes; ChaCha20: 256 GiB less 64). `data` is then unspecified and must not be sent.
-    fn seal_in_place(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        data: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError>;
-
-    /// The same with the tag where it is to stand. Where a backend writes it there itself it isn't
-    /// read back, which would be waited for.
-    ///
-    /// # Errors
-    /// As [`Self::seal_in_place`]; `tag` is then as it was.
-    #[inline]
     fn seal_with_tag(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],
         data: &mut [u8],
         tag: &mut [u8; TAG_LEN],
-    ) -> Result<(), AeadError> {
-        *tag = self.seal_in_place(nonce, aad, data)?;
-        Ok(())
+    ) -> Result<(), AeadError>;
+
+    /// The same with the tag returned.
+    ///
+    /// # Errors
+    /// As [`Self::seal_with_tag`].
+    #[inline]
+    fn seal_in_place(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        data: &mut [u8],
+    ) -> Result<[u8; TAG_LEN], AeadError> {
+        let mut tag = [0; TAG_LEN];
+        self.seal_with_tag(nonce, aad, data, &mut tag)?;
+        Ok(tag)
     }
 
     /// Checks the tag at the end of `data_and_tag`, decrypts in place and returns the length of

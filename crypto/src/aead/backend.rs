@@ -41,19 +41,6 @@ impl Aead for Backend {
     }
 
     #[inline]
-    fn seal_in_place(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        data: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
-        match &self.short {
-            Some(short) if data.len() <= self.short_max => short.seal_in_place(nonce, aad, data),
-            _ => self.long.seal_in_place(nonce, aad, data),
-        }
-    }
-
-    #[inline]
     fn seal_with_tag(
         &self,
         nonce: &[u8; NONCE_LEN],

@@ -33,18 +33,6 @@ impl Aead for ImbAead {
     }
 
     #[inline]
-    fn seal_in_place(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        data: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
-        let mut tag = [0; TAG_LEN];
-        self.seal_with_tag(nonce, aad, data, &mut tag)?;
-        Ok(tag)
-    }
-
-    #[inline]
     fn seal_with_tag(
         &self,
         nonce: &[u8; NONCE_LEN],

@@ -30,21 +30,23 @@ impl Aead for RingAead {
         Ok(Self(LessSafeKey::new(unbound)))
     }
 
-    fn seal_in_place(
+    fn seal_with_tag(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],
         data: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), AeadError> {
         let too_long = AeadError::TooLong {
             len_bytes: data.len(),
         };
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let tag = self
+        let sealed = self
             .0
             .seal_in_place_separate_tag(nonce, Aad::from(aad), data)
             .map_err(|_| too_long)?;
-        tag.as_ref().try_into().map_err(|_| too_long)
+        *tag = sealed.as_ref().try_into().map_err(|_| too_long)?;
+        Ok(())
     }
 
     fn open_in_place(

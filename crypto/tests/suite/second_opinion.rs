@@ -33,23 +33,24 @@ impl Aead for RustCryptoAead {
         })
     }
 
-    fn seal_in_place(
+    fn seal_with_tag(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],
         data: &mut [u8],
-    ) -> Result<[u8; TAG_LEN], AeadError> {
+        tag: &mut [u8; TAG_LEN],
+    ) -> Result<(), AeadError> {
         let too_long = AeadError::TooLong {
             len_bytes: data.len(),
         };
         let (nonce, data) = (Nonce::from(*nonce), InOutBuf::from(data));
-        match self {
+        let sealed = match self {
             Self::Aes128(gcm) => gcm.encrypt_inout_detached(&nonce, aad, data),
             Self::Aes256(gcm) => gcm.encrypt_inout_detached(&nonce, aad, data),
             Self::ChaCha(it) => it.encrypt_inout_detached(&nonce, aad, data),
-        }
-        .map(Into::into)
-        .map_err(|_| too_long)
+        };
+        *tag = sealed.map_err(|_| too_long)?.into();
+        Ok(())
     }
 
     fn open_in_place(
