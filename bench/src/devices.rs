@@ -69,24 +69,32 @@ pub fn walk(len: usize, share: Duration) -> anyhow::Result<Vec<Measured>> {
     ])
 }
 
-/// Nanoseconds a packet of pod to wire as ESP, for these frames in turn: the sealing half of
-/// [`walk`].
+/// Nanoseconds a packet of pod to wire as ESP in each of some seconds, for these frames in turn:
+/// the sealing half of [`walk`].
 ///
 /// # Errors
 /// As of [`walk`].
-pub(crate) fn sealing(frames: &[Vec<u8>], share: Duration) -> anyhow::Result<f64> {
+pub(crate) fn sealing(frames: &[Vec<u8>], seconds: usize) -> anyhow::Result<Vec<f64>> {
+    const SECOND: Duration = Duration::from_secs(1);
     let (eal, mut pool) = start()?;
     if frames.iter().any(|it| it.len() > FRAME_LEN) {
         pool = jumbo(&eal)?;
     }
     let mut node = Node::open(&eal, &pool, "3", frames)?;
-    let mut medians = Medians::<1>::new(share);
-    while let Some(mut round) = medians.next_round() {
-        round.measure(0, BURST_MAX * POLLS, || node.poll());
-    }
+    let mut second = || {
+        let (mut spent, mut polls) = (Duration::ZERO, 0u32);
+        while spent < SECOND {
+            spent += node.poll();
+            polls += 1;
+        }
+        #[allow(clippy::cast_precision_loss, reason = "few are polled together")]
+        let packets = f64::from(polls) * (BURST_MAX * POLLS) as f64;
+        spent.as_secs_f64() * 1e9 / packets
+    };
+    // The first warms up.
+    let all = (0..=seconds).map(|_| second()).skip(1).collect();
     node.check(true)?;
-    let [ns] = medians.ns();
-    Ok(ns)
+    Ok(all)
 }
 
 /// The EAL and a pool, once a process.

@@ -7,7 +7,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
@@ -22,11 +21,11 @@ const SIZES: [usize; 5] = [64, 256, 512, 1420, 8192];
 /// Flows of them: one after the other, or all of one.
 const FLOWS: [u16; 2] = [1, 64];
 const _: () = assert!(FLOWS[1] as usize <= FILE_FRAMES);
-/// Turns of each.
-const TURNS: usize = 3;
+/// Seconds that are measured in a turn.
+const SECONDS: usize = 2;
 /// Seconds that ipsec-secgw runs in a turn. It says how many packets it has sent once a second;
 /// from its second word on it is warm.
-const SECONDS: &str = "4";
+const RUNS_FOR: &str = "4.5";
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 
@@ -37,22 +36,24 @@ pub struct Gateway {
     pub inner_bytes: usize,
     /// Flows whose packets come in turn.
     pub flows: u16,
-    /// Nanoseconds a packet that we take.
+    /// Nanoseconds a packet that we take, in the quietest second.
     pub sluice_ns: f64,
-    /// Nanoseconds a packet that ipsec-secgw takes.
+    /// Nanoseconds a packet that ipsec-secgw takes, in its quietest.
     pub secgw_ns: f64,
     /// Our part of its speed: more than 1 is ahead.
     pub ratio: f64,
+    /// The same of the medians of all seconds, with whatever else the machine did in them.
+    pub median_ratio: f64,
 }
 
-/// Measures each size.
+/// Measures each size, so many times in turn.
 ///
 /// # Errors
 /// DPDK or its devices, or an ipsec-secgw that can't be run or sends nothing: with its last
 /// words.
 pub fn run(
     secgw: &Path,
-    share: Duration,
+    turns: u32,
     mut progress: impl FnMut(&str),
 ) -> anyhow::Result<Vec<Gateway>> {
     ensure!(
@@ -68,20 +69,26 @@ pub fn run(
         let frame = |port| udp(from, to, port, inner_bytes + ETHERNET);
         let frames: Vec<_> = (1..=flows).map(frame).collect();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..TURNS {
-            ours.push(sealing(&frames, share)?);
-            theirs.push(turn(secgw, &frames)?);
+        for _ in 0..turns {
+            ours.extend(sealing(&frames, SECONDS)?);
+            theirs.extend(turn(secgw, &frames)?);
         }
-        let (sluice_ns, secgw_ns) = (median(&mut ours), median(&mut theirs));
+        let median_ratio = median(&mut theirs) / median(&mut ours);
+        let (sluice_ns, secgw_ns) = (least(&ours), least(&theirs));
         all.push(Gateway {
             inner_bytes,
             flows,
             sluice_ns,
             secgw_ns,
             ratio: secgw_ns / sluice_ns,
+            median_ratio,
         });
     }
     Ok(all)
+}
+
+fn least(all: &[f64]) -> f64 {
+    all.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 /// A folder that goes away with this.
@@ -93,8 +100,8 @@ impl Drop for Folder {
     }
 }
 
-/// Nanoseconds a packet of one turn of ipsec-secgw's.
-fn turn(secgw: &Path, frames: &[Vec<u8>]) -> anyhow::Result<f64> {
+/// Nanoseconds a packet in the seconds of one turn of ipsec-secgw's.
+fn turn(secgw: &Path, frames: &[Vec<u8>]) -> anyhow::Result<Vec<f64>> {
     let name = format!("sluice-bench-secgw-{}", process::id());
     let folder = Folder(std::env::temp_dir().join(&name));
     fs::create_dir_all(&folder.0).context("a folder for ipsec-secgw")?;
@@ -108,7 +115,7 @@ fn turn(secgw: &Path, frames: &[Vec<u8>]) -> anyhow::Result<f64> {
     let is_jumbo = frames.iter().any(|it| it.len() > FRAME_LEN);
     // SIGINT is how it ends in order.
     let ran = Command::new("timeout")
-        .args(["-s", "INT", SECONDS])
+        .args(["-s", "INT", RUNS_FOR])
         .arg(secgw)
         .args(["-l", "0", "--no-huge", "-m", "1024", "--no-pci"])
         .args(["--file-prefix", &name, "--vdev", &source])
@@ -128,12 +135,13 @@ fn turn(secgw: &Path, frames: &[Vec<u8>]) -> anyhow::Result<f64> {
         .context("timeout (coreutils) can't be run")?;
     let said = String::from_utf8_lossy(&ran.stdout);
     let rates = per_second(&said);
-    let Some(rate) = rates.get(1..).and_then(<[f64]>::last) else {
+    let Some(warm @ [_, ..]) = rates.get(1..) else {
         let complaint = String::from_utf8_lossy(&ran.stderr);
         let last = complaint.lines().rev().take(5).collect::<Vec<_>>();
         bail!("ipsec-secgw sent nothing; its last words: {last:?}");
     };
-    Ok(1e9 / rate)
+    let measured = warm.iter().take(SECONDS);
+    Ok(measured.map(|rate| 1e9 / rate).collect())
 }
 
 /// One SA for what the frames are: AES-128-GCM, tunnel mode, as ours.
