@@ -160,7 +160,15 @@ impl Nodes {
             let used = |(spi, sa): (&Spi, &InboundSa)| (*spi, sa.packets());
             let used: Vec<_> = self.ends[at].receiving.iter().map(used).collect();
             for (spi, packets) in used {
-                self.tell(at, SaEvent::InboundUsed { spi, packets });
+                let asked = TimeMs(self.now_ms);
+                self.tell(
+                    at,
+                    SaEvent::InboundUsed {
+                        spi,
+                        packets,
+                        asked,
+                    },
+                );
             }
         }
     }

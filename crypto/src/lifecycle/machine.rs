@@ -60,14 +60,16 @@ pub enum SaEvent {
     InboundRefused(Spi),
     /// A sending SA was not installed.
     OutboundRefused(Spi),
-    /// What a receiving SA has opened in all, as its worker has just said: asked after the report
-    /// before was delivered, and about once a second. Without these an SA that the peer has left
-    /// stays to its hard limit.
+    /// What a receiving SA has opened in all, as its worker has said: asked about once a second,
+    /// and not before the answer to the time before was there. Without these an SA that the peer
+    /// has left stays to its hard limit.
     InboundUsed {
         /// Ours.
         spi: Spi,
         /// Packets since it was installed.
         packets: u64,
+        /// When the worker was asked.
+        asked: TimeMs,
     },
     /// What a sending SA has sealed in all.
     OutboundUsed {
@@ -304,7 +306,11 @@ impl SaLifecycle {
                 let at = |p: &Pair| p.children.iter().any(|c| c.outbound == spi);
                 self.refused(spi, at, now);
             }
-            SaEvent::InboundUsed { spi, packets } => self.inbound_used(spi, packets, now),
+            SaEvent::InboundUsed {
+                spi,
+                packets,
+                asked,
+            } => self.inbound_used(spi, packets, asked, now),
             SaEvent::OutboundUsed {
                 spi,
                 packets,

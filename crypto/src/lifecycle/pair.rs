@@ -46,28 +46,31 @@ pub(super) struct Child {
     pub(super) soft_reached: bool,
 }
 
-/// Longest time between two reports for the silence between them to count: one that comes later
-/// was held up, and with it maybe the worker, whose port then holds what came meanwhile.
+/// Longest time from the question of one report to the arrival of the next for the silence between
+/// them to count: one that comes later was held up, and with it maybe the worker, whose port then
+/// holds what came meanwhile.
 const REPORT_GAP_MS_MAX: u64 = 2_500;
 
 /// What reports say of a receiving SA's packets.
 ///
-/// A report is read from the worker after the one before was delivered. So a count that is still
-/// the same says that nothing came in until then; what came since may wait in the port, as the
-/// worker reports before it receives.
+/// A worker says what it has opened before it takes what is in its port, so a count holds what came
+/// until the one before it was read, which was no earlier than it was asked for: one that is still
+/// the same says that nothing came until then. When a report arrives says nothing of that, as it
+/// may have waited on its way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Heard {
     packets: u64,
-    reported: Option<TimeMs>,
+    /// When the last report was asked for.
+    asked: Option<TimeMs>,
     /// From when until when silence is proven.
     silent: Option<(TimeMs, TimeMs)>,
 }
 
 impl Heard {
-    /// Takes note of a report: packets in all.
-    pub(super) fn report(&mut self, packets: u64, now: TimeMs) {
+    /// Takes note of a report, asked for then: packets in all.
+    pub(super) fn report(&mut self, packets: u64, asked: TimeMs, now: TimeMs) {
         let unbroken = |before: &TimeMs| now <= *before + REPORT_GAP_MS_MAX;
-        let before = self.reported.replace(now).filter(unbroken);
+        let before = self.asked.replace(asked).filter(unbroken);
         self.silent = match (self.silent, before) {
             (Some((since, _)), Some(before)) if packets <= self.packets => Some((since, before)),
             _ => Some((now, now)),

@@ -111,7 +111,11 @@ impl Script {
         let mut done = Vec::new();
         for (child, packets) in (0..).zip(packets) {
             let spi = Spi(self.ours(child).0 - 32);
-            done.extend(self.event(SaEvent::InboundUsed { spi, packets }));
+            done.extend(self.event(SaEvent::InboundUsed {
+                spi,
+                packets,
+                asked: TimeMs(self.now),
+            }));
         }
         done
     }
@@ -259,6 +263,7 @@ fn the_old_sa_sends_until_the_new_one_is_installed_and_receives_until_silent() {
     s.event(SaEvent::InboundUsed {
         spi: old[0],
         packets: 1,
+        asked: TimeMs(s.now),
     });
     let done = s.say(Message::Delete { below: 2 });
     assert!(done.contains(&"close 1 superseded".to_owned()), "{done:?}");
@@ -308,6 +313,7 @@ fn silence_is_what_reports_without_a_gap_say() {
         let used = SaEvent::InboundUsed {
             spi: Spi(s.ours(0).0 - 32),
             packets: 0,
+            asked: TimeMs(s.now),
         };
         assert_eq!(s.event(used).len(), 0);
     }

@@ -59,6 +59,8 @@ struct Node {
     /// Until when it does.
     stalled_until: u64,
     report_at: u64,
+    /// Until when what it has reported waits on its way.
+    told_at: u64,
     /// By child: SPI, key, and the receiver's life that it was agreed with.
     outbound: BTreeMap<u8, (Spi, Fingerprint, u64)>,
     /// When the worker has done everything asked so far: it works in order.
@@ -117,6 +119,7 @@ impl World {
             port: Vec::new(),
             stalled_until: 0,
             report_at: 0,
+            told_at: 0,
             outbound: BTreeMap::new(),
             worker_free: 0,
         };
@@ -212,20 +215,32 @@ impl World {
         assert!(ended, "a packet for {spi} was lost\n{}", self.tail());
     }
 
-    /// A worker that runs says what it has opened, and then takes what waits at its port.
+    /// A worker that runs says what it has opened, and then takes what waits at its port. Who
+    /// hears it has other things to do, maybe.
     fn report(&mut self, at: usize) {
+        let delay = if self.faulty && self.rng.percent(20) {
+            self.rng.below(3_000)
+        } else {
+            0
+        };
         let node = &mut self.nodes[at];
         if self.now < node.stalled_until || self.now < node.report_at {
             return;
         }
+        let asked = TimeMs(node.report_at);
         node.report_at = self.now + REPORT_MS;
+        node.told_at = node.told_at.max(self.now + delay);
+        let told_at = node.told_at;
         let counts = node.inbound.iter().map(|(spi, it)| (*spi, it.packets));
         let counts: Vec<_> = counts.collect();
         let waiting = std::mem::take(&mut node.port);
         for (spi, packets) in counts {
-            let used = SaEvent::InboundUsed { spi, packets };
-            self.nodes[at].machine.on_event(used, TimeMs(self.now));
-            self.act(at);
+            let used = SaEvent::InboundUsed {
+                spi,
+                packets,
+                asked,
+            };
+            self.later(at, told_at - self.now, Due::Event(used));
         }
         for (spi, key) in waiting {
             self.receive(at, spi, key);
@@ -374,6 +389,7 @@ impl World {
             port: Vec::new(),
             stalled_until: 0,
             report_at: self.now,
+            told_at: self.now,
             outbound: BTreeMap::new(),
             worker_free: self.now,
         };

@@ -65,13 +65,16 @@ impl Asking {
         }
     }
 
-    pub(crate) fn ask_sas(&mut self, room: usize) {
+    /// Whether that is a new question.
+    pub(crate) fn ask_sas(&mut self, room: usize) -> bool {
         self.sas_done = false;
         let waits = |it: &Question| matches!(it, Question::Sas(_));
-        if self.sas_owed == 0 && !self.questions.iter().any(waits) {
-            self.sas.clear();
-            self.questions.push_back(Question::Sas(room));
+        if self.sas_owed != 0 || self.questions.iter().any(waits) {
+            return false;
         }
+        self.sas.clear();
+        self.questions.push_back(Question::Sas(room));
+        true
     }
 
     pub(crate) fn ask_clear(&mut self) {

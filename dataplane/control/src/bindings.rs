@@ -22,6 +22,10 @@ use sluice_offload_api::state::State;
 /// A watch that is a minute late would have to miss more pods of one node than that.
 const GONE_MAX: usize = 4096;
 
+/// Addresses that one node announced and took back before the agent knew of them, at most; the
+/// oldest is forgotten first. Few pods live as short as that.
+const UNKNOWN_MAX: usize = 64;
+
 /// One node's.
 #[derive(Clone, Debug, Default)]
 struct OfNode {
@@ -29,6 +33,8 @@ struct OfNode {
     gone: BTreeSet<(IpAddr, PodUid)>,
     /// Of `gone`, oldest first.
     order: VecDeque<(IpAddr, PodUid)>,
+    /// Taken back before the agent knew of them, oldest first.
+    unknown: VecDeque<IpAddr>,
 }
 
 impl OfNode {
@@ -76,16 +82,30 @@ impl Bindings {
         self.0.entry(node.clone()).or_default().begin(addr, pod);
     }
 
-    /// A node says that an address is this pod's no longer.
-    pub(crate) fn withdraw(&mut self, node: &NodeName, addr: IpAddr, pod: &PodUid) {
+    /// A node says that an address is this pod's no longer. One that the agent doesn't know stays
+    /// nobody's, in place of another maybe, which is what comes back: who has spoken to the pod
+    /// goes on for a while.
+    pub(crate) fn withdraw(
+        &mut self,
+        node: &NodeName,
+        addr: IpAddr,
+        pod: &PodUid,
+        is_known: bool,
+    ) -> Option<IpAddr> {
         if is(Mutant::BindingsUnasked) {
-            return;
+            return None;
         }
         let of_node = self.0.entry(node.clone()).or_default();
         if of_node.now.get(&addr) == Some(pod) {
             of_node.now.remove(&addr);
         }
         of_node.end(addr, pod.clone());
+        if is_known || of_node.unknown.contains(&addr) {
+            return None;
+        }
+        of_node.unknown.push_back(addr);
+        let is_full = of_node.unknown.len() > UNKNOWN_MAX;
+        is_full.then(|| of_node.unknown.pop_front()).flatten()
     }
 
     /// Forgets the nodes that are no peers or have no dataplane. The addresses that they had
@@ -97,6 +117,7 @@ impl Bindings {
             let stays = peer.is_some_and(|it| !it.unprotected);
             if !stays {
                 forgot.extend(it.now.keys());
+                forgot.extend(&it.unknown);
                 forgot.extend(it.gone.iter().map(|(addr, _)| addr));
             }
             stays
@@ -109,9 +130,17 @@ impl Bindings {
         self.0.values().any(|it| it.now.contains_key(&addr))
     }
 
-    /// The addresses that some node says are a pod's there.
-    pub(crate) fn announced(&self) -> impl Iterator<Item = IpAddr> {
-        self.0.values().flat_map(|it| it.now.keys().copied())
+    /// Whether some node says so of an address, or said so last of one that the agent doesn't
+    /// know.
+    pub(crate) fn claims(&self, addr: IpAddr) -> bool {
+        let mut all = self.0.values();
+        self.is_announced(addr) || all.any(|it| it.unknown.contains(&addr))
+    }
+
+    /// The addresses of which that is so.
+    pub(crate) fn claimed(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.0.values();
+        all.flat_map(|it| it.now.keys().chain(&it.unknown).copied())
     }
 
     /// Whether nobody has an address in a state: what a node says forbids what the agent says,
@@ -120,7 +149,7 @@ impl Bindings {
     pub(crate) fn withhold(&self, state: &State, addr: IpAddr) -> bool {
         match state.prefixes.get(&IpPrefix::host(addr)) {
             Some(prefix) => self.revoke(prefix),
-            None => self.is_announced(addr),
+            None => self.claims(addr),
         }
     }
 
@@ -166,17 +195,39 @@ mod tests {
         bindings.announce(&b, addr(), "old".into());
         assert!(!revoked(&bindings, "b", "old"));
         assert!(revoked(&bindings, "b", "new"), "the agent is ahead");
-        bindings.withdraw(&b, addr(), &"old".into());
+        bindings.withdraw(&b, addr(), &"old".into(), true);
         assert!(revoked(&bindings, "b", "old"));
         assert!(!revoked(&bindings, "b", "new"), "a new pod without a VF");
         bindings.announce(&b, addr(), "new".into());
         assert!(revoked(&bindings, "b", "old") && !revoked(&bindings, "b", "new"));
         assert!(!revoked(&bindings, "c", "old"), "b doesn't speak for c");
-        bindings.withdraw(&b, addr(), &"new".into());
+        bindings.withdraw(&b, addr(), &"new".into(), true);
         let both = ["old", "new"].map(|pod| revoked(&bindings, "b", pod));
         assert_eq!(both, [true; 2], "a watch may be two pods behind");
         bindings.announce(&b, addr(), "old".into());
         assert!(!revoked(&bindings, "b", "old"), "its session came back");
+    }
+
+    #[test]
+    fn a_node_keeps_few_addresses_that_nobody_knows() {
+        let (mut bindings, b) = (Bindings::default(), NodeName::from("b"));
+        let nth = |n: usize| IpAddr::from([10, 0, 2, u8::try_from(n).unwrap()]);
+        let mut take_back = |n| {
+            bindings.announce(&b, nth(n), "u".into());
+            bindings.withdraw(&b, nth(n), &"u".into(), false)
+        };
+        for n in 0..UNKNOWN_MAX {
+            assert_eq!(take_back(n), None);
+        }
+        assert_eq!(take_back(0), None, "it is one of them");
+        assert_eq!(take_back(UNKNOWN_MAX), Some(nth(0)));
+        assert!(!bindings.claims(nth(0)) && bindings.claims(nth(1)));
+        assert_eq!(bindings.claimed().count(), UNKNOWN_MAX);
+        assert_eq!(
+            bindings.keep_peers(&State::default()).len(),
+            2 * UNKNOWN_MAX + 1
+        );
+        assert!(!bindings.claims(nth(1)), "a node leaves nothing behind");
     }
 
     #[test]
@@ -192,7 +243,7 @@ mod tests {
         assert!(bindings.revoke(&outside("10.0.1.1/32")));
         assert!(!bindings.revoke(&outside("10.0.1.0/24")));
         assert!(!bindings.revoke(&outside("10.0.1.2/32")));
-        bindings.withdraw(&b, addr(), &"new".into());
+        bindings.withdraw(&b, addr(), &"new".into(), true);
         assert!(!bindings.revoke(&outside("10.0.1.1/32")));
     }
 
@@ -200,7 +251,7 @@ mod tests {
     fn a_late_withdrawal_leaves_the_pod_that_is_there_now() {
         let (mut bindings, b) = (Bindings::default(), NodeName::from("b"));
         bindings.announce(&b, addr(), "new".into());
-        bindings.withdraw(&b, addr(), &"old".into());
+        bindings.withdraw(&b, addr(), &"old".into(), true);
         assert!(revoked(&bindings, "b", "old") && !revoked(&bindings, "b", "new"));
     }
 
@@ -208,7 +259,7 @@ mod tests {
     fn what_is_known_of_a_node_is_bounded_and_goes_with_it() {
         let (mut bindings, b) = (Bindings::default(), NodeName::from("b"));
         for n in 0..3 * GONE_MAX {
-            bindings.withdraw(&b, addr(), &PodUid(format!("u-{n}")));
+            bindings.withdraw(&b, addr(), &PodUid(format!("u-{n}")), true);
         }
         let of_b = &bindings.0[&b];
         assert_eq!((of_b.gone.len(), of_b.order.len()), (GONE_MAX, GONE_MAX));

@@ -173,7 +173,7 @@ impl Build<'_> {
         owners: &BTreeMap<IpAddr, EndpointIndex>,
     ) -> Vec<(Addr, u8, Owner)> {
         let known = state.prefixes.keys().copied();
-        let nobodys = self.bindings.announced().chain(self.former.iter());
+        let nobodys = self.bindings.claimed().chain(self.former.iter());
         let nobodys: BTreeSet<_> = nobodys.map(IpPrefix::host).collect();
         let unknown = nobodys
             .into_iter()
@@ -210,7 +210,7 @@ impl Build<'_> {
     ) -> Option<Owner> {
         let Some(known) = state.prefixes.get(prefix) else {
             let addr = prefix.addr();
-            let is_nobodys = self.bindings.is_announced(addr) || self.former.contains(addr);
+            let is_nobodys = self.bindings.claims(addr) || self.former.contains(addr);
             let is_nobodys = is_nobodys && *prefix == IpPrefix::host(addr);
             return is_nobodys.then(|| Owner::new(IdentityId(0), Place::Revoked));
         };

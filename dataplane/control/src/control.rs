@@ -274,7 +274,11 @@ impl Control {
         // Of one that has none any more, the channel takes all back when it ends.
         let peer = self.newest().peers.get(node);
         if peer.is_some_and(|it| !it.unprotected) {
-            self.change_bindings(addr, |bindings| bindings.withdraw(node, addr, pod));
+            let is_known = self.newest().prefixes.get(&IpPrefix::host(addr)).is_some();
+            let forgotten = self.change_bindings(addr, |bindings| {
+                bindings.withdraw(node, addr, pod, is_known)
+            });
+            self.moved.extend(forgotten);
         }
     }
 
@@ -286,12 +290,13 @@ impl Control {
         }
     }
 
-    fn change_bindings(&mut self, addr: IpAddr, change: impl FnOnce(&mut Bindings)) {
+    fn change_bindings<T>(&mut self, addr: IpAddr, change: impl FnOnce(&mut Bindings) -> T) -> T {
         let before = self.bindings.withhold(self.newest(), addr);
-        change(&mut self.bindings);
+        let done = change(&mut self.bindings);
         if before != self.bindings.withhold(self.newest(), addr) {
             self.moved.insert(addr);
         }
+        done
     }
 
     /// Sends the state in force once more, as the bindings have it now.
@@ -691,11 +696,13 @@ impl Control {
         self.asking.names()
     }
 
-    /// Asks the workers for their SAs; [`Self::sas`] has them after a poll.
-    pub fn request_sas(&mut self) {
+    /// Asks the workers for their SAs; [`Self::sas`] has them after a poll. `false` if they have
+    /// been asked already and not all have answered, which is what it has then.
+    pub fn request_sas(&mut self) -> bool {
         let room = 2 * (self.inbound.len() + self.sending.count() + 1);
-        self.asking.ask_sas(room);
+        let is_new = self.asking.ask_sas(room);
         self.asking.send(&mut self.workers);
+        is_new
     }
 
     /// Asks the workers what has crossed the wire in clear; [`Self::clear`] has it after a

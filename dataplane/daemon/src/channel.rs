@@ -257,9 +257,15 @@ impl KeyDriver for ChannelKeys {
                 spi,
                 packets,
                 bytes,
+                asked,
             } => {
                 self.send(match direction {
-                    SaDirection::Inbound => Command::InboundUsed { node, spi, packets },
+                    SaDirection::Inbound => Command::InboundUsed {
+                        node,
+                        spi,
+                        packets,
+                        asked: asked.into(),
+                    },
                     SaDirection::Outbound => Command::OutboundUsed {
                         node,
                         spi,

@@ -7,6 +7,7 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, TrySendError};
 use sluice_crypto::esp::Spi;
@@ -71,6 +72,8 @@ pub enum KeyEvent {
         packets: u64,
         /// Inner bytes since it was installed.
         bytes: u64,
+        /// When its worker was asked.
+        asked: Instant,
     },
     /// The control side didn't take an SA. The key is gone; make another.
     Failed {

@@ -7,6 +7,7 @@ use sluice_crypto::esp::Spi;
 use sluice_crypto::key::Algorithm;
 use sluice_crypto::lifecycle::{Install, Limits, Timing};
 use sluice_offload_api::model::NodeName;
+use tokio::time::Instant;
 
 use crate::binding::{Binding, BindingChange};
 use crate::id::TrustDomain;
@@ -126,6 +127,8 @@ pub enum Command {
         spi: Spi,
         /// Packets since it was installed.
         packets: u64,
+        /// When the worker was asked.
+        asked: Instant,
     },
     /// What a sending SA has sealed in all; starts a rekey at the soft limit.
     OutboundUsed {

@@ -306,7 +306,12 @@ impl Driver {
     }
 
     fn now_ms(&self) -> TimeMs {
-        let ms = self.now.duration_since(self.start).as_millis();
+        self.ms(self.now)
+    }
+
+    /// The millisecond that has begun.
+    fn ms(&self, at: Instant) -> TimeMs {
+        let ms = at.duration_since(self.start).as_millis();
         TimeMs(u64::try_from(ms).unwrap_or(u64::MAX))
     }
 
@@ -340,8 +345,18 @@ impl Driver {
                 self.tell(&node, SaEvent::InboundRefused(spi));
                 self.tell(&node, SaEvent::OutboundRefused(spi));
             }
-            Command::InboundUsed { node, spi, packets } => {
-                self.tell(&node, SaEvent::InboundUsed { spi, packets });
+            Command::InboundUsed {
+                node,
+                spi,
+                packets,
+                asked,
+            } => {
+                let used = SaEvent::InboundUsed {
+                    spi,
+                    packets,
+                    asked: self.ms(asked),
+                };
+                self.tell(&node, used);
             }
             Command::OutboundUsed {
                 node,

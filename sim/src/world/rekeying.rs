@@ -136,7 +136,9 @@ impl World {
             let Some(node) = self.nodes.get_mut(at).filter(|it| it.works()) else {
                 continue;
             };
-            node.control.request_sas();
+            if !node.control.request_sas() {
+                continue;
+            }
             node.poll(&mut self.net);
             node.control.poll();
             let sas = node.control.sas().unwrap_or_default().to_vec();

@@ -130,10 +130,10 @@ impl SaLifecycle {
         }
     }
 
-    pub(super) fn inbound_used(&mut self, spi: Spi, packets: u64, now: TimeMs) {
+    pub(super) fn inbound_used(&mut self, spi: Spi, packets: u64, asked: TimeMs, now: TimeMs) {
         for pair in &mut self.pairs {
             if let Some(child) = pair.children.iter_mut().find(|c| c.inbound == spi) {
-                child.heard.report(packets, now);
+                child.heard.report(packets, asked, now);
             }
         }
     }

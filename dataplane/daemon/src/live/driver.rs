@@ -355,6 +355,7 @@ impl KeyDriver for LiveKeys {
                 spi,
                 packets,
                 bytes,
+                asked: _,
             } => self.note_use((direction, &node, spi), packets, bytes),
             KeyEvent::NotRetired(retirement) => {
                 let at = self.leaving.iter().position(|(it, _)| *it == retirement);

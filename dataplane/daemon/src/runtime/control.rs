@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use sluice_crypto::esp::Spi;
@@ -89,6 +90,8 @@ pub(super) struct LoopState {
     /// When the key driver is told next what its SAs have carried.
     usage_at: Tick,
     usage_asked: bool,
+    /// When workers were last asked for their SAs.
+    sas_asked: Option<Instant>,
     /// By worker: its polls when they were looked at last, and when they last had grown.
     polls: Vec<(u64, Tick)>,
 }
@@ -374,7 +377,7 @@ impl<L: Links> ControlLoop<L> {
             }
             Request::Sas(peer, reply) => {
                 if self.state.sa_askers.is_empty() {
-                    self.control.request_sas();
+                    self.ask_sas();
                 }
                 self.state.sa_askers.push((peer, reply));
             }
@@ -383,7 +386,7 @@ impl<L: Links> ControlLoop<L> {
                     if self.state.flow_askers.is_empty() {
                         self.control.request_flows();
                     }
-                    self.control.request_sas();
+                    self.ask_sas();
                     self.control.request_clear();
                 }
                 self.state.pair_askers.push(reply);
@@ -506,9 +509,16 @@ impl<L: Links> ControlLoop<L> {
         }
         self.state.usage_at = now + USAGE_EVERY_NS;
         if self.state.sa_askers.is_empty() {
-            self.control.request_sas();
+            self.ask_sas();
         }
         self.state.usage_asked = true;
+    }
+
+    fn ask_sas(&mut self) {
+        let now = Instant::now();
+        if self.control.request_sas() {
+            self.state.sas_asked = Some(now);
+        }
     }
 
     fn answer_sas(&mut self) {
@@ -527,6 +537,9 @@ impl<L: Links> ControlLoop<L> {
         if !core::mem::take(&mut self.state.usage_asked) {
             return;
         }
+        let Some(asked) = self.state.sas_asked else {
+            return;
+        };
         let mut commands = Vec::new();
         for sa in sas {
             let Some(node) = sa.peer.clone() else {
@@ -538,6 +551,7 @@ impl<L: Links> ControlLoop<L> {
                 spi: Spi(sa.spi),
                 packets: sa.packets,
                 bytes: sa.bytes,
+                asked,
             };
             self.keys.on_event(used, &mut commands);
         }

@@ -13,7 +13,7 @@ use sluice_node_channel::{
 };
 use sluice_offload_api::model::NodeName;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::ca::{Papers, domain};
 
@@ -250,6 +250,7 @@ fn reported(sas: &Sas) -> Vec<Command> {
             node: sas.peers.get(spi)?.clone(),
             spi: *spi,
             packets: sa.packets(),
+            asked: Instant::now(),
         })
     });
     all.collect()

@@ -249,7 +249,7 @@ impl Keying {
         }
     }
 
-    /// What SAs have carried, as a node's control side tells it.
+    /// What SAs have carried, as a node's control side tells it, that has asked just now.
     pub(crate) fn used(
         &mut self,
         nodes: &[SimNode],
@@ -257,6 +257,10 @@ impl Keying {
         sas: &[SaRecord],
         around: Around<'_>,
     ) {
+        let Some(node) = nodes.iter().find(|it| it.name == *me) else {
+            return;
+        };
+        let asked = ms(node, around.now);
         for sa in sas {
             let (Some(peer), spi) = (&sa.peer, Spi(sa.spi)) else {
                 continue;
@@ -265,6 +269,7 @@ impl Keying {
                 SaDirection::Inbound => SaEvent::InboundUsed {
                     spi,
                     packets: sa.packets,
+                    asked,
                 },
                 SaDirection::Outbound => SaEvent::OutboundUsed {
                     spi,
