@@ -1,20 +1,31 @@
 //! Packets of known flows take a shorter way: it must be a way to the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sluice_dataplane_core::command::Command;
-use sluice_dataplane_core::meta::proto;
+use sluice_dataplane_core::command::{Command, FlowView};
+use sluice_dataplane_core::meta::{FragKind, proto};
 use sluice_dataplane_core::port::BURST_MAX;
 use sluice_dataplane_core::sad::Mode;
+use sluice_dataplane_core::snapshot::PortIndex;
 use sluice_dataplane_core::table::policy::Transport;
 use sluice_dataplane_core::tick::Tick;
+use sluice_dataplane_core::verdict::VerdictRecord;
+use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::wire::checksum;
 
 use crate::rig::*;
 use crate::track::flows;
 
 const V4: bool = true;
-const FLOWS_TRIED: usize = 8;
+/// Of the first pod, then of the host.
+const FLOWS_TRIED: usize = 12;
+const OF_THE_POD: usize = 8;
+/// Frames of a burst, at least. No datagram ends in the next.
+const ROUGHLY: usize = BURST_MAX - 2 * RUN_MAX;
+/// Packets of a flow in a row, at most.
+const RUN_MAX: usize = 8;
+/// Where datagrams are cut, in units of eight bytes past the IP header.
+const CUT_AT: u16 = 4;
 
 /// Two nodes that are told the same: one gets bursts, the other their packets one by one, and
 /// each of them has to take the walk.
@@ -28,6 +39,7 @@ impl Twins {
         let new = || {
             let mut rig = Rig::protected_by(how);
             (0..FLOWS_TRIED).for_each(|flow| shake_hands(&mut rig, flow));
+            rig.a.verdicts();
             rig
         };
         Self {
@@ -36,25 +48,42 @@ impl Twins {
         }
     }
 
-    /// What leaves by each port, and what each counter is in the end.
-    fn send(&mut self, burst: &[Vec<u8>]) {
+    /// The same frames come in; what leaves by each port, and what is known and counted in the end.
+    fn send(&mut self, port: PortIndex, burst: &[Vec<u8>]) {
         for frame in burst {
-            self.bursts.a.deliver(VF0, frame);
+            self.bursts.a.deliver(port, frame);
         }
         self.bursts.a.drain();
         for frame in burst {
             // Under another snapshot nothing has a way: each takes the walk.
             self.singles.a.replan(|_| {});
-            self.singles.a.deliver(VF0, frame);
+            self.singles.a.deliver(port, frame);
             self.singles.a.poll();
         }
+        self.compare(port);
+    }
+
+    /// The pod of the other node answers: its packets come as ESP, each by itself to both.
+    fn answer(&mut self, frame: &[u8]) {
+        for rig in [&mut self.bursts, &mut self.singles] {
+            rig.b.deliver(VF1, frame);
+            rig.b.poll();
+            rig.carry();
+        }
+        self.compare(UPLINK);
+    }
+
+    fn compare(&mut self, in_port: PortIndex) {
         for port in [VF0, VF1, UPLINK, HOST] {
             let take = |rig: &mut Rig| {
                 let mut sent = rig.a.take(port);
                 // What is sealed overtakes another flow's packets that aren't, and so do errors
-                // about it.
-                sent.sort_by_key(|it| meta(it).protocol == proto::ESP);
-                if port == VF0 {
+                // about it; fragments that have waited for their first leave last.
+                sent.sort_by_key(|it| {
+                    let meta = meta(it);
+                    (meta.protocol == proto::ESP, meta.frag == FragKind::Later)
+                });
+                if port == in_port {
                     sent.sort();
                 }
                 sent
@@ -69,6 +98,10 @@ impl Twins {
         let differ = |(name, _): &(&String, &u64)| bursts.get(*name) != singles.get(*name);
         let differing: Vec<_> = singles.iter().filter(differ).collect();
         assert!(differing.is_empty(), "{differing:?}");
+        let [known, known_singly] = [&mut self.bursts, &mut self.singles].map(known_flows);
+        assert_eq!(known, known_singly);
+        let [said, said_singly] = [&mut self.bursts, &mut self.singles].map(verdicts);
+        assert_eq!(said, said_singly);
     }
 
     /// Mostly nothing; or what a way was found by becomes another: a policy, a pod, an SA.
@@ -119,6 +152,36 @@ fn counted(rig: &Rig) -> BTreeMap<String, u64> {
     all
 }
 
+/// In an order that doesn't depend on which came first.
+fn known_flows(rig: &mut Rig) -> Vec<FlowView> {
+    rig.a.counting = false;
+    let mut all = flows(&mut rig.a);
+    rig.a.counting = true;
+    all.sort_by_key(|it| {
+        (
+            it.tuple.src,
+            it.tuple.dst,
+            it.tuple.protocol,
+            it.tuple.src_port,
+        )
+    });
+    all
+}
+
+/// What was said of each flow; of one that is new in a burst more than once.
+fn verdicts(rig: &mut Rig) -> BTreeSet<String> {
+    let of = |it: VerdictRecord| {
+        format!(
+            "{:?}",
+            VerdictRecord {
+                generation: 0,
+                ..it
+            }
+        )
+    };
+    rig.a.verdicts().into_iter().map(of).collect()
+}
+
 /// Whether a flow is IPv4, whether it is TCP, and what it goes to.
 fn kind(flow: usize) -> (bool, bool, Side) {
     let to = if flow & 4 == 0 { Side::A } else { Side::B };
@@ -131,42 +194,69 @@ fn port(flow: usize) -> u16 {
     40_000 + flow as u16
 }
 
+/// Where it begins: at the first pod, or at the host, which speaks to the pod next to it.
+fn source(flow: usize) -> PortIndex {
+    if flow < OF_THE_POD { VF0 } else { HOST }
+}
+
+/// A packet of it, as its initiator sends it.
+fn sends(flow: usize, body: Body) -> FrameSpec {
+    let (v4, _, to) = kind(flow);
+    match source(flow) {
+        HOST => Side::A.host_sends(Side::A.pod(1, v4), body),
+        _ => Side::A.pod_sends(0, to.pod(1, v4), body),
+    }
+}
+
+/// A packet of it, as who was spoken to sends it, and where that is.
+fn answers(flow: usize, body: Body) -> (Side, FrameSpec) {
+    let (v4, _, to) = kind(flow);
+    match source(flow) {
+        HOST => (Side::A, Side::A.pod_sends(1, Side::A.node(v4), body)),
+        _ => (to, to.pod_sends(1, Side::A.pod(0, v4), body)),
+    }
+}
+
 /// A connection opens, whose next numbers are 1 at both ends.
 fn shake_hands(rig: &mut Rig, flow: usize) {
-    let (v4, is_tcp, to) = kind(flow);
+    let (_, is_tcp, _) = kind(flow);
     if !is_tcp {
         return;
     }
-    let there = |flags, seq, ack| {
-        let body = tcp_at(port(flow), PORT, flags, seq, ack);
-        Side::A.pod_sends(0, to.pod(1, v4), body).build()
-    };
-    let back = tcp_at(PORT, port(flow), SYN | ACK, 0, 1);
-    let back = to.pod_sends(1, Side::A.pod(0, v4), back).build();
-    rig.a.deliver(VF0, &there(SYN, 0, 0));
+    let there = |flags, seq, ack| sends(flow, tcp_at(port(flow), PORT, flags, seq, ack)).build();
+    let (to, back) = answers(flow, tcp_at(PORT, port(flow), SYN | ACK, 0, 1));
+    rig.a.deliver(source(flow), &there(SYN, 0, 0));
     rig.settle();
     match to {
-        Side::A => rig.a.deliver(VF1, &back),
-        Side::B => rig.b.deliver(VF1, &back),
+        Side::A => rig.a.deliver(VF1, &back.build()),
+        Side::B => rig.b.deliver(VF1, &back.build()),
     }
     rig.settle();
-    rig.a.deliver(VF0, &there(ACK, 1, 1));
+    rig.a.deliver(source(flow), &there(ACK, 1, 1));
     rig.settle();
-    for port in [VF0, VF1, UPLINK] {
+    for port in [VF0, VF1, UPLINK, HOST] {
         rig.a.take(port);
     }
 }
 
-/// A packet of one of a few flows, plain or odd in one of the ways that end a train.
-fn frame(dice: &mut Seeded, flow: usize, seq: &mut u32) -> Vec<u8> {
+/// A packet of one of a few flows, plain or odd in one of the ways that end a train; in one frame,
+/// or in two.
+fn frame(
+    dice: &mut Seeded,
+    flow: usize,
+    [seq, ack]: [&mut u32; 2],
+    datagrams: &mut u16,
+) -> Vec<Vec<u8>> {
     let (v4, tcp_flow, to) = kind(flow);
-    let to = to.pod(1, v4);
+    // Numbers of what is sealed would say in which order fragments have left.
+    let may_be_cut = v4 && !tcp_flow && (source(flow) == HOST || matches!(to, Side::A));
     // Most are plain.
     let odd = dice.below(40);
     let ports = (port(flow), PORT);
     let len = match odd {
         0 => 1_460,
         1 => 0,
+        10 | 11 if may_be_cut => usize::from(CUT_AT - 1) * 8,
         _ => 1 + dice.below(200),
     };
     let body = if tcp_flow {
@@ -176,14 +266,14 @@ fn frame(dice: &mut Seeded, flow: usize, seq: &mut u32) -> Vec<u8> {
             4 => ACK | SYN,
             _ => ACK,
         };
-        tcp_at(ports.0, ports.1, flags, *seq, 1)
+        tcp_at(ports.0, ports.1, flags, *seq, *ack)
     } else {
         udp(ports.0, ports.1)
     };
     if tcp_flow && odd > 4 {
         *seq = seq.wrapping_add(len as u32);
     }
-    let mut spec = with_payload(Side::A.pod_sends(0, to, body), vec![odd as u8; len]);
+    let mut spec = with_payload(sends(flow, body), vec![odd as u8; len]);
     spec.tos = if odd == 5 { 3 } else { 0 };
     let mut frame = spec.build();
     match odd {
@@ -200,9 +290,37 @@ fn frame(dice: &mut Seeded, flow: usize, seq: &mut u32) -> Vec<u8> {
             let sum = checksum::of(&frame[14..34]);
             frame[24..26].copy_from_slice(&sum.to_be_bytes());
         }
+        // A datagram in two parts, one way round or the other.
+        10 | 11 if may_be_cut => {
+            *datagrams += 1;
+            frame[18..20].copy_from_slice(&datagrams.to_be_bytes());
+            let first = fragmented(frame.clone(), 0, true);
+            let later = fragmented(frame, CUT_AT, false);
+            return if odd == 10 {
+                vec![first, later]
+            } else {
+                vec![later, first]
+            };
+        }
         _ => {}
     }
-    frame
+    vec![frame]
+}
+
+/// An answer in one of the flows, and where from.
+fn answer(dice: &mut Seeded, flow: usize, [seq, ack]: [&mut u32; 2]) -> (Side, Vec<u8>) {
+    let (_, tcp_flow, _) = kind(flow);
+    let len = 1 + dice.below(200);
+    let body = if tcp_flow {
+        tcp_at(PORT, port(flow), ACK, *ack, *seq)
+    } else {
+        udp(PORT, port(flow))
+    };
+    if tcp_flow {
+        *ack = ack.wrapping_add(len as u32);
+    }
+    let (from, spec) = answers(flow, body);
+    (from, with_payload(spec, vec![7; len]).build())
 }
 
 #[test]
@@ -218,19 +336,38 @@ fn a_burst_is_its_packets_one_by_one() {
             ..Protection::default()
         };
         let mut twins = Twins::new(how);
-        let mut seqs = [1u32; FLOWS_TRIED];
+        // The next numbers of both ends.
+        let mut seqs = [[1u32; 2]; FLOWS_TRIED];
+        let mut datagrams = [0u16; FLOWS_TRIED];
         for _ in 0..60 {
+            let from = [VF0, VF0, HOST, VF1][dice.below(4)];
             let mut burst = Vec::new();
-            while burst.len() < BURST_MAX {
+            while burst.len() < ROUGHLY {
                 let flow = dice.below(FLOWS_TRIED);
-                for _ in 0..1 + dice.below(12) {
-                    burst.push(frame(&mut dice, flow, &mut seqs[flow]));
+                let is_here = |it: Side| matches!(it, Side::A);
+                let (_, _, to) = kind(flow);
+                for _ in 0..1 + dice.below(RUN_MAX) {
+                    let [seq, ack] = &mut seqs[flow];
+                    if from == source(flow) {
+                        burst.extend(frame(&mut dice, flow, [seq, ack], &mut datagrams[flow]));
+                    } else if from == VF1 && (source(flow) == HOST || is_here(to)) {
+                        burst.push(answer(&mut dice, flow, [seq, ack]).1);
+                    }
                 }
             }
-            burst.truncate(BURST_MAX);
-            twins.send(&burst);
-            let quiet_s = if dice.below(20) == 0 { 130 } else { 0 };
-            twins.advance(quiet_s * Tick::SECOND + dice.below(40) as u64 * Tick::MS);
+            twins.send(from, &burst);
+            let flow = dice.below(OF_THE_POD);
+            let [seq, ack] = &mut seqs[flow];
+            if let (Side::B, frame) = answer(&mut dice, flow, [seq, ack]) {
+                twins.answer(&frame);
+            }
+            // Some end of what nobody answered, and some of what was, is in the longer ones.
+            let quiet_s = match dice.below(20) {
+                0 => 20 + dice.below(120),
+                1 => dice.below(35),
+                _ => 0,
+            };
+            twins.advance(quiet_s as u64 * Tick::SECOND + dice.below(40) as u64 * Tick::MS);
             twins.change(&mut dice, how);
         }
     }
