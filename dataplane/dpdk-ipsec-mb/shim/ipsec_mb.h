@@ -12,7 +12,7 @@
 
 /* An expanded key, and how many of its first bytes a short packet needs. */
 struct sluice_imb_key;
-#define SLUICE_IMB_HOT_LEN 512
+#define SLUICE_IMB_HOT_LEN 384
 
 /* Expands 16 or 32 bytes; NULL for other lengths, without the library or without memory. */
 struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len);

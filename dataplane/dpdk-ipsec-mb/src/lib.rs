@@ -17,7 +17,7 @@ pub const TAG_LEN: usize = 16;
 mod shim {
     /// Only behind pointers; so many of its bytes are there, and more.
     #[repr(C, align(64))]
-    pub(crate) struct Expanded([u8; 512]);
+    pub(crate) struct Expanded([u8; 384]);
 
     unsafe extern "C" {
         pub(crate) fn sluice_imb_key_new(key: *const u8, len: usize) -> *mut Expanded;
