@@ -1,6 +1,7 @@
 //! What breaks in a world, and how it is whole again: as scenarios write it.
 
 use core::fmt;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use sluice_dataplane_core::tick::Tick;
@@ -107,6 +108,8 @@ impl fmt::Display for Span {
 pub enum Fault {
     /// A node's agent sees nothing of what changes in the cluster. CNI goes on there.
     StaleWatch(String),
+    /// It sees nothing of what changes among some kinds of objects, and all of the others.
+    StaleKinds(StaleKinds),
     /// Frames that are lost.
     Loss(Percent),
     /// Frames that arrive twice.
@@ -139,6 +142,87 @@ pub enum Fault {
     CorruptedCheckpoint(String),
 }
 
+/// Kinds of objects whose watch is late. In Kubernetes each kind has a watch of its own, and none
+/// waits for another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaleKinds {
+    /// Whose.
+    pub node: String,
+    /// Which.
+    pub kinds: Kinds,
+}
+
+/// Kinds of objects, one at least.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Vec<ObjectKind>", into = "Vec<ObjectKind>")]
+pub struct Kinds(BTreeSet<ObjectKind>);
+
+impl Kinds {
+    /// Which, in order.
+    pub fn iter(&self) -> impl Iterator<Item = ObjectKind> {
+        self.0.iter().copied()
+    }
+}
+
+/// Kinds of which there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("name at least one kind of objects whose watch is late")]
+pub struct NoKinds;
+
+impl TryFrom<Vec<ObjectKind>> for Kinds {
+    type Error = NoKinds;
+
+    fn try_from(all: Vec<ObjectKind>) -> Result<Self, NoKinds> {
+        if all.is_empty() {
+            return Err(NoKinds);
+        }
+        Ok(Self(all.into_iter().collect()))
+    }
+}
+
+impl From<Kinds> for Vec<ObjectKind> {
+    fn from(kinds: Kinds) -> Self {
+        kinds.iter().collect()
+    }
+}
+
+/// What has a watch of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectKind {
+    /// Namespaces.
+    Namespaces,
+    /// Nodes.
+    Nodes,
+    /// Pods.
+    Pods,
+    /// `NetworkPolicy`.
+    Policies,
+    /// `ClusterNetworkPolicy`.
+    ClusterPolicies,
+    /// `MultiNetworkPolicy`.
+    MultiPolicies,
+    /// Services.
+    Services,
+}
+
+impl ObjectKind {
+    /// Its name in a scenario.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Nodes => "nodes",
+            Self::Pods => "pods",
+            Self::Policies => "policies",
+            Self::ClusterPolicies => "cluster-policies",
+            Self::MultiPolicies => "multi-policies",
+            Self::Services => "services",
+        }
+    }
+}
+
 /// A clock that jumps, ahead or back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,6 +252,8 @@ impl ClockJump {
 pub enum Heal {
     /// A node's agent sees everything again.
     StaleWatch(String),
+    /// It sees every kind of objects again.
+    StaleKinds(String),
     /// No frame is lost.
     Loss,
     /// No frame arrives twice.
@@ -214,6 +300,10 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StaleWatch(node) => write!(f, "stale-watch {node}"),
+            Self::StaleKinds(StaleKinds { node, kinds }) => {
+                write!(f, "stale-kinds {node}")?;
+                kinds.iter().try_for_each(|it| write!(f, " {}", it.name()))
+            }
             Self::Loss(it) => write!(f, "loss {} %", it.0),
             Self::Duplication(it) => write!(f, "duplication {} %", it.0),
             Self::Reordering(it) => write!(f, "reordering {} %", it.0),
@@ -247,6 +337,7 @@ impl fmt::Display for Heal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StaleWatch(node) => write!(f, "stale-watch {node}"),
+            Self::StaleKinds(node) => write!(f, "stale-kinds {node}"),
             Self::Loss => f.write_str("loss"),
             Self::Duplication => f.write_str("duplication"),
             Self::Reordering => f.write_str("reordering"),

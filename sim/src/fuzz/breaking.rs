@@ -9,8 +9,9 @@ use super::events::Drawer;
 use super::model::Broken;
 
 /// Faults and how often they are drawn.
-const FAULTS: [(&str, usize); 16] = [
-    ("stale-watch", 4),
+const FAULTS: [(&str, usize); 17] = [
+    ("stale-watch", 2),
+    ("stale-kinds", 4),
     ("api-away", 2),
     ("api-gone", 2),
     ("partial-list", 2),
@@ -26,6 +27,17 @@ const FAULTS: [(&str, usize); 16] = [
     ("corruption", 2),
     ("delay", 2),
     ("partition", 2),
+];
+
+/// Kinds of objects whose watches may be late.
+const KINDS: [&str; 7] = [
+    "pods",
+    "policies",
+    "namespaces",
+    "nodes",
+    "services",
+    "cluster-policies",
+    "multi-policies",
 ];
 
 /// What takes packets. A receiver that gets none before the low half of the numbers is 0 again
@@ -70,6 +82,10 @@ impl Drawer {
                 model.broken.insert(Broken::of(kind, &[node]));
                 json!({kind: name})
             }
+            "stale-kinds" => {
+                model.broken.insert(Broken::of(kind, &[node]));
+                json!({kind: {"node": name, "kinds": self.kinds()}})
+            }
             "second-agent" if !model.dead.contains(&node) => {
                 model.broken.insert(Broken::of(kind, &[node]));
                 json!({kind: name})
@@ -113,6 +129,19 @@ impl Drawer {
             _ => return Vec::new(),
         };
         vec![Step::Verb("fault", says)]
+    }
+
+    /// Kinds of objects, one at least.
+    fn kinds(&mut self) -> Vec<&'static str> {
+        let drawn = one(&mut self.dice, &KINDS, "pods");
+        let others = KINDS.iter().filter(|it| **it != drawn);
+        let mut all = vec![drawn];
+        for kind in others {
+            if self.dice.chance(30) {
+                all.push(kind);
+            }
+        }
+        all
     }
 
     /// Something that is broken is whole.

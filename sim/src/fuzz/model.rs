@@ -146,8 +146,9 @@ impl Broken {
 }
 
 /// What keeps a node from what the API says.
-const BEHIND: [&str; 7] = [
+const BEHIND: [&str; 8] = [
     "stale-watch",
+    "stale-kinds",
     "api-gone",
     "partial-list",
     "slow-disk",

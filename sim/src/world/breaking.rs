@@ -7,7 +7,7 @@ use super::net::Arrival;
 use super::node::SimNode;
 use super::stale::Why;
 use super::{World, WorldError};
-use crate::fault::{ClockJump, Fault, Heal, Program};
+use crate::fault::{ClockJump, Fault, Heal, Program, StaleKinds};
 
 /// How long dataplanes may wait for a neighbour's answer that a fault has swallowed: then they
 /// ask anew.
@@ -102,6 +102,10 @@ impl World {
         match fault {
             Fault::StaleWatch(node) => {
                 self.fall_behind(node, Why::Watch)?;
+            }
+            Fault::StaleKinds(StaleKinds { node, kinds }) => {
+                let name = self.named(node)?.name.clone();
+                self.stale.begin_kinds(&name, kinds.iter(), &self.cluster);
             }
             Fault::ApiGone(node) => {
                 self.fall_behind(node, Why::ApiGone)?;
@@ -236,6 +240,7 @@ impl World {
         let node = |name: &String| NodeName(name.clone());
         let was = match heal {
             Heal::StaleWatch(name) => self.stale.end(&node(name), Why::Watch),
+            Heal::StaleKinds(name) => self.stale.end(&node(name), Why::Kinds),
             Heal::ApiGone(name) => self.stale.end(&node(name), Why::ApiGone),
             Heal::PartialList(name) => self.stale.end(&node(name), Why::PartialList),
             Heal::SlowDisk(name) => self.stale.end(&node(name), Why::SlowDisk),
@@ -323,6 +328,7 @@ impl World {
         for name in names {
             for why in [
                 Why::Watch,
+                Why::Kinds,
                 Why::ApiAway,
                 Why::ApiGone,
                 Why::PartialList,

@@ -7,7 +7,7 @@ use super::World;
 
 /// Every mark there is. Those of the wires count frames; those of nodes count changes that one
 /// didn't hear of, or did nothing about; the rest count themselves.
-pub const MARKS: [&str; 25] = [
+pub const MARKS: [&str; 26] = [
     "agent-dead",
     "agent-stalled",
     "api-away",
@@ -32,6 +32,7 @@ pub const MARKS: [&str; 25] = [
     "rival-connected",
     "slow-disk",
     "stale-base",
+    "stale-kinds",
     "stale-watch",
 ];
 

@@ -352,6 +352,7 @@ impl World {
     }
 
     fn converge(&mut self, cluster: Cluster) -> Result<(), WorldError> {
+        self.stale.look(&cluster);
         for node in self.nodes.iter_mut().filter(|it| !it.left) {
             for why in self.stale.why(&node.name) {
                 self.marks.add(why.name());

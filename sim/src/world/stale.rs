@@ -12,6 +12,7 @@ use sluice_host_agent::evaluate::{
 use sluice_offload_api::model::{NodeName, PodRef, PodUid, Protocol, Verdict};
 
 use super::whereabouts::Whereabouts;
+use crate::fault::ObjectKind;
 use crate::fold::FoldMap;
 
 /// Why a node doesn't do what the API says.
@@ -19,6 +20,8 @@ use crate::fold::FoldMap;
 pub(crate) enum Why {
     /// Its watch is late.
     Watch,
+    /// Its watches of some kinds of objects are.
+    Kinds,
     /// The API server is away.
     ApiAway,
     /// It has to list anew.
@@ -40,6 +43,7 @@ impl Why {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Watch => "stale-watch",
+            Self::Kinds => "stale-kinds",
             Self::ApiAway => "api-away",
             Self::ApiGone => "api-gone",
             Self::PartialList => "partial-list",
@@ -55,7 +59,33 @@ impl Why {
 #[derive(Debug)]
 struct Late {
     why: BTreeSet<Why>,
+    /// Those of which it sees nothing new, if that is why.
+    kinds: BTreeSet<ObjectKind>,
     seen: Cluster,
+}
+
+impl Late {
+    /// Sees what is there now, but for the kinds whose watches are late.
+    fn look(&mut self, now: &Cluster) {
+        if self.why.iter().any(|it| *it != Why::Kinds) {
+            return;
+        }
+        let before = core::mem::replace(&mut self.seen, now.clone());
+        for kind in &self.kinds {
+            let seen = &mut self.seen;
+            match kind {
+                ObjectKind::Namespaces => seen.namespaces = before.namespaces.clone(),
+                ObjectKind::Nodes => seen.nodes = before.nodes.clone(),
+                ObjectKind::Pods => seen.pods = before.pods.clone(),
+                ObjectKind::Policies => seen.policies = before.policies.clone(),
+                ObjectKind::ClusterPolicies => {
+                    seen.cluster_policies = before.cluster_policies.clone();
+                }
+                ObjectKind::MultiPolicies => seen.multi_policies = before.multi_policies.clone(),
+                ObjectKind::Services => seen.services = before.services.clone(),
+            }
+        }
+    }
 }
 
 /// What each node goes by that is behind.
@@ -90,9 +120,29 @@ impl Stale {
         self.begin_anew();
         let late = self.late.entry(node.clone()).or_insert_with(|| Late {
             why: BTreeSet::new(),
+            kinds: BTreeSet::new(),
             seen: now.clone(),
         });
         late.why.insert(why)
+    }
+
+    /// From now on a node sees nothing new of these kinds of objects either.
+    pub(crate) fn begin_kinds(
+        &mut self,
+        node: &NodeName,
+        kinds: impl Iterator<Item = ObjectKind>,
+        now: &Cluster,
+    ) {
+        self.begin(node, Why::Kinds, now);
+        if let Some(late) = self.late.get_mut(node) {
+            late.kinds.extend(kinds);
+        }
+    }
+
+    /// There are other objects: those nodes see them that see some.
+    pub(crate) fn look(&mut self, now: &Cluster) {
+        self.begin_anew();
+        self.late.values_mut().for_each(|it| it.look(now));
     }
 
     /// A reason is gone; whether it was there.
@@ -102,6 +152,9 @@ impl Stale {
             return false;
         };
         let was = late.why.remove(&why);
+        if why == Why::Kinds {
+            late.kinds.clear();
+        }
         if late.why.is_empty() {
             self.late.remove(node);
         }

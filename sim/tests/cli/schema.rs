@@ -134,6 +134,9 @@ fn more_steps() -> Vec<Value> {
             {"connection": {"name": "c", "from": "shop/web", "to": "shop/cart", "port": 80, "family": "ipv4", "bytes": 1, "for": "5s", "expect": "allow"}},
         ]}));
     first.push(json!({"send": {"from": "shop/web", "to": "shop/cart", "protocol": "UDP", "port": 80, "family": "ipv4", "size": 9_000, "fragment": 1400}}));
+    let kinds = ["pods", "policies"];
+    first.push(json!({"fault": {"stale-kinds": {"node": "node-b", "kinds": kinds}}}));
+    first.push(json!({"heal": {"stale-kinds": "node-b"}}));
     first
 }
 
@@ -211,6 +214,7 @@ fn both_refuse_unknown_keys_everywhere() {
         "/steps/51/workload/1/udp",
         "/steps/51/workload/3/pcap",
         "/steps/51/workload/4/connection",
+        "/steps/53/fault/stale-kinds",
     ];
     let with = |at: &str| changed(at, |it| it.pointer_mut(at).unwrap()["unknown"] = json!(1));
     both_say(false, "schema-unknown", &objects.map(with));
@@ -218,7 +222,7 @@ fn both_refuse_unknown_keys_everywhere() {
 
 #[test]
 fn both_refuse_what_is_wrong() {
-    let wrong: [(&str, Value); 53] = [
+    let wrong: [(&str, Value); 55] = [
         ("/seed", json!(-1)),
         ("/workers", json!(33)),
         ("/algorithm", json!("des")),
@@ -278,6 +282,8 @@ fn both_refuse_what_is_wrong() {
         ("/steps/51/workload/1/udp/rate", json!(0)),
         ("/steps/51/workload/1/udp/sizes", json!("jumbo")),
         ("/steps/51/workload/2/udp/sizes", json!([63])),
+        ("/steps/53/fault/stale-kinds/kinds", json!([])),
+        ("/steps/53/fault/stale-kinds/kinds", json!(["ingresses"])),
     ];
     let put = |(at, value): (&str, Value)| changed(at, |it| *it.pointer_mut(at).unwrap() = value);
     both_say(false, "schema-wrong", &wrong.map(put));

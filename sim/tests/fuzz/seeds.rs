@@ -64,6 +64,7 @@ fn every_invariant_holds_of_the_first_seeds_and_they_reach_all_there_is() {
         "loss",
         "partition",
         "reordering",
+        "stale-kinds",
         "stale-watch",
     ] {
         assert!(all.faults.contains_key(kind), "no {kind}: {:?}", all.faults);
