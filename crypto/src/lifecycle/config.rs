@@ -87,7 +87,7 @@ pub struct PeerConfig {
     pub lanes: u8,
     /// What we speak, best first.
     pub algorithms: Vec<Algorithm>,
-    /// Extended sequence numbers; used if both ends want them.
+    /// Extended sequence numbers, and then no others are taken.
     pub esn: bool,
     /// When to renew.
     pub limits: Limits,

@@ -206,6 +206,8 @@ pub struct SaLifecycle {
     pub(super) peer_newest: (u64, u64),
     pub(super) rekey_at: Option<TimeMs>,
     pub(super) rekey_wanted: bool,
+    /// Asked for while an exchange was under way, which may be of before whatever is new.
+    pub(super) rekey_again: bool,
     pub(super) resend_at: Option<TimeMs>,
     pub(super) ping_at: Option<TimeMs>,
     pub(super) dead_at: Option<TimeMs>,
@@ -239,6 +241,7 @@ impl SaLifecycle {
             peer_newest: (0, 0),
             rekey_at: None,
             rekey_wanted: false,
+            rekey_again: false,
             resend_at: None,
             ping_at: None,
             dead_at: None,
@@ -269,6 +272,14 @@ impl SaLifecycle {
                 || self.establishing.is_some()
                 || !self.openings.is_empty(),
         }
+    }
+
+    /// The sessions that are under way or that there are SAs of.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        let unfinished = self.openings.iter().map(|it| it.session);
+        let unfinished = unfinished.chain(self.establishing.as_ref().map(|it| it.0));
+        let pairs = self.pairs.iter().map(|it| it.session);
+        pairs.chain(unfinished).chain(self.current)
     }
 
     /// Takes note of what happened. Events about what is gone are ignored.
@@ -318,7 +329,10 @@ impl SaLifecycle {
             } => {
                 self.outbound_used(spi, packets, bytes, now);
             }
-            SaEvent::RekeyWanted => self.want_rekey(now),
+            SaEvent::RekeyWanted => {
+                self.rekey_again = self.establishing.is_some();
+                self.want_rekey(now);
+            }
         }
         self.retire_what_is_due(now);
     }

@@ -35,6 +35,9 @@ pub enum NegotiateError {
         /// The peer's.
         theirs: Vec<Algorithm>,
     },
+    /// Numbers of 32 bits, which whoever wants 64 doesn't go back to.
+    #[error("the peer has no extended sequence numbers, which are always used between nodes")]
+    NoEsn,
     /// Not a number of children.
     #[error("{got} lanes; 1 to {LANES_MAX} are possible")]
     Lanes {
@@ -49,8 +52,8 @@ pub enum NegotiateError {
     },
 }
 
-/// Epochs stop here: a peer that offers more can't use up the counter.
-const EPOCH_MAX: u64 = u64::MAX / 2;
+/// The last epoch. One past it isn't agreed on; whoever has come to it begins anew.
+pub(super) const EPOCH_MAX: u64 = u64::MAX / 2;
 
 /// The terms that follow from the initiator's hello and the responder's.
 ///

@@ -1,5 +1,7 @@
 //! One life cycle, its peer played by hand: what it does on each event, and in which order.
 
+use std::collections::BTreeSet;
+
 use sluice_crypto::esp::Spi;
 use sluice_crypto::key::Algorithm;
 use sluice_crypto::lifecycle::{
@@ -24,8 +26,12 @@ struct Script {
 
 impl Script {
     fn new(initiator: bool) -> Self {
+        Self::with(initiator, |_| {})
+    }
+
+    fn with(initiator: bool, change: impl FnOnce(&mut PeerConfig)) -> Self {
         let (local, peer) = if initiator { (A, B) } else { (B, A) };
-        let config = PeerConfig {
+        let mut config = PeerConfig {
             local: local.to_owned(),
             peer: peer.to_owned(),
             instance: 1,
@@ -53,6 +59,7 @@ impl Script {
                 backoff_ms_max: 1_000,
             },
         };
+        change(&mut config);
         Self {
             machine: SaLifecycle::new(config, TimeMs(0)).unwrap(),
             now: 0,
@@ -537,4 +544,107 @@ fn a_silent_session_is_dead_and_a_peer_that_piles_up_pairs_is_refused() {
         assert!(s.machine.summary().receiving.len() <= 16);
     }
     assert_eq!(refused, 4);
+}
+
+#[test]
+fn a_peer_that_offers_the_last_epoch_does_not_use_up_the_counter() {
+    for initiator in [true, false] {
+        let mut s = Script::new(initiator);
+        s.epoch = u64::MAX / 2 - 1;
+        s.establish(&[]);
+        assert_eq!(s.machine.summary().sending, Some(u64::MAX / 2));
+        s.event(SaEvent::RekeyWanted);
+        s.until(s.now);
+        let begun = s.session_up();
+        // Whoever has its name now knows nothing of it.
+        (s.instance, s.attempt, s.epoch) = (78, 0, 0);
+        let answered = s.hello(&[]);
+        let all = [begun, answered].concat();
+        for gone in ["retire out 131104", "retire in 65568"] {
+            assert!(all.contains(&gone.to_owned()), "{all:?}");
+        }
+        assert!(all.contains(&"hello []".to_owned()), "{all:?}");
+        s.all_inbound_installed();
+        s.say(Message::Ready { epoch: 1 });
+        s.all_outbound_installed();
+        let done = s.say(Message::Delete { below: 1 });
+        assert!(done.contains(&"established 1".to_owned()), "{done:?}");
+    }
+}
+
+/// What is new, an address maybe, came after the exchange had asked for it.
+#[test]
+fn a_rekey_that_is_wanted_during_an_exchange_follows_it() {
+    for (initiator, asks) in [(true, "dial"), (false, "ping true")] {
+        let mut s = Script::new(initiator);
+        s.until(s.now);
+        s.session_up();
+        s.hello(&[]);
+        s.all_inbound_installed();
+        s.event(SaEvent::RekeyWanted);
+        s.say(Message::Ready { epoch: 1 });
+        s.all_outbound_installed();
+        let mut done = s.say(Message::Delete { below: 1 });
+        assert!(done.contains(&"established 1".to_owned()), "{done:?}");
+        done = s.until(s.now);
+        assert!(done.contains(&asks.to_owned()), "{done:?}");
+        let mut calm = Script::new(initiator);
+        calm.establish(&[]);
+        assert!(!calm.until(calm.now).contains(&asks.to_owned()));
+    }
+}
+
+#[test]
+fn an_old_sa_that_is_never_silent_ends_at_its_hard_limit() {
+    let mut s = Script::new(true);
+    s.establish(&[]);
+    s.until(10_000);
+    s.session_up();
+    s.hello(&[1]);
+    s.all_inbound_installed();
+    s.say(Message::Ready { epoch: 2 });
+    s.all_outbound_installed();
+    s.say(Message::Delete { below: 2 });
+    // Made at 0: hard after 20 s, and a drain later.
+    for packets in 0.. {
+        let done = [s.until(s.now + 100), s.report_old([packets, packets])].concat();
+        let retired = done.contains(&"retire in 65568".to_owned());
+        assert_eq!(retired, s.now >= 20_500, "{} ms: {done:?}", s.now);
+        if retired {
+            break;
+        }
+    }
+}
+
+#[test]
+fn rekeys_of_many_peers_are_spread_over_the_jitter() {
+    let mut dials = BTreeSet::new();
+    for seed in 0..100 {
+        let mut s = Script::with(true, |config| {
+            config.jitter_seed = seed;
+            config.limits.jitter_ms = 4_000;
+        });
+        s.establish(&[]);
+        while !s.until(s.now + 10).contains(&"dial".to_owned()) {}
+        assert!((6_000..=10_010).contains(&s.now), "{}", s.now);
+        dials.insert(s.now / 500);
+    }
+    assert_eq!(dials.len(), 8, "in every half second: {dials:?}");
+}
+
+#[test]
+fn who_wants_extended_sequence_numbers_takes_no_others() {
+    for initiator in [true, false] {
+        let mut s = Script::new(initiator);
+        s.until(s.now);
+        s.session_up();
+        let mut hello = s.their_hello(&[]);
+        hello.esn = false;
+        let done = s.say(Message::Hello(hello));
+        assert!(
+            done.iter().any(|it| it.contains("extended sequence")),
+            "{done:?}"
+        );
+        assert!(!done.iter().any(|it| it.starts_with("in ")), "{done:?}");
+    }
 }

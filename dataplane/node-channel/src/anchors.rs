@@ -51,6 +51,12 @@ impl Anchors {
         &self.all
     }
 
+    /// Whether the time of one of them has ended between two moments.
+    pub(crate) fn ended_since(&self, before: UnixTime, now: UnixTime) -> bool {
+        let ended = before.as_secs()..now.as_secs();
+        self.rules.iter().any(|it| ended.contains(&it.not_after))
+    }
+
     /// Whether the rules of the anchor at this path's end allow it.
     pub(crate) fn check(
         &self,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::UnixTime;
 use sluice_crypto::esp::Spi;
 use sluice_crypto::lifecycle::{PeerConfig, SaEvent, SaLifecycle, SessionId, SpiBlock, TimeMs};
 use sluice_crypto::scrub_stack;
@@ -19,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::api::{COMMANDS_MAX, Command, Config, EVENTS_MAX, Event, PEERS_MAX, PeerStatus, Status};
 use crate::binding::Bindings;
-use crate::codec::Wire;
+use crate::codec::{Wire, encode};
 use crate::id::{IdError, SpiffeId};
 use crate::identity::Stamp;
 use crate::listen::{Accepted, Gate, listen};
@@ -34,6 +35,9 @@ const MESSAGES_MAX: usize = 256;
 
 /// Events that wait for room in the daemon's queue before the driver stops listening to others.
 const OUTBOX_MAX: usize = 1024;
+
+/// Bytes that peers are told at once, or little more.
+const ANNOUNCING_MAX: usize = 1 << 16;
 
 /// A node channel that can't start.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +127,8 @@ pub async fn spawn(config: Config) -> Result<Handle, StartError> {
         random,
         id,
         now: Instant::now(),
+        announcing: Vec::new(),
+        looked_at: UnixTime::now(),
         start: Instant::now(),
         next_session: 1,
         peers: BTreeMap::new(),
@@ -211,6 +217,10 @@ struct Driver {
     start: Instant,
     /// Read once an event.
     now: Instant,
+    /// What all peers are told next, in whole frames.
+    announcing: Vec<u8>,
+    /// When peers' certificates were last looked at.
+    looked_at: UnixTime,
     next_session: u64,
     next_block: u32,
     peers: BTreeMap<NodeName, Peer>,
@@ -246,17 +256,23 @@ struct Peer {
     /// What the peer announced, and in which of its lives.
     bindings: Bindings,
     bindings_instance: u64,
-    /// From the newest established session.
-    chain: Option<Chain>,
-    /// Since when that chain no longer verifies.
-    doubted_since: Option<TimeMs>,
+    /// Of each session that is under way, or of which there are SAs.
+    shown: BTreeMap<SessionId, Shown>,
     dial: Option<(u64, AbortOnDrop)>,
 }
 
 struct Live {
     node: NodeName,
     session: Session,
-    chain: Option<Chain>,
+}
+
+/// What a peer showed for a session.
+struct Shown {
+    chain: Chain,
+    /// Since when it no longer verifies.
+    doubted_since: Option<TimeMs>,
+    /// Its time is over, and that was seen to.
+    lapsed: bool,
 }
 
 impl Driver {
@@ -280,6 +296,14 @@ impl Driver {
                     let Some(command) = command else { return };
                     self.now = Instant::now();
                     self.on_command(command);
+                    // As many as have come together, so that peers are told of them at once.
+                    while self.outbox.len() < OUTBOX_MAX
+                        && self.announcing.len() < ANNOUNCING_MAX
+                        && let Ok(command) = inputs.commands.try_recv()
+                    {
+                        self.on_command(command);
+                    }
+                    self.announce();
                 }
                 Some(message) = inputs.messages.recv(), if room => {
                     self.now = Instant::now();
@@ -373,7 +397,7 @@ impl Driver {
             }
             Command::Rekey { node } => self.tell(&node, SaEvent::RekeyWanted),
             Command::AnnounceBinding(binding) => match self.bindings.announce(binding.clone()) {
-                Ok(Some(_)) => self.broadcast(&Wire::Binding(binding)),
+                Ok(Some(_)) => self.announcing.extend(encode(&Wire::Binding(binding))),
                 Ok(None) => {}
                 Err(why) => {
                     let (node, why) = (self.config.node.clone(), why.to_string());
@@ -382,7 +406,8 @@ impl Driver {
             },
             Command::WithdrawBinding { addr, number } => {
                 if self.bindings.withdraw(addr, number).is_some() {
-                    self.broadcast(&Wire::Withdraw { addr, number });
+                    let withdrawn = Wire::Withdraw { addr, number };
+                    self.announcing.extend(encode(&withdrawn));
                 }
             }
         }
@@ -408,8 +433,7 @@ impl Driver {
             outbound: BTreeSet::new(),
             bindings: Bindings::default(),
             bindings_instance: 0,
-            chain: None,
-            doubted_since: None,
+            shown: BTreeMap::new(),
             dial: None,
         };
         if !peer.machine.is_initiator() {
@@ -511,6 +535,12 @@ impl Driver {
     }
 
     fn session_up(&mut self, node: &NodeName, up: Up) {
+        // Its handshake may have begun under other anchors.
+        if let Err(why) = self.vouched(&up.chain) {
+            self.count(&node.0, Some(node), &why);
+            self.tell(node, SaEvent::DialFailed);
+            return;
+        }
         let session = SessionId(self.next_session);
         self.next_session += 1;
         let receive = self.block();
@@ -518,9 +548,16 @@ impl Driver {
         let live = Live {
             node: node.clone(),
             session: Session::start(session, up.stream, frame_ms_max, &self.to),
-            chain: Some(up.chain),
         };
         self.sessions.insert(session, live);
+        if let Some(peer) = self.peers.get_mut(node) {
+            let shown = Shown {
+                chain: up.chain,
+                doubted_since: None,
+                lapsed: false,
+            };
+            peer.shown.insert(session, shown);
+        }
         self.status_of(node, |s| s.post_quantum = up.post_quantum);
         let event = SaEvent::SessionUp {
             session,

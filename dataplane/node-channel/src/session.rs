@@ -178,8 +178,26 @@ pub(crate) struct Up {
 pub(crate) struct Chain {
     certificates: Vec<CertificateDer<'static>>,
     role: Role,
+    /// When it was shown, and good.
+    shown: UnixTime,
     /// When the first of them expires, in seconds since 1970.
     not_after: u64,
+}
+
+/// What has become of a chain.
+pub(crate) enum Doubt {
+    /// Its time is over. An anchor vouches for it still, as it was.
+    Expired(SvidError),
+    /// No anchor vouches for it any more, whatever the time.
+    Untrusted(SvidError),
+}
+
+impl Doubt {
+    pub(crate) fn why(self) -> SvidError {
+        match self {
+            Self::Expired(why) | Self::Untrusted(why) => why,
+        }
+    }
 }
 
 impl Chain {
@@ -187,15 +205,34 @@ impl Chain {
         self.not_after < now.as_secs()
     }
 
-    pub(crate) fn verify(
+    /// Whether an anchor vouches for it now.
+    ///
+    /// When it doesn't, which of several faults is told is the library's choice, and certificates
+    /// that the peer has put beside its own may be what it speaks of. So whether it is the time alone
+    /// is asked by itself: as of the moment in which all was good.
+    pub(crate) fn verify(&self, anchors: &Anchors, domain: &TrustDomain) -> Result<(), Doubt> {
+        let Err(why) = self.verify_at(anchors, domain, UnixTime::now()) else {
+            return Ok(());
+        };
+        match self.verify_at(anchors, domain, self.shown) {
+            Ok(_) => Err(Doubt::Expired(why)),
+            Err(SvidError::Expired { got }) => {
+                Err(Doubt::Untrusted(SvidError::UnknownIssuer { got }))
+            }
+            Err(why) => Err(Doubt::Untrusted(why)),
+        }
+    }
+
+    fn verify_at(
         &self,
         anchors: &Anchors,
         domain: &TrustDomain,
+        at: UnixTime,
     ) -> Result<SpiffeId, SvidError> {
         let what = "it is missing";
         let chain = self.certificates.split_first();
         let (leaf, rest) = chain.ok_or(SvidError::Encoding { what })?;
-        svid::verify(leaf, rest, anchors, domain, self.role, UnixTime::now())
+        svid::verify(leaf, rest, anchors, domain, self.role, at)
     }
 }
 
@@ -286,6 +323,7 @@ fn up(stream: TlsStream<TcpStream>, identity: &Identity, role: Role) -> Result<U
     let not_after = certificates.iter().map(svid::not_after).min();
     let chain = Chain {
         not_after: not_after.unwrap_or(0),
+        shown: UnixTime::now(),
         certificates,
         role,
     };

@@ -32,6 +32,7 @@ impl SaLifecycle {
         if self.initiator {
             self.dialling = Dialling::No;
             self.give_up_unfinished();
+            self.begin_epochs_anew();
             self.attempt += 1;
             let hello = self.hello(opening.receive, self.attempt);
             self.actions
@@ -96,6 +97,9 @@ impl SaLifecycle {
         // From here on this session is the one that counts: what was unfinished is given up
         // before our own hello says what we send by.
         self.give_up_unfinished();
+        if !self.initiator {
+            self.begin_epochs_anew();
+        }
         self.peer_newest = (theirs.instance, theirs.attempt);
         if same_life || self.initiator {
             self.leave_what_the_peer_left(theirs.instance, &theirs.sending, u64::MAX, now);
@@ -140,6 +144,9 @@ impl SaLifecycle {
         if theirs.spiffe_id != self.config.peer {
             let (expected, got) = (self.config.peer.clone(), theirs.spiffe_id.clone());
             return Err(NegotiateError::WrongId { expected, got }.into());
+        }
+        if self.config.esn && !theirs.esn {
+            return Err(NegotiateError::NoEsn.into());
         }
         if self.pairs.len() >= PAIRS_MAX {
             return Err(CloseReason::TooManyPairs);
@@ -314,11 +321,13 @@ impl SaLifecycle {
                 .push_back(SaAction::Close(before, CloseReason::Superseded));
         }
         self.failures = 0;
-        self.rekey_wanted = false;
+        let again = core::mem::take(&mut self.rekey_again);
+        self.rekey_wanted = again;
         // The responder's own clock is only a safety net behind the initiator's.
         let early = self.jitter.below(limits.jitter_ms + 1);
         let early = if self.initiator { early } else { 0 };
-        self.rekey_at = Some(opened + (limits.soft_ms - early));
+        let soft = opened + (limits.soft_ms - early);
+        self.rekey_at = Some(if again && self.initiator { now } else { soft });
         self.ping_at = Some(now);
         self.dead_at = Some(now + self.config.timing.dead_ms);
         self.actions

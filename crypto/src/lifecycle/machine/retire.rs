@@ -2,6 +2,7 @@
 
 use super::{CloseReason, Dialling, PAIRS_MAX, SaAction, SaLifecycle, SessionId};
 use crate::esp::Spi;
+use crate::lifecycle::negotiate::EPOCH_MAX;
 use crate::lifecycle::pair::{Pair, Use};
 use crate::lifecycle::time::TimeMs;
 
@@ -55,6 +56,21 @@ impl SaLifecycle {
         if self.initiator {
             let openings = self.openings.drain(..);
             self.actions.extend(openings.map(|o| superseded(o.session)));
+        }
+    }
+
+    /// A peer may offer the last of all epochs. Its SAs go then, and with them what the next epoch
+    /// would have to come after: the counter is ours, and whoever has the peer's name later needs it.
+    pub(super) fn begin_epochs_anew(&mut self) {
+        if self.epoch_last < EPOCH_MAX {
+            return;
+        }
+        self.epoch_last = 0;
+        self.stop_sending(|_| true);
+        for pair in core::mem::take(&mut self.pairs) {
+            if pair.receive.is_live() {
+                self.actions.extend(pair.retire_inbound());
+            }
         }
     }
 

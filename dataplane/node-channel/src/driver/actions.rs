@@ -81,9 +81,6 @@ impl Driver {
             }
             SaAction::Established(session, epoch) => {
                 peer.current = Some(session);
-                let chain = self.sessions.get_mut(&session);
-                peer.chain = chain.and_then(|live| live.chain.take());
-                peer.doubted_since = None;
                 tracing::info!(%node, epoch, "SAs are in use both ways");
                 self.status_of(&node, |s| s.established += 1);
                 let frames = self.snapshot();
@@ -144,10 +141,16 @@ impl Driver {
         }
     }
 
-    pub(super) fn broadcast(&mut self, message: &Wire) {
+    /// Tells all peers what has been announced and taken back. In one piece: a session has room for
+    /// few that wait, and ends when there are more, which hundreds of new pods must not do.
+    pub(super) fn announce(&mut self) {
+        if self.announcing.is_empty() {
+            return;
+        }
+        let frames = core::mem::take(&mut self.announcing);
         let sessions: Vec<_> = self.peers.values().filter_map(|p| p.current).collect();
         for session in sessions {
-            self.send(session, encode(message));
+            self.send(session, frames.clone());
         }
     }
 

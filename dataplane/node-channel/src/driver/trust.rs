@@ -1,16 +1,16 @@
 //! Whom we trust may change while sessions stand: files are reloaded, peers looked at again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustls::pki_types::UnixTime;
-use sluice_crypto::lifecycle::SaEvent;
+use sluice_crypto::lifecycle::{SaEvent, SessionId};
 use sluice_offload_api::model::NodeName;
 
 use super::Driver;
 use crate::api::Event;
 use crate::identity::{Identity, Stamp};
-use crate::session::SessionError;
-use crate::svid::SvidError;
+use crate::session::{Chain, Doubt, SessionError};
 
 impl Driver {
     /// Reads the files if they have changed or were not good, and looks at every peer again.
@@ -41,37 +41,55 @@ impl Driver {
         self.look_at_peers_again(changed);
     }
 
+    /// Whether an anchor of now vouches for a chain.
+    pub(super) fn vouched(&self, chain: &Chain) -> Result<(), SessionError> {
+        let identity = self.gate.borrow().identity.clone();
+        let identity = identity.map_err(SessionError::NoIdentity)?;
+        let verified = chain.verify(&identity.anchors, &identity.domain);
+        verified.map_err(|doubt| doubt.why().into())
+    }
+
     /// Checking a signature costs too much to do it for every peer each time: only when the
     /// anchors may be others, when a certificate has expired, or while there is doubt.
-    fn look_at_peers_again(&mut self, all: bool) {
+    ///
+    /// All that was shown for SAs that there are is looked at, also what is older than the newest:
+    /// who holds two sessions could else keep the keys of the one for which nobody vouches.
+    fn look_at_peers_again(&mut self, changed: bool) {
         let Ok(identity) = self.gate.borrow().identity.clone() else {
             return;
         };
-        let now = self.now_ms();
+        let (now, time) = (self.now_ms(), UnixTime::now());
+        let anchor_ended = identity.anchors.ended_since(self.looked_at, time);
+        self.looked_at = time;
+        let all = changed || anchor_ended;
         let mut doubtful = Vec::new();
         for (node, peer) in &mut self.peers {
-            let Some(chain) = &peer.chain else {
-                continue;
-            };
-            if !all && peer.doubted_since.is_none() && !chain.is_expired(UnixTime::now()) {
-                continue;
-            }
-            match chain.verify(&identity.anchors, &identity.domain) {
-                Ok(_) => peer.doubted_since = None,
-                Err(why) => {
-                    let first = peer.doubted_since.is_none();
-                    let since = *peer.doubted_since.get_or_insert(now);
-                    let over = since + self.config.grace_ms <= now;
-                    doubtful.push((node.clone(), why, first, over));
+            let kept: BTreeSet<_> = peer.machine.sessions().collect();
+            peer.shown.retain(|session, _| kept.contains(session));
+            let newest = kept.last();
+            for (session, shown) in &mut peer.shown {
+                let may_have_expired = !shown.lapsed && shown.chain.is_expired(time);
+                if !all && shown.doubted_since.is_none() && !may_have_expired {
+                    continue;
+                }
+                match shown.chain.verify(&identity.anchors, &identity.domain) {
+                    Ok(()) => (shown.doubted_since, shown.lapsed) = (None, false),
+                    Err(Doubt::Expired(_)) if shown.lapsed => {}
+                    Err(doubt) => {
+                        let first = shown.doubted_since.is_none() && Some(session) == newest;
+                        let since = *shown.doubted_since.get_or_insert(now);
+                        let over = since + self.config.grace_ms <= now;
+                        doubtful.push((node.clone(), *session, doubt, first, over));
+                    }
                 }
             }
         }
-        for (node, why, first, over) in doubtful {
+        for (node, session, doubt, first, over) in doubtful {
             if over {
-                self.lapse(&node, why);
+                self.lapse(&node, session, doubt);
             } else if first {
                 // It may have a new certificate that this session knows nothing of.
-                tracing::warn!(%node, "{why}; asking for a new session");
+                tracing::warn!(%node, "{}; asking for a new session", doubt.why());
                 self.tell(&node, SaEvent::RekeyWanted);
             }
         }
@@ -79,19 +97,22 @@ impl Driver {
 
     /// The grace is over. An expired certificate ends the session: no key is made with it any
     /// more. One that no anchor vouches for ends everything at once.
-    fn lapse(&mut self, node: &NodeName, why: SvidError) {
-        let Some(peer) = self.peers.get_mut(node) else {
+    fn lapse(&mut self, node: &NodeName, session: SessionId, doubt: Doubt) {
+        let Some(shown) = self
+            .peers
+            .get_mut(node)
+            .and_then(|it| it.shown.get_mut(&session))
+        else {
+            // Another of its sessions has ended everything.
             return;
         };
-        peer.chain = None;
-        peer.doubted_since = None;
-        let expired = matches!(why, SvidError::Expired { .. });
-        let why = SessionError::Lapsed(why);
-        match peer.current {
-            Some(session) if expired => self.end(session, &why),
-            None if expired => {}
-            _ => {
-                self.count(&node.0, Some(node), &why);
+        match doubt {
+            Doubt::Expired(why) => {
+                (shown.doubted_since, shown.lapsed) = (None, true);
+                self.end(session, &SessionError::Lapsed(why));
+            }
+            Doubt::Untrusted(why) => {
+                self.count(&node.0, Some(node), &SessionError::Lapsed(why));
                 self.start_over(node);
             }
         }
@@ -121,8 +142,8 @@ impl Driver {
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
-        (peer.current, peer.chain, peer.dial) = (None, None, None);
-        peer.doubted_since = None;
+        (peer.current, peer.dial) = (None, None);
+        peer.shown.clear();
         for spi in core::mem::take(&mut peer.outbound) {
             let node = node.clone();
             self.outbox.push_back(Event::RetireOutbound { node, spi });

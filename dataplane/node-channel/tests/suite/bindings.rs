@@ -91,3 +91,31 @@ async fn as_many_bindings_as_a_node_may_have_arrive_and_one_more_is_refused() {
     b.until_settled(&a, 1).await;
     a.exchange(&b);
 }
+
+/// As a node that starts with hundreds of pods says it, on one thread as in the daemon.
+#[tokio::test]
+async fn a_thousand_at_once_end_no_session() {
+    let ca = Ca::new("ca");
+    let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
+    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    introduce(&[&a, &b]).await;
+    a.until_settled(&b, 1).await;
+    b.until_settled(&a, 1).await;
+    for number in 1..=1_000u16 {
+        let [high, low] = number.to_be_bytes();
+        let new = Binding {
+            addr: IpAddr::from([10, 1, high, low]),
+            pod: PodUid::from("p"),
+            number: number.into(),
+        };
+        a.say(Command::AnnounceBinding(new)).await;
+    }
+    let name = a.name.clone();
+    let all = |s: &Sas| s.bindings.get(&name).is_some_and(|it| it.len() == 1_000);
+    b.until_sas("all of them", all).await;
+    for node in [&a, &b] {
+        let status = node.status();
+        assert!(status.refused.is_empty(), "{:?}", status.refused);
+    }
+    assert_eq!(a.peer(&b).established, 1);
+}

@@ -9,6 +9,7 @@
 mod bindings;
 mod ca;
 mod establish;
+mod holding;
 mod node;
 mod raw;
 mod refuse;
