@@ -7,7 +7,7 @@
 //!   `gcmEncryptExtIV128.rsp` and `gcmEncryptExtIV256.rsp`, first cases of the groups with a
 //!   96-bit IV, a 128-bit tag, no AAD, and 0 or 128 bits of plaintext.
 
-use sluice_crypto::aead::{Aead, RingAead};
+use sluice_crypto::aead::{Aead, Backend, RingAead};
 use sluice_crypto::key::Algorithm;
 
 use crate::hex;
@@ -157,8 +157,9 @@ const VECTORS: [Vector; 12] = [
 ];
 
 #[test]
-fn ring_gives_the_published_ciphertexts() {
+fn ring_and_the_backend_of_sas_give_the_published_ciphertexts() {
     VECTORS.iter().for_each(check::<RingAead>);
+    VECTORS.iter().for_each(check::<Backend>);
 }
 
 #[test]

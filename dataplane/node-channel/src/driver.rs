@@ -28,7 +28,7 @@ use crate::session::{AbortOnDrop, Chain, FromSession, Session, SessionError, Up}
 
 /// Dials under way at once; the others wait their turn. Bounds how many peers rekey at once, and
 /// leaves room beside peers that don't answer, each of which holds a turn for a while.
-const DIALS_MAX: usize = 128;
+pub const DIALS_MAX: usize = 128;
 
 /// Messages of sessions that wait for the driver.
 const MESSAGES_MAX: usize = 256;

@@ -27,7 +27,7 @@ pub use self::binding::{
     BINDINGS_MAX, Binding, BindingChange, BindingError, Bindings, POD_UID_LEN_MAX,
 };
 pub use self::codec::{DecodeError, FRAME_LEN_MAX, Wire, decode, encode};
-pub use self::driver::{Handle, StartError, spawn};
+pub use self::driver::{DIALS_MAX, Handle, StartError, spawn};
 pub use self::id::{IdError, SpiffeId, TrustDomain};
 pub use self::identity::{Files, IdentityError, make_key_and_request};
 pub use self::listen::{HANDSHAKES_MAX, HANDSHAKES_PER_ADDR_MAX};

@@ -409,6 +409,42 @@ fn congestion_on_the_way_is_told_to_the_pod() {
     }
 }
 
+//= RFC 6040 section 4.1: "normal mode" copies the mark to the outer header
+//= RFC 4301 section 8.1: a tunnel's own DF is the sender's to choose; a fragment of ESP would have
+//= to be put together before it can be opened
+#[test]
+fn the_outer_header_has_the_pods_marks_and_is_never_to_be_fragmented() {
+    for outer_v4 in [V4, V6] {
+        let mut rig = Rig::protected_by(Protection {
+            outer_v4,
+            ..Protection::default()
+        });
+        for v4 in [V4, V6] {
+            for (tos, dont_fragment) in [(0xba, false), (0x03, true), (0, false)] {
+                let spec = FrameSpec {
+                    tos,
+                    ..Side::A.pod_sends(0, Side::B.pod(1, v4), udp(7, 8))
+                };
+                let mut frame = spec.build();
+                if v4 && dont_fragment {
+                    frame[20] |= 0x40;
+                    frame[24..26].fill(0);
+                    let sum = checksum::of(&frame[14..34]);
+                    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+                }
+                // The third goes the way that the second has found.
+                for _ in 0..3 {
+                    let sealed = rig.a.push_one(VF0, &frame, UPLINK);
+                    let outer = meta(&sealed);
+                    assert_eq!(outer.src.is_v4(), outer_v4);
+                    assert_eq!(outer.tos, tos, "outer v4 {outer_v4}, inner v4 {v4}");
+                    assert!(outer.dont_fragment, "outer v4 {outer_v4}, inner v4 {v4}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn without_an_sa_nothing_leaves() {
     let mut rig = Rig::new();

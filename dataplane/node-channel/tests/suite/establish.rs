@@ -1,10 +1,12 @@
 //! From two or three nodes that know each other's names to SAs that carry packets.
 
-use sluice_node_channel::{Command, PEERS_MAX};
+use std::time::Duration;
+
+use sluice_node_channel::{Command, DIALS_MAX, PEERS_MAX};
 use sluice_offload_api::model::NodeName;
 
 use crate::ca::{Ca, Papers};
-use crate::node::{Node, introduce};
+use crate::node::{Node, PATIENCE, config, introduce};
 use crate::raw;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,4 +190,30 @@ async fn peers_that_can_not_be_are_refused_with_the_reason() {
     }
     z.until_sas("too many", |s| s.refused.len() == 1).await;
     assert_eq!(z.status().peers.len(), PEERS_MAX);
+}
+
+/// A listener that takes connections and says nothing: handshakes that are under way stay so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_dial_at_once_and_no_more() {
+    let ca = Ca::new("ca");
+    let papers = Papers::new("a", &ca);
+    let mut config = config(&papers);
+    config.handshake_ms_max = 30_000;
+    let a = Node::start_with(config).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = silent.local_addr().unwrap();
+    for n in 0..DIALS_MAX + 20 {
+        a.add(&NodeName(format!("b{n:03}")), addr).await;
+    }
+    let mut open = Vec::new();
+    while open.len() < DIALS_MAX {
+        let dialled = tokio::time::timeout(PATIENCE, silent.accept()).await;
+        open.push(dialled.expect("it dials").unwrap());
+    }
+    let more = tokio::time::timeout(Duration::from_millis(300), silent.accept());
+    assert!(more.await.is_err(), "one more dials");
+    // Where one is over another begins.
+    open.pop();
+    let next = tokio::time::timeout(PATIENCE, silent.accept()).await;
+    next.expect("the next dials").unwrap();
 }

@@ -243,7 +243,7 @@ async fn follow(
     handle.stop().await;
 }
 
-/// What receiving SAs have opened.
+/// What SAs have opened and sealed.
 fn reported(sas: &Sas) -> Vec<Command> {
     let all = sas.inbound.iter().filter_map(|(spi, sa)| {
         Some(Command::InboundUsed {
@@ -253,7 +253,16 @@ fn reported(sas: &Sas) -> Vec<Command> {
             asked: Instant::now(),
         })
     });
-    all.collect()
+    let sealed = sas
+        .outbound
+        .iter()
+        .map(|(node, (_, _, sa))| Command::OutboundUsed {
+            node: node.clone(),
+            spi: sa.spi(),
+            packets: sa.packets(),
+            bytes: sa.bytes(),
+        });
+    all.chain(sealed).collect()
 }
 
 fn apply(sas: &mut Sas, event: Event) -> Option<Command> {

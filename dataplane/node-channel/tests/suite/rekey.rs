@@ -9,7 +9,7 @@ use crate::ca::{Ca, Papers};
 use crate::node::{Node, PATIENCE, Sas, config, introduce};
 
 /// Seals and opens both ways, in batches that arrive in reverse, until `done`.
-async fn traffic(a: &Node, b: &Node, mut done: impl FnMut() -> bool) -> u64 {
+pub(crate) async fn traffic(a: &Node, b: &Node, mut done: impl FnMut() -> bool) -> u64 {
     let begun = tokio::time::Instant::now();
     let mut count = 0u64;
     while !done() {
@@ -57,6 +57,27 @@ async fn rekeys_on_a_timer_lose_no_packet() {
         keys.len()
     };
     assert!(keys(&a) >= 7, "{} keys", keys(&a));
+    assert!(a.status().refused.is_empty(), "{:#?}", a.status());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_keys_come_before_the_packets_of_the_old_are_used_up() {
+    let ca = Ca::new("ca");
+    let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
+    let [ca, cb] = [&pa, &pb].map(|papers| {
+        let mut config = config(papers);
+        (config.limits.soft_packets, config.limits.hard_packets) = (1_000, 1 << 20);
+        config.timing.drain_ms = 2_000;
+        config
+    });
+    let (a, b) = (Node::start_with(ca).await, Node::start_with(cb).await);
+    introduce(&[&a, &b]).await;
+    for (one, other) in [(&a, &b), (&b, &a)] {
+        let there = |s: &Status| s.peers.get(&other.name).is_some_and(|p| p.established > 0);
+        one.until("the first SAs", there).await;
+    }
+    assert_eq!(a.peer(&b).established, 1, "and no more until then");
+    traffic(&a, &b, || a.peer(&b).established >= 4).await;
     assert!(a.status().refused.is_empty(), "{:#?}", a.status());
 }
 

@@ -7,6 +7,7 @@ use time::Duration;
 
 use crate::ca::{Ca, Papers, id};
 use crate::node::{Node, Sas, config, introduce};
+use crate::rekey::traffic;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_svid_begins_no_session_until_a_new_one_is_there() {
@@ -83,6 +84,14 @@ async fn a_ca_is_replaced_without_a_moment_without_sas() {
     for papers in [&pa, &pb] {
         papers.trust(&[&new]);
     }
+    let mut connected = a.peer(&b).connected;
+    let renewed = |n: &Node, m: &Node| n.peer(m).established >= 2;
+    let packets = traffic(&a, &b, || {
+        connected &= a.peer(&b).connected && b.peer(&a).connected;
+        renewed(&a, &b) && renewed(&b, &a)
+    });
+    assert!(packets.await > 0);
+    assert!(connected, "there was always a session");
     a.until_settled(&b, 2).await;
     b.until_settled(&a, 2).await;
     a.exchange(&b);
