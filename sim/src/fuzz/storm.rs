@@ -109,6 +109,8 @@ struct Raging {
     broken: BTreeSet<&'static str>,
     dead: Option<String>,
     stalled: Option<String>,
+    /// The agent that does nothing.
+    resting: Option<String>,
     /// A dataplane has started anew while nodes were parted, and may have no keys with another.
     keyless: bool,
     /// Packets of this rekey, and how often each came.
@@ -179,6 +181,7 @@ impl Raging {
             broken: BTreeSet::new(),
             dead: None,
             stalled: None,
+            resting: None,
             keyless: false,
             casts: BTreeMap::new(),
         };
@@ -280,7 +283,7 @@ impl Raging {
         if !self.broken.is_empty() {
             self.world.heal(&Heal::All).map_err(error)?;
             self.broken.clear();
-            self.stalled = None;
+            (self.stalled, self.resting) = (None, None);
             self.keyless = false;
         }
         let kinds = [
@@ -315,7 +318,7 @@ impl Raging {
         Ok(())
     }
 
-    /// Starts agents anew, kills dataplanes and starts them. Whether one was dead or is.
+    /// Stalls agents and starts them anew, kills dataplanes and starts them. Whether one was dead or is.
     fn programs(&mut self) -> Result<bool, Failure> {
         if let Some(node) = self.dead.take() {
             let program = Program::Dataplane(node);
@@ -327,6 +330,10 @@ impl Raging {
             let program = Program::Dataplane(node);
             self.world.heal(&Heal::Stalled(program)).map_err(error)?;
             return Ok(false);
+        }
+        if let Some(node) = self.resting.take() {
+            let program = Program::Agent(node);
+            self.world.heal(&Heal::Stalled(program)).map_err(error)?;
         }
         let node = node(self.dice.below(NODES));
         let what = match self.dice.below(12) {
@@ -350,6 +357,13 @@ impl Raging {
                 let seconds = u64::try_from(self.dice.below(STALLED_S_MAX)).unwrap_or(0);
                 self.world.run_for(seconds * Tick::SECOND);
                 "dataplane stalled"
+            }
+            4 => {
+                let program = Program::Agent(node.clone());
+                let fault = Fault::Stalled(program);
+                self.world.fault(&fault).map_err(error)?;
+                self.resting = Some(node);
+                "agent stalled"
             }
             _ => return Ok(false),
         };
@@ -426,7 +440,7 @@ impl Raging {
             let program = Program::Dataplane(node);
             self.world.restart(&program).map_err(error)?;
         }
-        self.stalled = None;
+        (self.stalled, self.resting) = (None, None);
         self.world.heal(&Heal::All).map_err(error)?;
         self.world.rekey().map_err(error)?;
         self.must_live()?;

@@ -16,6 +16,7 @@ fn keys_change_a_hundred_times_in_a_storm_and_no_packet_is_lost_for_it() {
     );
     for what in [
         "agent started anew",
+        "agent stalled",
         "corruption",
         "dataplane killed",
         "dataplane stalled",
