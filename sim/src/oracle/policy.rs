@@ -46,6 +46,11 @@ struct Sent {
 }
 
 impl Policy {
+    /// Whether a packet waits for a dataplane that does nothing.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// A packet with the ports that its datagram's first piece has. Who sends pieces sends the
     /// first one first.
     fn with_ports<'a, 'b>(&mut self, packet: &'a Packet<'b>) -> Cow<'a, Packet<'b>> {

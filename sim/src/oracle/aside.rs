@@ -1,0 +1,104 @@
+//! Oracles on a thread of their own, beside a world that goes on.
+//!
+//! What they see, and in which order, is the same as if the world had waited for them: batches of
+//! sightings go over one channel, each with what the API said when it was full.
+
+use std::panic::resume_unwind;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread;
+
+use super::{Breach, Oracles};
+use crate::report::ExposedSa;
+use crate::sighting::Sighting;
+use crate::world::{ApiThen, World};
+
+/// Batches under way, at most: then the world waits, so that frames don't fill the memory.
+const BATCHES_MAX: usize = 16;
+
+/// What was seen, and what has to be known to judge it.
+struct Batch {
+    sightings: Vec<Sighting>,
+    /// SAs that have come since the batch before.
+    sas: Vec<ExposedSa>,
+    /// What the API says, if it said something else before.
+    api: Option<ApiThen>,
+}
+
+/// Does some work on a world while oracles look at what is seen there, as often as it calls the
+/// second of its arguments. What they have found when it is done, in the order in which it was
+/// seen. What was seen since the last of these calls is left to see.
+pub(crate) fn beside<T>(
+    oracles: &mut Oracles,
+    world: &mut World,
+    work: impl FnOnce(&mut World, &mut dyn FnMut(&mut World)) -> T,
+) -> (T, Vec<Breach>) {
+    let (batches, looked_at) = mpsc::sync_channel(BATCHES_MAX);
+    let (give_back, spent) = mpsc::channel();
+    let mut feed = Feed {
+        batches,
+        spent,
+        sas: oracles.nonce.known(),
+        edition: None,
+    };
+    thread::scope(|scope| {
+        let looking = scope.spawn(move || look(oracles, &looked_at, &give_back));
+        let done = work(world, &mut |world| feed.glance(world));
+        // No more of them.
+        drop(feed);
+        match looking.join() {
+            Ok(breaches) => (done, breaches),
+            Err(panic) => resume_unwind(panic),
+        }
+    })
+}
+
+/// The world's side.
+struct Feed {
+    batches: SyncSender<Batch>,
+    spent: Receiver<Vec<Sighting>>,
+    /// How many SAs the oracles know.
+    sas: usize,
+    /// What they know of the API.
+    edition: Option<u64>,
+}
+
+impl Feed {
+    fn glance(&mut self, world: &mut World) {
+        let sightings = world.take_sightings();
+        let sas = world.sas().get(self.sas..).unwrap_or_default().to_vec();
+        self.sas += sas.len();
+        let edition = Some(world.api().edition());
+        let api = (self.edition != edition).then(|| world.api_then());
+        self.edition = edition;
+        let batch = Batch {
+            sightings,
+            sas,
+            api,
+        };
+        // Nobody hears it only if oracles have panicked, which is told when they are waited for.
+        drop(self.batches.send(batch));
+        if let Ok(spent) = self.spent.try_recv() {
+            world.give_back(spent);
+        }
+    }
+}
+
+/// The oracles' side: until there are no more batches.
+fn look(
+    oracles: &mut Oracles,
+    batches: &Receiver<Batch>,
+    give_back: &Sender<Vec<Sighting>>,
+) -> Vec<Breach> {
+    let (mut breaches, mut api) = (Vec::new(), None);
+    for batch in batches {
+        api = batch.api.or(api);
+        let Some(api) = &api else { continue };
+        let mut sightings = batch.sightings;
+        let found = oracles.see(&api.api(), &batch.sas, &sightings);
+        breaches.extend(oracles.tell(found));
+        sightings.clear();
+        // The room that they had. The world may have ended meanwhile.
+        drop(give_back.send(sightings));
+    }
+    breaches
+}
