@@ -8,6 +8,7 @@ mod breaking;
 mod clock;
 mod crew;
 mod datagram;
+mod due;
 mod joining;
 mod keying;
 mod lasting;
@@ -511,7 +512,7 @@ impl World {
                 self.hold(arrival);
                 return None;
             }
-            node.deliver(port, &arrival.frame);
+            node.deliver(port, Arc::clone(&arrival.frame));
             self.note_arrival(&arrival);
             return Some(index);
         }

@@ -72,6 +72,8 @@ pub(crate) struct Stale {
     closed: BTreeSet<NodeName>,
     /// What was said of flows since something of this changed, or the objects.
     said: RefCell<Said>,
+    /// The same of how packets may cross the wire.
+    crossings: RefCell<FoldMap<(IpAddr, IpAddr), Crossing>>,
     /// How often that was.
     changes: u64,
 }
@@ -87,6 +89,7 @@ impl Stale {
     /// There are other objects, or a node sees others: what was said may be wrong.
     pub(crate) fn begin_anew(&mut self) {
         self.said.get_mut().clear();
+        self.crossings.get_mut().clear();
         self.changes += 1;
     }
 
@@ -192,6 +195,7 @@ impl Stale {
             kept: self.kept.clone(),
             closed: self.closed.clone(),
             said: RefCell::default(),
+            crossings: RefCell::default(),
             changes: self.changes,
         }
     }
@@ -435,9 +439,18 @@ impl Api<'_> {
     /// How a packet may cross the wire, as its sender's node sees the settings of both ends.
     #[must_use]
     pub fn crossing(&self, from: IpAddr, to: IpAddr) -> Crossing {
-        let node = self.node_at(from);
-        let seen = node.map_or(self.cluster, |it| self.stale.view(it, self.cluster));
-        crossing(seen, self.encryption, from, to)
+        let known = self.stale.crossings.borrow().get(&(from, to)).copied();
+        known.unwrap_or_else(|| {
+            let node = self.node_at(from);
+            let seen = node.map_or(self.cluster, |it| self.stale.view(it, self.cluster));
+            let crossing = crossing(seen, self.encryption, from, to);
+            let mut known = self.stale.crossings.borrow_mut();
+            if known.len() >= SAID_MAX {
+                known.clear();
+            }
+            known.insert((from, to), crossing);
+            crossing
+        })
     }
 
     /// Whether an address is at a node without a dataplane: where the outside is.
