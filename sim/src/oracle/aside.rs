@@ -13,7 +13,9 @@ use crate::sighting::Sighting;
 use crate::world::{ApiThen, World};
 
 /// Batches under way, at most: then the world waits, so that frames don't fill the memory.
-const BATCHES_MAX: usize = 16;
+const BATCHES_MAX: usize = 8;
+/// Sightings that are worth waking somebody for.
+const SEEN_MIN: usize = 2_048;
 
 /// What was seen, and what has to be known to judge it.
 struct Batch {
@@ -37,12 +39,15 @@ pub(crate) fn beside<T>(
     let mut feed = Feed {
         batches,
         spent,
+        seen: Vec::new(),
         sas: oracles.nonce.known(),
         edition: None,
+        api: None,
     };
     thread::scope(|scope| {
         let looking = scope.spawn(move || look(oracles, &looked_at, &give_back));
         let done = work(world, &mut |world| feed.glance(world));
+        feed.send(world);
         // No more of them.
         drop(feed);
         match looking.join() {
@@ -56,30 +61,52 @@ pub(crate) fn beside<T>(
 struct Feed {
     batches: SyncSender<Batch>,
     spent: Receiver<Vec<Sighting>>,
+    /// What was seen, all of it under one edition of the API.
+    seen: Vec<Sighting>,
     /// How many SAs the oracles know.
     sas: usize,
-    /// What they know of the API.
+    /// Of the API, if it was seen under one.
     edition: Option<u64>,
+    /// What it says, if they weren't told yet.
+    api: Option<ApiThen>,
 }
 
 impl Feed {
+    /// Takes what was seen until now.
     fn glance(&mut self, world: &mut World) {
-        let sightings = world.take_sightings();
+        let edition = Some(world.api().edition());
+        if self.edition != edition {
+            self.send(world);
+            self.api = Some(world.api_then());
+            self.edition = edition;
+        }
+        let mut sightings = world.take_sightings();
+        self.seen.append(&mut sightings);
+        world.give_back(sightings);
+        if self.seen.len() >= SEEN_MIN {
+            self.send(world);
+        }
+    }
+
+    /// Gives it to the oracles.
+    fn send(&mut self, world: &World) {
+        if self.seen.is_empty() {
+            return;
+        }
+        // Freed by who has made them: else two threads would count one node's name at once.
+        let room = self.spent.try_recv().map(|mut spent| {
+            spent.clear();
+            spent
+        });
         let sas = world.sas().get(self.sas..).unwrap_or_default().to_vec();
         self.sas += sas.len();
-        let edition = Some(world.api().edition());
-        let api = (self.edition != edition).then(|| world.api_then());
-        self.edition = edition;
         let batch = Batch {
-            sightings,
+            sightings: core::mem::replace(&mut self.seen, room.unwrap_or_default()),
             sas,
-            api,
+            api: self.api.take(),
         };
         // Nobody hears it only if oracles have panicked, which is told when they are waited for.
         drop(self.batches.send(batch));
-        if let Ok(spent) = self.spent.try_recv() {
-            world.give_back(spent);
-        }
     }
 }
 
@@ -93,12 +120,10 @@ fn look(
     for batch in batches {
         api = batch.api.or(api);
         let Some(api) = &api else { continue };
-        let mut sightings = batch.sightings;
-        let found = oracles.see(&api.api(), &batch.sas, &sightings);
+        let found = oracles.see(&api.api(), &batch.sas, &batch.sightings);
         breaches.extend(oracles.tell(found));
-        sightings.clear();
-        // The room that they had. The world may have ended meanwhile.
-        drop(give_back.send(sightings));
+        // The world may have ended meanwhile.
+        drop(give_back.send(batch.sightings));
     }
     breaches
 }

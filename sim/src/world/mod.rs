@@ -503,7 +503,7 @@ impl World {
     /// Takes a frame to where it arrives; the number of a node whose dataplane must poll.
     fn arrive(&mut self, arrival: Arrival) -> Option<usize> {
         if let At::Dataplane(index, port) = arrival.at {
-            let node = self.nodes.get_mut(index)?;
+            let node = self.nodes.get(index)?;
             if node.dead {
                 self.net.faults.hits += 1;
                 return None;
@@ -512,8 +512,10 @@ impl World {
                 self.hold(arrival);
                 return None;
             }
-            node.deliver(port, Arc::clone(&arrival.frame));
             self.note_arrival(&arrival);
+            if let Some(node) = self.nodes.get_mut(index) {
+                node.deliver(port, arrival.frame);
+            }
             return Some(index);
         }
         if let At::Behind(index, port) = arrival.at
