@@ -50,7 +50,11 @@ impl Counted {
             format!("{lost} frames are in no counter: dropped in silence"),
         );
         for (node, uplink, rest) in world.received() {
-            let given = self.given.get(&node.as_str().into()).copied().unwrap_or_default();
+            let given = self
+                .given
+                .get(&node.as_str().into())
+                .copied()
+                .unwrap_or_default();
             let pairs = [("uplink", given.0, uplink), ("other ports", given.1, rest)];
             for (port, given, received) in pairs {
                 let text = format!("{node}: {given} frames came to its {port}, it says {received}");

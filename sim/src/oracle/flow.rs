@@ -125,7 +125,8 @@ impl Flow {
         }
         let at = here.at_mut(all);
         let edition = Some(api.edition());
-        let is_same = at.edition == edition || at.pods.each_ref().map(Option::as_ref) == here.pods();
+        let is_same =
+            at.edition == edition || at.pods.each_ref().map(Option::as_ref) == here.pods();
         at.edition = edition;
         let silent_ns = now.0.saturating_sub(at.seen.0);
         let goes_on = is_same && !at.is_loose && silent_ns <= SILENCE_NS_MAX;
@@ -247,7 +248,11 @@ impl<'a> Passage<'a> {
             return true;
         };
         let [by_first, by_back] = &self.said.sides;
-        let known = if begun == self.first { by_first } else { by_back };
+        let known = if begun == self.first {
+            by_first
+        } else {
+            by_back
+        };
         let [goes, comes] = known.get().unwrap_or_else(|| {
             let Course { src, dst } = begun;
             let port = (protocol != Protocol::Icmp).then_some(dst.1);

@@ -98,7 +98,9 @@ impl Datagrams {
         self.next_at()?;
         let number = self.sent;
         self.sent += 1;
-        let turn = usize::try_from(number).ok()?.checked_rem(self.sizes.len())?;
+        let turn = usize::try_from(number)
+            .ok()?
+            .checked_rem(self.sizes.len())?;
         let size = self.sizes.get(turn).copied()?;
         let overhead = ETHERNET_LEN + self.header_len() + UDP_LEN;
         let len = usize::from(size).saturating_sub(overhead);
