@@ -127,3 +127,71 @@ fn look(
     }
     breaches
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{Party, Probe, ProbePort};
+    use crate::scale::Scale;
+    use sluice_offload_api::model::Protocol;
+
+    const SMALL: Scale = Scale {
+        nodes: 3,
+        whole: 3,
+        pods: 6,
+        dual_stack: false,
+        rate: 0,
+        flows: 1,
+        seed: 1,
+    };
+
+    /// Packets that nobody saw being sent.
+    fn cast(world: &mut World, glance: &mut dyn FnMut(&mut World)) {
+        let pod = |name: &str| Party::Pod {
+            namespace: "tenant-000".to_owned(),
+            name: name.to_owned(),
+        };
+        let probe = Probe {
+            from: pod("pod-0000-000"),
+            to: pod("pod-0001-000"),
+            from_network: None,
+            to_network: None,
+            protocol: Protocol::Udp,
+            port: Some(ProbePort::Number(8_080)),
+            family: None,
+            source_port: None,
+            expect: None,
+        };
+        for round in 0..5 {
+            world.cast(&probe, b"whose is it").unwrap();
+            drop(world.take_sightings());
+            world.run_for(20_000_000);
+            if round == 2 {
+                // Another edition of the API, and other keys.
+                world.apply(world.cluster().clone()).unwrap();
+                world.rekey().unwrap();
+            }
+            glance(world);
+        }
+    }
+
+    #[test]
+    fn who_looks_beside_finds_what_who_looks_in_between_finds() {
+        let boot = || {
+            let mut world = SMALL.boot(SMALL.cluster().unwrap()).unwrap();
+            let mut oracles = Oracles::default();
+            assert_eq!(oracles.watch(&mut world), Vec::new());
+            (world, oracles)
+        };
+        let (mut world, mut oracles) = boot();
+        let mut in_between = Vec::new();
+        cast(&mut world, &mut |world| {
+            in_between.extend(oracles.watch(world));
+        });
+        let (mut world, mut oracles) = boot();
+        let ((), found) = beside(&mut oracles, &mut world, cast);
+        assert!(found.len() >= 5, "{found:?}");
+        assert_eq!(found, in_between);
+        assert_eq!(oracles.watch(&mut world), Vec::new());
+    }
+}
