@@ -12,7 +12,7 @@ use sluice_host_agent::cluster::{Cluster, NamespacedName, Node, Pod};
 use sluice_offload_api::model::{NodeName, PodUid, Protocol};
 
 use crate::input::{InputError, Manifests};
-use crate::oracle::{Breach, Oracles};
+use crate::oracle::{Breach, Oracles, beside};
 use crate::probe::{Family, Party, Probe, ProbeError, ProbePort};
 use crate::workload::Job;
 use crate::world::{NODES_MAX, PODS_PER_NODE_MAX, World, WorldConfig, WorldError};
@@ -325,15 +325,20 @@ impl Scale {
         let jobs: Vec<_> = jobs.collect();
         let (began, wire) = (world.now(), world.wire_frames());
         let mut oracles = oracles;
-        let records = world.work_watched(&jobs, &mut |world| match &mut oracles {
-            // While it is fresh.
-            Some(oracles) => breaches.extend(oracles.glance(world)),
-            None => world.forget_sightings(),
-        })?;
+        let records = if let Some(oracles) = &mut oracles {
+            let work = |world: &mut World, glance: &mut dyn FnMut(&mut World)| {
+                world.work_watched(&jobs, glance)
+            };
+            let (records, found) = beside(oracles, world, work);
+            breaches.extend(found);
+            records?
+        } else {
+            world.look_away();
+            world.work_watched(&jobs, &mut |_| {})?
+        };
         world.run_for((ms * 1_000_000).saturating_sub(world.now().since(began)));
-        match oracles {
-            Some(oracles) => breaches.extend(oracles.watch(world)),
-            None => world.forget_sightings(),
+        if let Some(oracles) = oracles {
+            breaches.extend(oracles.watch(world));
         }
         let sent: u64 = records.iter().map(|it| it.packets).sum();
         let answered: u64 = records.iter().filter_map(|it| it.answered).sum();

@@ -1,7 +1,9 @@
 //! What an observer beside the wires sees of a world: frames, where and when. Oracles are
 //! made of nothing else, and of the API's objects.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use std::sync::Arc;
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{NodeName, PodRef};
+
+use crate::fold::Fold;
 
 /// A frame that was seen.
 #[derive(Clone, Debug)]
@@ -56,13 +60,49 @@ pub enum Spot {
     Outside,
 }
 
-/// The name of a node, one for all that is seen there.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AtNode(Arc<NodeName>);
+/// The name of a node, one for all that is seen there: oracles ask by it of every frame, so that
+/// its hash is made once, and it is seldom compared byte by byte.
+#[derive(Clone)]
+pub struct AtNode(Arc<Named>);
+
+struct Named {
+    name: NodeName,
+    hash: u64,
+}
+
+impl PartialEq for AtNode {
+    fn eq(&self, other: &Self) -> bool {
+        let (Self(one), Self(other)) = (self, other);
+        Arc::ptr_eq(one, other) || one.hash == other.hash && one.name == other.name
+    }
+}
+
+impl Eq for AtNode {}
+
+impl PartialOrd for AtNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for AtNode {
+    fn cmp(&self, other: &Self) -> Ordering {
+        NodeName::cmp(self, other)
+    }
+}
+
+impl Hash for AtNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
 
 impl From<NodeName> for AtNode {
     fn from(name: NodeName) -> Self {
-        Self(Arc::new(name))
+        let mut hash = Fold::default();
+        name.0.hash(&mut hash);
+        let hash = hash.finish();
+        Self(Arc::new(Named { name, hash }))
     }
 }
 
@@ -76,13 +116,13 @@ impl Deref for AtNode {
     type Target = NodeName;
 
     fn deref(&self) -> &NodeName {
-        &self.0
+        &self.0.name
     }
 }
 
 impl fmt::Debug for AtNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.name.fmt(f)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod frag;
 pub mod hash;
 pub mod judge;
 pub mod lane;
+mod marked;
 pub mod mem;
 pub mod meta;
 pub mod moves;

@@ -12,6 +12,9 @@ pub const FRAME_LEN_MAX: usize = 9216 + 18;
 
 const BUFFER_LEN: usize = HEADROOM_MIN + FRAME_LEN_MAX + TAILROOM_MIN;
 
+/// Frames that a transmit queue has room for at first.
+const TX_AT_FIRST: usize = 4 * BURST_MAX;
+
 type Buffers = Rc<RefCell<Vec<Box<[u8]>>>>;
 
 /// Buffers that are not in use.
@@ -132,7 +135,9 @@ impl MemPort {
     pub fn new(pool: &MemPool, tx_max: usize) -> Self {
         Self {
             rx: VecDeque::with_capacity(BURST_MAX),
-            tx: VecDeque::with_capacity(tx_max),
+            // More is made when that many wait: a simulator has thousands of ports, and hardly
+            // any of them ever sends more than a burst or two before it is emptied.
+            tx: VecDeque::with_capacity(tx_max.min(TX_AT_FIRST)),
             tx_max,
             pool: pool.clone(),
         }

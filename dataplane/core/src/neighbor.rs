@@ -65,6 +65,8 @@ pub struct Neighbors<F> {
     waiting: Vec<(Waiting<F>, Tick)>,
     key: HashKey,
     scan_at: Tick,
+    /// Nobody is to be asked before.
+    soonest: Tick,
 }
 
 impl<F> Neighbors<F> {
@@ -76,6 +78,7 @@ impl<F> Neighbors<F> {
             waiting: Vec::with_capacity(WAITING_MAX),
             key,
             scan_at: Tick(0),
+            soonest: Tick(0),
         }
     }
 
@@ -126,6 +129,7 @@ impl<F> Neighbors<F> {
                 ask_at: now,
             });
             self.scan_at = now;
+            self.soonest = self.soonest.min(now);
         }
     }
 
@@ -145,6 +149,7 @@ impl<F> Neighbors<F> {
         entry.mac = Some(mac);
         entry.asks = 0;
         entry.ask_at = now + FRESH_NS;
+        self.soonest = self.soonest.min(now + FRESH_NS);
         true
     }
 
@@ -153,9 +158,15 @@ impl<F> Neighbors<F> {
         if now < self.scan_at {
             return None;
         }
+        if now < self.soonest {
+            self.scan_at = now + SCAN_EVERY_NS;
+            return None;
+        }
+        let mut soonest = Tick(u64::MAX);
         for slot in &mut self.slots {
             let Some(entry) = slot else { continue };
             if entry.ask_at > now {
+                soonest = soonest.min(entry.ask_at);
                 continue;
             }
             if entry.asks >= ASKS_MAX {
@@ -170,6 +181,7 @@ impl<F> Neighbors<F> {
             return Some(entry.addr);
         }
         self.scan_at = now + SCAN_EVERY_NS;
+        self.soonest = soonest;
         None
     }
 

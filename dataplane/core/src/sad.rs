@@ -6,6 +6,7 @@ use sluice_intrinsics::prefetch;
 
 use crate::addr::Addr;
 use crate::lane::lane_hash;
+use crate::marked::Marked;
 use crate::meta::Meta;
 use crate::snapshot::PeerIndex;
 use crate::steer::Shares;
@@ -216,6 +217,10 @@ pub struct Sad {
     inbound: Box<[Slot]>,
     outbound: Box<[Option<Children>]>,
     held: usize,
+    /// Where in each of the two there is one: what is asked for all of them now and then is
+    /// asked between two bursts.
+    inbound_at: Marked,
+    outbound_at: Marked,
 }
 
 impl Default for Sad {
@@ -224,6 +229,8 @@ impl Default for Sad {
             inbound: (0..SLOTS).map(|_| Slot::Empty).collect(),
             outbound: (0..SAS_MAX).map(|_| None).collect(),
             held: 0,
+            inbound_at: Marked::none_of(SLOTS),
+            outbound_at: Marked::none_of(SAS_MAX),
         }
     }
 }
@@ -350,11 +357,13 @@ impl Sad {
             return Err(Refused(inbound));
         }
         for i in 0..PROBES_MAX {
-            if let Some(slot) = self.inbound.get_mut((home(spi) + i) % SLOTS)
+            let at = (home(spi) + i) % SLOTS;
+            if let Some(slot) = self.inbound.get_mut(at)
                 && !matches!(slot, Slot::Held(..))
             {
                 *slot = Slot::Held(spi, inbound);
                 self.held += 1;
+                self.inbound_at.set(at, true);
                 return Ok(());
             }
         }
@@ -366,6 +375,7 @@ impl Sad {
         let at = self.place(spi)?;
         let slot = self.inbound.get_mut(at)?;
         self.held -= 1;
+        self.inbound_at.set(at, false);
         match core::mem::replace(slot, Slot::Gone) {
             Slot::Held(_, inbound) => Some(inbound),
             Slot::Empty | Slot::Gone => None,
@@ -390,29 +400,37 @@ impl Sad {
         outbound: Children,
     ) -> Result<Option<Children>, Refused<Children>> {
         match self.outbound.get_mut(usize::from(peer.0)) {
-            Some(slot) => Ok(slot.replace(outbound)),
+            Some(slot) => {
+                self.outbound_at.set(usize::from(peer.0), true);
+                Ok(slot.replace(outbound))
+            }
             None => Err(Refused(outbound)),
         }
     }
 
     /// Takes the sending SAs to a peer out.
     pub fn retire_outbound(&mut self, peer: PeerIndex) -> Option<Children> {
+        self.outbound_at.set(usize::from(peer.0), false);
         self.outbound.get_mut(usize::from(peer.0))?.take()
     }
 
     /// All receiving SAs.
     pub fn inbound(&self) -> impl Iterator<Item = &Inbound> {
-        self.inbound.iter().filter_map(|s| match s {
-            Slot::Held(_, inbound) => Some(inbound),
+        let held = self.inbound_at.iter();
+        held.filter_map(|at| match self.inbound.get(at) {
+            Some(Slot::Held(_, inbound)) => Some(inbound),
             _ => None,
         })
     }
 
     /// All sending SAs with their peers.
     pub fn outbound(&self) -> impl Iterator<Item = (PeerIndex, &Outbound)> {
-        (0u16..)
-            .zip(self.outbound.iter())
-            .filter_map(|(i, o)| Some((PeerIndex(i), o.as_ref()?)))
+        let peers = self.outbound_at.iter();
+        peers
+            .filter_map(|at| {
+                let children = self.outbound.get(at)?.as_ref()?;
+                Some((PeerIndex(u16::try_from(at).ok()?), children))
+            })
             .flat_map(|(peer, children)| children.iter().map(move |it| (peer, it)))
     }
 }

@@ -257,8 +257,10 @@ impl<P: Port> Worker<P> {
                 counters.drop(DropReason::NoHeadroom);
             }
         });
-        counters.rx.add(frames as u64);
-        counters.rx_bytes.add(bytes);
+        if frames > 0 {
+            counters.rx.add(frames as u64);
+            counters.rx_bytes.add(bytes);
+        }
         frames
     }
 

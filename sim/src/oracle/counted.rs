@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use crate::fold::FoldMap;
-use crate::sighting::{Sighting, Spot, Way};
+use crate::sighting::{AtNode, Sighting, Spot, Way};
 use crate::world::World;
 
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     /// Frames that each node was given, by its uplink and by its other ports.
-    given: FoldMap<String, (u64, u64)>,
+    given: FoldMap<AtNode, (u64, u64)>,
     /// What was told already.
     told: BTreeMap<String, i128>,
 }
@@ -18,17 +18,17 @@ pub(super) struct Counted {
 impl Counted {
     pub(super) fn see(&mut self, seen: &Sighting) {
         match (seen.way, &seen.spot) {
-            (Way::OffWire, Spot::Uplink(node)) => self.add(&node.0, (1, 0)),
-            (Way::Taken, Spot::Vf(node, _) | Spot::Host(node)) => self.add(&node.0, (0, 1)),
+            (Way::OffWire, Spot::Uplink(node)) => self.add(node, (1, 0)),
+            (Way::Taken, Spot::Vf(node, _) | Spot::Host(node)) => self.add(node, (0, 1)),
             _ => {}
         }
     }
 
-    fn add(&mut self, node: &str, (uplink, rest): (u64, u64)) {
+    fn add(&mut self, node: &AtNode, (uplink, rest): (u64, u64)) {
         match self.given.get_mut(node) {
             Some(given) => *given = (given.0 + uplink, given.1 + rest),
             None => {
-                self.given.insert(node.to_owned(), (uplink, rest));
+                self.given.insert(node.clone(), (uplink, rest));
             }
         }
     }
@@ -50,7 +50,11 @@ impl Counted {
             format!("{lost} frames are in no counter: dropped in silence"),
         );
         for (node, uplink, rest) in world.received() {
-            let given = self.given.get(&node).copied().unwrap_or_default();
+            let given = self
+                .given
+                .get(&node.as_str().into())
+                .copied()
+                .unwrap_or_default();
             let pairs = [("uplink", given.0, uplink), ("other ports", given.1, rest)];
             for (port, given, received) in pairs {
                 let text = format!("{node}: {given} frames came to its {port}, it says {received}");

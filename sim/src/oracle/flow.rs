@@ -5,6 +5,7 @@
 //! then on it is the other end that answers there. The other end's node knows nothing of it.
 //! So each end has those that may have begun it there: one, but where the flow may have gone.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use sluice_dataplane_core::meta::proto;
@@ -83,6 +84,8 @@ pub(super) struct Flow {
     /// At the first packet's source, and at its destination; where one node has both, at the
     /// source.
     at: [AtNode; 2],
+    /// What the API said when a packet was seen last.
+    said: Option<Said>,
 }
 
 /// A flow of UDP as one node has it.
@@ -92,8 +95,10 @@ struct AtNode {
     begun: Vec<Course>,
     /// It may have gone since.
     is_loose: bool,
-    /// The pods of the node's ends when it was seen last.
+    /// The pods of the node's ends when it was seen last,
     pods: [Option<PodUid>; 2],
+    /// and by which edition of the API.
+    edition: Option<u64>,
     seen: Tick,
 }
 
@@ -102,6 +107,7 @@ impl Flow {
         Self {
             first: Course::of(packet),
             at: [AtNode::default(), AtNode::default()],
+            said: None,
         }
     }
 
@@ -113,14 +119,16 @@ impl Flow {
         api: &Api<'_>,
         now: Tick,
     ) -> bool {
-        let here = Passage::new(end, packet, api);
+        let (here, all) = self.passage(end, packet, api);
         if packet.protocol != proto::UDP {
-            return here.allows(self.first);
+            return here.allows(here.first);
         }
-        let at = self.at_mut(&here);
-        let pods = here.pods();
+        let at = here.at_mut(all);
+        let edition = Some(api.edition());
+        let is_same =
+            at.edition == edition || at.pods.each_ref().map(Option::as_ref) == here.pods();
+        at.edition = edition;
         let silent_ns = now.0.saturating_sub(at.seen.0);
-        let is_same = at.pods.each_ref().map(Option::as_ref) == pods;
         let goes_on = is_same && !at.is_loose && silent_ns <= SILENCE_NS_MAX;
         if goes_on && !at.begun.is_empty() && at.begun.iter().all(|it| here.allows(*it)) {
             // Nothing to begin, and nothing to forget.
@@ -135,7 +143,7 @@ impl Flow {
             begun.push(here.course);
         }
         if !is_same {
-            at.pods = pods.map(Option::<&PodUid>::cloned);
+            at.pods = here.pods().map(Option::<&PodUid>::cloned);
         }
         at.seen = now;
         let passes = !begun.is_empty();
@@ -149,15 +157,41 @@ impl Flow {
     /// Whether the node at an end would let a packet pass that is under way there. If it
     /// wouldn't, it has no such flow any more when the packet has come.
     pub(super) fn would_pass(&mut self, end: End, packet: &Packet<'_>, api: &Api<'_>) -> bool {
-        let here = Passage::new(end, packet, api);
+        let (here, all) = self.passage(end, packet, api);
         if packet.protocol != proto::UDP {
-            return here.allows(self.first);
+            return here.allows(here.first);
         }
-        let at = self.at_mut(&here);
-        let mut allowed = at.begun.iter().filter(|it| here.allows(**it));
-        let is_allowed = allowed.next().is_some();
-        at.is_loose |= at.begun.iter().any(|it| !here.allows(*it));
+        let at = here.at_mut(all);
+        let (mut is_allowed, mut is_denied) = (false, false);
+        for begun in &at.begun {
+            match here.allows(*begun) {
+                true => is_allowed = true,
+                false => is_denied = true,
+            }
+        }
+        at.is_loose |= is_denied;
         is_allowed || here.allows(here.course)
+    }
+
+    /// A packet of it at the node of one end, and what the nodes have of it.
+    fn passage<'a>(
+        &'a mut self,
+        end: End,
+        packet: &Packet<'_>,
+        api: &'a Api<'a>,
+    ) -> (Passage<'a>, &'a mut [AtNode; 2]) {
+        let Self { first, at, said } = self;
+        let known = said.take().filter(|it| it.edition == api.edition());
+        let said = said.insert(known.unwrap_or_else(|| Said::of(*first, api)));
+        let passage = Passage {
+            end,
+            first: *first,
+            course: Course::of(packet),
+            protocol: packet.protocol,
+            said,
+            api,
+        };
+        (passage, at)
     }
 
     /// What denies it, for people.
@@ -169,14 +203,28 @@ impl Flow {
         let rule = rule.into_iter().next();
         rule.unwrap_or_else(|| "nobody's".to_owned())
     }
+}
 
-    fn at_mut(&mut self, here: &Passage<'_>) -> &mut AtNode {
-        let is_at_source = (here.end == End::Source) == (here.course == self.first);
-        let [source, destination] = &mut self.at;
-        if here.has_both || is_at_source {
-            source
-        } else {
-            destination
+/// What the API says of a flow in one edition: asked once, and not of every packet.
+#[derive(Clone, Debug)]
+struct Said {
+    edition: u64,
+    /// One node has both ends, and one flow for both.
+    has_both: bool,
+    /// The pods of the first packet's source and destination.
+    pods: [Option<PodUid>; 2],
+    /// What each end's node says if it began by the first packet's way, and if by the way back.
+    sides: [Cell<Option<[bool; 2]>>; 2],
+}
+
+impl Said {
+    fn of(first: Course, api: &Api<'_>) -> Self {
+        let ips = [first.src.0, first.dst.0];
+        Self {
+            edition: api.edition(),
+            has_both: api.share_a_node_at(first.src.0, first.dst.0),
+            pods: ips.map(|it| api.pod_uid(it).cloned()),
+            sides: [Cell::new(None), Cell::new(None)],
         }
     }
 }
@@ -184,44 +232,59 @@ impl Flow {
 /// A packet at the node of one end of its way.
 struct Passage<'a> {
     end: End,
+    /// The way of its flow's first packet,
+    first: Course,
+    /// and its own: the same or back.
     course: Course,
     protocol: u8,
-    /// The node has the other end too, and one flow for both.
-    has_both: bool,
+    said: &'a Said,
     api: &'a Api<'a>,
 }
 
 impl<'a> Passage<'a> {
-    fn new(end: End, packet: &Packet<'_>, api: &'a Api<'a>) -> Self {
-        Self {
-            end,
-            course: Course::of(packet),
-            protocol: packet.protocol,
-            has_both: api.share_a_node_at(packet.src, packet.dst),
-            api,
-        }
-    }
-
     /// Whether the node allows a flow that began by a way, which is this one or back.
     fn allows(&self, begun: Course) -> bool {
         let Some(protocol) = protocol(self.protocol) else {
             return true;
         };
-        let Course { src, dst } = begun;
-        let port = (protocol != Protocol::Icmp).then_some(dst.1);
-        let [goes, comes] = self.api.sides(src.0, dst.0, protocol, port);
+        let [by_first, by_back] = &self.said.sides;
+        let known = if begun == self.first {
+            by_first
+        } else {
+            by_back
+        };
+        let [goes, comes] = known.get().unwrap_or_else(|| {
+            let Course { src, dst } = begun;
+            let port = (protocol != Protocol::Icmp).then_some(dst.1);
+            let sides = self.api.sides(src.0, dst.0, protocol, port);
+            known.set(Some(sides));
+            sides
+        });
         let is_at_source = (self.end == End::Source) == (begun == self.course);
-        match (self.has_both, is_at_source) {
+        match (self.said.has_both, is_at_source) {
             (true, _) => goes && comes,
             (false, true) => goes,
             (false, false) => comes,
         }
     }
 
+    /// What the node has of the flow.
+    fn at_mut(&self, all: &'a mut [AtNode; 2]) -> &'a mut AtNode {
+        let is_at_source = (self.end == End::Source) == (self.course == self.first);
+        let [source, destination] = all;
+        if self.said.has_both || is_at_source {
+            source
+        } else {
+            destination
+        }
+    }
+
     fn pods(&self) -> [Option<&'a PodUid>; 2] {
-        let Course { src, dst } = self.course;
-        let [mut source, mut destination] = [src, dst].map(|it| self.api.pod_uid(it.0));
-        match (self.has_both, self.end) {
+        let [mut source, mut destination] = self.said.pods.each_ref().map(Option::as_ref);
+        if self.course != self.first {
+            core::mem::swap(&mut source, &mut destination);
+        }
+        match (self.said.has_both, self.end) {
             (true, _) => {}
             (false, End::Source) => destination = None,
             (false, End::Destination) => source = None,

@@ -4,6 +4,7 @@
 //!
 //! One file each, one map each: an oracle that is wrong should be so alone.
 
+mod aside;
 mod cleartext;
 mod counted;
 mod flow;
@@ -18,8 +19,10 @@ use core::fmt;
 
 use sluice_dataplane_core::tick::Tick;
 
-use self::packet::Packet;
-use crate::sighting::Sighting;
+pub(crate) use self::aside::beside;
+use self::packet::{Packet, is_plainly_whole};
+use crate::report::ExposedSa;
+use crate::sighting::{Sighting, Way};
 use crate::world::{Api, World};
 
 /// Breaches that are told of, at most: one fault may show on every frame.
@@ -44,7 +47,7 @@ impl fmt::Display for Breach {
 }
 
 /// One oracle.
-trait Oracle: fmt::Debug {
+trait Oracle: fmt::Debug + Send {
     /// Its name.
     fn name(&self) -> &'static str;
 
@@ -61,6 +64,7 @@ trait Oracle: fmt::Debug {
 /// All of them.
 #[derive(Debug)]
 pub struct Oracles {
+    policy: policy::Policy,
     each: Vec<Box<dyn Oracle>>,
     nonce: nonce::Nonce,
     counted: counted::Counted,
@@ -70,8 +74,8 @@ pub struct Oracles {
 impl Default for Oracles {
     fn default() -> Self {
         Self {
+            policy: policy::Policy::default(),
             each: vec![
-                Box::<policy::Policy>::default(),
                 Box::<cleartext::Cleartext>::default(),
                 Box::<replay::Replay>::default(),
                 Box::<spoof::Spoof>::default(),
@@ -96,7 +100,7 @@ impl Oracles {
 
     /// The same of what is at hand.
     pub fn look(&mut self, world: &World, sightings: &[Sighting]) -> Vec<Breach> {
-        let mut breaches = self.see(world, sightings);
+        let mut breaches = self.see(&world.api(), self.fresh_sas(world), sightings);
         if world.is_stormy() && self.found == 0 {
             breaches.push(Breach {
                 oracle: "storm",
@@ -114,15 +118,6 @@ impl Oracles {
         self.tell(breaches)
     }
 
-    /// Looks at frames alone, where more will follow: what adds up only when all is at rest is
-    /// for [`Self::watch`].
-    pub fn glance(&mut self, world: &mut World) -> Vec<Breach> {
-        let sightings = world.take_sightings();
-        let breaches = self.see(world, &sightings);
-        world.give_back(sightings);
-        self.tell(breaches)
-    }
-
     /// No more of them than anyone reads.
     fn tell(&mut self, mut breaches: Vec<Breach>) -> Vec<Breach> {
         breaches.truncate(BREACHES_MAX.saturating_sub(self.found));
@@ -130,30 +125,44 @@ impl Oracles {
         breaches
     }
 
-    fn see(&mut self, world: &World, sightings: &[Sighting]) -> Vec<Breach> {
+    /// SAs of a world that have come since it was looked at.
+    fn fresh_sas<'a>(&self, world: &'a World) -> &'a [ExposedSa] {
+        world.sas().get(self.nonce.known()..).unwrap_or_default()
+    }
+
+    /// Looks at frames; `sas` are those that have come since it was done last.
+    fn see(&mut self, api: &Api<'_>, sas: &[ExposedSa], sightings: &[Sighting]) -> Vec<Breach> {
         let mut breaches = Vec::new();
-        let api = world.api();
-        self.nonce.learn(world.sas());
+        self.nonce.learn(sas);
         for seen in sightings {
-            let packet = Packet::read(&seen.frame);
             self.counted.see(seen);
-            if let Some(what) = self.nonce.see(seen, packet.as_ref()) {
-                breaches.push(Breach {
-                    oracle: "nonce",
-                    at: seen.at,
-                    what,
-                });
+            if self.is_of_no_interest(seen) {
+                continue;
             }
+            let packet = Packet::read(&seen.frame);
+            let packet = packet.as_ref();
+            let mut found = |oracle, what: Option<String>| {
+                let at = seen.at;
+                breaches.extend(what.map(|what| Breach { oracle, at, what }));
+            };
+            found("nonce", self.nonce.see(seen, packet));
+            found(self.policy.name(), self.policy.see(seen, packet, api));
             for oracle in &mut self.each {
-                if let Some(what) = oracle.see(seen, packet.as_ref(), &api) {
-                    breaches.push(Breach {
-                        oracle: oracle.name(),
-                        at: seen.at,
-                        what,
-                    });
-                }
+                found(oracle.name(), oracle.see(seen, packet, api));
             }
         }
         breaches
+    }
+
+    /// Whether a frame is but on its way from where it was seen to where it will be, as most are
+    /// that dataplanes receive: nobody has to read it.
+    fn is_of_no_interest(&self, seen: &Sighting) -> bool {
+        let is_on_its_way = match seen.way {
+            Way::Taken => !self.policy.waits(),
+            Way::OffWire => !seen.touched,
+            Way::Sent | Way::OnWire | Way::Delivered => false,
+        };
+        // Of a datagram in pieces the policy oracle notes its ports wherever it sees them.
+        is_on_its_way && is_plainly_whole(&seen.frame)
     }
 }

@@ -9,6 +9,7 @@ use sluice_crypto::esp::PORT_NAT_T;
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::meta::{FragKind, FrameKind, Meta, NdKind, proto};
 use sluice_dataplane_core::wire;
+use sluice_dataplane_core::wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 use crate::fold::Digest;
 use crate::world::Api;
@@ -155,6 +156,26 @@ impl fmt::Display for Packet<'_> {
             proto::ICMP | proto::ICMPV6 => write!(f, "ICMP {src_port} of [{src}] to [{dst}]"),
             other => write!(f, "protocol {other} of [{src}] to [{dst}]"),
         }
+    }
+}
+
+/// Whether a frame shows on its first few bytes that it is no piece of a datagram. One that
+/// doesn't may be whole all the same.
+pub(super) fn is_plainly_whole(frame: &[u8]) -> bool {
+    /// More fragments, or an offset (RFC 791 section 3.1).
+    const PIECE: u16 = 0x3fff;
+    let word = |at: usize| {
+        let bytes = frame.get(at..)?.first_chunk::<2>()?;
+        Some(u16::from_be_bytes(*bytes))
+    };
+    match word(12) {
+        Some(ETHERTYPE_IPV4) => word(20).is_some_and(|it| it & PIECE == 0),
+        Some(ETHERTYPE_IPV6) => {
+            let next = frame.get(20).copied();
+            let whole = [proto::TCP, proto::UDP, proto::ESP, proto::ICMPV6];
+            next.is_some_and(|it| whole.contains(&it))
+        }
+        _ => false,
     }
 }
 

@@ -36,16 +36,40 @@ pub(super) struct Policy {
 /// section 3.2).
 type Datagram = (IpAddr, IpAddr, u8, u32);
 
-/// What was made of a packet when it was sent, which may be several times.
+/// What was made of a packet when it was sent, which may be several times: in one word, as there
+/// is one for each packet of a run.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sent {
-    /// Its source let it go.
-    left: bool,
-    /// When its destination would have let it come.
-    welcome: Option<Tick>,
+struct Sent(u64);
+
+impl Sent {
+    const LEFT: u64 = 1 << 63;
+
+    /// Its source lets it go.
+    const fn leave(&mut self) {
+        self.0 |= Self::LEFT;
+    }
+
+    /// Its destination would let it come now.
+    const fn welcome(&mut self, now: Tick) {
+        self.0 = self.0 & Self::LEFT | (now.0 + 1) & !Self::LEFT;
+    }
+
+    const fn has_left(self) -> bool {
+        self.0 & Self::LEFT != 0
+    }
+
+    /// When its destination would have let it come, last.
+    fn welcome_at(self) -> Option<Tick> {
+        (self.0 & !Self::LEFT).checked_sub(1).map(Tick)
+    }
 }
 
 impl Policy {
+    /// Whether a packet waits for a dataplane that does nothing.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// A packet with the ports that its datagram's first piece has. Who sends pieces sends the
     /// first one first.
     fn with_ports<'a, 'b>(&mut self, packet: &'a Packet<'b>) -> Cow<'a, Packet<'b>> {
@@ -93,9 +117,11 @@ impl Oracle for Policy {
                 let flow = self.flows.entry(packet.ends());
                 let flow = flow.or_insert_with(|| Flow::begun_by(packet));
                 let sent = self.sent.entry(packet.identity()).or_default();
-                sent.left |= flow.passes(End::Source, packet, api, seen.at);
+                if flow.passes(End::Source, packet, api, seen.at) {
+                    sent.leave();
+                }
                 if flow.would_pass(End::Destination, packet, api) {
-                    sent.welcome = Some(seen.at);
+                    sent.welcome(seen.at);
                 }
             }
             // Nothing protects what goes in clear by design.
@@ -108,10 +134,10 @@ impl Oracle for Policy {
                 let flow = self.flows.get_mut(&packet.ends())?;
                 let sent = self.sent.get(&packet.identity()).copied();
                 let sent = sent.unwrap_or_default();
-                let left = sent.left || flow.would_pass(End::Source, packet, api);
+                let left = sent.has_left() || flow.would_pass(End::Source, packet, api);
                 let comes = flow.passes(End::Destination, packet, api, seen.at);
                 let is_late = |at: Tick| seen.at.0.saturating_sub(at.0) <= HELD_NS_MAX;
-                if !left || !(comes || sent.welcome.is_some_and(is_late)) {
+                if !left || !(comes || sent.welcome_at().is_some_and(is_late)) {
                     let rule = flow.denial(packet, api);
                     return Some(format!(
                         "{packet} was delivered, and policy denies its flow: {rule}"

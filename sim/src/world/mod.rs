@@ -8,6 +8,7 @@ mod breaking;
 mod clock;
 mod crew;
 mod datagram;
+mod due;
 mod joining;
 mod keying;
 mod lasting;
@@ -34,6 +35,7 @@ mod working;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sluice_crypto::key::Algorithm;
 use sluice_dataplane_core::mem::MemPool;
@@ -49,6 +51,7 @@ pub use node::NodeError;
 pub use plan::{DEFAULT_NODES, NODES_MAX, PODS_PER_NODE_MAX, PlanError};
 pub use resolving::{DNS_PORT, Exchange};
 pub use stale::Api;
+pub(crate) use stale::ApiThen;
 pub use wire_check::MARKER;
 pub use working::WorkError;
 
@@ -214,7 +217,7 @@ pub struct World {
     /// When life cycles are told next what their SAs have carried.
     usage_at: Tick,
     announcements: Announcements,
-    whereabouts: Whereabouts,
+    whereabouts: Arc<Whereabouts>,
     stale: Stale,
     /// What second agents know of the cluster, by node.
     rivals_saw: BTreeMap<NodeName, Cluster>,
@@ -223,6 +226,8 @@ pub struct World {
     held: Vec<Arrival>,
     /// What was seen and not asked for yet.
     sightings: Vec<Sighting>,
+    /// Nobody will ever ask.
+    unwatched: bool,
     /// What happened and was not asked for yet.
     happenings: Vec<Happening>,
     /// Pods that flooded another one, or were flooded: their share of the flow table may be
@@ -271,12 +276,13 @@ impl World {
             keying,
             usage_at: Tick(0),
             announcements: Announcements::default(),
-            whereabouts: Whereabouts::default(),
+            whereabouts: Arc::default(),
             stale: Stale::default(),
             rivals_saw: BTreeMap::new(),
             marks: Marks::default(),
             held: Vec::new(),
             sightings: Vec::new(),
+            unwatched: false,
             happenings: Vec::new(),
             crowded: BTreeSet::new(),
             set_back_ns: 0,
@@ -361,7 +367,7 @@ impl World {
         }
         let before = core::mem::replace(&mut self.cluster, cluster);
         self.stale.begin_anew();
-        self.whereabouts.renew(&before, &self.cluster);
+        Arc::make_mut(&mut self.whereabouts).renew(&before, &self.cluster);
         if !self.config.peers_only.is_empty() {
             let peers = &self.config.peers_only;
             self.announcements
@@ -498,7 +504,7 @@ impl World {
     /// Takes a frame to where it arrives; the number of a node whose dataplane must poll.
     fn arrive(&mut self, arrival: Arrival) -> Option<usize> {
         if let At::Dataplane(index, port) = arrival.at {
-            let node = self.nodes.get_mut(index)?;
+            let node = self.nodes.get(index)?;
             if node.dead {
                 self.net.faults.hits += 1;
                 return None;
@@ -507,8 +513,10 @@ impl World {
                 self.hold(arrival);
                 return None;
             }
-            node.deliver(port, &arrival.frame);
             self.note_arrival(&arrival);
+            if let Some(node) = self.nodes.get_mut(index) {
+                node.deliver(port, arrival.frame);
+            }
             return Some(index);
         }
         if let At::Behind(index, port) = arrival.at
@@ -537,7 +545,7 @@ impl World {
 
     /// What the API says, and what of it each node has seen.
     #[must_use]
-    pub const fn api(&self) -> Api<'_> {
+    pub fn api(&self) -> Api<'_> {
         Api {
             cluster: &self.cluster,
             stale: &self.stale,

@@ -61,6 +61,8 @@ pub(crate) struct Net {
     pub(crate) faults: WireFaults,
     /// Frames that were put on the wire and not yet asked for: who sent them, and when.
     pub(crate) entered: Vec<(Tick, At, Arc<[u8]>)>,
+    /// Nobody will ask for them.
+    unwatched: bool,
 }
 
 impl Net {
@@ -77,7 +79,14 @@ impl Net {
             captured: 0,
             faults: WireFaults::new(seed),
             entered: Vec::new(),
+            unwatched: false,
         }
+    }
+
+    /// Nobody will ask for what enters.
+    pub(crate) fn look_away(&mut self) {
+        self.unwatched = true;
+        self.entered = Vec::new();
     }
 
     /// What sessions between nodes feel of it.
@@ -125,7 +134,9 @@ impl Net {
         if let Some(src) = ethernet::src(&frame) {
             self.stations.insert(src, from);
         }
-        self.entered.push((self.now, from, frame.clone()));
+        if !self.unwatched {
+            self.entered.push((self.now, from, frame.clone()));
+        }
         self.capture(&frame);
         let known = ethernet::dst(&frame).and_then(|dst| self.stations.get(&dst));
         let known = known.copied().filter(|_| !self.faults.any());

@@ -1,6 +1,7 @@
 //! A node: its agent, its dataplane, and who is behind its ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sluice_dataplane_control::{Control, Event, ProgramError, WrongCrew};
 use sluice_dataplane_core::mem::MemPool;
@@ -76,6 +77,8 @@ pub(crate) struct SimNode {
     pub(crate) agent: Agent,
     pub(crate) control: Control,
     crew: Crew,
+    /// What has come to its dataplane's ports since that has worked last.
+    arrived: Vec<(u16, Arc<[u8]>)>,
     pool: MemPool,
     spoken: Spoken,
     size: Size,
@@ -126,6 +129,7 @@ impl SimNode {
             agent,
             control,
             crew,
+            arrived: Vec::new(),
             pool: pool.clone(),
             spoken: spoken.clone(),
             size,
@@ -167,6 +171,7 @@ impl SimNode {
         let hash_key = keys.hash_key(&format!("{} {}", self.name.0, self.instance));
         let started = start(self.size, hash_key, self.instance, &self.pool)?;
         (self.crew, self.control) = started;
+        self.arrived.clear();
         self.dead = false;
         let started_with = match &self.checkpoint {
             None => Start::Nothing,
@@ -466,13 +471,20 @@ impl SimNode {
         self.behind.get_mut(&port)
     }
 
-    /// Puts a frame where the dataplane will receive it.
-    pub(crate) fn deliver(&mut self, port: u16, bytes: &[u8]) {
-        let Some(frame) = self.pool.frame(bytes) else {
-            return;
-        };
-        if let Some(port) = self.crew.receiving(port, bytes) {
-            port.deliver(frame);
+    /// Keeps a frame for when the dataplane works: in a buffer of its own only then, so that one
+    /// node after the other has the same few.
+    pub(crate) fn deliver(&mut self, port: u16, frame: Arc<[u8]>) {
+        self.arrived.push((port, frame));
+    }
+
+    /// Puts what has arrived where the dataplane receives it.
+    fn receive(&mut self) {
+        for (port, bytes) in self.arrived.drain(..) {
+            if let Some(frame) = self.pool.frame(&bytes)
+                && let Some(port) = self.crew.receiving(port, &bytes)
+            {
+                port.deliver(frame);
+            }
         }
     }
 
@@ -482,6 +494,7 @@ impl SimNode {
             return;
         }
         let now = self.clock.at(net.now);
+        self.receive();
         for _ in 0..POLLS_MAX {
             let frames = self.crew.poll_unevenly(now);
             self.collect(net);

@@ -1,7 +1,6 @@
 //! Connections that a station has by itself, beside the questions that it is asked to put: the
 //! ends of transfers, and senders that count what comes back.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use sluice_dataplane_core::meta::{Meta, proto};
@@ -9,10 +8,11 @@ use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 
 use super::station::{Station, tcp_numbers};
+use crate::fold::FoldMap;
 use crate::tcp::{Receiver, Seen, Segment, Sender, stream};
 
 /// A flow as one of its ends sees it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Ends {
     pub(crate) protocol: u8,
     pub(crate) local: (IpAddr, u16),
@@ -55,7 +55,8 @@ struct Open {
 /// All of a station's.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    open: BTreeMap<Ends, Open>,
+    /// Asked of every packet; walked only in the order of their ends.
+    open: FoldMap<Ends, Open>,
     /// When what is received now has come.
     pub(crate) now: Tick,
 }
@@ -116,6 +117,7 @@ impl Station {
                 due.push((*ends, open.hop, open.text, segments));
             }
         }
+        due.sort_unstable_by_key(|it| it.0);
         due.into_iter()
             .flat_map(|(ends, hop, text, segments)| self.send_segments(ends, hop, text, segments))
             .collect()

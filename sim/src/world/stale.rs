@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Pod};
 use sluice_host_agent::evaluate::{
@@ -11,6 +12,7 @@ use sluice_host_agent::evaluate::{
 };
 use sluice_offload_api::model::{NodeName, PodRef, PodUid, Protocol, Verdict};
 
+use super::World;
 use super::whereabouts::Whereabouts;
 use crate::fault::ObjectKind;
 use crate::fold::FoldMap;
@@ -56,7 +58,7 @@ impl Why {
 }
 
 /// What a node still goes by, and why.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Late {
     why: BTreeSet<Why>,
     /// Those of which it sees nothing new, if that is why.
@@ -100,6 +102,10 @@ pub(crate) struct Stale {
     closed: BTreeSet<NodeName>,
     /// What was said of flows since something of this changed, or the objects.
     said: RefCell<Said>,
+    /// The same of how packets may cross the wire.
+    crossings: RefCell<FoldMap<(IpAddr, IpAddr), Crossing>>,
+    /// How often that was.
+    changes: u64,
 }
 
 /// What each end's node says, by addresses, protocol and destination port.
@@ -113,6 +119,8 @@ impl Stale {
     /// There are other objects, or a node sees others: what was said may be wrong.
     pub(crate) fn begin_anew(&mut self) {
         self.said.get_mut().clear();
+        self.crossings.get_mut().clear();
+        self.changes += 1;
     }
 
     /// From now on a node does nothing new. Whether it wasn't so already for this reason.
@@ -230,6 +238,19 @@ impl Stale {
     /// Whether some node's dataplane was told nothing since it has started.
     pub(crate) fn has_closed(&self) -> bool {
         !self.closed.is_empty()
+    }
+
+    /// The same, of which nothing was said yet.
+    fn as_it_is(&self) -> Self {
+        Self {
+            late: self.late.clone(),
+            rivals: self.rivals.clone(),
+            kept: self.kept.clone(),
+            closed: self.closed.clone(),
+            said: RefCell::default(),
+            crossings: RefCell::default(),
+            changes: self.changes,
+        }
     }
 
     /// Whether every node does what the API says.
@@ -363,6 +384,39 @@ pub struct Api<'a> {
     pub(crate) whereabouts: &'a Whereabouts,
 }
 
+/// What the API said at some moment, to be asked while the world goes on.
+#[derive(Debug)]
+pub(crate) struct ApiThen {
+    cluster: Cluster,
+    stale: Stale,
+    encryption: EncryptionSetup,
+    whereabouts: Arc<Whereabouts>,
+}
+
+impl ApiThen {
+    /// As it was.
+    pub(crate) fn api(&self) -> Api<'_> {
+        Api {
+            cluster: &self.cluster,
+            stale: &self.stale,
+            encryption: &self.encryption,
+            whereabouts: &self.whereabouts,
+        }
+    }
+}
+
+impl World {
+    /// What the API says now.
+    pub(crate) fn api_then(&self) -> ApiThen {
+        ApiThen {
+            cluster: self.cluster.clone(),
+            stale: self.stale.as_it_is(),
+            encryption: self.config.encryption.clone(),
+            whereabouts: Arc::clone(&self.whereabouts),
+        }
+    }
+}
+
 impl Api<'_> {
     /// What policy says of a flow, at each end as that end's node sees it.
     #[must_use]
@@ -401,6 +455,13 @@ impl Api<'_> {
         })
     }
 
+    /// Another number whenever something of this has changed: what was said under the same one is
+    /// said again.
+    #[must_use]
+    pub const fn edition(&self) -> u64 {
+        self.stale.changes
+    }
+
     /// Whether two addresses are behind one dataplane, which then sees both ends of what is
     /// between them.
     #[must_use]
@@ -431,9 +492,18 @@ impl Api<'_> {
     /// How a packet may cross the wire, as its sender's node sees the settings of both ends.
     #[must_use]
     pub fn crossing(&self, from: IpAddr, to: IpAddr) -> Crossing {
-        let node = self.node_at(from);
-        let seen = node.map_or(self.cluster, |it| self.stale.view(it, self.cluster));
-        crossing(seen, self.encryption, from, to)
+        let known = self.stale.crossings.borrow().get(&(from, to)).copied();
+        known.unwrap_or_else(|| {
+            let node = self.node_at(from);
+            let seen = node.map_or(self.cluster, |it| self.stale.view(it, self.cluster));
+            let crossing = crossing(seen, self.encryption, from, to);
+            let mut known = self.stale.crossings.borrow_mut();
+            if known.len() >= SAID_MAX {
+                known.clear();
+            }
+            known.insert((from, to), crossing);
+            crossing
+        })
     }
 
     /// Whether an address is at a node without a dataplane: where the outside is.

@@ -40,6 +40,9 @@ impl World {
     }
 
     fn note(&mut self, way: Way, at: At, touched: bool, frame: &Arc<[u8]>) {
+        if self.unwatched {
+            return;
+        }
         self.note_wire();
         let Some(spot) = self.spot(at) else {
             return;
@@ -100,10 +103,11 @@ impl World {
         core::mem::take(&mut self.sightings)
     }
 
-    /// Nobody will ask for what was seen.
-    pub fn forget_sightings(&mut self) {
-        let sightings = self.take_sightings();
-        self.give_back(sightings);
+    /// Nobody will ask for what is seen from now on, and none of it is kept.
+    pub fn look_away(&mut self) {
+        self.unwatched = true;
+        self.net.look_away();
+        self.sightings = Vec::new();
     }
 
     /// Takes back what was seen and is of no use any more, for the room that it has.

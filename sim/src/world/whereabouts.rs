@@ -11,7 +11,7 @@ use crate::fold::FoldMap;
 type ByAddress<T> = FoldMap<IpAddr, T>;
 
 /// An index of a cluster's addresses, for oracles: they ask of every frame.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Whereabouts {
     pods: ByAddress<Whose>,
     nodes: ByAddress<NodeName>,
@@ -19,7 +19,7 @@ pub(crate) struct Whereabouts {
 }
 
 /// The pod that has an address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Whose {
     pub(crate) pod: PodRef,
     pub(crate) uid: PodUid,

@@ -11,7 +11,7 @@ use sluice_dataplane_core::wire::{self, checksum};
 use sluice_host_agent::cluster::Cluster;
 use sluice_offload_api::model::{Protocol, Verdict};
 
-use super::agent::POD_MTU;
+use super::due::{Datagrams, Due};
 use super::lasting::Part;
 use super::net::At;
 use super::probing::Question;
@@ -26,13 +26,8 @@ use crate::workload::{Job, JobRecord};
 const WORK_NS_MAX: u64 = 600 * Tick::SECOND;
 /// How long answers to the last datagrams are waited for.
 const LINGER_NS: u64 = 3 * Tick::SECOND;
-/// Ethernet's header and frame check sequence, which frame sizes count.
-const ETHERNET_LEN: usize = 18;
-const UDP_LEN: usize = 8;
 /// Where an IP header is in a frame without a tag.
 const IP_OFF: usize = 14;
-/// Bytes of a datagram that tell it from others.
-const NUMBER_LEN: usize = 8;
 
 /// A job under way.
 #[derive(Debug)]
@@ -43,8 +38,8 @@ pub(super) struct Running {
     pub(super) flow: Option<(Ends, Option<At>)>,
     /// What it does of a connection that goes on.
     pub(super) part: Option<Part>,
-    /// What is to be sent, by time: the last first.
-    due: Vec<(Tick, FrameSpec)>,
+    /// What is to be sent.
+    due: Due,
     /// When it was over.
     ended: Option<Tick>,
 }
@@ -56,7 +51,7 @@ impl Running {
             hop,
             flow: Some(flow),
             part: None,
-            due: Vec::new(),
+            due: Due::NOTHING,
             ended: None,
         }
     }
@@ -239,7 +234,7 @@ impl World {
         }
         let due = rewritten.into_iter().rev();
         Some(Running {
-            due: due.map(|(time, spec, _)| (time, spec)).collect(),
+            due: Due::Frames(due.map(|(time, spec, _)| (time, spec)).collect()),
             ..Running::of(at, hop, (ends, None))
         })
     }
@@ -311,24 +306,10 @@ impl World {
             src_port: ends.local.1,
             dst_port: ends.remote.1,
         };
-        let header = if ends.local.0.is_ipv4() { 20 } else { 40 };
-        let longest = usize::from(POD_MTU) - header - UDP_LEN;
-        let rest: Vec<u8> = text.iter().copied().cycle().take(longest).collect();
-        let specs = (0..packets)
-            .zip(sizes.iter().cycle())
-            .map(|(number, size)| {
-                let len = usize::from(*size).saturating_sub(ETHERNET_LEN + header + UDP_LEN);
-                let len = len.clamp(NUMBER_LEN, longest);
-                let mut spec = FrameSpec::new(ends.local.0, ends.remote.0, body);
-                spec.payload = Vec::with_capacity(len);
-                spec.payload
-                    .extend_from_slice(format!("{number:0NUMBER_LEN$}").as_bytes());
-                let rest = rest.get(..len - NUMBER_LEN).unwrap_or_default();
-                spec.payload.extend_from_slice(rest);
-                (self.net.now + number * every_ns, spec)
-            });
-        let mut due: Vec<_> = specs.collect();
-        due.reverse();
+        let spec = FrameSpec::new(ends.local.0, ends.remote.0, body);
+        let pace = (self.net.now, every_ns);
+        let datagrams = Datagrams::new(spec, text, sizes, pace, packets);
+        let due = Due::Datagrams(Box::new(datagrams));
         Ok(Some(Running {
             due,
             ..Running::of(at, hop, (ends, None))
@@ -410,8 +391,8 @@ impl World {
                 continue;
             }
             counting = true;
-            match run.due.last() {
-                Some((time, _)) => due.push(Reverse((*time, at))),
+            match run.due.next_at() {
+                Some(time) => due.push(Reverse((time, at))),
                 None => run.ended = Some(self.net.now),
             }
         }
@@ -424,8 +405,8 @@ impl World {
                     continue;
                 };
                 self.send_due(run);
-                match run.due.last() {
-                    Some((time, _)) => due.push(Reverse((*time, at))),
+                match run.due.next_at() {
+                    Some(time) => due.push(Reverse((time, at))),
                     None => run.ended = Some(self.net.now),
                 }
             }
@@ -498,10 +479,8 @@ impl World {
     }
 
     fn send_due(&mut self, run: &mut Running) {
-        while let Some((time, _)) = run.due.last()
-            && *time <= self.net.now
-        {
-            let Some((_, spec)) = run.due.pop() else {
+        while run.due.next_at().is_some_and(|it| it <= self.net.now) {
+            let Some(spec) = run.due.pop() else {
                 return;
             };
             let frames = self.station_at(run.at).map(|it| it.send(spec, run.hop));
