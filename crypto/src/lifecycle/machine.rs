@@ -56,6 +56,12 @@ pub enum SaEvent {
     InboundInstalled(Spi),
     /// Every worker that sends by this SA has it.
     OutboundInstalled(Spi),
+    /// Nobody vouches any more for who was there at a session: its SAs end at once, those of others
+    /// stay.
+    Distrusted {
+        /// Which.
+        session: SessionId,
+    },
     /// A receiving SA was not installed.
     InboundRefused(Spi),
     /// A sending SA was not installed.
@@ -150,6 +156,9 @@ pub enum CloseReason {
     /// A responder dialled, or an initiator's session came unasked.
     #[error("session {0:?} was not expected")]
     Unexpected(SessionId),
+    /// Whoever was there.
+    #[error("nobody vouches for the peer any more")]
+    Distrusted,
     /// Too much at once.
     #[error("more than {PAIRS_MAX} pairs of SAs are waiting for the peer")]
     TooManyPairs,
@@ -317,6 +326,7 @@ impl SaLifecycle {
                 let at = |p: &Pair| p.children.iter().any(|c| c.outbound == spi);
                 self.refused(spi, at, now);
             }
+            SaEvent::Distrusted { session } => self.distrust(session, now),
             SaEvent::InboundUsed {
                 spi,
                 packets,
@@ -330,7 +340,8 @@ impl SaLifecycle {
                 self.outbound_used(spi, packets, bytes, now);
             }
             SaEvent::RekeyWanted => {
-                self.rekey_again = self.establishing.is_some();
+                let is_under_way = self.establishing.is_some() || !self.openings.is_empty();
+                self.rekey_again |= is_under_way;
                 self.want_rekey(now);
             }
         }

@@ -648,3 +648,35 @@ fn who_wants_extended_sequence_numbers_takes_no_others() {
         assert!(!done.iter().any(|it| it.starts_with("in ")), "{done:?}");
     }
 }
+
+#[test]
+fn a_session_for_which_nobody_vouches_ends_with_its_sas_and_no_others() {
+    for initiator in [true, false] {
+        let mut s = Script::new(initiator);
+        s.establish(&[]);
+        let old = SessionId(s.session);
+        s.event(SaEvent::RekeyWanted);
+        s.until(s.now);
+        s.establish(&[1]);
+        assert_eq!(s.machine.summary().receiving, [1, 2]);
+        let done = s.event(SaEvent::Distrusted { session: old });
+        assert_eq!(done, ["retire in 65568", "retire in 65569"]);
+        let left = s.machine.summary();
+        assert_eq!((left.sending, left.receiving), (Some(2), vec![2]));
+        assert_eq!(left.session, Some(SessionId(s.session)));
+        // And the one in use, with nothing left.
+        let session = SessionId(s.session);
+        let done = s.event(SaEvent::Distrusted { session });
+        assert!(done.contains(&"retire in 65600".to_owned()), "{done:?}");
+        assert!(
+            done.iter().any(|it| it.contains("nobody vouches")),
+            "{done:?}"
+        );
+        let left = s.machine.summary();
+        assert_eq!(
+            (left.session, left.sending, left.receiving),
+            (None, None, vec![])
+        );
+        assert!(s.machine.sessions().next().is_none());
+    }
+}

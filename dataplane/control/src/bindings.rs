@@ -33,8 +33,9 @@ struct OfNode {
     gone: BTreeSet<(IpAddr, PodUid)>,
     /// Of `gone`, oldest first.
     order: VecDeque<(IpAddr, PodUid)>,
-    /// Taken back before the agent knew of them, oldest first.
-    unknown: VecDeque<IpAddr>,
+    /// Taken back before the agent knew of them, oldest first, and whether they were looked at
+    /// since.
+    unknown: VecDeque<(IpAddr, bool)>,
 }
 
 impl OfNode {
@@ -100,12 +101,27 @@ impl Bindings {
             of_node.now.remove(&addr);
         }
         of_node.end(addr, pod.clone());
-        if is_known || of_node.unknown.contains(&addr) {
+        if is_known {
             return None;
         }
-        of_node.unknown.push_back(addr);
+        of_node.unknown.retain(|it| it.0 != addr);
+        of_node.unknown.push_back((addr, false));
         let is_full = of_node.unknown.len() > UNKNOWN_MAX;
-        is_full.then(|| of_node.unknown.pop_front()).flatten()
+        let oldest = is_full.then(|| of_node.unknown.pop_front()).flatten();
+        oldest.map(|it| it.0)
+    }
+
+    /// Forgets the addresses that nobody knew already when this was called last; those.
+    pub(crate) fn forget_unknown(&mut self) -> Vec<IpAddr> {
+        let mut forgot = Vec::new();
+        for it in self.0.values_mut() {
+            while let Some((addr, true)) = it.unknown.front() {
+                forgot.push(*addr);
+                it.unknown.pop_front();
+            }
+            it.unknown.iter_mut().for_each(|it| it.1 = true);
+        }
+        forgot
     }
 
     /// Forgets the nodes that are no peers or have no dataplane. The addresses that they had
@@ -117,7 +133,7 @@ impl Bindings {
             let stays = peer.is_some_and(|it| !it.unprotected);
             if !stays {
                 forgot.extend(it.now.keys());
-                forgot.extend(&it.unknown);
+                forgot.extend(it.unknown.iter().map(|it| it.0));
                 forgot.extend(it.gone.iter().map(|(addr, _)| addr));
             }
             stays
@@ -134,13 +150,16 @@ impl Bindings {
     /// know.
     pub(crate) fn claims(&self, addr: IpAddr) -> bool {
         let mut all = self.0.values();
-        self.is_announced(addr) || all.any(|it| it.unknown.contains(&addr))
+        self.is_announced(addr) || all.any(|it| it.unknown.iter().any(|it| it.0 == addr))
     }
 
     /// The addresses of which that is so.
     pub(crate) fn claimed(&self) -> impl Iterator<Item = IpAddr> {
         let all = self.0.values();
-        all.flat_map(|it| it.now.keys().chain(&it.unknown).copied())
+        all.flat_map(|it| {
+            let unknown = it.unknown.iter().map(|it| it.0);
+            it.now.keys().copied().chain(unknown)
+        })
     }
 
     /// Whether nobody has an address in a state: what a node says forbids what the agent says,
@@ -220,14 +239,30 @@ mod tests {
             assert_eq!(take_back(n), None);
         }
         assert_eq!(take_back(0), None, "it is one of them");
-        assert_eq!(take_back(UNKNOWN_MAX), Some(nth(0)));
-        assert!(!bindings.claims(nth(0)) && bindings.claims(nth(1)));
+        assert_eq!(take_back(UNKNOWN_MAX), Some(nth(1)), "it was one again");
+        assert!(!bindings.claims(nth(1)) && bindings.claims(nth(0)));
         assert_eq!(bindings.claimed().count(), UNKNOWN_MAX);
         assert_eq!(
             bindings.keep_peers(&State::default()).len(),
             2 * UNKNOWN_MAX + 1
         );
-        assert!(!bindings.claims(nth(1)), "a node leaves nothing behind");
+        assert!(!bindings.claims(nth(0)), "a node leaves nothing behind");
+    }
+
+    #[test]
+    fn what_nobody_knew_is_forgotten_the_second_time() {
+        let (mut bindings, b) = (Bindings::default(), NodeName::from("b"));
+        let take_back = |bindings: &mut Bindings, it| {
+            bindings.withdraw(&b, IpAddr::from([10, 0, 2, it]), &"u".into(), false)
+        };
+        take_back(&mut bindings, 1);
+        assert!(bindings.forget_unknown().is_empty());
+        take_back(&mut bindings, 2);
+        assert_eq!(bindings.forget_unknown(), [IpAddr::from([10, 0, 2, 1])]);
+        take_back(&mut bindings, 2);
+        assert!(bindings.forget_unknown().is_empty(), "it is new again");
+        assert_eq!(bindings.forget_unknown(), [IpAddr::from([10, 0, 2, 2])]);
+        assert_eq!(bindings.claimed().count(), 0);
     }
 
     #[test]

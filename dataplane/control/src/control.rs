@@ -282,6 +282,12 @@ impl Control {
         }
     }
 
+    /// To be called about once a minute: addresses that a node took back before the agent knew of
+    /// them are nobody's from then until the second time, and no longer.
+    pub fn forget_unknown(&mut self) {
+        self.moved.extend(self.bindings.forget_unknown());
+    }
+
     /// The state that is in force or on its way.
     const fn newest(&self) -> &State {
         match &self.under_way {

@@ -526,20 +526,25 @@ impl Driver {
         peer.dial = None;
         match result {
             Ok(up) => self.session_up(&node, up),
-            Err(why) => {
-                self.status_of(&node, |s| s.dial_failures += 1);
-                self.count(&node.0, Some(&node), &why);
-                self.tell(&node, SaEvent::DialFailed);
-            }
+            Err(why) => self.not_up(&node, &why),
         }
+    }
+
+    /// A session that there is not. Who was dialled by it waits for the next.
+    fn not_up(&mut self, node: &NodeName, why: &SessionError) {
+        let dials = self
+            .peers
+            .get(node)
+            .is_some_and(|it| it.machine.is_initiator());
+        self.status_of(node, |s| s.dial_failures += u64::from(dials));
+        self.count(&node.0, Some(node), why);
+        self.tell(node, SaEvent::DialFailed);
     }
 
     fn session_up(&mut self, node: &NodeName, up: Up) {
         // Its handshake may have begun under other anchors.
         if let Err(why) = self.vouched(&up.chain) {
-            self.count(&node.0, Some(node), &why);
-            self.tell(node, SaEvent::DialFailed);
-            return;
+            return self.not_up(node, &why);
         }
         let session = SessionId(self.next_session);
         self.next_session += 1;

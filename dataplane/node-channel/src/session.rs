@@ -214,13 +214,16 @@ impl Chain {
         let Err(why) = self.verify_at(anchors, domain, UnixTime::now()) else {
             return Ok(());
         };
-        match self.verify_at(anchors, domain, self.shown) {
-            Ok(_) => Err(Doubt::Expired(why)),
-            Err(SvidError::Expired { got }) => {
-                Err(Doubt::Untrusted(SvidError::UnknownIssuer { got }))
-            }
-            Err(why) => Err(Doubt::Untrusted(why)),
+        // A CA's renewed certificate may be younger than what is asked of: then at the end of its time.
+        let end = UnixTime::since_unix_epoch(Duration::from_secs(self.not_after));
+        let was_good = |at| self.verify_at(anchors, domain, at).is_ok();
+        if was_good(self.shown) || was_good(end) {
+            return Err(Doubt::Expired(why));
         }
+        Err(Doubt::Untrusted(match why {
+            SvidError::Expired { got } => SvidError::UnknownIssuer { got },
+            why => why,
+        }))
     }
 
     fn verify_at(
@@ -359,7 +362,7 @@ pub(crate) enum FromSession {
 
 /// The driver's end of a session. Dropped, it says goodbye to the peer and ends.
 pub(crate) struct Session {
-    writes: mpsc::Sender<Vec<u8>>,
+    writes: mpsc::Sender<Arc<[u8]>>,
     _reader: AbortOnDrop,
 }
 
@@ -400,7 +403,7 @@ impl Session {
     }
 
     /// Queues whole frames.
-    pub(crate) fn send(&self, frames: Vec<u8>) -> Result<(), SessionError> {
+    pub(crate) fn send(&self, frames: Arc<[u8]>) -> Result<(), SessionError> {
         self.writes
             .try_send(frames)
             .map_err(|_| SessionError::Backlog)
@@ -463,7 +466,7 @@ async fn read_frame(
 
 async fn write(
     mut writer: WriteHalf<TlsStream<TcpStream>>,
-    mut blobs: mpsc::Receiver<Vec<u8>>,
+    mut blobs: mpsc::Receiver<Arc<[u8]>>,
     ms: u64,
 ) -> Result<(), SessionError> {
     let bound = Duration::from_millis(ms);

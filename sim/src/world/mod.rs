@@ -216,6 +216,8 @@ pub struct World {
     keying: Keying,
     /// When life cycles are told next what their SAs have carried.
     usage_at: Tick,
+    /// When they forget next what nobody knows.
+    forget_at: Tick,
     announcements: Announcements,
     whereabouts: Arc<Whereabouts>,
     stale: Stale,
@@ -275,6 +277,7 @@ impl World {
             net,
             keying,
             usage_at: Tick(0),
+            forget_at: Tick(0),
             announcements: Announcements::default(),
             whereabouts: Arc::default(),
             stale: Stale::default(),

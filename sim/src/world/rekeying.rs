@@ -13,6 +13,8 @@ use crate::probe::{Probe, ProbeError};
 
 /// How often life cycles are told what their SAs have carried, as in the daemon.
 const USAGE_EVERY_NS: u64 = Tick::SECOND;
+/// How often nodes forget addresses that nobody knows.
+const FORGET_EVERY_NS: u64 = 60 * Tick::SECOND;
 /// How long keys may take: who was dead for long is dialled every 12.5 s.
 const KEYS_NS_MAX: u64 = 30 * Tick::SECOND;
 /// How often it is looked whether they are there, at first and later.
@@ -130,6 +132,11 @@ impl World {
     fn tell_usage(&mut self) {
         if self.net.now < self.usage_at {
             return;
+        }
+        if self.net.now >= self.forget_at {
+            self.forget_at = self.net.now + FORGET_EVERY_NS;
+            let working = self.nodes.iter_mut().filter(|it| it.works());
+            working.for_each(|it| it.control.forget_unknown());
         }
         self.usage_at = self.net.now + USAGE_EVERY_NS;
         for at in 0..self.nodes.len() {

@@ -72,6 +72,29 @@ impl SaLifecycle {
                 self.actions.extend(pair.retire_inbound());
             }
         }
+        // What is still said there is of epochs that would be greater than the next.
+        if let Some(before) = self.current.take() {
+            self.actions
+                .push_back(SaAction::Close(before, CloseReason::Superseded));
+            (self.dead_at, self.rekey_at, self.ping_at) = (None, None, None);
+        }
+    }
+
+    /// Ends what there is of a session.
+    pub(super) fn distrust(&mut self, session: SessionId, now: TimeMs) {
+        self.stop_sending(|p| p.session == session);
+        for pair in self.pairs.iter().filter(|it| it.session == session) {
+            if pair.receive.is_live() {
+                self.actions.extend(pair.retire_inbound());
+            }
+        }
+        let is_open = self.current == Some(session)
+            || self.is_establishing(session)
+            || self.openings.iter().any(|it| it.session == session);
+        self.pairs.retain(|it| it.session != session);
+        if is_open {
+            self.close(session, CloseReason::Distrusted, now);
+        }
     }
 
     /// What the peer may already send by stays; the rest goes at once.

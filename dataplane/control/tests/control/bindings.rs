@@ -132,6 +132,12 @@ fn an_announced_address_that_the_agent_does_not_know_is_not_outside() {
         .withdraw_binding(&b, ip("10.0.1.77"), &"u-fresh".into());
     rig.step();
     assert_eq!(to_fresh(&mut rig, 3), 1, "nor when its pod is gone");
+    rig.control.forget_unknown();
+    rig.step();
+    assert_eq!(to_fresh(&mut rig, 3), 1, "a minute later");
+    rig.control.forget_unknown();
+    rig.step();
+    assert_eq!(to_fresh(&mut rig, 3), 0, "and not for ever");
     // A node that leaves the cluster leaves nothing withheld behind.
     rig.control
         .announce_binding(&b, ip("10.0.1.77"), "u-fresh".into());

@@ -42,6 +42,8 @@ const SA_COMMANDS_PER_TURN_MAX: usize = 256;
 const VERDICTS_PER_TURN_MAX: usize = 4096;
 /// Between two reports of what SAs have carried.
 const USAGE_EVERY_NS: u64 = Tick::SECOND;
+/// Between two times of forgetting addresses that nobody knows.
+const FORGET_EVERY_NS: u64 = 60 * Tick::SECOND;
 /// Between two looks at what has crossed the wire in clear.
 const CLEAR_EVERY_NS: u64 = Tick::SECOND;
 /// Transactions that wait for the one before them, at most.
@@ -90,6 +92,8 @@ pub(super) struct LoopState {
     /// When the key driver is told next what its SAs have carried.
     usage_at: Tick,
     usage_asked: bool,
+    /// When addresses are forgotten next that nobody knows.
+    unknown_at: Tick,
     /// When workers were last asked for their SAs.
     sas_asked: Option<Instant>,
     /// By worker: its polls when they were looked at last, and when they last had grown.
@@ -143,6 +147,7 @@ impl<L: Links> ControlLoop<L> {
         self.begin_waiting();
         self.answer_flows();
         self.answer_names();
+        self.forget_unknown();
         self.ask_usage();
         self.answer_sas();
         self.answer_pairs();
@@ -512,6 +517,14 @@ impl<L: Links> ControlLoop<L> {
             self.ask_sas();
         }
         self.state.usage_asked = true;
+    }
+
+    fn forget_unknown(&mut self) {
+        let now = self.clock.now();
+        if now >= self.state.unknown_at {
+            self.state.unknown_at = now + FORGET_EVERY_NS;
+            self.control.forget_unknown();
+        }
     }
 
     fn ask_sas(&mut self) {

@@ -1,5 +1,6 @@
 //! What life cycles want done, and what sessions say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_crypto::lifecycle::{CloseReason, Message, SaAction, SaEvent, SessionId};
@@ -80,6 +81,11 @@ impl Driver {
                 }
             }
             SaAction::Established(session, epoch) => {
+                // What was announced before goes by its number, and the snapshot has newer ones.
+                self.announce();
+                let Some(peer) = self.peers.get_mut(&node) else {
+                    return;
+                };
                 peer.current = Some(session);
                 tracing::info!(%node, epoch, "SAs are in use both ways");
                 self.status_of(&node, |s| s.established += 1);
@@ -129,9 +135,9 @@ impl Driver {
         self.status_of(node, |s| s.dials += 1);
     }
 
-    fn send(&mut self, session: SessionId, frames: Vec<u8>) {
+    fn send(&mut self, session: SessionId, frames: impl Into<Arc<[u8]>>) {
         if let Some(live) = self.sessions.get(&session)
-            && let Err(why) = live.session.send(frames)
+            && let Err(why) = live.session.send(frames.into())
         {
             // Not at once: this may be in the midst of a life cycle's actions.
             let to = self.to.clone();
@@ -147,7 +153,7 @@ impl Driver {
         if self.announcing.is_empty() {
             return;
         }
-        let frames = core::mem::take(&mut self.announcing);
+        let frames: Arc<[u8]> = core::mem::take(&mut self.announcing).into();
         let sessions: Vec<_> = self.peers.values().filter_map(|p| p.current).collect();
         for session in sessions {
             self.send(session, frames.clone());

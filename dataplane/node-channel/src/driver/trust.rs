@@ -74,7 +74,7 @@ impl Driver {
                 }
                 match shown.chain.verify(&identity.anchors, &identity.domain) {
                     Ok(()) => (shown.doubted_since, shown.lapsed) = (None, false),
-                    Err(Doubt::Expired(_)) if shown.lapsed => {}
+                    Err(Doubt::Expired(_)) if shown.lapsed => shown.doubted_since = None,
                     Err(doubt) => {
                         let first = shown.doubted_since.is_none() && Some(session) == newest;
                         let since = *shown.doubted_since.get_or_insert(now);
@@ -96,7 +96,8 @@ impl Driver {
     }
 
     /// The grace is over. An expired certificate ends the session: no key is made with it any
-    /// more. One that no anchor vouches for ends everything at once.
+    /// more. One that no anchor vouches for ends the SAs of its session at once, and everything if
+    /// there is no newer one with a good one.
     fn lapse(&mut self, node: &NodeName, session: SessionId, doubt: Doubt) {
         let Some(shown) = self
             .peers
@@ -113,9 +114,23 @@ impl Driver {
             }
             Doubt::Untrusted(why) => {
                 self.count(&node.0, Some(node), &SessionError::Lapsed(why));
-                self.start_over(node);
+                if self.has_newer(node, session) {
+                    self.tell(node, SaEvent::Distrusted { session });
+                } else {
+                    self.start_over(node);
+                }
             }
         }
+    }
+
+    /// Whether the session in use is another, for which an anchor vouches.
+    fn has_newer(&self, node: &NodeName, session: SessionId) -> bool {
+        let Some(peer) = self.peers.get(node) else {
+            return false;
+        };
+        let current = peer.current.filter(|it| *it != session);
+        let shown = current.and_then(|it| peer.shown.get(&it));
+        shown.is_some_and(|it| self.vouched(&it.chain).is_ok())
     }
 
     /// Takes everything back from the daemon and begins with the peer as if it were new.
