@@ -68,7 +68,13 @@ async fn a_removed_anchor_ends_the_sas_with_whom_it_vouched_for() {
 async fn a_ca_is_replaced_without_a_moment_without_sas() {
     let (old, new) = (Ca::new("old"), Ca::new("new"));
     let (pa, pb) = (Papers::new("a", &old), Papers::new("b", &old));
-    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    let [ca, cb] = [&pa, &pb].map(|papers| {
+        let mut config = config(papers);
+        // Longer than this test's threads are kept waiting between a seal and an open.
+        config.timing.drain_ms = 2_000;
+        config
+    });
+    let (a, b) = (Node::start_with(ca).await, Node::start_with(cb).await);
     introduce(&[&a, &b]).await;
     a.until_settled(&b, 1).await;
     b.until_settled(&a, 1).await;
