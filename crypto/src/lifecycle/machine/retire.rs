@@ -66,12 +66,7 @@ impl SaLifecycle {
             return;
         }
         self.epoch_last = 0;
-        self.stop_sending(|_| true);
-        for pair in core::mem::take(&mut self.pairs) {
-            if pair.receive.is_live() {
-                self.actions.extend(pair.retire_inbound());
-            }
-        }
+        self.drop_pairs(|_| true);
         // What is still said there is of epochs that would be greater than the next.
         if let Some(before) = self.current.take() {
             self.actions
@@ -82,18 +77,22 @@ impl SaLifecycle {
 
     /// Ends what there is of a session.
     pub(super) fn distrust(&mut self, session: SessionId, now: TimeMs) {
-        self.stop_sending(|p| p.session == session);
-        for pair in self.pairs.iter().filter(|it| it.session == session) {
-            if pair.receive.is_live() {
-                self.actions.extend(pair.retire_inbound());
-            }
-        }
+        self.drop_pairs(|it| it.session == session);
         let is_open = self.current == Some(session)
             || self.is_establishing(session)
             || self.openings.iter().any(|it| it.session == session);
-        self.pairs.retain(|it| it.session != session);
         if is_open {
             self.close(session, CloseReason::Distrusted, now);
+        }
+    }
+
+    /// Takes pairs out of use at once, both ways.
+    fn drop_pairs(&mut self, which: impl Fn(&Pair) -> bool) {
+        self.stop_sending(&which);
+        for pair in self.pairs.extract_if(.., |it| which(it)) {
+            if pair.receive.is_live() {
+                self.actions.extend(pair.retire_inbound());
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! Whom we trust may change while sessions stand: files are reloaded, peers looked at again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustls::pki_types::UnixTime;
@@ -64,9 +63,10 @@ impl Driver {
         let all = changed || anchor_ended;
         let mut doubtful = Vec::new();
         for (node, peer) in &mut self.peers {
-            let kept: BTreeSet<_> = peer.machine.sessions().collect();
-            peer.shown.retain(|session, _| kept.contains(session));
-            let newest = kept.last();
+            let machine = &peer.machine;
+            peer.shown
+                .retain(|shown, _| machine.sessions().any(|it| it == *shown));
+            let newest = peer.shown.last_key_value().map(|it| *it.0);
             for (session, shown) in &mut peer.shown {
                 let may_have_expired = !shown.lapsed && shown.chain.is_expired(time);
                 if !all && shown.doubted_since.is_none() && !may_have_expired {
@@ -76,7 +76,7 @@ impl Driver {
                     Ok(()) => (shown.doubted_since, shown.lapsed) = (None, false),
                     Err(Doubt::Expired(_)) if shown.lapsed => shown.doubted_since = None,
                     Err(doubt) => {
-                        let first = shown.doubted_since.is_none() && Some(session) == newest;
+                        let first = shown.doubted_since.is_none() && Some(*session) == newest;
                         let since = *shown.doubted_since.get_or_insert(now);
                         let over = since + self.config.grace_ms <= now;
                         doubtful.push((node.clone(), *session, doubt, first, over));
