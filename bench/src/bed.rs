@@ -31,6 +31,8 @@ pub const VF1: PortIndex = PortIndex(2);
 
 const HASH_KEY: HashKey = HashKey([3, 5]);
 const OTHER: PeerIndex = PeerIndex(0);
+/// Packets of the replay window.
+pub(crate) const WINDOW: usize = 1024;
 /// Bytes of the longest IP packet a port takes.
 const MTU: u16 = 9000;
 
@@ -44,7 +46,7 @@ pub enum Side {
 }
 
 impl Side {
-    const fn other(self) -> Self {
+    pub(crate) const fn other(self) -> Self {
         match self {
             Self::A => Self::B,
             Self::B => Self::A,
@@ -69,7 +71,8 @@ impl Side {
         (self.pod_mac(0), self.pod(0))
     }
 
-    const fn tunnel(self) -> Addr {
+    /// Its own address, outside.
+    pub(crate) const fn tunnel(self) -> Addr {
         Addr::v4([192, 0, 2, self as u8])
     }
 
@@ -77,13 +80,38 @@ impl Side {
         Mac([2, 0xaa, 0, 0, 0, self as u8])
     }
 
-    const fn spi(self) -> Spi {
+    /// Of what it receives.
+    pub(crate) const fn spi(self) -> Spi {
         Spi(0x2000 + self as u32)
     }
 
+    /// The key and the salt of what it receives.
+    pub(crate) fn keymat(self, algorithm: Algorithm) -> Vec<u8> {
+        vec![self as u8; algorithm.keymat_len()]
+    }
+
     fn key(self, algorithm: Algorithm) -> EspKey {
-        let keymat = vec![self as u8; algorithm.keymat_len()];
+        let keymat = self.keymat(algorithm);
         EspKey::from_keymat(algorithm, &keymat).expect("of the right length")
+    }
+}
+
+/// What the two nodes have agreed on for their SAs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Agreed {
+    /// The cipher.
+    pub algorithm: Algorithm,
+    /// Whether sequence numbers have 64 bits (RFC 4303 section 2.2.1), of which 32 are sent.
+    pub esn: bool,
+}
+
+impl From<Algorithm> for Agreed {
+    /// With 64 bits, as nodes have them.
+    fn from(algorithm: Algorithm) -> Self {
+        Self {
+            algorithm,
+            esn: true,
+        }
     }
 }
 
@@ -101,7 +129,7 @@ pub struct Bed {
 impl Bed {
     /// A node that knows its next hop and has an SA each way with the other.
     #[must_use]
-    pub fn new(side: Side, algorithm: Algorithm, flows: usize) -> Self {
+    pub fn new(side: Side, agreed: impl Into<Agreed>, flows: usize) -> Self {
         let pool = MemPool::new(BURST_MAX * 8);
         let ports = (0..3).map(|_| MemPort::new(&pool, BURST_MAX * 4)).collect();
         // One pod has all the flows there are.
@@ -116,7 +144,7 @@ impl Bed {
             pool,
             now: Tick(Tick::SECOND),
         };
-        instruct(&mut bed.handle, side, algorithm);
+        instruct(&mut bed.handle, side, agreed.into());
         bed.poll();
         bed.deliver(UPLINK, &introduction(side));
         bed.poll();
@@ -153,30 +181,34 @@ impl Bed {
     }
 }
 
-/// Tells a worker its snapshot and its SAs with the other node.
-pub fn instruct(handle: &mut WorkerHandle, side: Side, algorithm: Algorithm) {
-    let published = handle.snapshots.publish(Arc::new(snapshot(side)));
-    published.expect("the first one");
-    let to = side.other();
-    let receive = InboundSa::new(side.spi(), side.key(algorithm), true, 1024);
-    let inbound = Inbound {
+/// A receiving SA that has seen no packet yet.
+#[must_use]
+pub fn inbound(side: Side, agreed: Agreed) -> Inbound {
+    let key = side.key(agreed.algorithm);
+    let receive = InboundSa::new(side.spi(), key, agreed.esn, WINDOW);
+    Inbound {
         sa: Box::new(receive.expect("a sound window")),
         peer: OTHER,
         mode: Mode::Tunnel,
-    };
-    let outbound = Outbound {
-        sa: Box::new(OutboundSa::new(to.spi(), to.key(algorithm), true)),
-        tunnel: Tunnel {
-            outer: Outer::V4 {
-                src: side.tunnel().to_v4(),
-                dst: to.tunnel().to_v4(),
-            },
-            udp_encap: false,
+    }
+}
+
+/// Tells a worker its snapshot and its SAs with the other node.
+pub fn instruct(handle: &mut WorkerHandle, side: Side, agreed: Agreed) {
+    let published = handle.snapshots.publish(Arc::new(snapshot(side)));
+    published.expect("the first one");
+    let to = side.other();
+    let tunnel = Tunnel {
+        outer: Outer::V4 {
+            src: side.tunnel().to_v4(),
+            dst: to.tunnel().to_v4(),
         },
-        mode: Mode::Tunnel,
+        udp_encap: false,
     };
+    let send = OutboundSa::new(to.spi(), to.key(agreed.algorithm), agreed.esn);
+    let outbound = Outbound::new(Box::new(send), tunnel, Mode::Tunnel);
     for command in [
-        Command::InstallInbound(inbound),
+        Command::InstallInbound(inbound(side, agreed)),
         Command::InstallOutbound(OTHER, outbound.into()),
     ] {
         handle.commands.send(command).expect("room for two");
@@ -250,7 +282,8 @@ pub fn snapshot_with(side: Side, rows: &[Row], more: &[(Addr, u8, Owner)]) -> Sn
         }],
         peers: vec![Some(Peer::Protected {
             tunnel: side.other().tunnel(),
-        })],
+        })]
+        .into(),
         prefixes: PrefixTable::build(HASH_KEY, &prefixes(side, more)),
         moves: Moves::default(),
     }

@@ -2,10 +2,12 @@
 //! `net_null` as the sink. Both copy or free each frame on this core, which the baseline,
 //! forwarding on the same ports, takes out again. Virtual devices are no NIC.
 
+mod opening;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
-use std::{env, fs, process};
+use std::{env, fs, iter, process};
 
 use anyhow::{Context, ensure};
 use sluice_crypto::key::Algorithm;
@@ -23,16 +25,19 @@ use sluice_dpdk::pool::{Pool, PoolConfig};
 use sluice_dpdk::port::DpdkPort;
 
 use crate::aead::Bare;
-use crate::bed::{self, Side, UPLINK, VF0};
+use crate::bed::{self, Agreed, Side, UPLINK, VF0};
 use crate::frames::udp;
 use crate::memory::{FLOWS, seal};
 use crate::report::Measured;
 use crate::timing::{Medians, timed};
 
-/// Frames in the capture file that repeats itself.
-pub(crate) const FILE_FRAMES: usize = 64;
+pub(crate) use self::opening::{ROUND, opening};
+
+/// Frames in the capture file that repeats itself, at least: as many as are in whole rounds of them,
+/// so that none comes more often than another.
+const FILE_FRAMES: usize = 64;
 /// Bytes of the longest frame, and of the longest where they are jumbo frames.
-pub(crate) const FRAME_LEN: usize = 1518;
+const FRAME_LEN: usize = 1518;
 const JUMBO_LEN: usize = 9018;
 /// Mebibytes of ordinary pages.
 const MIB: u32 = 512;
@@ -40,7 +45,7 @@ const MIB: u32 = 512;
 const POLLS: usize = 32;
 
 /// Pod to pod on one node, and to the wire as ESP, for frames of `len` bytes. ESP that comes
-/// in is not measured: a file that repeats itself is a replay.
+/// in is measured by [`opening`] alone: a file that repeats itself is a replay.
 ///
 /// # Errors
 /// DPDK or a device that does not come up; frames that were lost, since then the time of a
@@ -49,9 +54,10 @@ pub fn walk(len: usize, share: Duration) -> anyhow::Result<Vec<Measured>> {
     let (eal, pool) = start()?;
     let local = [udp(Side::A.source(), Side::A.pod(1), 1, len)];
     let remote = [udp(Side::A.source(), Side::B.pod(0), 1, len)];
+    let algorithm = Algorithm::Aes128Gcm16;
     let mut noop = Noop::open(&eal, &pool, &local)?;
-    let mut plain = Node::open(&eal, &pool, "1", &local)?;
-    let mut sealing = Node::open(&eal, &pool, "2", &remote)?;
+    let mut plain = Node::open(&eal, &pool, "1", &local, algorithm)?;
+    let mut sealing = Node::open(&eal, &pool, "2", &remote, algorithm)?;
     let mut bare = Bare::new(len);
     let mut medians = Medians::<4>::new(share);
     while let Some(mut round) = medians.next_round() {
@@ -69,30 +75,43 @@ pub fn walk(len: usize, share: Duration) -> anyhow::Result<Vec<Measured>> {
     ])
 }
 
-/// Nanoseconds a packet of pod to wire as ESP in each of some seconds, for these frames in turn:
+/// What is measured in a turn: so many times, for so long each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spans {
+    pub(crate) count: usize,
+    pub(crate) each: Duration,
+}
+
+impl Spans {
+    /// Nanoseconds a packet in each, after one to warm up. `once` says how long it took for so many.
+    fn measure(self, packets: usize, mut once: impl FnMut() -> Duration) -> Vec<f64> {
+        let mut span = || {
+            let (mut spent, mut rounds) = (Duration::ZERO, 0u32);
+            while spent < self.each {
+                spent += once();
+                rounds += 1;
+            }
+            #[allow(clippy::cast_precision_loss, reason = "few are polled together")]
+            let packets = f64::from(rounds) * packets as f64;
+            spent.as_secs_f64() * 1e9 / packets
+        };
+        (0..=self.count).map(|_| span()).skip(1).collect()
+    }
+}
+
+/// Nanoseconds a packet of pod to wire as ESP in each of some spans, for these frames in turn:
 /// the sealing half of [`walk`].
 ///
 /// # Errors
 /// As of [`walk`].
-pub(crate) fn sealing(frames: &[Vec<u8>], seconds: usize) -> anyhow::Result<Vec<f64>> {
-    const SECOND: Duration = Duration::from_secs(1);
-    let (eal, mut pool) = start()?;
-    if frames.iter().any(|it| it.len() > FRAME_LEN) {
-        pool = jumbo(&eal)?;
-    }
-    let mut node = Node::open(&eal, &pool, "3", frames)?;
-    let mut second = || {
-        let (mut spent, mut polls) = (Duration::ZERO, 0u32);
-        while spent < SECOND {
-            spent += node.poll();
-            polls += 1;
-        }
-        #[allow(clippy::cast_precision_loss, reason = "few are polled together")]
-        let packets = f64::from(polls) * (BURST_MAX * POLLS) as f64;
-        spent.as_secs_f64() * 1e9 / packets
-    };
-    // The first warms up.
-    let all = (0..=seconds).map(|_| second()).skip(1).collect();
+pub(crate) fn sealing(
+    frames: &[Vec<u8>],
+    algorithm: Algorithm,
+    spans: Spans,
+) -> anyhow::Result<Vec<f64>> {
+    let (eal, pool) = start_for(frames)?;
+    let mut node = Node::open(&eal, &pool, "3", frames, algorithm)?;
+    let all = spans.measure(BURST_MAX * POLLS, || node.poll());
     node.check(true)?;
     Ok(all)
 }
@@ -111,6 +130,22 @@ pub(crate) fn start() -> anyhow::Result<(Eal, Pool)> {
     };
     let pool = pool(&eal, "bench", 8191, FRAME_LEN)?;
     Ok(*UP.get_or_init(|| (eal, pool)))
+}
+
+/// The EAL, and a pool for such frames.
+fn start_for(frames: &[Vec<u8>]) -> anyhow::Result<(Eal, Pool)> {
+    let (eal, pool) = start()?;
+    let pool = if are_jumbo(frames) {
+        jumbo(&eal)?
+    } else {
+        pool
+    };
+    Ok((eal, pool))
+}
+
+/// Whether one is too long for all but jumbo frames.
+pub(crate) fn are_jumbo(frames: &[Vec<u8>]) -> bool {
+    frames.iter().any(|it| it.len() > FRAME_LEN)
 }
 
 /// A pool of long frames, once a process.
@@ -173,7 +208,8 @@ impl Capture {
         for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 0xffff, 1] {
             file.extend(word.to_le_bytes());
         }
-        for frame in frames.iter().cycle().take(FILE_FRAMES) {
+        let rounds = FILE_FRAMES.div_ceil(frames.len().max(1));
+        for frame in iter::repeat_n(frames, rounds).flatten() {
             let len = u32::try_from(frame.len())?;
             for word in [0, 0, len, len] {
                 file.extend(word.to_le_bytes());
@@ -263,13 +299,24 @@ struct Node {
 }
 
 impl Node {
-    fn open(eal: &Eal, pool: &Pool, n: &str, frames: &[Vec<u8>]) -> anyhow::Result<Self> {
+    fn open(
+        eal: &Eal,
+        pool: &Pool,
+        n: &str,
+        frames: &[Vec<u8>],
+        algorithm: Algorithm,
+    ) -> anyhow::Result<Self> {
         let (_, uplink) = open(eal, pool, &format!("net_null{n}0,no-rx=1"))?;
         let (_, pod) = source(eal, pool, n, frames)?;
         let (_, other) = open(eal, pool, &format!("net_null{n}1,no-rx=1"))?;
+        Self::over(pool, [uplink, pod, other], algorithm.into())
+    }
+
+    /// Over these ports: its uplink, its first pod and its other.
+    fn over(pool: &Pool, ports: [DpdkPort; 3], agreed: Agreed) -> anyhow::Result<Self> {
         let answer = bed::introduction(Side::A);
         let first = [pool.frame(&answer), None, None];
-        let ports = [uplink, pod, other].into_iter().zip(first);
+        let ports = ports.into_iter().zip(first);
         let primed = |(port, first)| Primed {
             quiet: QUIET_POLLS,
             first,
@@ -282,7 +329,7 @@ impl Node {
             ..WorkerConfig::new(FLOWS, [3, 5])
         };
         let (worker, mut handle) = Worker::new(ports, &config)?;
-        bed::instruct(&mut handle, Side::A, Algorithm::Aes128Gcm16);
+        bed::instruct(&mut handle, Side::A, agreed);
         Ok(Self {
             worker,
             handle,
@@ -291,8 +338,12 @@ impl Node {
     }
 
     fn poll(&mut self) -> Duration {
+        self.polls(POLLS)
+    }
+
+    fn polls(&mut self, count: usize) -> Duration {
         let spent = timed(|| {
-            for _ in 0..POLLS {
+            for _ in 0..count {
                 self.now = self.now + 1_000;
                 self.worker.poll(self.now);
             }

@@ -1,49 +1,131 @@
 //! DPDK's own IPsec gateway, ipsec-secgw, beside ours: the same frames out of a `net_pcap` that
-//! repeats itself, sealed on one core and dropped by a `net_null`, in turn.
+//! repeats itself, sealed or opened on one core and dropped by a `net_null`, in turn.
 //!
-//! It encrypts by libipsec-mb (`crypto_aesni_gcm`) and takes one of its SAs by a policy for the
-//! destination; ours tracks the flow and judges it by identity besides.
+//! It has libipsec-mb (`crypto_aesni_gcm`) for the cipher. It takes one of its SAs by a policy for
+//! the destination, and holds what it opened against one; ours tracks the flow and judges it by
+//! identity besides.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+pub mod report;
+mod sealed;
+mod secgw;
 
-use anyhow::{Context, bail, ensure};
+use std::iter;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::ValueEnum;
 use serde::Serialize;
+use sluice_crypto::key::Algorithm;
 
-use crate::bed::Side;
-use crate::devices::{Capture, FILE_FRAMES, FRAME_LEN, sealing};
+use self::report::Gateway;
+use self::secgw::SECONDS;
+use crate::bed::{Agreed, Side, WINDOW};
+use crate::devices::{ROUND, Spans, opening, sealing};
+use crate::esp::{SIZES, Size};
 use crate::frames::udp;
 use crate::timing::median;
 
-/// Bytes of the inner packets; the last ones are in jumbo frames.
-const SIZES: [usize; 5] = [64, 256, 512, 1420, 8192];
+/// What our part of its speed is to be, at least.
+const TARGET: f64 = 1.0;
 /// Flows of them: one after the other, or all of one.
 const FLOWS: [u16; 2] = [1, 64];
-const _: () = assert!(FLOWS[1] as usize <= FILE_FRAMES);
-/// Seconds that are measured in a turn.
-const SECONDS: usize = 2;
-/// Seconds that ipsec-secgw runs in a turn. It says how many packets it has sent once a second;
-/// from its second word on it is warm.
-const RUNS_FOR: &str = "4.5";
+/// Of how long what we take is measured with `quick`.
+const MOMENT: Duration = Duration::from_millis(20);
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 
-/// What one size takes.
-#[derive(Clone, Debug, Serialize)]
-pub struct Gateway {
-    /// Bytes of the inner packet.
-    pub inner_bytes: usize,
-    /// Flows whose packets come in turn.
-    pub flows: u16,
-    /// Nanoseconds a packet that we take, in the quietest second.
-    pub sluice_ns: f64,
-    /// Nanoseconds a packet that ipsec-secgw takes, in its quietest.
-    pub secgw_ns: f64,
-    /// Our part of its speed: more than 1 is ahead.
-    pub ratio: f64,
-    /// The same of the medians of all seconds, with whatever else the machine did in them.
-    pub median_ratio: f64,
+/// What both do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Direction {
+    /// From a pod to the wire
+    Seal,
+    /// From the wire to a pod
+    Open,
+    /// One after the other
+    Both,
+}
+
+impl Direction {
+    const fn ways(self) -> &'static [Way] {
+        match self {
+            Self::Seal => &[Way::Seal],
+            Self::Open => &[Way::Open],
+            Self::Both => &[Way::Seal, Way::Open],
+        }
+    }
+}
+
+/// One of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// From a pod to the wire.
+    Seal,
+    /// From the wire to a pod.
+    Open,
+}
+
+impl Way {
+    /// `seal` or `open`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seal => "seal",
+            Self::Open => "open",
+        }
+    }
+
+    /// Packets of our replay window and of ipsec-secgw's.
+    const fn windows(self) -> [Option<usize>; 2] {
+        match self {
+            Self::Seal => [None; 2],
+            Self::Open => [Some(WINDOW), Some(0)],
+        }
+    }
+}
+
+/// By what both seal and open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Cipher {
+    /// AES-GCM with a key of 128 bits
+    #[value(name = "aes128gcm16")]
+    Aes128,
+    /// With one of 256
+    #[value(name = "aes256gcm16")]
+    Aes256,
+}
+
+impl Cipher {
+    const fn ours(self) -> Algorithm {
+        match self {
+            Self::Aes128 => Algorithm::Aes128Gcm16,
+            Self::Aes256 => Algorithm::Aes256Gcm16,
+        }
+    }
+
+    /// As ipsec-secgw's rules have it.
+    const fn theirs(self) -> &'static str {
+        match self {
+            Self::Aes128 => "aes-128-gcm",
+            Self::Aes256 => "aes-256-gcm",
+        }
+    }
+}
+
+/// What is to be measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The program ipsec-secgw.
+    pub secgw: &'a Path,
+    /// Sealing, opening or both.
+    pub direction: Direction,
+    /// By which cipher.
+    pub cipher: Cipher,
+    /// Turns of each of the two.
+    pub turns: u32,
+    /// One size, one turn, a moment of ours.
+    pub quick: bool,
 }
 
 /// Measures each size, so many times in turn.
@@ -51,141 +133,137 @@ pub struct Gateway {
 /// # Errors
 /// DPDK or its devices, or an ipsec-secgw that can't be run or sends nothing: with its last
 /// words.
-pub fn run(
-    secgw: &Path,
-    turns: u32,
-    mut progress: impl FnMut(&str),
-) -> anyhow::Result<Vec<Gateway>> {
+pub fn run(wanted: &Wanted<'_>, mut progress: impl FnMut(&str)) -> anyhow::Result<Vec<Gateway>> {
     ensure!(
-        secgw.is_file(),
+        wanted.secgw.is_file(),
         "there is no {}; bench/ipsec-secgw.sh builds it and says where",
-        secgw.display()
+        wanted.secgw.display()
     );
+    let sizes = if wanted.quick {
+        &SIZES[3..4]
+    } else {
+        &SIZES[..]
+    };
     let mut all = Vec::new();
-    let cases = SIZES.iter().flat_map(|size| FLOWS.map(|it| (*size, it)));
-    for (inner_bytes, flows) in cases {
-        progress(&format!("{inner_bytes} bytes, flows: {flows}"));
-        let (from, to) = (Side::A.source(), Side::B.pod(0));
-        let frame = |port| udp(from, to, port, inner_bytes + ETHERNET);
-        let frames: Vec<_> = (1..=flows).map(frame).collect();
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..turns {
-            ours.extend(sealing(&frames, SECONDS)?);
-            theirs.extend(turn(secgw, &frames)?);
+    for way in wanted.direction.ways() {
+        for size in sizes {
+            for flows in FLOWS {
+                let (doing, by, name) = (way.name(), wanted.cipher.ours(), size.name());
+                progress(&format!("{doing}, {by}, {name} bytes, flows: {flows}"));
+                all.push(compare(wanted, *way, *size, flows)?);
+            }
         }
-        let median_ratio = median(&mut theirs) / median(&mut ours);
-        let (sluice_ns, secgw_ns) = (least(&ours), least(&theirs));
-        all.push(Gateway {
-            inner_bytes,
-            flows,
-            sluice_ns,
-            secgw_ns,
-            ratio: secgw_ns / sluice_ns,
-            median_ratio,
-        });
     }
     Ok(all)
+}
+
+/// Both at one size, in turn.
+fn compare(wanted: &Wanted<'_>, way: Way, size: Size, flows: u16) -> anyhow::Result<Gateway> {
+    let algorithm = wanted.cipher.ours();
+    // The same for both. ipsec-secgw has 64 bits of sequence numbers only with a replay window.
+    let agreed = Agreed {
+        algorithm,
+        esn: false,
+    };
+    let frames = match way {
+        Way::Seal => frames(Side::A, size, flows),
+        Way::Open => sealed::by_the_other(agreed, &round(frames(Side::B, size, flows)))?,
+    };
+    let (turns, spans) = if wanted.quick {
+        (1, spans(MOMENT))
+    } else {
+        (wanted.turns, spans(Duration::from_secs(1)))
+    };
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        ours.extend(match way {
+            Way::Seal => sealing(&frames, algorithm, spans)?,
+            Way::Open => opening(&frames, agreed, spans)?,
+        });
+        theirs.extend(secgw::turn(wanted.secgw, way, wanted.cipher, &frames)?);
+    }
+    let median_ratio = median(&mut theirs) / median(&mut ours);
+    let (sluice_ns, secgw_ns) = (least(&ours), least(&theirs));
+    let [sluice_window, secgw_window] = way.windows();
+    Ok(Gateway {
+        direction: way,
+        algorithm: algorithm.name().to_owned(),
+        inner_bytes: size.name(),
+        flows,
+        sluice_ns,
+        secgw_ns,
+        ratio: secgw_ns / sluice_ns,
+        target: TARGET,
+        median_ratio,
+        sluice_window,
+        secgw_window,
+    })
+}
+
+const fn spans(each: Duration) -> Spans {
+    Spans {
+        count: SECONDS,
+        each,
+    }
+}
+
+/// Frames of one node's pod to the other's, of each length and each flow in turn, until both are at
+/// their beginnings at once: each length comes as often as it does in the size.
+fn frames(side: Side, size: Size, flows: u16) -> Vec<Vec<u8>> {
+    let (from, to) = (side.source(), side.other().pod(0));
+    let lens = size.lens();
+    let mut turns = lens.iter().cycle().zip((1..=flows).cycle());
+    let mut all = Vec::new();
+    while all.is_empty() || all.len() % lens.len() != 0 || all.len() % usize::from(flows) != 0 {
+        let next = turns.next();
+        all.extend(next.map(|(len, port)| udp(from, to, port, len + ETHERNET)));
+    }
+    all
+}
+
+/// A round of them, since each has to have a number of its own once it is sealed.
+fn round(frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let rounds = ROUND / frames.len().max(1);
+    iter::repeat_n(frames, rounds).flatten().collect()
 }
 
 fn least(all: &[f64]) -> f64 {
     all.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// A folder that goes away with this.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Nanoseconds a packet in the seconds of one turn of ipsec-secgw's.
-fn turn(secgw: &Path, frames: &[Vec<u8>]) -> anyhow::Result<Vec<f64>> {
-    let name = format!("sluice-bench-secgw-{}", process::id());
-    let folder = Folder(std::env::temp_dir().join(&name));
-    fs::create_dir_all(&folder.0).context("a folder for ipsec-secgw")?;
-    let config = folder.0.join("gateway.cfg");
-    fs::write(&config, rules()).context("ipsec-secgw's rules")?;
-    let capture = Capture::write("secgw", frames)?;
-    let source = format!(
-        "net_pcap0,rx_pcap={},infinite_rx=1,tx_pcap=/dev/null",
-        capture.path().display()
-    );
-    let is_jumbo = frames.iter().any(|it| it.len() > FRAME_LEN);
-    // SIGINT is how it ends in order.
-    let ran = Command::new("timeout")
-        .args(["-s", "INT", RUNS_FOR])
-        .arg(secgw)
-        .args(["-l", "0", "--no-huge", "-m", "1024", "--no-pci"])
-        .args(["--file-prefix", &name, "--vdev", &source])
-        .args(["--vdev", "net_null1,no-rx=1", "--vdev", "crypto_aesni_gcm0"])
-        // Plaintext by port 0, ciphertext by port 1, librte_ipsec, no offloads.
-        .args(["--", "-P", "-p", "0x3", "-u", "0x2", "-l"])
-        .args(["--config", "(0,0,0),(1,0,0)", "-t", "1"])
-        .args(["--rxoffload", "0", "--txoffload", "0"])
-        .args(if is_jumbo {
-            &["-j", "10240", "--mtu", "9000"][..]
-        } else {
-            &[]
-        })
-        .arg("-f")
-        .arg(&config)
-        .output()
-        .context("timeout (coreutils) can't be run")?;
-    let said = String::from_utf8_lossy(&ran.stdout);
-    let rates = per_second(&said);
-    let Some(warm @ [_, ..]) = rates.get(1..) else {
-        let complaint = String::from_utf8_lossy(&ran.stderr);
-        let last = complaint.lines().rev().take(5).collect::<Vec<_>>();
-        bail!("ipsec-secgw sent nothing; its last words: {last:?}");
-    };
-    let measured = warm.iter().take(SECONDS);
-    Ok(measured.map(|rate| 1e9 / rate).collect())
-}
-
-/// One SA for what the frames are: AES-128-GCM, tunnel mode, as ours.
-fn rules() -> String {
-    let (from, to) = (Side::A.pod(0).to_v4(), Side::B.pod(0).to_v4());
-    let dotted = |[a, b, c, d]: [u8; 4]| format!("{a}.{b}.{c}.{d}");
-    let (from, to) = (dotted(from), dotted(to));
-    let key = "2b:7e:15:16:28:ae:d2:a6:ab:f7:15:88:09:cf:4f:3d:de:ad:be:ef";
-    let ports = "sport 0:65535 dport 0:65535";
-    let sa = format!("aead_algo aes-128-gcm aead_key {key} mode ipv4-tunnel");
-    format!(
-        "sp ipv4 out esp protect 5 pri 1 dst {to}/32 {ports}\n\
-         sp ipv4 in esp protect 105 pri 1 dst {from}/32 {ports}\n\
-         sa out 5 {sa} src 172.16.1.5 dst 172.16.2.5\n\
-         sa in 105 {sa} src 172.16.2.5 dst 172.16.1.5\n\
-         rt ipv4 dst 172.16.2.5/32 port 1\n\
-         rt ipv4 dst {from}/32 port 0\n\
-         neigh port 1 02:00:00:00:00:02\n"
-    )
-}
-
-/// Packets sent in each second that it told of.
-fn per_second(said: &str) -> Vec<f64> {
-    let sent = said.lines().filter_map(|line| {
-        let sent = line.strip_prefix("Total packets sent:")?;
-        sent.trim().parse::<u32>().ok().map(f64::from)
-    });
-    let sent: Vec<f64> = sent.collect();
-    let pairs = sent.windows(2).filter_map(|it| match it {
-        [before, after] => Some(after - before),
-        _ => None,
-    });
-    pairs.filter(|it| *it > 0.0).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use sluice_dataplane_core::port::BURST_MAX;
+
     use super::*;
 
     #[test]
-    fn what_was_sent_in_a_second_is_the_difference_of_two_words() {
-        let said = "Total packets sent:             100\nTotal packets dropped: 7\n\
-                    Total packets sent:             300\nTotal packets sent:   300\n";
-        assert_eq!(per_second(said), [200.0]);
-        assert_eq!(per_second("nothing"), [0.0; 0]);
+    fn each_length_comes_as_often_as_imix_has_it_and_each_flow_as_the_others() {
+        for flows in FLOWS {
+            let frames = frames(Side::A, Size::Imix, flows);
+            let of = |bytes: usize| {
+                let same = frames.iter().filter(|it| it.len() == bytes + ETHERNET);
+                same.count() * 12
+            };
+            let all = frames.len();
+            assert_eq!([of(64), of(594), of(1518)], [all * 7, all * 4, all]);
+            let mut ports: Vec<_> = frames.iter().map(|it| it[34..36].to_vec()).collect();
+            ports.sort();
+            let runs: Vec<_> = ports.chunk_by(|a, b| a == b).map(<[_]>::len).collect();
+            assert_eq!(runs, vec![all / usize::from(flows); usize::from(flows)]);
+        }
+        assert_eq!(frames(Side::A, Size::Bytes(64), 1).len(), 1);
+    }
+
+    #[test]
+    fn a_round_has_whole_turns_of_all_and_whole_bursts() {
+        for size in SIZES {
+            for flows in FLOWS {
+                let once = frames(Side::B, size, flows);
+                let whole = round(once.clone());
+                assert_eq!((whole.len(), ROUND % BURST_MAX), (ROUND, 0));
+                assert!(whole.chunks(once.len()).all(|it| it == once));
+            }
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod memory;
 pub mod pages;
 pub mod policy;
 pub mod report;
+mod targets;
 pub mod timing;
 
 pub use bed::{Bed, Side};

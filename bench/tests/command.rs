@@ -221,7 +221,9 @@ fn esp_has_every_algorithm_beside_the_bare_one_and_many_sas_beside_one() {
     let mut expected = Vec::new();
     for algorithm in ["aes128gcm16", "aes256gcm16", "chacha20poly1305"] {
         let ours = ["seal", "open"].map(|case| (case, "sluice"));
-        let others = BACKENDS.iter().map(|who| ("bare/seal", *who));
+        let others = ["bare/seal", "bare/open"];
+        let others = others.map(|case| BACKENDS.iter().map(move |who| (case, *who)));
+        let others = others.into_iter().flatten();
         let openssl = [("seal", "openssl speed")];
         for (case, who) in ours.into_iter().chain(others).chain(openssl) {
             expected.push([case, who, algorithm, "1420"].map(str::to_owned));
@@ -233,12 +235,22 @@ fn esp_has_every_algorithm_beside_the_bare_one_and_many_sas_beside_one() {
         }
     }
     expected.push(["rekey", "sluice", "aes256gcm16", "1420"].map(str::to_owned));
+    expected.push(["rekey/whole", "sluice", "aes256gcm16", "none"].map(str::to_owned));
     assert_eq!(named, expected);
     for one in &all {
+        if text(one, "case") == "rekey/whole" {
+            continue;
+        }
         let ns = one["ns_per_packet"].as_f64();
         if text(one, "who") == "sluice" {
             let (ns, peer_ns) = (ns.unwrap(), one["peer_ns"].as_f64().unwrap());
             let has_target = text(one, "case") != "rekey";
+            if ["seal", "open"].contains(&&*text(one, "case")) {
+                let peer = text(one, "peer");
+                let who = peer.strip_prefix("bare ").unwrap();
+                let libraries = BACKENDS.iter().filter(|it| !it.contains('/'));
+                assert!(who == "ring" || libraries.into_iter().any(|it| *it == who));
+            }
             assert!(ns > 0.0 && peer_ns > 0.0, "{one}");
             assert_eq!(one["target"].is_f64(), has_target, "{one}");
             let bits = text(one, "inner_bytes").parse::<f64>().unwrap() * 8.0;
@@ -267,8 +279,9 @@ fn rekeys_alone_have_a_rate_that_agrees_with_their_packets() {
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{said}");
     let all: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
-    assert_eq!(all.len(), 1, "{all:?}");
-    let one = &all[0];
+    let [one, whole] = &all[..] else {
+        panic!("{all:?}");
+    };
     let number = |key: &str| one[key].as_f64().unwrap();
     // One every 120 packets.
     let rate = 1e9 / (120.0 * number("ns_per_packet"));
@@ -277,7 +290,29 @@ fn rekeys_alone_have_a_rate_that_agrees_with_their_packets() {
         "{one}"
     );
     assert_eq!(one["peer"], "no rekey");
+    // With a handshake in it a rekey takes longer than one in memory.
+    let with_tls = whole["rekeys_per_second"].as_f64().unwrap();
+    assert!(
+        0.0 < with_tls && with_tls < number("rekeys_per_second"),
+        "{all:?}"
+    );
     assert!(one["machine"].as_str().unwrap().contains("Linux"));
+}
+
+/// Of groups without targets, so that no speed decides.
+#[test]
+fn a_check_that_is_not_met_is_exit_1_after_the_json() {
+    for (command, group, case) in [("esp", "rekeys", "rekey"), ("policy", "nft", "nft/")] {
+        let args = [command, "--quick", "--only", group, "--round-ms", "1"];
+        let json = ["--output", "json"];
+        let ran = run(&[&args[..], &json[..], &["--check"]].concat());
+        assert_eq!(ran.status.code(), Some(1));
+        let all: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
+        assert!(all[0]["case"].as_str().unwrap().starts_with(case));
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(said.contains("has a target"), "{said}");
+        assert!(run(&[&args[..], &json[..]].concat()).status.success());
+    }
 }
 
 #[test]
@@ -301,6 +336,8 @@ fn what_it_does_not_know_is_bad_input() {
         &["policy", "--round-ms", "0"],
         &["esp", "--round-ms", "1001"],
         &["swim"],
+        #[cfg(feature = "dpdk")]
+        &["gateway", "--ipsec-secgw", "it", "--direction", "up"],
     ];
     for args in args {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
@@ -315,4 +352,97 @@ fn a_gateway_that_is_not_there_is_named_with_how_to_have_one() {
     assert_eq!(ran.status.code(), Some(1), "{said}");
     assert!(said.contains("there is no /no/such/gateway"), "{said}");
     assert!(said.contains("bench/ipsec-secgw.sh"), "{said}");
+}
+
+/// A program that says what ipsec-secgw does of so many packets a second, if it has the ports and
+/// the rules that `gateway` is to give it, and goes away with this.
+#[cfg(feature = "dpdk")]
+struct Told(std::path::PathBuf);
+
+#[cfg(feature = "dpdk")]
+impl Told {
+    fn new(per_second: u32) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let name = format!("sluice-bench-told-{}-{per_second}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let script = format!(
+            "#!/bin/sh\n\
+             case \"$*\" in\n\
+             *net_pcap0,*net_null1,*|*net_null0,*net_pcap1,*) ;;\n\
+             *) echo \"of which ports: $*\" >&2; exit 1 ;;\n\
+             esac\n\
+             for last; do :; done\n\
+             grep -q '^sa out .*aes-256-gcm' \"$last\" && grep -q '^sa in ' \"$last\" || exit 1\n\
+             for second in 1 2 3 4; do\n\
+             echo \"Total packets sent:   $((second * {per_second}))\"\n\
+             echo 'Total packets dropped:   0'\n\
+             done\n"
+        );
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self(path)
+    }
+
+    /// `gateway`, with few packets of ours.
+    fn beside(&self, more: &[&str]) -> Output {
+        let program = self.0.to_str().unwrap();
+        let algorithm = ["--algorithm", "aes256gcm16", "--output", "json"];
+        let args = ["gateway", "--quick", "--ipsec-secgw", program];
+        run(&[&args[..], &algorithm[..], more].concat())
+    }
+}
+
+#[cfg(feature = "dpdk")]
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn gateway_seals_and_opens_beside_another_and_its_help_names_what_it_says() {
+    // A millisecond a packet: whoever is measured is ahead of it.
+    let ran = Told::new(1_000).beside(&["--check"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let all: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
+    let named: Vec<_> = all
+        .iter()
+        .map(|one| (one["direction"].as_str().unwrap(), &one["flows"]))
+        .collect();
+    let flows = [Value::from(1), Value::from(64)];
+    let expected = ["seal", "open"].map(|way| flows.each_ref().map(|it| (way, it)));
+    assert_eq!(named, expected.concat());
+    let help = String::from_utf8(run(&["gateway", "--help"]).stdout).unwrap();
+    for one in &all {
+        for key in one.as_object().unwrap().keys() {
+            assert!(help.contains(&format!("\n  {key} ")), "{key}: {help}");
+        }
+        let number = |key: &str| one[key].as_f64().unwrap();
+        assert_eq!(
+            (&one["inner_bytes"], number("secgw_ns")),
+            (&"1420".into(), 1e6)
+        );
+        assert!((number("secgw_ns") / number("sluice_ns") / number("ratio") - 1.0).abs() < 0.01);
+        // Who opens without a look at replays has less to do, and it is said.
+        let windows = ["sluice_window", "secgw_window"].map(|key| one[key].as_u64());
+        let expected = match one["direction"].as_str() {
+            Some("open") => [Some(1024), Some(0)],
+            _ => [None; 2],
+        };
+        assert_eq!(windows, expected);
+    }
+}
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn opening_that_is_behind_fails_the_check() {
+    // One in 2.5 ns.
+    let told = Told::new(400_000_000);
+    let ran = told.beside(&["--check", "--direction", "open"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{said}");
+    let missed = "2 of 2 targets are missed: open aes256gcm16 1420 flows: 1";
+    assert!(said.contains(missed), "{said}");
 }

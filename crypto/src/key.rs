@@ -298,6 +298,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_192_bits_is_nobodys() {
+        for algorithm in Algorithm::ALL {
+            let error = EspKey::from_keymat(algorithm, &[0; 24 + SALT_LEN]).expect_err("192 bits");
+            assert_eq!(
+                error,
+                KeyError::KeymatLength {
+                    algorithm,
+                    expected: algorithm.keymat_len(),
+                    got: 28
+                }
+            );
+        }
+        let unknown = "aes192gcm16".parse::<Algorithm>().expect_err("no name");
+        assert!(unknown.to_string().contains("aes192gcm16"), "{unknown}");
+    }
+
+    #[test]
     fn the_salt_is_the_last_four_bytes() {
         let keymat: Vec<u8> = (0..36).collect();
         let key = EspKey::from_keymat(Algorithm::Aes256Gcm16, &keymat).expect("36 bytes");

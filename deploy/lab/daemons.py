@@ -225,6 +225,11 @@ class Plane:
             if name.startswith("sluice_device_lost_frames_total")
         )
 
+    def drops(self):
+        """What the dataplane dropped, by port and reason, and by the state of its SAs."""
+        counted = self.metrics().items()
+        return {name: value for name, value in counted if "drop" in name or "lost" in name}
+
     def metrics(self):
         """The dataplane's counters by their line's name and labels."""
         script = (

@@ -1,6 +1,9 @@
-"""A paced stream of numbered datagrams between two pods, and what was lost of it."""
+"""A paced stream of numbered datagrams between two pods, a load beside it, and what was lost."""
 
+import json
 import subprocess
+
+from daemons import wait_for
 
 # A run is void when the kernel itself lost frames between two programs that share a core;
 # it is done again this often, and each time is shown.
@@ -27,22 +30,73 @@ class Stream:
         return self.target.last_line(sent), self.target.tell_to_stop(self.receiver)
 
 
+class Load:
+    """50 Mbit/s of iperf3's datagrams from one pod to another, for a while."""
+
+    PORT = 5201
+    MBIT = 50
+    # Below the tunnel's MTU: nothing is too big.
+    BYTES = 1200
+
+    def __init__(self, source, target, seconds):
+        self.server = target.netns.popen(
+            "iperf3", "-s", "-1", "-p", self.PORT,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        wait_for("iperf3", lambda: f":{self.PORT} " in target.netns.exec("ss", "-Hltn"))
+        self.client = source.netns.popen(
+            "iperf3", "-c", target.ipv4, "-p", self.PORT, "-u", "-b", f"{self.MBIT}M",
+            "-l", self.BYTES, "-t", seconds, "-J",
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )
+
+    def end(self):
+        """Waits for it; how many were sent, and how many the other end missed."""
+        text, _ = self.client.communicate(timeout=120)
+        self.server.terminate()
+        self.server.wait()
+        sum_ = json.loads(text or "{}").get("end", {}).get("sum", {})
+        return sum_.get("packets", 0), sum_.get("lost_packets", 0)
+
+
+def lost_in_kernel(lab, *pods):
+    """Frames that packet rings lost, and datagrams that pods' sockets had no room for."""
+    return sum(plane.lost_in_kernel() for plane in lab.planes) + sum(map(lost_by_sockets, pods))
+
+
+def lost_by_sockets(pod):
+    text = pod.netns.exec("cat", "/proc/net/snmp")
+    names, values = (it.split() for it in text.splitlines() if it.startswith("Udp:"))
+    return int(dict(zip(names, values))["RcvbufErrors"])
+
+
 def undisturbed(lab, report, seconds, source, target, during):
     """Sends a stream while `during()` happens, and again if the kernel's rings lost frames
-    meanwhile; what was sent and received."""
+    meanwhile; what was sent and received. `during` may say how many others were lost beside it."""
     for left in reversed(range(RUNS_MAX)):
-        before = sum(plane.lost_in_kernel() for plane in lab.planes)
+        before = lost_in_kernel(lab, source, target)
+        drops = [plane.drops() for plane in lab.planes]
         stream = Stream(source, target, seconds)
-        during(stream)
+        beside = during(stream) or 0
         sent, received = stream.end()
-        lost = sum(plane.lost_in_kernel() for plane in lab.planes) - before
-        missing = sent["sent"] - received["received"]
+        lost = lost_in_kernel(lab, source, target) - before
+        missing = sent["sent"] - received["received"] + beside
         # Only what the kernel lost is forgiven: no more than it counted, nothing twice.
         kernels = 0 < missing <= lost and not received["twice"] and not sent["refused"]
+        if missing:
+            tell_drops(lab, report, drops)
         if not kernels or not left:
             return sent, received
-        report.note(f"void: the kernel's packet rings lost {lost:.0f} frames; again")
+        report.note(f"void: the kernel lost {lost:.0f} frames by itself; again")
     raise AssertionError("RUNS_MAX is 0")
+
+
+def tell_drops(lab, report, before):
+    """What the dataplanes dropped meanwhile, by their own counters."""
+    for plane, counted in zip(lab.planes, before):
+        for name, value in sorted(plane.drops().items()):
+            if more := value - counted.get(name, 0):
+                report.note(f"{plane.node.name}: {name} {more:.0f} more")
 
 
 def say(sent, received):

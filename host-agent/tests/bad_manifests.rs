@@ -502,3 +502,33 @@ fn what_is_not_read_and_for_whom_there_is_nobody_is_noted() {
     ];
     assert_eq!(notes, expected);
 }
+
+/// Who may write a Node may neither stop everybody's policies nor make nobody of the world.
+#[test]
+fn what_is_wrong_in_a_nodes_ranges_is_told_and_passed_over() {
+    let with = |spec: &str| {
+        let text = format!("apiVersion: v1\nkind: Node\nmetadata: {{name: a}}\nspec: {spec}\n");
+        let loaded = load_texts(&[("net.yaml", &text)]).unwrap();
+        let notes: Vec<_> = loaded.notes.iter().map(ToString::to_string).collect();
+        (loaded.cluster.nodes[&"a".into()].pod_cidrs.clone(), notes)
+    };
+    let all = "{podCIDR: 10.1.0.1/24, podCIDRs: [10.1.0.1/24, 'fd01::/64'], taints: []}";
+    let ranges = ["10.1.0.0/24", "fd01::/64"].map(|it| it.parse().unwrap());
+    assert_eq!(with(all), (ranges.to_vec(), Vec::new()));
+    assert_eq!(with("{podCIDR: ''}"), (Vec::new(), Vec::new()));
+    for (wrong, why) in [
+        (
+            "10.0.0.0/15",
+            "podCIDR 10.0.0.0/15 is wider than /16, and is passed over",
+        ),
+        ("fd01::/47", "podCIDR fd01::/47 is wider than /48"),
+        ("::/0", "podCIDR ::/0 is wider than /48"),
+        ("10.1.0.0", "podCIDR `10.1.0.0` is no prefix"),
+        ("::ffff:10.1.0.0/120", "is no prefix"),
+    ] {
+        let (ranges, notes) = with(&format!("{{podCIDRs: ['{wrong}', 10.2.0.0/16]}}"));
+        assert_eq!(ranges, ["10.2.0.0/16".parse().unwrap()]);
+        assert!(notes.len() == 1 && notes[0].contains(why), "{notes:?}");
+        assert!(notes[0].starts_with("net.yaml:3:"), "{notes:?}");
+    }
+}

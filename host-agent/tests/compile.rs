@@ -3,15 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+use std::collections::BTreeSet;
+
 use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Mode};
 use sluice_host_agent::compile::{
-    HostSetup, NodeSetup, UplinkSetup, compile, compile_within, longest_prefix, lookup,
+    HostSetup, NodeSetup, UplinkSetup, compile, compile_within, crossing, longest_prefix, lookup,
 };
+use sluice_host_agent::evaluate::{self, Crossing};
 use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::manifest::load_texts;
 use sluice_host_agent::vf::{VfSlot, VfTable};
 use sluice_offload_api::model::{
-    Direction, Fallback, MacAddr, Place, PodRef, PortKind, PortName, Protocol, Verdict,
+    Direction, Encryption, Fallback, MacAddr, Place, PodRef, PortKind, PortName, Protocol, Verdict,
 };
 use sluice_offload_api::{Limits, State};
 
@@ -310,6 +313,38 @@ fn a_pod_without_address_completed_or_elsewhere_is_no_endpoint() {
     assert_eq!(state.validate(&Limits::MAX), Ok(()));
 }
 
+/// One node's object is late, or was taken away before its pods: the others' policies go on.
+#[test]
+fn to_a_node_that_no_tunnel_leads_to_nothing_goes() {
+    let looser = || {
+        let off = EncryptionSetup::new(Encryption::Off, None, BTreeSet::new()).unwrap();
+        NodeSetup {
+            encryption: off,
+            ..setup()
+        }
+    };
+    let of = |cluster: &Cluster| {
+        let vfs = vfs(&["web-1"]);
+        compile(cluster, &looser(), &vfs, &mut IdentityTable::default()).unwrap()
+    };
+    let (web, far) = ("10.0.0.1".parse().unwrap(), "10.0.1.1".parse().unwrap());
+    let there = of(&cluster());
+    assert!(!there.peers[&"b".into()].unprotected);
+    assert_eq!(crossing(&there, web, far), Crossing::Clear);
+    let (mut no_tunnel, mut gone) = (cluster(), cluster());
+    let node = no_tunnel.nodes.get_mut(&"b".into()).unwrap();
+    node.tunnel_ips.clear();
+    gone.nodes.remove(&"b".into());
+    for cluster in [no_tunnel, gone] {
+        let state = of(&cluster);
+        assert_eq!(state.validate(&Limits::MAX), Ok(()));
+        assert_eq!(crossing(&state, web, far), Crossing::Never);
+        assert_eq!(crossing(&state, far, web), Crossing::Never);
+        let oracle = evaluate::crossing(&cluster, &looser().encryption, web, far);
+        assert_eq!(oracle, Crossing::Never);
+    }
+}
+
 #[test]
 fn what_can_not_be_is_refused_with_names() {
     let refused = |cluster: &Cluster, setup: &NodeSetup| {
@@ -318,18 +353,6 @@ fn what_can_not_be_is_refused_with_names() {
             .unwrap_err()
             .to_string()
     };
-    let mut no_tunnel = cluster();
-    no_tunnel
-        .nodes
-        .get_mut(&"b".into())
-        .unwrap()
-        .tunnel_ips
-        .clear();
-    assert_eq!(
-        refused(&no_tunnel, &setup()),
-        "10.0.1.1/32 is on node b, which has no address for ESP; annotate the node with \
-         sluice.dev/tunnel-ips, or name it among the agent's unprotected_nodes"
-    );
     let mut one_ip = cluster();
     for pod in one_ip.pods.values_mut() {
         pod.ips = vec!["10.0.0.1".parse().unwrap()];

@@ -4,7 +4,8 @@
     python3 sim/tests/scapy_wire.py --bin target/release/sluice-sim
 
 1. Real runs of the simulator, one for each algorithm, outer family, ESN on and off, plain
-   and in UDP 4500. scapy opens every ESP frame of their wire.pcap with the keys of esp_sa.
+   and in UDP 4500. scapy opens every ESP frame of their wire.pcap with the keys of esp_sa;
+   with ESN also those of SAs whose lower half of the number begins anew.
 2. scapy seals, `sluice-sim esp open` opens: the same combinations, IPv4 and IPv6 inside.
 3. The same in transport mode, which only foreign peers speak: what ESP carries opens. Ours to
    scapy is shown by dataplane/daemon/tests/scapy_static.py.
@@ -134,8 +135,8 @@ class Simulator:
         )
         return json.loads(done.stdout)
 
-    def play(self, combination):
-        """A run of a cluster under these settings: its folder."""
+    def play(self, combination, first=1):
+        """A run of a cluster under these settings, whose SAs number from `first`: its folder."""
         out = self.folder / str(combination).replace(" ", "-")
         out.mkdir()
         scenario = out / "scenario.yaml"
@@ -143,6 +144,7 @@ class Simulator:
             f"name: scapy\nseed: 7\nmanifests: {json.dumps(str(MANIFESTS))}\n"
             f"algorithm: {combination.algorithm}\nunderlay: {combination.outer}\n"
             f"esn: {json.dumps(combination.esn)}\nudp_encap: {json.dumps(combination.udp)}\n"
+            f"sa: {{first: {first}}}\n"
             f"steps:{PROBES}"
         )
         self.run("run", scenario, "--out", out, "--output", "json", exit_code=0)
@@ -337,6 +339,29 @@ def over_2_to_32(simulator, combination):
     return len(frames)
 
 
+def ours_over_2_to_32(simulator, combination):
+    """scapy opens what we seal on both sides of it. Returns how many frames past it."""
+    first = 2**32 - 2
+    out = simulator.play(combination, first)
+    keys = keys_of(out / "esp_sa", combination.algorithm)
+    past = 0
+    for frame in map(bytes, rdpcap(str(out / "wire.pcap"))):
+        if not Ether(frame).haslayer(ESP):
+            continue
+        outer = outer_of(frame)
+        spi, high = outer[ESP].spi, int(outer[ESP].seq < first)
+        _, keymat = keys[outer.dst, spi]
+        sa = security_association(combination, spi, keymat, (outer.src, outer.dst))
+        sa.decrypt(outer_of(frame), esn=high)
+        try:
+            sa.decrypt(outer_of(frame), esn=1 - high)
+            raise Failed("a number opens with the other upper half too")
+        except IPSecIntegrityError:
+            past += high
+    check(past > 0, "no number went past 2^32")
+    return past
+
+
 def flipped(frame, at, mask=0x01):
     at %= len(frame)
     return frame[:at] + bytes([frame[at] ^ mask]) + frame[at + 1 :]
@@ -435,6 +460,10 @@ def cases(simulator):
         )
     for combination in COMBINATIONS:
         yield "over 2^32        ", combination, "ipv4", lambda s, c=combination: over_2_to_32(s, c)
+        if combination.esn:
+            yield "ours over 2^32   ", combination, "both", lambda s, c=combination: (
+                ours_over_2_to_32(s, c)
+            )
 
 
 def main():

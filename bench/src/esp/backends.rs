@@ -1,160 +1,184 @@
-//! The same cipher by others: whether ring is the one to have on a machine.
+//! The libraries whose ciphers are measured alone.
 
-use std::hint::black_box;
-use std::time::Duration;
-
+use aes_gcm::aead::consts::{U12, U16};
 use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::{AeadInOut, Aes128Gcm, Aes256Gcm, KeyInit, Nonce};
+use aes_gcm::{AeadInOut, Aes128Gcm, Aes256Gcm, KeyInit, Nonce, Tag};
 use aws_lc_rs::aead as aws;
 use chacha20poly1305::ChaCha20Poly1305;
+use ring::aead as ring;
 use sluice_crypto::aead::TAG_LEN;
 use sluice_crypto::key::Algorithm;
 
-use super::Size;
-use super::bare::Bare;
-use super::bursts::{Bursts, PACKETS, Packet};
-use super::report::Case;
-use crate::timing::{Pair, timed};
+use super::bare::{Cipher, Passes};
 
-/// As ESP's, see [`Bare`].
+/// As much as ESP authenticates beside the packet, with 64-bit sequence numbers.
 const AAD: [u8; 12] = [3; 12];
 const NONCE: [u8; 12] = [1; 12];
 
-/// Seals a packet in place, as [`Bare`] does.
-type Seal = Box<dyn FnMut(&mut Packet<'_>)>;
+/// A cipher with its key; `None` where the library hasn't the algorithm.
+pub(super) type Make = fn(Algorithm) -> Option<Box<dyn Passes>>;
 
-/// Makes one; `None` where it hasn't the algorithm.
-type Make = fn(Algorithm) -> Option<Seal>;
+/// What the others are measured beside.
+pub(super) const RING: (&str, Make) = ("ring", with_ring);
 
-/// Who else there is.
-const OTHERS: &[(&str, Make)] = &[
-    ("aws-lc-rs", aws_lc),
-    ("RustCrypto", rust_crypto),
+/// Each library there is.
+pub(super) const ALL: &[(&str, Make)] = &[
+    RING,
+    ("aws-lc-rs", with_aws_lc),
+    ("RustCrypto", with_rust_crypto),
     #[cfg(feature = "dpdk")]
     ("ipsec-mb", multi_buffer::alone),
-    // What SAs use in such a build.
+];
+
+/// What SAs use where there are two: no library, and no faster than the faster of both.
+pub(super) const BY_SIZE: &[(&str, Make)] = &[
     #[cfg(feature = "dpdk")]
     ("ipsec-mb/ring", multi_buffer::by_size),
 ];
-
-fn sealing(mut seal: impl FnMut(&mut [u8]) -> Option<[u8; TAG_LEN]> + 'static) -> Seal {
-    Box::new(move |packet| {
-        let Some((body, icv)) = packet.body_and_icv().split_last_chunk_mut::<TAG_LEN>() else {
-            return;
-        };
-        if let Some(tag) = seal(black_box(body)) {
-            *icv = tag;
-        }
-    })
-}
 
 fn key(algorithm: Algorithm) -> Vec<u8> {
     vec![7; algorithm.key_len()]
 }
 
-fn aws_lc(algorithm: Algorithm) -> Option<Seal> {
+fn boxed(cipher: impl Cipher + 'static) -> Box<dyn Passes> {
+    Box::new(cipher)
+}
+
+struct Ring(ring::LessSafeKey);
+
+fn with_ring(algorithm: Algorithm) -> Option<Box<dyn Passes>> {
+    let cipher = match algorithm {
+        Algorithm::Aes128Gcm16 => &ring::AES_128_GCM,
+        Algorithm::Aes256Gcm16 => &ring::AES_256_GCM,
+        Algorithm::ChaCha20Poly1305 => &ring::CHACHA20_POLY1305,
+    };
+    let key = ring::UnboundKey::new(cipher, &key(algorithm)).ok()?;
+    Some(boxed(Ring(ring::LessSafeKey::new(key))))
+}
+
+impl Cipher for Ring {
+    #[inline]
+    fn seal(&self, body: &mut [u8], tag: &mut [u8; TAG_LEN]) -> bool {
+        let nonce = ring::Nonce::assume_unique_for_key(NONCE);
+        let (key, aad) = (&self.0, ring::Aad::from(AAD));
+        let sealed = key.seal_in_place_separate_tag(nonce, aad, body);
+        sealed.is_ok_and(|it| write(tag, it.as_ref()))
+    }
+
+    #[inline]
+    fn open(&self, body_and_tag: &mut [u8]) -> bool {
+        let nonce = ring::Nonce::assume_unique_for_key(NONCE);
+        let (key, aad) = (&self.0, ring::Aad::from(AAD));
+        key.open_in_place(nonce, aad, body_and_tag).is_ok()
+    }
+}
+
+struct AwsLc(aws::LessSafeKey);
+
+fn with_aws_lc(algorithm: Algorithm) -> Option<Box<dyn Passes>> {
     let cipher = match algorithm {
         Algorithm::Aes128Gcm16 => &aws::AES_128_GCM,
         Algorithm::Aes256Gcm16 => &aws::AES_256_GCM,
         Algorithm::ChaCha20Poly1305 => &aws::CHACHA20_POLY1305,
     };
-    let key = aws::LessSafeKey::new(aws::UnboundKey::new(cipher, &key(algorithm)).ok()?);
-    Some(sealing(move |body| {
-        let nonce = aws::Nonce::assume_unique_for_key(NONCE);
-        let tag = key.seal_in_place_separate_tag(nonce, aws::Aad::from(AAD), body);
-        tag.ok()?.as_ref().try_into().ok()
-    }))
+    let key = aws::UnboundKey::new(cipher, &key(algorithm)).ok()?;
+    Some(boxed(AwsLc(aws::LessSafeKey::new(key))))
 }
 
-fn rust_crypto(algorithm: Algorithm) -> Option<Seal> {
-    fn with<
-        A: AeadInOut<NonceSize = aes_gcm::aead::consts::U12, TagSize = aes_gcm::aead::consts::U16>
-            + 'static,
-    >(
-        cipher: A,
-    ) -> Seal {
-        sealing(move |body| {
-            let tag =
-                cipher.encrypt_inout_detached(&Nonce::from(NONCE), &AAD, InOutBuf::from(body));
-            tag.ok().map(Into::into)
-        })
+impl Cipher for AwsLc {
+    #[inline]
+    fn seal(&self, body: &mut [u8], tag: &mut [u8; TAG_LEN]) -> bool {
+        let nonce = aws::Nonce::assume_unique_for_key(NONCE);
+        let (key, aad) = (&self.0, aws::Aad::from(AAD));
+        let sealed = key.seal_in_place_separate_tag(nonce, aad, body);
+        sealed.is_ok_and(|it| write(tag, it.as_ref()))
+    }
+
+    #[inline]
+    fn open(&self, body_and_tag: &mut [u8]) -> bool {
+        let nonce = aws::Nonce::assume_unique_for_key(NONCE);
+        let (key, aad) = (&self.0, aws::Aad::from(AAD));
+        key.open_in_place(nonce, aad, body_and_tag).is_ok()
+    }
+}
+
+/// Puts a tag where it is to stand; not one of another length.
+#[inline]
+fn write(tag: &mut [u8; TAG_LEN], made: &[u8]) -> bool {
+    let made = <[u8; TAG_LEN]>::try_from(made);
+    made.is_ok_and(|made| {
+        *tag = made;
+        true
+    })
+}
+
+struct RustCrypto<A>(A);
+
+fn with_rust_crypto(algorithm: Algorithm) -> Option<Box<dyn Passes>> {
+    fn keyed<A: AeadInOut<NonceSize = U12, TagSize = U16> + KeyInit + 'static>(
+        key: &[u8],
+    ) -> Option<Box<dyn Passes>> {
+        Some(boxed(RustCrypto(A::new_from_slice(key).ok()?)))
     }
     let key = key(algorithm);
     match algorithm {
-        Algorithm::Aes128Gcm16 => Aes128Gcm::new_from_slice(&key).ok().map(with),
-        Algorithm::Aes256Gcm16 => Aes256Gcm::new_from_slice(&key).ok().map(with),
-        Algorithm::ChaCha20Poly1305 => ChaCha20Poly1305::new_from_slice(&key).ok().map(with),
+        Algorithm::Aes128Gcm16 => keyed::<Aes128Gcm>(&key),
+        Algorithm::Aes256Gcm16 => keyed::<Aes256Gcm>(&key),
+        Algorithm::ChaCha20Poly1305 => keyed::<ChaCha20Poly1305>(&key),
+    }
+}
+
+impl<A: AeadInOut<NonceSize = U12, TagSize = U16>> Cipher for RustCrypto<A> {
+    #[inline]
+    fn seal(&self, body: &mut [u8], tag: &mut [u8; TAG_LEN]) -> bool {
+        let (nonce, body) = (Nonce::from(NONCE), InOutBuf::from(body));
+        let sealed = self.0.encrypt_inout_detached(&nonce, &AAD, body);
+        sealed.is_ok_and(|it| write(tag, &it))
+    }
+
+    #[inline]
+    fn open(&self, body_and_tag: &mut [u8]) -> bool {
+        let Some((body, tag)) = body_and_tag.split_last_chunk_mut::<TAG_LEN>() else {
+            return false;
+        };
+        let (nonce, body, tag) = (Nonce::from(NONCE), InOutBuf::from(body), Tag::from(*tag));
+        let opened = self.0.decrypt_inout_detached(&nonce, &AAD, body, &tag);
+        opened.is_ok()
     }
 }
 
 #[cfg(feature = "dpdk")]
 mod multi_buffer {
-    use sluice_crypto::aead::{Aead, Backend, ImbAead};
+    use sluice_crypto::aead::{Aead, Backend, ImbAead, TAG_LEN};
     use sluice_crypto::key::Algorithm;
 
-    use super::{AAD, NONCE, Seal, key, sealing};
+    use super::super::bare::{Cipher, Passes};
+    use super::{AAD, NONCE, boxed, key};
 
-    fn with<A: Aead + 'static>(algorithm: Algorithm) -> Option<Seal> {
+    struct Ours<A>(A);
+
+    fn keyed<A: Aead + 'static>(algorithm: Algorithm) -> Option<Box<dyn Passes>> {
         let aead = A::from_key(algorithm, &key(algorithm)).ok()?;
-        Some(sealing(move |body| {
-            aead.seal_in_place(&NONCE, &AAD, body).ok()
-        }))
+        Some(boxed(Ours(aead)))
     }
 
-    pub(super) fn alone(algorithm: Algorithm) -> Option<Seal> {
-        with::<ImbAead>(algorithm)
+    pub(super) fn alone(algorithm: Algorithm) -> Option<Box<dyn Passes>> {
+        keyed::<ImbAead>(algorithm)
     }
 
-    pub(super) fn by_size(algorithm: Algorithm) -> Option<Seal> {
-        with::<Backend>(algorithm)
+    pub(super) fn by_size(algorithm: Algorithm) -> Option<Box<dyn Passes>> {
+        keyed::<Backend>(algorithm)
     }
-}
 
-/// Each of them beside ring, in turn, on packets of one size. The ratio is the part of ring's
-/// speed; more than one is faster.
-pub(super) fn measure(algorithm: Algorithm, size: Size, share: Duration) -> Vec<Case> {
-    let one = |&(who, make): &(&str, Make)| {
-        let case = Case::new("bare/seal", who, algorithm, &size.name(), 1);
-        let Some(mut theirs) = make(algorithm) else {
-            return case.noting("it has no such cipher here".to_owned());
-        };
-        let (ring, mut same) = (Bare::new(algorithm), Bursts::new(size.lens()));
-        let mut again = Bursts::new(size.lens());
-        let pair = Pair::measure(
-            share,
-            (PACKETS, || timed(|| same.each(|it| ring.seal(it)))),
-            (PACKETS, || timed(|| again.each(&mut theirs))),
-        );
-        let case = case.taking(pair.large, size.mean());
-        case.beside("bare ring", pair.small, 1.0 / pair.ratio, None)
-    };
-    OTHERS.iter().map(one).collect()
-}
+    impl<A: Aead> Cipher for Ours<A> {
+        #[inline]
+        fn seal(&self, body: &mut [u8], tag: &mut [u8; TAG_LEN]) -> bool {
+            self.0.seal_with_tag(&NONCE, &AAD, body, tag).is_ok()
+        }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Who seals something else would be measured at something else.
-    #[test]
-    fn all_of_them_seal_what_ring_seals() {
-        for algorithm in Algorithm::ALL {
-            for size in [Size::Bytes(64), Size::Bytes(512), Size::Imix] {
-                let sealed = |seal: &mut dyn FnMut(&mut Packet<'_>)| {
-                    let mut packets = Bursts::new(size.lens());
-                    packets.each(&mut *seal);
-                    let mut bytes = Vec::new();
-                    packets.each(|it| bytes.push(it.whole.to_vec()));
-                    bytes
-                };
-                let ring = Bare::new(algorithm);
-                let expected = sealed(&mut |it| ring.seal(it));
-                for (who, make) in OTHERS {
-                    if let Some(mut theirs) = make(algorithm) {
-                        assert!(sealed(&mut theirs) == expected, "{who}, {algorithm}");
-                    }
-                }
-            }
+        #[inline]
+        fn open(&self, body_and_tag: &mut [u8]) -> bool {
+            self.0.open_in_place(&NONCE, &AAD, body_and_tag).is_ok()
         }
     }
 }

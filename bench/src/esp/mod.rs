@@ -1,10 +1,11 @@
-//! What ESP costs over the cipher: an SA seals and opens packets, beside the bare AEAD on the
-//! same bytes in the same rounds, `openssl speed`, ten thousand SAs in place of one, and rekeys
+//! What ESP costs over the cipher: an SA seals and opens packets, beside the fastest bare AEAD on
+//! the same bytes in the same rounds, `openssl speed`, ten thousand SAs in place of one, and rekeys
 //! between the packets.
 
 mod backends;
 mod bare;
 mod bursts;
+mod channel;
 pub mod openssl;
 mod rekeys;
 pub mod report;
@@ -15,17 +16,17 @@ use std::time::Duration;
 use anyhow::ensure;
 use sluice_crypto::key::Algorithm;
 
-use crate::esp::bare::Bare;
-use crate::esp::bursts::{Bursts, PACKETS};
+use crate::esp::bare::Way;
+use crate::esp::bursts::PACKETS;
 use crate::esp::rekeys::Nodes;
 use crate::esp::report::Case;
 use crate::esp::sas::{Receivers, Senders};
 use crate::machine;
-use crate::timing::{Pair, timed};
+use crate::timing::Pair;
 
 /// SAs of the case with many: those of a large cluster's node.
 const MANY: u32 = 10_000;
-/// How fast an SA is to be, beside the bare AEAD: the part of its speed, at [`TARGET_BYTES`].
+/// How fast an SA is to be, beside the fastest bare AEAD: the part of its speed, at [`TARGET_BYTES`].
 const BARE_TARGET: f64 = 0.85;
 const TARGET_BYTES: usize = 1420;
 /// What a packet may cost among many SAs, beside one: by bytes of the inner packet.
@@ -53,7 +54,7 @@ pub enum Size {
 
 impl Size {
     /// Bytes of the packets, in turn.
-    const fn lens(self) -> &'static [usize] {
+    pub(crate) const fn lens(self) -> &'static [usize] {
         match self {
             Self::Bytes(64) => &[64],
             Self::Bytes(256) => &[256],
@@ -73,7 +74,7 @@ impl Size {
     }
 
     /// `1420` or `imix`.
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::Bytes(bytes) => bytes.to_string(),
             Self::Imix => "imix".to_owned(),
@@ -81,7 +82,8 @@ impl Size {
     }
 }
 
-const SIZES: [Size; 6] = [
+/// Inner packets of all measurements of ESP; the gateway has some of them in jumbo frames.
+pub(crate) const SIZES: [Size; 6] = [
     Size::Bytes(64),
     Size::Bytes(256),
     Size::Bytes(512),
@@ -110,7 +112,8 @@ pub fn run(
             all.push(seal(algorithm, size, share)?);
             all.push(open(algorithm, size, share)?);
             if let Size::Bytes(bytes) = size {
-                all.extend(backends::measure(algorithm, size, share));
+                all.extend(bare::measure(Way::Seal, algorithm, size, share)?);
+                all.extend(bare::measure(Way::Open, algorithm, size, share)?);
                 all.push(openssl::measure(algorithm, bytes));
             }
         }
@@ -123,6 +126,7 @@ pub fn run(
     if wanted(Group::Rekeys) {
         progress("rekeys");
         all.push(rekeys(share)?);
+        all.push(whole_rekeys(share)?);
     }
     let machine = machine::describe();
     for case in &mut all {
@@ -133,45 +137,37 @@ pub fn run(
 
 fn seal(algorithm: Algorithm, size: Size, share: Duration) -> anyhow::Result<Case> {
     let mut ours = Senders::new(algorithm, size.lens(), 1)?;
-    let (bare, mut same) = (Bare::new(algorithm), Bursts::new(size.lens()));
-    let pair = Pair::measure(
-        share,
-        (PACKETS, || timed(|| same.each(|it| bare.seal(it)))),
-        (PACKETS, || ours.pass()),
-    );
-    ensure!(
-        ours.refused == 0,
-        "{} packets were not sealed",
-        ours.refused
-    );
-    Ok(beside_bare("seal", algorithm, size, pair))
+    let case = beside_fastest(Way::Seal, algorithm, size, share, || ours.pass())?;
+    let refused = ours.refused;
+    ensure!(refused == 0, "{refused} packets were not sealed");
+    Ok(case)
 }
 
 fn open(algorithm: Algorithm, size: Size, share: Duration) -> anyhow::Result<Case> {
     let mut ours = Receivers::new(algorithm, size.lens(), 1)?;
-    let (bare, mut same) = (Bare::new(algorithm), Bursts::new(size.lens()));
-    let pair = Pair::measure(
-        share,
-        (PACKETS, || {
-            same.each(|it| bare.seal(it));
-            timed(|| same.each(|it| bare.open(it)))
-        }),
-        (PACKETS, || ours.pass()),
-    );
-    ensure!(
-        ours.refused == 0,
-        "{} packets were not opened",
-        ours.refused
-    );
-    Ok(beside_bare("open", algorithm, size, pair))
+    let case = beside_fastest(Way::Open, algorithm, size, share, || ours.pass())?;
+    let refused = ours.refused;
+    ensure!(refused == 0, "{refused} packets were not opened");
+    Ok(case)
 }
 
-fn beside_bare(what: &str, algorithm: Algorithm, size: Size, pair: Pair) -> Case {
-    let case = Case::new(what, "sluice", algorithm, &size.name(), 1);
+/// Our passes in turn with those of whose cipher is the fastest at this.
+fn beside_fastest(
+    way: Way,
+    algorithm: Algorithm,
+    size: Size,
+    share: Duration,
+    ours: impl FnMut() -> Duration,
+) -> anyhow::Result<Case> {
+    let (who, mut bare) = bare::fastest(way, algorithm, size, share)?;
+    let pair = Pair::measure(share, (PACKETS, || bare.pass(way)), (PACKETS, ours));
+    let refused = bare.refused;
+    ensure!(refused == 0, "{refused} packets were refused by bare {who}");
+    let case = Case::new(way.name(), "sluice", algorithm, &size.name(), 1);
     let case = case.taking(pair.large, size.mean());
     // The part of the bare AEAD's speed: its time over ours.
     let target = (size == Size::Bytes(TARGET_BYTES)).then_some(BARE_TARGET);
-    case.beside("bare ring", pair.small, 1.0 / pair.ratio, target)
+    Ok(case.beside(&format!("bare {who}"), pair.small, 1.0 / pair.ratio, target))
 }
 
 /// Packets sealed and opened with a rekey in the midst of each pass, beside none.
@@ -193,6 +189,17 @@ fn rekeys(share: Duration) -> anyhow::Result<Case> {
     let case = case.beside("no rekey", pair.small, pair.ratio, None);
     let note = format!("one every {PACKETS} packets sealed and opened; TLS is not in it");
     Ok(case.rekeying(pair.large, PACKETS).noting(note))
+}
+
+/// Rekeys with all that two nodes do for them, TLS too, and no packets.
+fn whole_rekeys(share: Duration) -> anyhow::Result<Case> {
+    let each = channel::rekey(share)?;
+    let case = Case::new("rekey/whole", "sluice", Algorithm::Aes256Gcm16, "none", 2);
+    let note = format!(
+        "TLS and both ends: {:.1} ms of a core",
+        each.as_secs_f64() * 1e3
+    );
+    Ok(case.rekeys(1.0 / each.as_secs_f64()).noting(note))
 }
 
 /// Packets of many SAs in turn, beside one's.

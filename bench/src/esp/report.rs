@@ -5,12 +5,15 @@ use std::io::{self, Write};
 use serde::Serialize;
 use sluice_crypto::key::Algorithm;
 
+use crate::targets;
+
 /// One number, and what it is compared with.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Case {
-    /// What was measured: `seal`, `open`, `bare/seal`, `seal/many-sas`, `open/many-sas`, `rekey`.
+    /// What was measured: `seal`, `open`, `bare/seal`, `bare/open`, `seal/many-sas`,
+    /// `open/many-sas`, `rekey`.
     pub case: String,
-    /// Who: `sluice`, a backend, or `openssl speed`.
+    /// Who: `sluice`, a library, or `openssl speed`.
     pub who: String,
     /// The cipher.
     pub algorithm: String,
@@ -26,12 +29,12 @@ pub struct Case {
     pub peer: Option<String>,
     /// The peer's nanoseconds.
     pub peer_ns: Option<f64>,
-    /// Beside the bare AEAD the part of its speed; with many SAs, their time over one's; with
+    /// Beside a bare AEAD the part of its speed; with many SAs, their time over one's; with
     /// rekeys, over that without.
     pub ratio: Option<f64>,
     /// What `ratio` is to be: with many SAs at most, else at least.
     pub target: Option<f64>,
-    /// Rekeys of both nodes a second and core, under the load of these packets.
+    /// Rekeys of both nodes a second and core, under the load of these packets, if there are any.
     pub rekeys_per_second: Option<f64>,
     /// Why there is no number, or what to know of it.
     pub note: Option<String>,
@@ -88,8 +91,14 @@ impl Case {
     pub fn rekeying(self, ns: f64, packets: usize) -> Self {
         #[allow(clippy::cast_precision_loss, reason = "a pass is short")]
         let pass_ns = ns * packets as f64;
+        self.rekeys(1e9 / pass_ns)
+    }
+
+    /// With so many rekeys a second.
+    #[must_use]
+    pub fn rekeys(self, per_second: f64) -> Self {
         Self {
-            rekeys_per_second: Some(round(1e9 / pass_ns)),
+            rekeys_per_second: Some(round(per_second)),
             ..self
         }
     }
@@ -102,6 +111,32 @@ impl Case {
             ..self
         }
     }
+}
+
+impl Case {
+    /// Whether it is as it is to be; nothing where nothing is promised.
+    fn holds(&self) -> Option<bool> {
+        let target = self.target?;
+        let at_most = self.case.ends_with("/many-sas");
+        // What couldn't be measured holds nothing.
+        Some(self.ratio.is_some_and(|ratio| {
+            if at_most {
+                ratio <= target
+            } else {
+                ratio >= target
+            }
+        }))
+    }
+}
+
+/// Whether all that have a target keep to it.
+///
+/// # Errors
+/// The names of those that don't, or that none has one.
+pub fn check(all: &[Case]) -> anyhow::Result<()> {
+    let name = |it: &Case| format!("{} {} {}", it.case, it.algorithm, it.inner_bytes);
+    let held = all.iter().filter_map(|it| Some((name(it), it.holds()?)));
+    targets::check(&held.collect::<Vec<_>>())
 }
 
 /// To three decimals: more would only be noise.
@@ -125,7 +160,7 @@ pub fn write_json(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
 pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
     writeln!(
         out,
-        "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<10} {:>9} {:>6} {:>6} {:>8}",
+        "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<15} {:>9} {:>6} {:>6} {:>8}",
         "case",
         "who",
         "algorithm",
@@ -145,7 +180,7 @@ pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
         };
         write!(
             out,
-            "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<10} {:>9} {:>6} {:>6} {:>8}",
+            "{:<14} {:<14} {:<17} {:>6} {:>6} {:>10} {:>8} {:<15} {:>9} {:>6} {:>6} {:>8}",
             one.case,
             one.who,
             one.algorithm,
@@ -165,4 +200,50 @@ pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(name: &str, ratio: f64, target: Option<f64>) -> Case {
+        let case = Case::new(name, "sluice", Algorithm::Aes128Gcm16, "1420", 1);
+        case.beside("it", 100.0, ratio, target)
+    }
+
+    fn told(all: &[Case]) -> String {
+        check(all).map_or_else(|error| error.to_string(), |()| "met".to_owned())
+    }
+
+    #[test]
+    fn a_target_is_met_from_its_own_side_of_it() {
+        let met = [
+            case("seal", 0.85, Some(0.85)),
+            case("open", 0.99, Some(0.85)),
+            case("seal/many-sas", 1.3, Some(1.3)),
+            case("open/many-sas", 0.9, Some(2.0)),
+            case("rekey", 9.0, None),
+        ];
+        assert_eq!(told(&met), "met");
+        let unmeasured = Case {
+            ratio: None,
+            ..case("open", 1.0, Some(0.85))
+        };
+        let slow = [
+            case("seal", 0.849, Some(0.85)),
+            case("seal/many-sas", 1.301, Some(1.3)),
+            unmeasured,
+        ];
+        for one in slow {
+            let name = format!("{} aes128gcm16 1420", one.case);
+            let all = [&met[..], &[one]].concat();
+            assert_eq!(told(&all), format!("1 of 5 targets are missed: {name}"));
+        }
+    }
+
+    #[test]
+    fn without_a_target_there_is_nothing_to_meet() {
+        let all = [case("rekey", 1.0, None)];
+        assert_eq!(told(&all), "nothing that was measured has a target");
+    }
 }

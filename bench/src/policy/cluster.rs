@@ -58,6 +58,8 @@ pub(super) fn cluster(size: Size) -> anyhow::Result<Cluster> {
             labels: Labels::new(),
             ips: vec![IpAddr::from([10, 255, high, low])],
             tunnel_ips: vec![IpAddr::from([172, 16, high, low])],
+            // Its pods' addresses come from all over 10.0.0.0/8.
+            pod_cidrs: Vec::new(),
         };
         cluster.nodes.insert(format!("n{n}").as_str().into(), node);
     }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::policy::rules::Keys;
+use crate::targets;
 use crate::timing::Pair;
 
 /// Which lookup.
@@ -131,6 +132,33 @@ impl Case {
     }
 }
 
+impl Case {
+    /// Whether it is as it is to be; nothing where nothing is promised.
+    fn holds(&self) -> Option<bool> {
+        let target = self.target?;
+        let found = match self.baseline {
+            Some(_) => self.ratio,
+            None => self.value,
+        };
+        // What couldn't be measured holds nothing.
+        Some(found.is_some_and(|it| it <= target))
+    }
+}
+
+/// Whether all that have a target keep to it.
+///
+/// # Errors
+/// The names of those that don't, or that none has one.
+pub fn check(all: &[Case]) -> anyhow::Result<()> {
+    let name = |it: &Case| {
+        let size = it.rules.zip(it.identities);
+        let size = size.map(|(rules, identities)| format!(" {rules} {identities}"));
+        format!("{} {}{}", it.case, it.peer, size.unwrap_or_default())
+    };
+    let held = all.iter().filter_map(|it| Some((name(it), it.holds()?)));
+    targets::check(&held.collect::<Vec<_>>())
+}
+
 /// To three decimals: more would only be noise. A fraction keeps six.
 fn round(value: f64) -> f64 {
     let scale = if value.abs() < 0.1 { 1e6 } else { 1e3 };
@@ -184,4 +212,41 @@ pub fn write_table(out: &mut impl Write, all: &[Case]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lookup(ratio: f64) -> Case {
+        let pair = Pair {
+            small: 10.0,
+            large: 10.0 * ratio,
+            ratio,
+        };
+        let case = Case::new("lookup/random", "sluice", "ns/lookup", Some(pair.large));
+        case.of(1_000, 100).beside(pair, Some(2.0))
+    }
+
+    fn told(all: &[Case]) -> String {
+        check(all).map_or_else(|error| error.to_string(), |()| "met".to_owned())
+    }
+
+    #[test]
+    fn a_target_is_of_the_ratio_and_of_the_value_where_nothing_is_beside_it() {
+        let lost = |value| Case::new("flood/new", "sluice", "part", value).aiming(0.01);
+        let other = Case::new("nft/random", "nft-map", "ns", Some(900.0));
+        let met = [lookup(2.0), lost(Some(0.01)), other.clone()];
+        assert_eq!(told(&met), "met");
+        let slow = [
+            (lookup(2.001), "lookup/random sluice 1000 100"),
+            (lost(Some(0.02)), "flood/new sluice"),
+            (lost(None), "flood/new sluice"),
+        ];
+        for (one, name) in slow {
+            let all = [&met[..], &[one]].concat();
+            assert_eq!(told(&all), format!("1 of 3 targets are missed: {name}"));
+        }
+        assert_eq!(told(&[other]), "nothing that was measured has a target");
+    }
 }

@@ -10,7 +10,7 @@ pub struct Limits {
     pub soft_ms: u64,
     /// The rekey begins earlier by a random part of this.
     pub jitter_ms: u64,
-    /// Age at which sending stops.
+    /// Age at which a receiving SA is retired; sending stops [`Timing::drain_ms`] before.
     pub hard_ms: u64,
     /// Packets of one sending SA after which a rekey begins.
     pub soft_packets: u64,
@@ -49,7 +49,7 @@ pub struct Timing {
     /// Silence after which a session counts as dead.
     pub dead_ms: u64,
     /// How long a receiving SA that the peer left must be silent before it is retired, as reports
-    /// of its packets say.
+    /// of its packets say. So long before the hard limit sending stops, for what is under way.
     pub drain_ms: u64,
     /// First wait after a failure; doubles with each.
     pub backoff_ms_min: u64,
@@ -166,7 +166,7 @@ impl PeerConfig {
                 "soft_ms",
                 l.soft_ms,
                 l.jitter_ms.saturating_add(1),
-                l.hard_ms.saturating_sub(1),
+                l.hard_ms.saturating_sub(t.drain_ms).saturating_sub(1),
             ),
             (
                 "soft_packets",

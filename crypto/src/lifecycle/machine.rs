@@ -384,12 +384,12 @@ impl SaLifecycle {
         let establish = timing.establish_ms_max;
         let opening = self.openings.iter().map(|o| o.opened + establish).min();
         let unfinished = self.establishing_pair().map(|p| p.opened + establish);
-        let ends = |p: &Pair| p.ends_at(limits.hard_ms, timing.drain_ms);
+        let ends = |p: &Pair| p.ends_at(limits.hard_ms);
         let ends = self.pairs.iter().filter_map(ends).min();
         let stops = self
             .pairs
             .iter()
-            .filter_map(|p| p.stops_at(limits.hard_ms))
+            .filter_map(|p| p.stops_at(limits.hard_ms, timing.drain_ms))
             .min();
         [
             dial,

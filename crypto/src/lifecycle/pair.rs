@@ -124,9 +124,9 @@ impl Pair {
     }
 
     /// When the receiving SAs are retired, whatever they still hear.
-    pub(super) fn ends_at(&self, hard_ms: u64, drain_ms: u64) -> Option<TimeMs> {
+    pub(super) fn ends_at(&self, hard_ms: u64) -> Option<TimeMs> {
         let is_live = self.receive.is_live();
-        is_live.then(|| self.negotiated + hard_ms + drain_ms)
+        is_live.then(|| self.negotiated + hard_ms)
     }
 
     /// Whether the peer has left the receiving SAs, and each was silent for so long since. Reports
@@ -139,8 +139,9 @@ impl Pair {
         self.receive.is_live() && self.left_at.is_some_and(silent_since)
     }
 
-    /// When sending by it must stop.
-    pub(super) fn stops_at(&self, hard_ms: u64) -> Option<TimeMs> {
-        self.send.is_live().then(|| self.opened + hard_ms)
+    /// When sending by it must stop: what is under way then comes before the other end's hard limit.
+    pub(super) fn stops_at(&self, hard_ms: u64, drain_ms: u64) -> Option<TimeMs> {
+        let sends_ms = hard_ms.saturating_sub(drain_ms);
+        self.send.is_live().then(|| self.opened + sends_ms)
     }
 }

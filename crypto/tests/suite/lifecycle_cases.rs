@@ -333,37 +333,47 @@ fn silence_is_what_reports_without_a_gap_say() {
 }
 
 #[test]
-fn without_a_rekey_sending_stops_at_the_hard_limit_and_receiving_a_drain_later() {
+fn without_a_rekey_receiving_ends_at_the_hard_limit_and_sending_a_drain_before() {
     let mut s = Script::new(false);
     s.establish(&[]);
-    s.until(19_999);
+    s.until(19_499);
     assert_eq!(s.machine.summary().sending, Some(1));
-    let at_hard = s.until(20_000);
-    assert_eq!(at_hard, ["retire out 131104", "retire out 131105"]);
+    let stopped = s.until(19_500);
+    assert_eq!(stopped, ["retire out 131104", "retire out 131105"]);
     assert_eq!(s.machine.summary().receiving, [1]);
-    assert_eq!(s.until(20_499).len(), 0);
-    assert_eq!(s.until(20_500), ["retire in 65568", "retire in 65569"]);
+    assert_eq!(s.until(19_999).len(), 0);
+    assert_eq!(s.until(20_000), ["retire in 65568", "retire in 65569"]);
 }
 
+/// Either is enough, and a report just below says nothing.
 #[test]
 fn packets_and_bytes_renew_at_the_soft_limit_and_stop_at_the_hard_one() {
-    let mut s = Script::new(true);
-    s.establish(&[]);
-    s.until(1);
-    let used = |spi, packets, bytes| SaEvent::OutboundUsed {
-        spi,
-        packets,
-        bytes,
-    };
-    let spi = s.theirs(1);
-    s.event(used(spi, 99, 9_999));
-    assert_eq!(s.until(2).len(), 0);
-    s.event(used(spi, 100, 1));
-    assert_eq!(s.until(3), ["dial"]);
-    s.event(used(spi, 101, 1));
-    assert_eq!(s.until(4).len(), 0, "asked once");
-    let hard = s.event(used(spi, 150, 20_000));
-    assert_eq!(hard, ["retire out 131104", "retire out 131105"]);
+    for (below, soft, past, hard) in [
+        ((99, 9_999), (100, 1), (199, 1), (200, 1)),
+        ((99, 9_999), (1, 10_000), (1, 19_999), (1, 20_000)),
+    ] {
+        let mut s = Script::new(true);
+        s.establish(&[]);
+        s.until(1);
+        let spi = s.theirs(1);
+        let used = |(packets, bytes)| SaEvent::OutboundUsed {
+            spi,
+            packets,
+            bytes,
+        };
+        s.event(used(below));
+        assert_eq!(s.until(2).len(), 0);
+        s.event(used(soft));
+        assert_eq!(s.until(3), ["dial"], "{soft:?}");
+        assert_eq!(s.event(used(past)).len(), 0);
+        assert_eq!(s.until(4).len(), 0, "asked once");
+        let stopped = s.event(used(hard));
+        assert_eq!(
+            stopped,
+            ["retire out 131104", "retire out 131105"],
+            "{hard:?}"
+        );
+    }
 }
 
 #[test]
@@ -605,11 +615,11 @@ fn an_old_sa_that_is_never_silent_ends_at_its_hard_limit() {
     s.say(Message::Ready { epoch: 2 });
     s.all_outbound_installed();
     s.say(Message::Delete { below: 2 });
-    // Made at 0: hard after 20 s, and a drain later.
+    // Made at 0: hard after 20 s.
     for packets in 0.. {
         let done = [s.until(s.now + 100), s.report_old([packets, packets])].concat();
         let retired = done.contains(&"retire in 65568".to_owned());
-        assert_eq!(retired, s.now >= 20_500, "{} ms: {done:?}", s.now);
+        assert_eq!(retired, s.now >= 20_000, "{} ms: {done:?}", s.now);
         if retired {
             break;
         }

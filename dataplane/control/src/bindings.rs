@@ -18,6 +18,8 @@ use sluice_mutants::{Mutant, is};
 use sluice_offload_api::model::{IpPrefix, NodeName, Place, PodUid, Prefix};
 use sluice_offload_api::state::State;
 
+use crate::former::Former;
+
 /// Bindings of one node that are known to be over, at most; the oldest is forgotten first.
 /// A watch that is a minute late would have to miss more pods of one node than that.
 const GONE_MAX: usize = 4096;
@@ -121,22 +123,34 @@ impl Bindings {
             }
             it.unknown.iter_mut().for_each(|it| it.1 = true);
         }
+        let is_empty =
+            |it: &OfNode| it.now.is_empty() && it.gone.is_empty() && it.unknown.is_empty();
+        self.0.retain(|_, it| !is_empty(it));
         forgot
     }
 
     /// Forgets the nodes that are no peers or have no dataplane. The addresses that they had
-    /// announced or taken back.
-    pub(crate) fn keep_peers(&mut self, state: &State) -> Vec<IpAddr> {
+    /// announced or taken back. Those that the agent doesn't know stay nobody's for a while, as
+    /// if the node had taken them back: who has spoken to a pod there goes on so long.
+    pub(crate) fn keep_peers(&mut self, state: &State, former: &Former) -> Vec<IpAddr> {
         let mut forgot = Vec::new();
         self.0.retain(|node, it| {
             let peer = state.peers.get(node);
-            let stays = peer.is_some_and(|it| !it.unprotected);
-            if !stays {
-                forgot.extend(it.now.keys());
-                forgot.extend(it.unknown.iter().map(|it| it.0));
-                forgot.extend(it.gone.iter().map(|(addr, _)| addr));
+            if peer.is_some_and(|it| !it.unprotected) {
+                return true;
             }
-            stays
+            forgot.extend(it.gone.iter().map(|(addr, _)| *addr));
+            it.gone.clear();
+            it.order.clear();
+            for addr in core::mem::take(&mut it.now).into_keys() {
+                forgot.push(addr);
+                let is_known = state.prefixes.get(&IpPrefix::host(addr)).is_some()
+                    || former.place(addr).is_some();
+                if !is_known && it.unknown.len() < UNKNOWN_MAX {
+                    it.unknown.push_back((addr, false));
+                }
+            }
+            !it.unknown.is_empty()
         });
         forgot
     }
@@ -242,11 +256,39 @@ mod tests {
         assert_eq!(take_back(UNKNOWN_MAX), Some(nth(1)), "it was one again");
         assert!(!bindings.claims(nth(1)) && bindings.claims(nth(0)));
         assert_eq!(bindings.claimed().count(), UNKNOWN_MAX);
+        // What it had taken back stays for its time, whether the node is there or not.
         assert_eq!(
-            bindings.keep_peers(&State::default()).len(),
-            2 * UNKNOWN_MAX + 1
+            bindings
+                .keep_peers(&State::default(), &Former::default())
+                .len(),
+            UNKNOWN_MAX + 1
         );
-        assert!(!bindings.claims(nth(0)), "a node leaves nothing behind");
+        assert!(bindings.claims(nth(0)));
+        bindings.forget_unknown();
+        assert_eq!(bindings.forget_unknown().len(), UNKNOWN_MAX);
+        assert!(bindings.0.is_empty(), "a node leaves nothing behind");
+    }
+
+    /// The node goes, or says no more where its dataplane is, before the watch knows its pod:
+    /// the address is not at once the outside's, which is spoken to in clear.
+    #[test]
+    fn what_a_node_that_is_gone_announced_is_nobodys_for_a_while() {
+        let (mut bindings, b) = (Bindings::default(), NodeName::from("b"));
+        bindings.announce(&b, addr(), "u".into());
+        assert_eq!(
+            bindings.keep_peers(&State::default(), &Former::default()),
+            [addr()]
+        );
+        assert!(bindings.claims(addr()) && !bindings.is_announced(addr()));
+        assert!(
+            bindings
+                .keep_peers(&State::default(), &Former::default())
+                .is_empty()
+        );
+        assert!(bindings.forget_unknown().is_empty());
+        assert!(bindings.claims(addr()));
+        assert_eq!(bindings.forget_unknown(), [addr()]);
+        assert!(!bindings.claims(addr()) && bindings.0.is_empty());
     }
 
     #[test]
@@ -299,7 +341,7 @@ mod tests {
         let of_b = &bindings.0[&b];
         assert_eq!((of_b.gone.len(), of_b.order.len()), (GONE_MAX, GONE_MAX));
         assert!(revoked(&bindings, "b", &format!("u-{}", 3 * GONE_MAX - 1)));
-        bindings.keep_peers(&State::default());
+        bindings.keep_peers(&State::default(), &Former::default());
         assert!(bindings.0.is_empty());
     }
 }

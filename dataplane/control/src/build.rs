@@ -127,11 +127,11 @@ impl Build<'_> {
                 born: generations.born,
             });
         }
-        next.peers = vec![None; self.peers.len()];
+        let mut peers = vec![None; self.peers.len()];
         for peer in state.peers.values() {
             let tunnel = tunnel_ip(&peer.tunnel_ips, &next.interfaces);
             let index = self.peers.index(&peer.node);
-            let Some(slot) = index.and_then(|it| next.peers.get_mut(usize::from(it.0))) else {
+            let Some(slot) = index.and_then(|it| peers.get_mut(usize::from(it.0))) else {
                 continue;
             };
             *slot = if peer.unprotected {
@@ -140,6 +140,7 @@ impl Build<'_> {
                 tunnel.map(|tunnel| snapshot::Peer::Protected { tunnel })
             };
         }
+        next.peers = peers.into();
         let touched = last.as_ref().and_then(|last| touched(last, state));
         next.prefixes = match (last, &touched) {
             (Some(last), Some(touched)) => {
@@ -210,9 +211,10 @@ impl Build<'_> {
     ) -> Option<Owner> {
         let Some(known) = state.prefixes.get(prefix) else {
             let addr = prefix.addr();
-            let is_nobodys = self.bindings.claims(addr) || self.former.contains(addr);
-            let is_nobodys = is_nobodys && *prefix == IpPrefix::host(addr);
-            return is_nobodys.then(|| Owner::new(IdentityId(0), Place::Revoked));
+            let claimed = self.bindings.claims(addr).then_some(Place::Nobody);
+            let place = claimed.or_else(|| self.former.place(addr));
+            let place = place.filter(|_| *prefix == IpPrefix::host(addr))?;
+            return Some(Owner::new(IdentityId(0), place));
         };
         let identity = state.identities.get(&known.identity);
         Some(Owner {
@@ -349,13 +351,19 @@ impl Build<'_> {
         owners: &BTreeMap<IpAddr, EndpointIndex>,
     ) -> Option<Place> {
         Some(match &prefix.place {
-            _ if self.bindings.revoke(prefix) => Place::Revoked,
+            _ if self.bindings.revoke(prefix) => Place::Nobody,
+            // A policy names the one address as a block; that makes nobody known.
+            model::Place::Outside if prefix.prefix == IpPrefix::host(prefix.prefix.addr()) => {
+                let former = self.former.place(prefix.prefix.addr());
+                former.unwrap_or(Place::Outside)
+            }
             model::Place::LocalPod => Place::LocalPod(*owners.get(&prefix.prefix.addr())?),
             model::Place::LocalNode => Place::LocalNode,
             model::Place::RemotePod(node) => Place::RemotePod(self.peers.index(node)?),
             model::Place::RemoteNode(node) => Place::RemoteNode(self.peers.index(node)?),
             model::Place::Outside => Place::Outside,
             model::Place::ServiceVip => Place::ServiceVip,
+            model::Place::Nobody => Place::Nobody,
         })
     }
 }

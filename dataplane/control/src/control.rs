@@ -283,9 +283,11 @@ impl Control {
     }
 
     /// To be called about once a minute: addresses that a node took back before the agent knew of
-    /// them are nobody's from then until the second time, and no longer.
+    /// them are nobody's from then until the second time, and no longer; those that pods or nodes
+    /// had before they went, for a quarter of an hour.
     pub fn forget_unknown(&mut self) {
         self.moved.extend(self.bindings.forget_unknown());
+        self.moved.extend(self.former.age());
     }
 
     /// The state that is in force or on its way.
@@ -362,7 +364,8 @@ impl Control {
 
     fn adopt(&mut self, pending: Pending) {
         self.state = pending.state;
-        self.moved.extend(self.bindings.keep_peers(&self.state));
+        let gone = self.bindings.keep_peers(&self.state, &self.former);
+        self.moved.extend(gone);
         for (node, index) in pending.removed {
             let spis: Vec<_> = self
                 .inbound
@@ -525,7 +528,7 @@ impl Control {
             outer,
             udp_encap: config.udp_encap,
         };
-        let outbound = Outbound { sa, tunnel, mode };
+        let outbound = Outbound::new(sa, tunnel, mode);
         let Some(children) = self.sending.gather(peer, child, outbound)? else {
             return Ok(());
         };

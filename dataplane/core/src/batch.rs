@@ -6,6 +6,7 @@ use crate::meta::Meta;
 use crate::port::BURST_MAX;
 use crate::route::Attach;
 use crate::snapshot::PortIndex;
+use crate::ways::Step;
 
 /// Which way through the stages a frame takes; the guard decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +15,8 @@ pub(crate) enum Path {
     Tracked,
     /// ESP for this dataplane: opened first.
     Esp,
+    /// A router's word that what this dataplane sealed was too big.
+    TooBig,
     /// A later fragment of such a packet: goes where its first went.
     Later,
     /// Between this node itself and another node's pod: no endpoint here judges it, but
@@ -36,6 +39,24 @@ pub(crate) struct Slot<F> {
     pub(crate) datagram: Option<DatagramSlot>,
     /// A fragment that the worker who gathers its datagram has handed to this one.
     pub(crate) collected: bool,
+    pub(crate) opened: Option<Opened>,
+}
+
+impl<F> Slot<F> {
+    /// Where those like it went before.
+    #[inline]
+    pub(crate) fn step(&self) -> Option<Step> {
+        self.opened?.step
+    }
+}
+
+/// What is known of a packet that came out of an SA in tunnel mode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened {
+    /// As the ESP trailer has it.
+    pub(crate) next_header: u8,
+    /// Where those with its headers went before.
+    pub(crate) step: Option<Step>,
 }
 
 /// Up to [`BURST_MAX`] frames of one port; a bit of `live` for each that is still on its
@@ -48,6 +69,8 @@ pub(crate) struct Batch<F> {
     pub(crate) judge: u32,
     /// Frames that are ESP for us, of the live ones: mostly none or all.
     pub(crate) esp: u32,
+    /// Frames with a router's word on the size of what we sealed, of the live ones.
+    pub(crate) too_big: u32,
     /// First fragments whose datagrams wait to hear what became of them.
     pub(crate) firsts: u32,
     slots: [Slot<F>; BURST_MAX],
@@ -61,6 +84,7 @@ impl<F> Batch<F> {
             live: 0,
             judge: 0,
             esp: 0,
+            too_big: 0,
             firsts: 0,
             slots: core::array::from_fn(|_| Slot {
                 frame: None,
@@ -71,6 +95,7 @@ impl<F> Batch<F> {
                 found: None,
                 datagram: None,
                 collected: false,
+                opened: None,
             }),
         }
     }
@@ -81,6 +106,7 @@ impl<F> Batch<F> {
         self.live = 0;
         self.judge = 0;
         self.esp = 0;
+        self.too_big = 0;
         self.firsts = 0;
     }
 
@@ -96,6 +122,7 @@ impl<F> Batch<F> {
         self.live = others;
         self.judge = 0;
         self.esp = 0;
+        self.too_big = 0;
         self.firsts = 0;
     }
 
@@ -114,6 +141,7 @@ impl<F> Batch<F> {
         slot.found = None;
         slot.datagram = None;
         slot.collected = false;
+        slot.opened = None;
         self.live |= 1 << at;
         Ok(())
     }
@@ -143,6 +171,13 @@ impl<F> Batch<F> {
     pub(crate) fn first(&self) -> Option<(usize, &F)> {
         let at = self.live.trailing_zeros() as usize;
         Some((at, self.frame(at)?))
+    }
+
+    /// The first frame that is on its way, if its way is known.
+    #[inline]
+    pub(crate) fn first_step(&self) -> Option<(usize, Step)> {
+        let at = self.live.trailing_zeros() as usize;
+        Some((at, self.slots.get(at)?.step()?))
     }
 
     /// A frame that is on its way.

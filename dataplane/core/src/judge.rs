@@ -143,7 +143,7 @@ fn attach(snapshot: &Snapshot, place: Place) -> Result<Attach, DropReason> {
         Place::LocalNode => snapshot.host.map(Attach::Port).ok_or(DropReason::NoPort),
         Place::RemotePod(peer) | Place::RemoteNode(peer) => Ok(Attach::Peer(peer)),
         Place::Outside => snapshot.uplink.map(Attach::Port).ok_or(DropReason::NoPort),
-        Place::Revoked => Err(DropReason::IdentityUnknown),
+        Place::Nobody => Err(DropReason::IdentityUnknown),
         Place::ServiceVip => Err(DropReason::ServiceVip),
     }
 }

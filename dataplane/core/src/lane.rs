@@ -178,24 +178,46 @@ mod tests {
         assert_ne!(first, lane_hash(&of(FragKind::Whole, [4000, 53])));
     }
 
+    /// How many of `flows` each child gets where there are `lanes` of them; no child has a
+    /// quarter more or less than its share.
+    fn spread_evenly(flows: &[Meta], lanes: u16) {
+        let mut counts = vec![0u32; usize::from(lanes)];
+        for flow in flows {
+            counts[usize::from(lane_hash(flow) % lanes)] += 1;
+        }
+        let fair = u32::try_from(flows.len()).unwrap() / u32::from(lanes);
+        let even = fair - fair / 4..=fair + fair / 4;
+        assert!(counts.iter().all(|it| even.contains(it)), "{counts:?}");
+    }
+
     /// Connections of one pair of pods, whose client counts its ports up as Linux does in
-    /// steps of two: how many lanes get what.
+    /// steps of two.
     #[test]
     fn many_flows_of_one_pair_spread_evenly() {
-        for lanes in [2u16, 4, 16, 32] {
-            let mut counts = vec![0u32; usize::from(lanes)];
-            for port in (32_768u16..61_000).step_by(2).take(4096) {
-                let meta = meta(
-                    Addr::v4([10, 0, 1, 7]),
-                    Addr::v4([10, 0, 2, 9]),
-                    proto::TCP,
-                    [port, 443],
-                );
-                counts[usize::from(lane_hash(&meta) % lanes)] += 1;
+        let v4 = [Addr::v4([10, 0, 1, 7]), Addr::v4([10, 0, 2, 9])];
+        let v6 = [7, 9].map(|n| Addr((0xfd00_0010_0244_0001 << 64) + n));
+        for [src, dst] in [v4, v6] {
+            let ports = (32_768u16..61_000).step_by(2).take(8192);
+            let flows = ports.map(|port| meta(src, dst, proto::TCP, [port, 443]));
+            let flows: Vec<_> = flows.collect();
+            for lanes in [2, 3, 4, 15, 16, 32] {
+                spread_evenly(&flows, lanes);
             }
-            let fair = 4096 / u32::from(lanes);
-            let even = fair - fair / 4..=fair + fair / 4;
-            assert!(counts.iter().all(|it| even.contains(it)), "{counts:?}");
+        }
+    }
+
+    /// A hundred clients of as many servers, one connection each.
+    #[test]
+    fn many_pairs_spread_evenly() {
+        let pairs = (0..100u8).flat_map(|a| (0..100u8).map(move |b| (a, b)));
+        let flows = pairs.map(|(a, b)| {
+            let port = 32_768 + 2 * (u16::from(a) * 101 + u16::from(b));
+            let [src, dst] = [Addr::v4([10, 0, 1, a]), Addr::v4([10, 0, 2, b])];
+            meta(src, dst, proto::UDP, [port, 53])
+        });
+        let flows: Vec<_> = flows.collect();
+        for lanes in [2, 3, 4, 15, 16, 32] {
+            spread_evenly(&flows, lanes);
         }
     }
 }

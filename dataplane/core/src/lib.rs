@@ -25,6 +25,7 @@ pub mod moves;
 mod mutant;
 pub mod names;
 pub mod neighbor;
+pub mod path_mtu;
 pub mod port;
 pub mod publish;
 pub mod reason;

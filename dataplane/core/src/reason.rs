@@ -102,9 +102,9 @@ reasons! {
     SctpNoFlow = "sctp-no-flow",
     /// SCTP with a verification tag that isn't the other end's.
     SctpTag = "sctp-tag",
-    /// An ICMP error that belongs to no flow.
+    /// An ICMP error that belongs to no flow, or to us and quotes no packet of an SA in use.
     IcmpNoFlow = "icmp-no-flow",
-    /// An ICMP error that quotes what its flow hasn't under way.
+    /// An ICMP error that quotes what its flow, or the SA, hasn't under way.
     IcmpNotSent = "icmp-not-sent",
     /// An ICMP error that asks for packets smaller than any link has to carry.
     IcmpMtu = "icmp-mtu",

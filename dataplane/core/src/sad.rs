@@ -8,8 +8,11 @@ use crate::addr::Addr;
 use crate::lane::lane_hash;
 use crate::marked::Marked;
 use crate::meta::Meta;
+use crate::path_mtu::PathMtu;
 use crate::snapshot::PeerIndex;
 use crate::steer::Shares;
+use crate::tick::Tick;
+use crate::wire::QuotedEsp;
 
 /// SAs of one direction, at most.
 pub const SAS_MAX: usize = 8192;
@@ -57,6 +60,12 @@ pub struct Outbound {
 }
 
 impl Outbound {
+    /// One of its parts.
+    #[must_use]
+    pub const fn new(sa: Box<OutboundSa>, tunnel: Tunnel, mode: Mode) -> Self {
+        Self { sa, tunnel, mode }
+    }
+
     /// Where its packets go.
     #[must_use]
     pub const fn destination(&self) -> Addr {
@@ -77,8 +86,8 @@ impl Outbound {
         }
     }
 
-    /// The largest packet, with IP headers of `ip_header_len` bytes, that a link of `link_mtu`
-    /// takes sealed.
+    /// The largest packet, with IP headers of `ip_header_len` bytes, that a link or a path of
+    /// `link_mtu` takes sealed.
     #[must_use]
     pub const fn packet_mtu(&self, link_mtu: usize, ip_header_len: usize) -> usize {
         match self.transport() {
@@ -88,12 +97,33 @@ impl Outbound {
     }
 }
 
+/// Whether a packet was sent that somebody quotes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Quoted {
+    /// By an SA that is here, and of late.
+    Sent,
+    /// Such an SA has sent no such packet, or not of late.
+    NotSent,
+    /// By the child of this number, if at all, which another worker has.
+    Elsewhere(usize),
+    /// Nobody has such an SA.
+    Unknown,
+}
+
+/// Packets that an SA may have sent since one that is quoted: at ten million a second what
+/// goes within 100 ms.
+const QUOTED_AGE_MAX: u64 = 1 << 20;
+
 /// The sending SAs to a peer: as many as the one of both ends with more lanes has. Each of
 /// several workers has those that are its own.
 #[derive(Debug)]
 pub struct Children {
     /// The SPI of the first, whoever has it.
     base: Spi,
+    /// Where all of them send,
+    to: Addr,
+    /// and what the path there takes.
+    path: PathMtu,
     /// Alone, mostly: where one is enough it is found without a way round.
     first: Option<Outbound>,
     rest: Box<[Option<Outbound>]>,
@@ -102,8 +132,8 @@ pub struct Children {
 /// The SA that a packet goes by.
 #[derive(Debug)]
 pub enum Child<'a> {
-    /// One that is here.
-    Here(&'a mut Outbound),
+    /// One that is here, and what the path takes that it sends by.
+    Here(&'a mut Outbound, PathMtu),
     /// The one with this number, which another worker has.
     Elsewhere(usize),
 }
@@ -112,6 +142,8 @@ impl From<Outbound> for Children {
     fn from(only: Outbound) -> Self {
         Self {
             base: only.sa.spi(),
+            to: only.destination(),
+            path: PathMtu::default(),
             first: Some(only),
             rest: Box::default(),
         }
@@ -130,6 +162,8 @@ impl Children {
         let first = all.next()?;
         Some(Self {
             base: first.sa.spi(),
+            to: first.destination(),
+            path: PathMtu::default(),
             first: Some(first),
             rest: all.map(Some).collect(),
         })
@@ -150,6 +184,8 @@ impl Children {
             });
             Self {
                 base: self.base,
+                to: self.to,
+                path: self.path,
                 first: numbers.next().flatten(),
                 rest: numbers.collect(),
             }
@@ -335,9 +371,9 @@ impl Sad {
     #[inline]
     pub fn outbound_mut(&mut self, peer: PeerIndex, meta: &Meta) -> Option<Child<'_>> {
         let children = self.outbound.get_mut(usize::from(peer.0))?.as_mut()?;
-        let number = children.number_for(meta);
+        let (number, path) = (children.number_for(meta), children.path);
         let child = children.get_mut(number);
-        Some(child.map_or(Child::Elsewhere(number), Child::Here))
+        Some(child.map_or(Child::Elsewhere(number), |it| Child::Here(it, path)))
     }
 
     /// The sending SAs to a peer.
@@ -394,6 +430,10 @@ impl Sad {
     ///
     /// # Errors
     /// Hands it back if the peer's number is over the bound.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it goes back as it came, and not by a packet's way"
+    )]
     pub fn install_outbound(
         &mut self,
         peer: PeerIndex,
@@ -402,6 +442,11 @@ impl Sad {
         match self.outbound.get_mut(usize::from(peer.0)) {
             Some(slot) => {
                 self.outbound_at.set(usize::from(peer.0), true);
+                let mut outbound = outbound;
+                // The path is the same whatever the keys are.
+                if let Some(before) = slot.as_ref().filter(|it| it.to == outbound.to) {
+                    outbound.path = before.path;
+                }
                 Ok(slot.replace(outbound))
             }
             None => Err(Refused(outbound)),
@@ -412,6 +457,42 @@ impl Sad {
     pub fn retire_outbound(&mut self, peer: PeerIndex) -> Option<Children> {
         self.outbound_at.set(usize::from(peer.0), false);
         self.outbound.get_mut(usize::from(peer.0))?.take()
+    }
+
+    /// Whether a packet to a peer that somebody quotes was sent.
+    #[must_use]
+    pub fn find_quoted(&self, peer: PeerIndex, quoted: &QuotedEsp) -> Quoted {
+        let Some(children) = self.children(peer).filter(|it| it.to == quoted.dst) else {
+            return Quoted::Unknown;
+        };
+        if let Some(child) = children.iter().find(|it| it.sa.spi() == quoted.spi) {
+            let next = child.sa.next_seq();
+            //= RFC 4303 section 2.2.1: only the low half of the number is sent
+            let ago = next.wrapping_sub(quoted.seq.into()) & u64::from(u32::MAX);
+            let is_late = (1..=QUOTED_AGE_MAX).contains(&ago) && ago <= child.sa.packets();
+            return if is_late {
+                Quoted::Sent
+            } else {
+                Quoted::NotSent
+            };
+        }
+        // Of several a child's number is in its SPI's low bits.
+        let number = match children.count() {
+            1 => 0,
+            _ => quoted.spi.0 as usize % CHILDREN_MAX,
+        };
+        match children.get(number) {
+            Some(_) => Quoted::Unknown,
+            None if number < children.count() => Quoted::Elsewhere(number),
+            None => Quoted::Unknown,
+        }
+    }
+
+    /// The path to a peer's tunnel address takes no more than `mtu` bytes. Whether that is news.
+    pub fn lower_path_mtu(&mut self, peer: PeerIndex, to: Addr, mtu: u16, now: Tick) -> bool {
+        let children = self.outbound.get_mut(usize::from(peer.0));
+        let children = children.and_then(Option::as_mut);
+        children.is_some_and(|it| it.to == to && it.path.lower(mtu, now))
     }
 
     /// All receiving SAs.

@@ -26,6 +26,11 @@ pub struct PortIndex(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct PeerIndex(pub u16);
 
+impl PeerIndex {
+    /// No peer's: beyond all that there can be.
+    pub const NONE: Self = Self(u16::MAX);
+}
+
 /// A pod behind a VF by its place in [`Snapshot::endpoints`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EndpointIndex(pub u16);
@@ -103,9 +108,9 @@ pub enum Place {
     LocalNode,
     /// A pod of another node.
     RemotePod(PeerIndex),
-    /// A pod's that is gone, and maybe another's by now: nobody may be spoken to there, and
-    /// nobody may speak as it.
-    Revoked,
+    /// A pod's that is gone and maybe another's by now, or one that only pods have and no pod
+    /// that is known: nobody may be spoken to there, and nobody may speak as it.
+    Nobody,
     /// Another node.
     RemoteNode(PeerIndex),
     /// Outside the cluster, behind the uplink.
@@ -180,6 +185,46 @@ impl Peer {
     }
 }
 
+/// All peers, by [`PeerIndex`]; `None` where one has gone.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    all: Box<[Option<Peer>]>,
+    /// Sorted, for whoever sends what quotes an address of a peer's.
+    by_tunnel: Box<[(Addr, PeerIndex)]>,
+}
+
+impl Peers {
+    /// Whose tunnel address it is.
+    #[must_use]
+    pub fn at(&self, tunnel: Addr) -> Option<PeerIndex> {
+        let at = self.by_tunnel.partition_point(|it| it.0 < tunnel);
+        let (addr, peer) = self.by_tunnel.get(at)?;
+        (*addr == tunnel).then_some(*peer)
+    }
+}
+
+impl From<Vec<Option<Peer>>> for Peers {
+    fn from(all: Vec<Option<Peer>>) -> Self {
+        let indices = (0..=u16::MAX).map(PeerIndex);
+        let tunnels = indices.zip(&all);
+        let tunnels = tunnels.filter_map(|(index, it)| Some(((*it)?.tunnel()?, index)));
+        let mut by_tunnel: Vec<_> = tunnels.collect();
+        by_tunnel.sort_unstable();
+        Self {
+            all: all.into(),
+            by_tunnel: by_tunnel.into(),
+        }
+    }
+}
+
+impl core::ops::Deref for Peers {
+    type Target = [Option<Peer>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
+}
+
 /// A compiled policy and its name.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -208,8 +253,8 @@ pub struct Snapshot {
     pub endpoints: Vec<Endpoint>,
     /// By [`PolicyIndex`].
     pub policies: Vec<Policy>,
-    /// By [`PeerIndex`]; `None` where a peer has gone.
-    pub peers: Vec<Option<Peer>>,
+    /// Who is at the other ends of tunnels, or has none.
+    pub peers: Peers,
     /// Address to owner.
     pub prefixes: PrefixTable,
     /// When addresses changed owners.
@@ -228,7 +273,7 @@ impl Snapshot {
             interfaces: Vec::new(),
             endpoints: Vec::new(),
             policies: Vec::new(),
-            peers: Vec::new(),
+            peers: Peers::default(),
             prefixes: PrefixTable::build(crate::hash::HashKey([0, 0]), &[]),
             moves: Moves::default(),
         }

@@ -1,4 +1,4 @@
-//! How many ICMP errors a worker may send.
+//! How many ICMP errors a worker may send, and hand to others.
 
 use crate::snapshot::PortIndex;
 use crate::tick::Tick;
@@ -14,6 +14,8 @@ const REFILL_NS: u64 = 10 * Tick::MS;
 pub(crate) struct Budgets {
     /// When a port's bucket would be full again; each error moves it ahead.
     full_at: Box<[Tick]>,
+    /// The same of errors that may be another worker's: who makes them up would fill its ring.
+    hands_at: Tick,
 }
 
 impl Budgets {
@@ -21,21 +23,29 @@ impl Budgets {
     pub(crate) fn new(ports: usize) -> Self {
         Self {
             full_at: vec![Tick(0); ports].into_boxed_slice(),
+            hands_at: Tick(0),
         }
     }
 
     /// Whether one more may be sent now on a port's account; if so it counts as sent.
     pub(crate) fn spend(&mut self, port: PortIndex, now: Tick) -> bool {
-        let Some(bucket) = self.full_at.get_mut(usize::from(port.0)) else {
-            return false;
-        };
-        let full_at = (*bucket).max(now);
-        if full_at.since(now) > (BURST - 1) * REFILL_NS {
-            return false;
-        }
-        *bucket = full_at + REFILL_NS;
-        true
+        let bucket = self.full_at.get_mut(usize::from(port.0));
+        bucket.is_some_and(|it| spend(it, now))
     }
+
+    /// Whether one more that came may be handed to another worker.
+    pub(crate) fn spend_handing(&mut self, now: Tick) -> bool {
+        spend(&mut self.hands_at, now)
+    }
+}
+
+fn spend(bucket: &mut Tick, now: Tick) -> bool {
+    let full_at = (*bucket).max(now);
+    if full_at.since(now) > (BURST - 1) * REFILL_NS {
+        return false;
+    }
+    *bucket = full_at + REFILL_NS;
+    true
 }
 
 #[cfg(test)]

@@ -25,6 +25,20 @@ pub(crate) struct Way {
     pub(crate) epoch: u64,
     /// Of one of them: lengths, and what is past the ports, are others' to read.
     pub(crate) meta: Meta,
+    pub(crate) to: To,
+}
+
+/// What packets with the same headers go to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum To {
+    /// They are ESP for us, whatever is inside.
+    Opening,
+    Flow(Step),
+}
+
+/// Which flow packets are of, and what that comes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
     /// Whether the flow's key is the other way round.
     pub(crate) is_turned: bool,
     pub(crate) slot: FlowSlot,
@@ -90,7 +104,75 @@ impl Ways {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed assumption fails the test")]
+
     use super::*;
+    use crate::wire::build::{Body, FrameSpec};
+
+    fn way(src_port: u16, in_port: u16) -> Way {
+        let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let body = Body::Udp {
+            src_port,
+            dst_port: 1,
+        };
+        let frame = FrameSpec::new(src, dst, body).build();
+        Way {
+            headers: Headers::read(&frame).unwrap(),
+            in_port: PortIndex(in_port),
+            epoch: 7,
+            meta: crate::wire::parse(&frame).unwrap(),
+            to: To::Opening,
+        }
+    }
+
+    fn ways_of(ways: &Ways, all: &[Way], epoch: u64) -> usize {
+        let find = |it: &&Way| {
+            let found = ways.find(&it.headers, it.in_port, epoch);
+            assert!(found.is_none_or(|way| way.meta == it.meta && way.in_port == it.in_port));
+            found.is_some()
+        };
+        all.iter().filter(find).count()
+    }
+
+    #[test]
+    fn a_hundred_ways_stand_beside_each_other_and_of_thousands_some_do() {
+        let mut ways = Ways::new(HashKey([3, 5]));
+        let all: Vec<_> = (0..50)
+            .flat_map(|port| [way(port, 1), way(port, 2)])
+            .collect();
+        all.iter().for_each(|it| ways.keep(*it));
+        // Three may meet in a set of two.
+        assert!(ways_of(&ways, &all, 7) > 90);
+        assert_eq!(ways_of(&ways, &all, 8), 0, "of another snapshot");
+        let others: Vec<_> = (1000..5000).map(|port| way(port, 1)).collect();
+        for it in &others {
+            ways.keep(*it);
+            assert_eq!(ways_of(&ways, &[*it], 7), 1);
+        }
+        let left = ways_of(&ways, &others, 7) + ways_of(&ways, &all, 7);
+        assert_eq!(
+            left,
+            WAYS_PER_SET * SETS,
+            "no place is lost, and none taken twice"
+        );
+    }
+
+    #[test]
+    fn a_way_that_is_found_anew_takes_its_own_place() {
+        let mut ways = Ways::new(HashKey([3, 5]));
+        let all: Vec<_> = (0..50).map(|port| way(port, 1)).collect();
+        let places = |ways: &Ways| ways.sets.iter().flatten().flatten().count();
+        let mut first = None;
+        for epoch in 7..20 {
+            all.iter().for_each(|it| ways.keep(Way { epoch, ..*it }));
+            assert_eq!(
+                ways_of(&ways, &all, epoch),
+                all.len(),
+                "none met two others"
+            );
+            assert_eq!(*first.get_or_insert(places(&ways)), places(&ways));
+        }
+    }
 
     #[test]
     fn a_way_takes_three_cache_lines() {

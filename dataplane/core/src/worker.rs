@@ -24,10 +24,11 @@ use crate::steer::Handoff;
 use crate::tick::Tick;
 use crate::too_big::Budgets;
 use crate::verdict::{self, VerdictSink, Verdicts};
+use crate::walk::again::Come;
 use crate::walk::steer::Entry;
 use crate::walk::{
-    Walk, again, classify, egress, fragments, guard, names, neighbors, open, parse, seal, steer,
-    track,
+    Walk, again, classify, egress, fragments, guard, names, neighbors, open, parse, path_mtu, seal,
+    steer, track,
 };
 use crate::ways::Ways;
 
@@ -421,9 +422,14 @@ fn pods_of(snapshot: &Snapshot) -> (usize, u32) {
 /// between others.
 const WALKS_MAX: usize = 4;
 
-/// The walk: each frame of a burst goes its way if it knows one, or else through every stage; in
-/// packet order.
+/// The walk: each frame of a burst goes its way if it knows one, or else through every stage; those
+/// of a flow in packet order.
 fn run<P: Port>(walk: &mut Walk<'_, P>) {
+    let come = again::come(walk);
+    if come == Come::Sealed {
+        let known = again::outer::find_known(walk);
+        arrive_and_open(walk, known);
+    }
     again::again(walk);
     let mut walks = 0;
     while walk.batch.live != 0 {
@@ -435,7 +441,10 @@ fn run<P: Port>(walk: &mut Walk<'_, P>) {
             u32::MAX
         };
         let others = walk.batch.only(mask);
-        all_stages(walk);
+        if come != Come::Sealed {
+            arrive_and_open(walk, 0);
+        }
+        opened_stages(walk);
         if let Some(it) = newcomer {
             again::remember(walk, &it);
         }
@@ -445,12 +454,16 @@ fn run<P: Port>(walk: &mut Walk<'_, P>) {
     resume(walk);
 }
 
-fn all_stages<P: Port>(walk: &mut Walk<'_, P>) {
+/// The walk up to where nothing is sealed any more. Those in `known` are known to be ESP.
+fn arrive_and_open<P: Port>(walk: &mut Walk<'_, P>, known: u32) {
+    walk.batch.only(!known);
     parse::parse(walk);
     guard::guard(walk);
+    walk.batch.live |= known;
+    walk.batch.esp |= known;
     steer::arrivals(walk);
-    open::open(walk);
-    opened_stages(walk);
+    path_mtu::hear(walk);
+    open::open(walk, known);
 }
 
 /// The walk from where nothing is sealed any more.

@@ -148,7 +148,11 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
 /// # Errors
 /// [`DaemonError`].
 pub fn check(mut config: Config) -> Result<Option<String>, DaemonError> {
-    Ok(prepare(&mut config)?.opening.checkpoint_fault)
+    let fault = prepare(&mut config)?.opening.checkpoint_fault;
+    if let Some(it) = &config.node_channel {
+        sluice_node_channel::check(&it.channel)?;
+    }
+    Ok(fault)
 }
 
 /// A daemon that runs.

@@ -15,9 +15,10 @@ use crate::ports::{DeviceLoss, Links, PortError, PortSet, Queues};
 
 /// Frames that the worker's thread keeps at hand.
 const CACHE: u32 = 256;
-/// Frames that one worker has waiting for a next hop (64) or for their first fragment (512),
-/// in a burst or at hand, and a margin.
-const SPARE: u32 = 1024;
+/// Frames that one worker has waiting for a next hop (512, and two for each port where many flood
+/// together: room for some 400) or for their first fragment (512), in a burst or at hand, and a
+/// margin.
+const SPARE: u32 = 2048;
 
 /// The ports of a configuration: a queue pair each for every worker.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use sluice_dataplane::config::Config;
 use sluice_dataplane::daemon::{self, DaemonError, Summary};
 use sluice_intrinsics::WipingAllocator;
-use sluice_node_channel::{SpiffeId, make_key_and_request};
+use sluice_node_channel::{Source, SpiffeId, make_key_and_request, request_again};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Keys that were in use are nowhere once they aren't.
@@ -30,8 +30,8 @@ struct Args {
     /// Checks the configuration and all files that it names, opens nothing, and ends.
     #[arg(long)]
     check: bool,
-    /// Makes the node channel's key where the configuration says, prints the request for its
-    /// certificate, to be signed by the nodes' CA, and ends.
+    /// Makes the node channel's key where the configuration says, if there is none yet, prints the
+    /// request for its certificate, to be signed by the nodes' CA, and ends.
     #[arg(long, conflicts_with = "check")]
     make_request: bool,
     /// How the summary at the end is printed.
@@ -120,7 +120,12 @@ fn run(args: &Args) -> Result<(), Failure> {
     // Before a key is in memory: no core dump, no ptrace by the same user.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| (FAILED, miette::miette!("can't forbid core dumps: {error}")))?;
-    let config = Config::load(&args.config).map_err(|error| (BAD_INPUT, Report::new(error)))?;
+    let load = if args.make_request {
+        Config::load_early
+    } else {
+        Config::load
+    };
+    let config = load(&args.config).map_err(|error| (BAD_INPUT, Report::new(error)))?;
     // Of the keys that static mode reads.
     sluice_crypto::scrub_stack();
     if args.check {
@@ -150,9 +155,19 @@ fn make_request(config: &Config) -> Result<String, Failure> {
     let Some(channel) = config.node_channel.as_ref().map(|it| &it.channel) else {
         return Err(bad(&"the configuration has no `node_channel`"));
     };
+    let Source::Files(files) = &channel.identity else {
+        return Err(bad(
+            &"with `node_channel.workload_api` the API makes the key, and there is nothing to sign",
+        ));
+    };
     let id = SpiffeId::of_node(&channel.trust_domain, &channel.node);
     let id = id.map_err(|error| bad(&error))?;
-    make_key_and_request(&channel.files.key, &id).map_err(|error| bad(&error))
+    let request = if files.key.exists() {
+        request_again(&files.key, &id)
+    } else {
+        make_key_and_request(&files.key, &id)
+    };
+    request.map_err(|error| bad(&error))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -384,7 +384,7 @@ impl Page {
 
     fn channel(&mut self, channel: &sluice_node_channel::Status) {
         let bad = u64::from(channel.identity_error.is_some());
-        let help = "Whether this node's certificate, key or anchors can't be used.";
+        let help = "Whether this node's certificate, key or anchors can't be used, or be had anew.";
         self.one("sluice_channel_identity_fault", Kind::Gauge, help, bad);
         let name = "sluice_channel_refused_total";
         self.family(

@@ -111,6 +111,7 @@ pub fn read(config: &StaticConfig) -> Result<Statics, StaticError> {
         tracing::warn!("{note}");
     }
     let mut cluster = loaded.cluster;
+    cluster.pod_cidrs.clone_from(&config.pod_cidrs);
     let encryption = &config.setup.encryption;
     for told in encryption.overruled(&cluster) {
         tracing::warn!("{told}");

@@ -18,14 +18,14 @@ pub enum AnchorError {
 }
 
 /// Who vouches for peers.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Anchors {
     all: Vec<TrustAnchor<'static>>,
     /// One for each of `all`.
     rules: Vec<Rules>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Rules {
     not_before: u64,
     not_after: u64,

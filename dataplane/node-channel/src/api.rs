@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::binding::{Binding, BindingChange};
 use crate::id::TrustDomain;
-use crate::identity::Files;
+use crate::identity::Source;
 
 /// Most peers of a node.
 pub const PEERS_MAX: usize = 4096;
@@ -32,8 +32,8 @@ pub struct Config {
     pub trust_domain: TrustDomain,
     /// Where it is dialled, on the management network. Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Its identity.
-    pub files: Files,
+    /// Where its identity comes from.
+    pub identity: Source,
     /// Child SAs wanted a direction, 1 to 32.
     pub lanes: u8,
     /// Ciphers, best first.
@@ -46,7 +46,7 @@ pub struct Config {
     pub handshake_ms_max: u64,
     /// Bound on the rest of a frame once its first byte is there, and on writing one.
     pub frame_ms_max: u64,
-    /// How often the files are looked at.
+    /// How often files and peers' certificates are looked at.
     pub reload_ms: u64,
     /// How long a peer whose certificate no longer verifies (its anchor was removed, it
     /// expired) has to show a new one, before its session ends.
@@ -60,13 +60,13 @@ impl Config {
         node: NodeName,
         trust_domain: TrustDomain,
         listen: SocketAddr,
-        files: Files,
+        identity: impl Into<Source>,
     ) -> Self {
         Self {
             node,
             trust_domain,
             listen,
-            files,
+            identity: identity.into(),
             lanes: 1,
             algorithms: vec![
                 Algorithm::Aes256Gcm16,
@@ -215,9 +215,12 @@ pub enum Event {
 /// How the channel stands, for metrics. Counters only rise.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Status {
-    /// Times that the files were read and found good.
+    /// Times that an identity was found good: that the files were read, or that the Workload API
+    /// answered.
     pub identity_loads: u64,
-    /// What is wrong with the files now. While it is there no session begins.
+    /// What is wrong with the files or the Workload API now. With files, no session begins while
+    /// it is there. With the API none begins before the first SVID or when ours was withdrawn;
+    /// else the last good one serves for as long as its time says.
     pub identity_error: Option<String>,
     /// Connections refused or ended, by reason: see [`crate::SessionError::kind`].
     pub refused: BTreeMap<&'static str, u64>,

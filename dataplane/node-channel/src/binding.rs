@@ -1,6 +1,6 @@
 //! Which pod has which address: what a node's owner announces and its peers keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sluice_offload_api::model::PodUid;
@@ -59,12 +59,13 @@ pub enum BindingChange {
     Withdrawn(Binding),
 }
 
-/// One node's bindings, by address.
+/// One node's bindings, by address: [`BINDINGS_MAX`] at most, and while a snapshot is on its way
+/// as many again, as what it names and what it will end are there together.
 #[derive(Clone, Default, Debug)]
 pub struct Bindings {
     by_addr: BTreeMap<IpAddr, Binding>,
-    /// Addresses that the snapshot on its way has named; `None` outside of one.
-    named: Option<Vec<IpAddr>>,
+    /// Those of its addresses that the snapshot on its way has named; `None` outside of one.
+    named: Option<BTreeSet<IpAddr>>,
 }
 
 impl Bindings {
@@ -106,11 +107,16 @@ impl Bindings {
                 have: have.number,
             });
         }
-        if have.is_none() && self.by_addr.len() >= BINDINGS_MAX {
+        // A snapshot is the node's all: what it doesn't name counts no longer.
+        let (is_new, len) = match &self.named {
+            Some(named) => (!named.contains(&addr), named.len()),
+            None => (have.is_none(), self.by_addr.len()),
+        };
+        if is_new && len >= BINDINGS_MAX {
             return Err(BindingError::TooMany);
         }
-        if let Some(named) = self.named.as_mut().filter(|n| n.len() < BINDINGS_MAX) {
-            named.push(addr);
+        if let Some(named) = &mut self.named {
+            named.insert(addr);
         }
         if have == Some(&binding) {
             return Ok(None);
@@ -123,26 +129,38 @@ impl Bindings {
     pub fn withdraw(&mut self, addr: IpAddr, number: u64) -> Option<BindingChange> {
         self.by_addr.get(&addr).filter(|b| b.number <= number)?;
         let gone = self.by_addr.remove(&addr)?;
+        if let Some(named) = &mut self.named {
+            named.remove(&addr);
+        }
         Some(BindingChange::Withdrawn(gone))
     }
 
     /// A snapshot begins: what it does not name is gone at its end. `restarted` says that the
     /// owner lost its count, so its numbers are not to be compared with those before.
-    pub fn begin(&mut self, restarted: bool) {
-        self.named = Some(Vec::new());
+    ///
+    /// One before it that never ended ends nothing, as it was cut off and might have named the
+    /// rest, but for what is above the bound: else each that is cut off would add to it.
+    pub fn begin(&mut self, restarted: bool) -> Vec<BindingChange> {
+        let above = self.by_addr.len().saturating_sub(BINDINGS_MAX);
+        let cut_off = self.named.replace(BTreeSet::new()).unwrap_or_default();
+        let gone = self.remove_all_but(&cut_off, above);
         if restarted {
             self.by_addr.values_mut().for_each(|b| b.number = 0);
         }
+        gone
     }
 
     /// The snapshot is complete.
     pub fn end(&mut self) -> Vec<BindingChange> {
-        let Some(mut named) = self.named.take() else {
+        let Some(named) = self.named.take() else {
             return Vec::new();
         };
-        named.sort_unstable();
-        let gone = |addr: &IpAddr| named.binary_search(addr).is_err();
-        let gone: Vec<_> = self.by_addr.keys().copied().filter(gone).collect();
+        self.remove_all_but(&named, usize::MAX)
+    }
+
+    fn remove_all_but(&mut self, named: &BTreeSet<IpAddr>, most: usize) -> Vec<BindingChange> {
+        let gone = self.by_addr.keys().filter(|addr| !named.contains(addr));
+        let gone: Vec<_> = gone.take(most).copied().collect();
         gone.iter()
             .filter_map(|addr| self.by_addr.remove(addr))
             .map(BindingChange::Withdrawn)
@@ -160,6 +178,14 @@ mod tests {
             addr: IpAddr::from([10, 0, 0, last]),
             pod: PodUid::from(pod),
             number,
+        }
+    }
+
+    fn nth(net: u8, n: usize) -> Binding {
+        let [.., high, low] = n.to_be_bytes();
+        Binding {
+            addr: IpAddr::from([net, 0, high, low]),
+            ..binding(0, "pod", 1)
         }
     }
 
@@ -205,23 +231,54 @@ mod tests {
     }
 
     #[test]
+    fn a_full_snapshot_takes_the_place_of_as_many_others() {
+        let mut all = Bindings::default();
+        let full = |all: &mut Bindings, net| {
+            for i in 0..BINDINGS_MAX {
+                all.announce(nth(net, i)).unwrap();
+            }
+            assert_eq!(
+                all.announce(nth(net, BINDINGS_MAX)),
+                Err(BindingError::TooMany)
+            );
+        };
+        full(&mut all, 10);
+        assert!(all.begin(true).is_empty());
+        full(&mut all, 11);
+        // What was there before counts as soon as the snapshot names it.
+        assert_eq!(all.announce(nth(10, 0)), Err(BindingError::TooMany));
+        assert_eq!(all.announce(nth(11, 0)), Ok(None), "the same again");
+        assert!(all.withdraw(nth(11, 0).addr, 1).is_some());
+        assert!(all.announce(nth(10, 0)).unwrap().is_some());
+        assert_eq!(all.end().len(), BINDINGS_MAX - 1);
+        assert_eq!(all.len(), BINDINGS_MAX);
+    }
+
+    #[test]
+    fn snapshots_that_are_cut_off_add_up_to_no_more_than_one() {
+        let mut all = Bindings::default();
+        for net in 10..20 {
+            let gone = all.begin(false).len();
+            assert_eq!(gone, if net < 12 { 0 } else { BINDINGS_MAX }, "{net}");
+            for i in 0..BINDINGS_MAX {
+                all.announce(nth(net, i)).unwrap();
+            }
+            assert!(all.len() <= 2 * BINDINGS_MAX);
+        }
+        // The last ones that were named are kept.
+        all.begin(false);
+        assert_eq!(all.len(), BINDINGS_MAX);
+        assert!(all.iter().all(|it| it.addr >= nth(19, 0).addr));
+        assert_eq!(all.end().len(), BINDINGS_MAX);
+    }
+
+    #[test]
     fn more_than_a_node_can_have_and_uids_that_are_none_are_refused() {
         let mut all = Bindings::default();
         for i in 0..BINDINGS_MAX {
-            let [.., hi, lo] = i.to_be_bytes();
-            let addr = IpAddr::from([10, 0, hi, lo]);
-            let pod = PodUid::from("pod");
-            all.announce(Binding {
-                addr,
-                pod,
-                number: 1,
-            })
-            .unwrap();
+            all.announce(nth(10, i)).unwrap();
         }
-        let one_more = all.announce(Binding {
-            addr: IpAddr::from([11, 0, 0, 1]),
-            ..binding(1, "pod", 1)
-        });
+        let one_more = all.announce(nth(11, 1));
         assert_eq!(one_more, Err(BindingError::TooMany));
         let zero = Bindings::default().announce(binding(1, "pod", 0));
         assert_eq!(zero, Err(BindingError::Zero));

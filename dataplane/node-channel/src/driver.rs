@@ -18,13 +18,15 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::anchors::Anchors;
 use crate::api::{COMMANDS_MAX, Command, Config, EVENTS_MAX, Event, PEERS_MAX, PeerStatus, Status};
 use crate::binding::Bindings;
 use crate::codec::{Wire, encode};
 use crate::id::{IdError, SpiffeId};
-use crate::identity::Stamp;
+use crate::identity::{Identity, Source, Stamp};
 use crate::listen::{Accepted, Gate, listen};
 use crate::session::{AbortOnDrop, Chain, FromSession, Session, SessionError, Up};
+use crate::workload::{self, News};
 
 /// Dials under way at once; the others wait their turn. Bounds how many peers rekey at once, and
 /// leaves room beside peers that don't answer, each of which holds a turn for a while.
@@ -93,14 +95,39 @@ impl Handle {
     }
 }
 
-/// Starts a node channel on the current Tokio runtime.
+/// Reads what a node channel's configuration names, as [`spawn`] would, and starts nothing.
+///
+/// # Errors
+/// [`StartError`].
+pub fn check(config: &Config) -> Result<(), StartError> {
+    let id = SpiffeId::of_node(&config.trust_domain, &config.node)?;
+    if let Source::Files(files) = &config.identity {
+        Identity::load(files, &id, &config.trust_domain)?;
+    }
+    Ok(peer_config(config, &id, "spiffe://x/y", 0, 0).check()?)
+}
+
+/// Starts a node channel on the current Tokio runtime. With files it has an identity at once, or
+/// doesn't start. With a Workload API it starts and waits for one; until then no session begins,
+/// so there are no SAs, and `identity_error` says where it waits.
 ///
 /// # Errors
 /// [`StartError`]; nothing listens then.
 pub async fn spawn(config: Config) -> Result<Handle, StartError> {
     let id = SpiffeId::of_node(&config.trust_domain, &config.node)?;
-    let stamp = Stamp::of(&config.files);
-    let identity = crate::identity::Identity::load(&config.files, &id, &config.trust_domain)?;
+    let (identity, stamp) = match &config.identity {
+        Source::Files(files) => {
+            let stamp = Stamp::of(files);
+            let identity = Identity::load(files, &id, &config.trust_domain)?;
+            (Ok(Arc::new(identity)), Some(stamp))
+        }
+        Source::WorkloadApi(api) => {
+            let at = api.socket.display();
+            let why = format!("no SVID of {id} has come yet from the Workload API at {at}");
+            tracing::info!("no session begins before it comes: {why}");
+            (Err(why), None)
+        }
+    };
     // Checked once here with any peer, so that later only a peer's own name can be at fault.
     peer_config(&config, &id, "spiffe://x/y", 0, 0).check()?;
     let addr = config.listen;
@@ -111,16 +138,28 @@ pub async fn spawn(config: Config) -> Result<Handle, StartError> {
     let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
     let (events_out, events) = mpsc::channel(EVENTS_MAX);
     let (status_out, status) = watch::channel(Status {
-        identity_loads: 1,
+        identity_loads: u64::from(identity.is_ok()),
+        identity_error: identity.as_ref().err().cloned(),
         ..Status::default()
     });
+    let trusted = identity.as_ref().ok().map(|it| it.anchors.clone());
     let (gate, gate_in) = watch::channel(Gate {
-        identity: Ok(Arc::new(identity)),
-        dialling: Arc::new(BTreeSet::new()),
+        identity,
+        dialling: Arc::default(),
+        known: Arc::default(),
     });
     let (accepted_out, accepted) = mpsc::channel(MESSAGES_MAX);
     let (to, messages) = mpsc::channel(MESSAGES_MAX);
     let (dialled_out, dialled) = mpsc::channel(DIALS_MAX);
+    let (news_out, news) = mpsc::channel(1);
+    let following = match &config.identity {
+        Source::Files(_) => None,
+        Source::WorkloadApi(api) => {
+            let domain = config.trust_domain.clone();
+            let follow = workload::follow(api.clone(), id.clone(), domain, news_out);
+            Some(AbortOnDrop(tokio::spawn(follow).abort_handle()))
+        }
+    };
     let random = SystemRandom::new();
     let mut driver = Driver {
         next_block: u32::from_be_bytes(draw(&random)?),
@@ -142,6 +181,7 @@ pub async fn spawn(config: Config) -> Result<Handle, StartError> {
         status: status_out,
         gate,
         stamp,
+        trusted,
         to,
         dialled_out,
         dials: Arc::new(Semaphore::new(DIALS_MAX)),
@@ -155,9 +195,11 @@ pub async fn spawn(config: Config) -> Result<Handle, StartError> {
         accepted,
         messages,
         dialled,
+        news,
     };
     let task = tokio::spawn(async move {
         driver.run(inputs, events_out).await;
+        drop(following);
         listening.abort();
         drop(listening.await);
     });
@@ -201,6 +243,8 @@ struct Inputs {
     accepted: mpsc::Receiver<Accepted>,
     messages: mpsc::Receiver<FromSession>,
     dialled: mpsc::Receiver<Dialled>,
+    /// From a Workload API.
+    news: mpsc::Receiver<News>,
 }
 
 /// How a dial turned out; `number` tells it from one for a life cycle that is gone.
@@ -235,7 +279,10 @@ struct Driver {
     outbox: VecDeque<Event>,
     status: watch::Sender<Status>,
     gate: watch::Sender<Gate>,
-    stamp: Stamp,
+    /// Of the files, if it is they.
+    stamp: Option<Stamp>,
+    /// The last anchors that were good: what ends peers' SAs holds also while there is no identity.
+    trusted: Option<Anchors>,
     /// When a reason was last logged: a flood must not become a flood of lines.
     logged: BTreeMap<&'static str, Instant>,
     to: mpsc::Sender<FromSession>,
@@ -316,6 +363,10 @@ impl Driver {
                 Some(dialled) = inputs.dialled.recv(), if room => {
                     self.now = Instant::now();
                     self.on_dialled(dialled);
+                }
+                Some(news) = inputs.news.recv(), if room => {
+                    self.now = Instant::now();
+                    self.on_news(news);
                 }
                 () = sleep_until(deadline), if room => {
                     self.now = Instant::now();
@@ -415,7 +466,14 @@ impl Driver {
 
     fn add_peer(&mut self, node: &NodeName, management: SocketAddr) -> Result<(), String> {
         if let Some(peer) = self.peers.get_mut(node) {
-            peer.management = management;
+            let before = core::mem::replace(&mut peer.management, management).ip();
+            if !peer.machine.is_initiator() && before != management.ip() {
+                self.gate.send_modify(|gate| {
+                    let known = Arc::make_mut(&mut gate.known);
+                    known.remove(before);
+                    known.add(management.ip());
+                });
+            }
             return Ok(());
         }
         if self.peers.len() >= PEERS_MAX {
@@ -439,6 +497,7 @@ impl Driver {
         if !peer.machine.is_initiator() {
             self.gate.send_modify(|gate| {
                 Arc::make_mut(&mut gate.dialling).insert(id.clone());
+                Arc::make_mut(&mut gate.known).add(management.ip());
             });
         }
         self.peers.insert(node.clone(), peer);
@@ -472,7 +531,9 @@ impl Driver {
             s.peers.remove(node);
         });
         self.gate.send_modify(|gate| {
-            Arc::make_mut(&mut gate.dialling).remove(&peer.id);
+            if Arc::make_mut(&mut gate.dialling).remove(&peer.id) {
+                Arc::make_mut(&mut gate.known).remove(peer.management.ip());
+            }
         });
     }
 

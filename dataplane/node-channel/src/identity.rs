@@ -1,4 +1,4 @@
-//! This node's files: its SVID, its key, and the anchors that vouch for the others.
+//! This node's SVID, its key, and the anchors that vouch for the others; its files of them.
 
 use std::fs;
 use std::io;
@@ -15,12 +15,34 @@ use zeroize::Zeroizing;
 use crate::anchors::{AnchorError, Anchors};
 use crate::id::{SpiffeId, TrustDomain};
 use crate::svid::{self, SvidError};
+use crate::workload::WorkloadApi;
 
 /// Longest file read, in bytes.
 const FILE_LEN_MAX: u64 = 1 << 20;
 
 /// Most trust anchors.
-const ANCHORS_MAX: usize = 64;
+pub(crate) const ANCHORS_MAX: usize = 64;
+
+/// Where the identity comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// Files, which somebody else renews.
+    Files(Files),
+    /// A SPIFFE Workload API, which renews it itself.
+    WorkloadApi(WorkloadApi),
+}
+
+impl From<Files> for Source {
+    fn from(files: Files) -> Self {
+        Self::Files(files)
+    }
+}
+
+impl From<WorkloadApi> for Source {
+    fn from(api: WorkloadApi) -> Self {
+        Self::WorkloadApi(api)
+    }
+}
 
 /// Where the identity lies. All are PEM.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,7 +152,7 @@ impl Stamp {
     }
 }
 
-/// What the files say.
+/// What the files say, or the Workload API.
 pub(crate) struct Identity {
     pub(crate) id: SpiffeId,
     pub(crate) domain: TrustDomain,
@@ -140,9 +162,15 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Whether our own SVID is still good, so that a peer may be asked to accept it.
-    pub(crate) fn is_expired(&self, now: UnixTime) -> bool {
-        self.not_after < now.as_secs()
+    /// Whether our own SVID isn't good any more, so that no peer may be asked to accept it: why.
+    pub(crate) fn expiry(&self, now: UnixTime) -> Option<String> {
+        let is_expired = self.not_after < now.as_secs();
+        is_expired.then(|| {
+            format!(
+                "the SVID of {} has expired; sign a new one, or see why the Workload API gives none",
+                self.id
+            )
+        })
     }
 
     /// Reads the files and checks that they are this node's.
@@ -165,15 +193,28 @@ impl Identity {
                 });
             }
         }
+        let key = signing_key(&files.key)?;
+        let anchors = anchors(&files.anchors)?;
+        Ok(Self::new(id, domain, chain, key, anchors)?)
+    }
+
+    /// Of a chain whose leaf was checked to be this node's.
+    pub(crate) fn new(
+        id: &SpiffeId,
+        domain: &TrustDomain,
+        chain: Vec<CertificateDer<'static>>,
+        key: Arc<dyn SigningKey>,
+        anchors: Anchors,
+    ) -> Result<Self, rustls::Error> {
         let not_after = chain.first().map_or(0, svid::not_after);
-        let key = CertifiedKey::new(chain, signing_key(&files.key)?);
+        let key = CertifiedKey::new(chain, key);
         // Refuses a key that is not the certificate's.
         key.keys_match()?;
         Ok(Self {
             id: id.clone(),
             domain: domain.clone(),
             key: Arc::new(key),
-            anchors: anchors(&files.anchors)?,
+            anchors,
             not_after,
         })
     }
@@ -265,6 +306,27 @@ fn anchors(path: &Path) -> Result<Anchors, IdentityError> {
 /// [`IdentityError`].
 pub fn make_key_and_request(key: &Path, id: &SpiffeId) -> Result<String, IdentityError> {
     let pair = KeyPair::generate()?;
+    let request = request(&pair, id)?;
+    let pem = Zeroizing::new(pair.serialize_pem());
+    write_new(key, pem.as_bytes()).map_err(|source| IdentityError::Io {
+        path: key.to_owned(),
+        source,
+    })?;
+    Ok(request)
+}
+
+/// The request for another certificate of a node's key that is there, as PEM.
+///
+/// # Errors
+/// [`IdentityError`].
+pub fn request_again(key: &Path, id: &SpiffeId) -> Result<String, IdentityError> {
+    check_mode(key)?;
+    let bytes = read(key)?;
+    let pem = core::str::from_utf8(&bytes).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
+    request(&KeyPair::from_pem(pem)?, id)
+}
+
+fn request(pair: &KeyPair, id: &SpiffeId) -> Result<String, IdentityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     let name = id.as_str().rsplit('/').next().unwrap_or_default();
@@ -275,13 +337,7 @@ pub fn make_key_and_request(key: &Path, id: &SpiffeId) -> Result<String, Identit
         .subject_alt_names
         .push(SanType::URI(id.as_str().try_into()?));
     params.key_usages.push(KeyUsagePurpose::DigitalSignature);
-    let request = params.serialize_request(&pair)?.pem()?;
-    let pem = Zeroizing::new(pair.serialize_pem());
-    write_new(key, pem.as_bytes()).map_err(|source| IdentityError::Io {
-        path: key.to_owned(),
-        source,
-    })?;
-    Ok(request)
+    Ok(params.serialize_request(pair)?.pem()?)
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -18,6 +18,7 @@ mod listen;
 mod session;
 pub mod svid;
 mod tls;
+mod workload;
 
 pub use self::anchors::{AnchorError, Anchors};
 pub use self::api::{
@@ -27,8 +28,9 @@ pub use self::binding::{
     BINDINGS_MAX, Binding, BindingChange, BindingError, Bindings, POD_UID_LEN_MAX,
 };
 pub use self::codec::{DecodeError, FRAME_LEN_MAX, Wire, decode, encode};
-pub use self::driver::{DIALS_MAX, Handle, StartError, spawn};
+pub use self::driver::{DIALS_MAX, Handle, StartError, check, spawn};
 pub use self::id::{IdError, SpiffeId, TrustDomain};
-pub use self::identity::{Files, IdentityError, make_key_and_request};
-pub use self::listen::{HANDSHAKES_MAX, HANDSHAKES_PER_ADDR_MAX};
+pub use self::identity::{Files, IdentityError, Source, make_key_and_request, request_again};
+pub use self::listen::{HANDSHAKES_MAX, HANDSHAKES_PER_ADDR_MAX, HANDSHAKES_STRANGERS_MAX};
 pub use self::session::SessionError;
+pub use self::workload::{RESPONSE_LEN_MAX, ResponseError, SVIDS_MAX, WorkloadApi, WorkloadError};

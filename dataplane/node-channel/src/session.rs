@@ -10,7 +10,7 @@ use rustls::AlertDescription;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use sluice_crypto::lifecycle::{CloseReason, ExporterSecret, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
@@ -48,7 +48,7 @@ pub enum SessionError {
     /// More handshakes under way than are allowed.
     #[error("too many handshakes under way")]
     TooManyHandshakes,
-    /// Our files are not good, so nobody can be authenticated.
+    /// Our files are not good, or the Workload API gives no SVID: nobody can be authenticated.
     #[error("this node has no usable identity: {0}")]
     NoIdentity(String),
     /// The peer's certificate was refused here.
@@ -239,8 +239,9 @@ impl Chain {
     }
 }
 
-/// Dials `expected` at `addr`.
+/// Dials `expected` at `addr`, from where this node `listens`: there the peer knows it to be.
 pub(crate) async fn dial(
+    listens: SocketAddr,
     addr: SocketAddr,
     identity: Arc<Identity>,
     expected: SpiffeId,
@@ -250,7 +251,7 @@ pub(crate) async fn dial(
     let handshake = async {
         let config = tls::client(&identity, &expected).map_err(SessionError::Tls)?;
         let name = tls::server_name().map_err(SessionError::Tls)?;
-        let tcp = TcpStream::connect(addr)
+        let tcp = connect(listens, addr)
             .await
             .map_err(SessionError::Connect)?;
         tcp.set_nodelay(true).map_err(SessionError::Io)?;
@@ -263,6 +264,22 @@ pub(crate) async fn dial(
     match timeout(Duration::from_millis(ms), handshake).await {
         Ok(up) => up,
         Err(_) => Err(SessionError::HandshakeTimeout { ms }),
+    }
+}
+
+/// The system chooses the address where this node listens on all or in the other family alone, or
+/// where no port of it is free.
+async fn connect(mut listens: SocketAddr, addr: SocketAddr) -> io::Result<TcpStream> {
+    listens.set_port(0);
+    let socket = match (listens, addr) {
+        _ if listens.ip().is_unspecified() => None,
+        (SocketAddr::V4(_), SocketAddr::V4(_)) => Some(TcpSocket::new_v4()?),
+        (SocketAddr::V6(_), SocketAddr::V6(_)) => Some(TcpSocket::new_v6()?),
+        _ => None,
+    };
+    match socket.filter(|it| it.bind(listens).is_ok()) {
+        Some(socket) => socket.connect(addr).await,
+        None => TcpStream::connect(addr).await,
     }
 }
 
@@ -303,11 +320,10 @@ async fn part(mut tcp: TcpStream) {
 }
 
 fn check_own(identity: &Identity) -> Result<(), SessionError> {
-    if identity.is_expired(UnixTime::now()) {
-        let why = format!("the SVID of {} has expired; sign a new one", identity.id);
-        return Err(SessionError::NoIdentity(why));
+    match identity.expiry(UnixTime::now()) {
+        Some(why) => Err(SessionError::NoIdentity(why)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn up(stream: TlsStream<TcpStream>, identity: &Identity, role: Role) -> Result<Up, SessionError> {

@@ -4,6 +4,7 @@ from checks import (
     cni_add,
     denied,
     live_changes,
+    path_mtu,
     policy_file,
     reach,
     rekey,
@@ -36,6 +37,10 @@ def run_all(lab, report):
     lab.capture.stop()
     wire_clean.run(report, lab.capture, "from the daemons' start until here")
     wire_clean.inside(lab, report, lab.capture)
+    wire_clean.holds_no_key(lab, report, lab.capture)
+
+    # Between the captures: of the router's words there would be more than ESP.
+    path_mtu.run(lab, report)
 
     lab.capture = Capture(lab.nodes, lab.folder, "second")
     cni_add.run(lab, report)
@@ -48,4 +53,5 @@ def run_all(lab, report):
     cni_add.delete(lab, report)
     lab.capture.stop()
     wire_clean.run(report, lab.capture, "from there until here, with all that died meanwhile")
+    wire_clean.holds_no_key(lab, report, lab.capture)
     wire_clean.keys_once(lab, report)

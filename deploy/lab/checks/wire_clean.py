@@ -2,6 +2,9 @@
 
 import wire
 
+# To look for many keys in long captures takes a minute.
+KEYS_SOUGHT = 20
+
 
 def run(report, capture, when):
     report.section(f"the wire, {when}: nothing of pods but ESP")
@@ -29,6 +32,23 @@ def inside(lab, report, capture):
     )
 
 
+def holds_no_key(lab, report, capture):
+    """The newest keys of both nodes are nowhere in it, neither as bytes nor as their hex."""
+    keys = [key for plane in lab.planes for key in sent_by(plane)[-KEYS_SOUGHT // 2 :]]
+    # Without the salt, which is no secret of its own.
+    forms = [form for key in keys for form in (bytes.fromhex(key[2:-8]), key[2:-8].encode())]
+    whole = [file.read_bytes() for file in capture.files]
+    found = sum(form in data for form in forms for data in whole)
+    report.check(
+        len(keys) > 1 and not found, f"of {len(keys)} keys {found} are in {len(whole)} captures"
+    )
+
+
+def sent_by(plane):
+    """The keys that a node sent by, in their order: `0x` and digits, the salt last."""
+    return [line.split('","')[5] for line in plane.keys.read_text().splitlines()]
+
+
 def inner_flows(file, profile):
     """Packets between the pods' port 7001 and shop/web that tshark can show."""
     text = wire.dissect(
@@ -43,7 +63,7 @@ def inner_flows(file, profile):
 def keys_once(lab, report):
     """No key was ever sent by twice, also not by a dataplane that came back: a sequence
     begins at 1 under each."""
-    keys = [line.split('","')[5] for plane in lab.planes for line in plane.keys.read_text().splitlines()]
+    keys = [key for plane in lab.planes for key in sent_by(plane)]
     report.check(
         len(keys) == len(set(keys)) and len(keys) > 10, f"{len(keys)} keys to send by, no two the same"
     )

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import traffic
 from daemons import wait_for
@@ -261,6 +262,10 @@ def check_refusals(service, report):
 def check_end(service, report):
     """Its end ends charon; the dataplane goes on without."""
     charon = service.charons["local"].process
+    (started,) = Path(f"/proc/{charon.pid}/task/{charon.pid}/children").read_text().split()
+    limits = Path(f"/proc/{started}/limits").read_text().splitlines()
+    (core,) = (line.split()[4:6] for line in limits if line.startswith("Max core file size"))
+    report.check(core == ["1", "1"], "charon, which has the keys as well, may leave no core dump")
     charon.terminate()
     code = charon.wait(15)
     logged = (service.folder / "local/out").read_text(errors="replace")

@@ -190,6 +190,25 @@ impl Agent {
                 "the last generation stays in force; ADD is refused",
             );
         }
+        let peers = self.reconciler.desired().map(|it| &it.peers);
+        let peers = peers.into_iter().flat_map(|it| it.values());
+        for peer in peers.filter(|it| it.unprotected) {
+            let (name, cluster) = (&peer.node, &self.subjects.cluster);
+            if self.setup.encryption.is_reached(cluster, name) {
+                continue;
+            }
+            let text = if cluster.nodes.contains_key(name) {
+                format!(
+                    "node {name} has no address for ESP; annotate it with sluice.dev/tunnel-ips, or \
+                     name it among the agent's unprotected_nodes"
+                )
+            } else {
+                format!("pods are on node {name}, and there is no Node of that name")
+            };
+            let meanwhile = "what this node's pods say to that node and its pods is dropped, and the other \
+                             way round (`unprotected`)";
+            add("nodes", text, meanwhile);
+        }
         if let Some(refused) = self.held() {
             add(
                 "dataplane",

@@ -428,6 +428,73 @@ fn a_trace_says_what_happens_and_why() {
     assert!(trace.agrees);
 }
 
+fn only_problem(agent: &Agent) -> Problem {
+    let problems = agent.status().problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems.into_iter().next().unwrap()
+}
+
+/// What a Node says of its pods' addresses, and the operator, and that a Node says nothing of
+/// where its dataplane is, is no reason for all to stand still.
+#[test]
+fn nobody_is_at_an_address_for_pods_and_nothing_goes_to_a_node_without_a_way() {
+    let ranged = NODES.replacen(
+        "metadata: {name: b",
+        "spec: {podCIDRs: [10.1.9.0/24]}\nmetadata: {name: b",
+        1,
+    );
+    assert_ne!(ranged, NODES);
+    let files = [("n.yaml", ranged.as_str()), ("c.yaml", CART)];
+    let mut cluster = load_texts(&files).unwrap().cluster;
+    let (mut agent, mut dataplane) = (agent(&[NODES, CART]), State::default());
+    agent.on_cluster(cluster.clone());
+    agent.attach(&cart()).unwrap();
+    settle(&mut agent, &mut dataplane);
+    for (ip, by_operator) in [("10.1.9.7", false), ("10.77.0.1", true)] {
+        if by_operator {
+            // Whose word goes before the Nodes'.
+            cluster.pod_cidrs.insert("10.77.0.0/16".parse().unwrap());
+            agent.on_cluster(cluster.clone());
+            settle(&mut agent, &mut dataplane);
+            let trace = traced(&agent, "shop/cart", "10.1.9.7", Some("80"));
+            assert_eq!(trace.verdict, Verdict::Allow);
+        }
+        for (from, to) in [("shop/cart", ip), (ip, "shop/cart")] {
+            let trace = traced(&agent, from, to, Some("80"));
+            let why = "the address is for pods, and no known pod has it".to_owned();
+            assert_eq!(trace.disposition, Disposition::Discard { why });
+            assert_eq!(
+                (trace.verdict, trace.rule.as_deref()),
+                (Verdict::Deny, Some("nobody"))
+            );
+            assert!(trace.agrees, "{trace:?}");
+        }
+    }
+    assert!(agent.status().problems.is_empty());
+
+    let node = cluster.nodes.get_mut(&"b".into()).unwrap();
+    node.tunnel_ips.clear();
+    agent.on_cluster(cluster.clone());
+    settle(&mut agent, &mut dataplane);
+    let trace = traced(&agent, "shop/cart", "shop/db", Some("5432"));
+    let why = "node b says of no dataplane, and is not listed as unprotected".to_owned();
+    assert_eq!(trace.disposition, Disposition::Discard { why });
+    let problem = only_problem(&agent);
+    assert!(
+        problem.text.starts_with("node b has no address for ESP"),
+        "{problem:?}"
+    );
+
+    cluster.nodes.remove(&"b".into());
+    agent.on_cluster(cluster);
+    settle(&mut agent, &mut dataplane);
+    let problem = only_problem(&agent);
+    assert!(
+        problem.text.contains("there is no Node of that name"),
+        "{problem:?}"
+    );
+}
+
 #[test]
 fn a_trace_that_makes_no_sense_is_refused() {
     let agent = agent(&[NODES, CART]);

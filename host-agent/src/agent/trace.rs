@@ -277,6 +277,11 @@ impl Agent {
         if source != Some(&Place::LocalPod) && target != Some(&Place::LocalPod) {
             return Disposition::Elsewhere;
         }
+        if [source, target].contains(&Some(&Place::Nobody)) {
+            return Disposition::Discard {
+                why: "the address is for pods, and no known pod has it".to_owned(),
+            };
+        }
         let judged = sides.judgement();
         if judged.verdict == Verdict::Deny {
             let rule = judged.rule.unwrap_or_default();
@@ -297,7 +302,7 @@ impl Agent {
                         to: place_word(place),
                     },
                     Crossing::Never => Disposition::Discard {
-                        why: format!("node {node} is unprotected, and encryption is required"),
+                        why: self.why_never(node),
                     },
                     Crossing::Sealed | Crossing::NotOurs => {
                         Disposition::Protect { node: node.clone() }
@@ -310,6 +315,16 @@ impl Agent {
             None => Disposition::Discard {
                 why: "no prefix has the address".to_owned(),
             },
+        }
+    }
+
+    /// Why nothing goes to a node.
+    fn why_never(&self, node: &NodeName) -> String {
+        let cluster = &self.subjects.cluster;
+        if self.setup.encryption.is_reached(cluster, node) {
+            format!("node {node} is unprotected, and encryption is required")
+        } else {
+            format!("node {node} says of no dataplane, and is not listed as unprotected")
         }
     }
 
@@ -496,5 +511,6 @@ fn place_word(place: &Place) -> String {
         Place::RemoteNode(node) => format!("node {node}"),
         Place::Outside => "outside, by the uplink".to_owned(),
         Place::ServiceVip => "a service address".to_owned(),
+        Place::Nobody => "a pod's address that no known pod has".to_owned(),
     }
 }

@@ -89,6 +89,14 @@ impl EncryptionSetup {
         node.tunnel_ips.is_empty() && self.unprotected.contains(name)
     }
 
+    /// Whether packets have a way to a node: it says where its dataplane is, or the operator says
+    /// that it has none. To one that does neither, or that isn't there, nothing goes.
+    #[must_use]
+    pub fn is_reached(&self, cluster: &Cluster, name: &NodeName) -> bool {
+        let node = cluster.nodes.get(name);
+        node.is_some_and(|it| !it.tunnel_ips.is_empty() || self.is_unprotected(name, it))
+    }
+
     /// Annotations that ask for less than the operator lets them, as people are told.
     #[must_use]
     pub fn overruled(&self, cluster: &Cluster) -> Vec<String> {

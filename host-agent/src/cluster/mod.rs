@@ -10,9 +10,11 @@ mod mode;
 mod multi_policy;
 mod objects;
 mod policy;
+mod ranges;
 mod selector;
 
 use core::net::IpAddr;
+use std::collections::BTreeSet;
 
 pub use addresses::{AddressIndex, AddressTaken, Holder};
 pub use cluster_policy::{ClusterPolicy, ClusterRule, RuleAction};
@@ -23,9 +25,10 @@ pub use objects::{
     ContainerPort, Interface, Namespace, NamespacedName, Node, PRIMARY_INTERFACE, Pod, Service,
 };
 pub use policy::{NetworkPolicy, Peer, PortRule, PortSpec, Rule};
+pub use ranges::{PodCidrError, PodRanges, pod_cidr};
 pub use selector::{LabelSelector, Labels, Operator, Requirement};
 use sluice_offload_api::SharedMap;
-use sluice_offload_api::model::{Direction, NodeName, PodRef};
+use sluice_offload_api::model::{Direction, IpPrefix, NodeName, PodRef};
 
 /// The label that every namespace has and that holds its name.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -48,6 +51,9 @@ pub struct Cluster {
     pub multi_policies: SharedMap<NamespacedName, MultiPolicy>,
     /// Services, for their addresses.
     pub services: SharedMap<NamespacedName, Service>,
+    /// Prefixes whose addresses only pods have, by the operator's word; if there are none, those
+    /// that the nodes have for their pods are: [`PodRanges`].
+    pub pod_cidrs: BTreeSet<IpPrefix>,
 }
 
 impl Cluster {
@@ -104,6 +110,20 @@ impl Cluster {
         let multi = multi.filter_map(move |it| it.policy.rules(direction));
         own.chain(cluster.filter_map(|it| it.flows.as_ref()))
             .chain(multi.flatten())
+    }
+
+    /// Whether only pods have the address. Linear in the nodes; [`PodRanges`] are not.
+    #[must_use]
+    pub fn is_for_pods(&self, ip: IpAddr) -> bool {
+        let of_nodes = || {
+            let mut all = self.nodes.values().flat_map(|it| &it.pod_cidrs);
+            all.any(|it| it.contains(ip))
+        };
+        if self.pod_cidrs.is_empty() {
+            of_nodes()
+        } else {
+            self.pod_cidrs.iter().any(|it| it.contains(ip))
+        }
     }
 
     /// Whether the address is a service's.

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use sluice_offload_api::model::{Encryption, NodeName, PodRef, PodUid, Protocol};
+use sluice_offload_api::model::{Encryption, IpPrefix, NodeName, PodRef, PodUid, Protocol};
 
 use super::Labels;
 
@@ -44,6 +44,8 @@ pub struct Node {
     /// Its dataplane's addresses for ESP, at most one a family: the annotation
     /// `sluice.dev/tunnel-ips`.
     pub tunnel_ips: Vec<IpAddr>,
+    /// Prefixes that its pods' addresses are taken from: `spec.podCIDRs`.
+    pub pod_cidrs: Vec<IpPrefix>,
 }
 
 /// A pod.

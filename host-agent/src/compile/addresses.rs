@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sluice_offload_api::model::{Direction, Encryption, IpPrefix, NodeName, Place, PodRef, PodUid};
 
 use super::{Bound, NodeSetup};
-use crate::cluster::{AddressIndex, Cluster, Holder, Peer, Pod, PortSpec, Rule};
+use crate::cluster::{AddressIndex, Cluster, Holder, Peer, Pod, PodRanges, PortSpec, Rule};
 use crate::identity::{IdentityKey, NamedPorts, Subject};
 
 /// Who and where a prefix's addresses are.
@@ -21,15 +21,18 @@ pub(super) struct Owner {
 pub(super) const fn needs_peer(place: &Place) -> Option<&NodeName> {
     match place {
         Place::RemotePod(node) | Place::RemoteNode(node) => Some(node),
-        Place::LocalPod | Place::LocalNode | Place::Outside | Place::ServiceVip => None,
+        Place::LocalPod | Place::LocalNode | Place::Outside | Place::ServiceVip | Place::Nobody => {
+            None
+        }
     }
 }
 
-/// All prefixes: the world, every block of every policy, every address of the cluster.
+/// All prefixes: the world, every block of every policy, every range of pods' addresses, every
+/// address of the cluster.
 ///
-/// An address outside the cluster has the longest block that contains it as its longest
-/// prefix. Every other block that contains it is shorter, so contains that block too: the
-/// blocks of the prefix are the blocks of the address. An address of the cluster has a
+/// An address that nobody of the cluster has has the longest block or range that contains it as
+/// its longest prefix. Every other that contains it is shorter, so contains that one too: the
+/// blocks and ranges of the prefix are those of the address. An address of the cluster has a
 /// prefix of its own.
 pub(super) fn owners(
     cluster: &Cluster,
@@ -38,15 +41,17 @@ pub(super) fn owners(
     bound: &Bound<'_>,
 ) -> BTreeMap<IpPrefix, Owner> {
     let blocks = blocks(cluster);
+    let ranges = PodRanges::of(cluster);
     let names = egress_port_names(cluster);
     let mut owners = BTreeMap::new();
-    for prefix in world().into_iter().chain(blocks.iter().copied()) {
+    let wide = blocks.iter().copied().chain(ranges.iter());
+    for prefix in world().into_iter().chain(wide) {
         let blocks = blocks
             .iter()
             .copied()
             .filter(|it| it.covers(&prefix))
             .collect();
-        owners.insert(prefix, outside(blocks));
+        owners.insert(prefix, no_ones(blocks, ranges.cover(&prefix)));
     }
     let is_bound = |name: &PodRef, inside: &str| bound.contains_key(&(name, inside));
     let is_name = |name: &str| names.contains(name);
@@ -64,11 +69,16 @@ pub(super) fn owners(
     owners
 }
 
-/// Addresses that nobody of the cluster has.
-pub(super) fn outside(blocks: BTreeSet<IpPrefix>) -> Owner {
+/// Addresses that nobody of the cluster has: somebody's outside, unless only pods have such.
+pub(super) fn no_ones(blocks: BTreeSet<IpPrefix>, is_for_pods: bool) -> Owner {
+    let place = if is_for_pods {
+        Place::Nobody
+    } else {
+        Place::Outside
+    };
     let held = Held {
         subject: Subject::Outside,
-        place: Place::Outside,
+        place,
         pod_uid: None,
         encryption: Encryption::Required,
     };
@@ -109,6 +119,15 @@ pub(super) fn held(
 ) -> Option<Held> {
     let mut pod_uid = None;
     let mut encryption = setup.encryption.of_nodes();
+    // Where nothing is known of the way, none is loose enough.
+    let at_least = |node: &NodeName| {
+        let is_known = *node == setup.node || setup.encryption.is_reached(cluster, node);
+        if is_known {
+            Encryption::Off
+        } else {
+            Encryption::Required
+        }
+    };
     let (subject, place) = match holder {
         Holder::Pod(name) | Holder::Interface(name, _) => {
             let pod = cluster.pods.get(name)?;
@@ -125,15 +144,22 @@ pub(super) fn held(
                 _ => Place::LocalNode,
             };
             encryption = setup.encryption.of_pod(cluster, pod);
+            encryption = pod
+                .node
+                .as_ref()
+                .map_or(encryption, |it| encryption.max(at_least(it)));
             (pod_subject(pod, inside, is_name), place)
         }
         Holder::Node(name) if *name == setup.node => {
             (Subject::Node { name: name.clone() }, Place::LocalNode)
         }
-        Holder::Node(name) => (
-            Subject::Node { name: name.clone() },
-            Place::RemoteNode(name.clone()),
-        ),
+        Holder::Node(name) => {
+            encryption = encryption.max(at_least(name));
+            (
+                Subject::Node { name: name.clone() },
+                Place::RemoteNode(name.clone()),
+            )
+        }
         Holder::Service(_) => {
             encryption = Encryption::Required;
             (Subject::Outside, Place::ServiceVip)

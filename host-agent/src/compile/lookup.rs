@@ -12,7 +12,7 @@ use sluice_offload_api::model::{
 };
 
 use super::domains::patterns;
-use crate::evaluate::{Crossing, Judgement, KnownNames, Ruling, SERVICE_VIP};
+use crate::evaluate::{Crossing, Judgement, KnownNames, NOBODY, Ruling, SERVICE_VIP};
 
 /// What a table says: tier by tier, of the rows that match the one with the lowest rule,
 /// unless it passes; if no tier decides, the fallback. `port` as in [`crate::evaluate::Query::port`].
@@ -124,6 +124,7 @@ pub fn judge_knowing(
             {
                 Some(deny(SERVICE_VIP))
             }
+            (Some(_), Some(other)) if other.place == Place::Nobody => Some(deny(NOBODY)),
             (Some(policy), Some(other)) => {
                 let mut peers = vec![other.identity];
                 if other.place == Place::Outside && direction == Direction::Egress {

@@ -38,18 +38,6 @@ pub enum CompileError {
     /// More identities or policies than the dataplane can hold.
     #[error(transparent)]
     Full(#[from] Full),
-    /// An address on a node that no tunnel leads to. In clear it may not go, and as
-    /// someone else's it may not count.
-    #[error(
-        "{prefix} is on node {node}, which has no address for ESP; annotate the node with \
-         sluice.dev/tunnel-ips, or name it among the agent's unprotected_nodes"
-    )]
-    NoTunnel {
-        /// The address.
-        prefix: IpPrefix,
-        /// The node.
-        node: NodeName,
-    },
     /// A pod is bound to a VF that the node doesn't have.
     #[error("pod {pod} is bound to VF {port}, which is not among the node's; delete the pod")]
     UnknownVf {
@@ -123,10 +111,8 @@ pub fn compile_within(
         if let Some(node) = addresses::needs_peer(&owner.place)
             && !state.peers.contains_key(node)
         {
-            return Err(CompileError::NoTunnel {
-                prefix,
-                node: node.clone(),
-            });
+            let peer = peer(node, &Node::default());
+            state.peers.insert(node.clone(), peer);
         }
         // Always there: it was numbered above.
         if let Some(identity) = identities.identity(&owner.key) {
@@ -262,17 +248,17 @@ fn bound_among<'a>(
 fn peers(cluster: &Cluster, setup: &NodeSetup) -> SharedMap<NodeName, Peer> {
     let nodes = cluster.nodes.iter();
     nodes
-        .filter_map(|(name, node)| Some((name.clone(), peer(name, node, setup)?)))
+        .filter(|(name, _)| **name != setup.node)
+        .map(|(name, node)| (name.clone(), peer(name, node)))
         .collect()
 }
 
-/// Another node that a tunnel leads to, or that has no dataplane and is known for it.
-fn peer(name: &NodeName, node: &Node, setup: &NodeSetup) -> Option<Peer> {
-    let unprotected = setup.encryption.is_unprotected(name, node);
-    let is_known = unprotected || !node.tunnel_ips.is_empty();
-    (*name != setup.node && is_known).then(|| Peer {
+/// Another node. One that no tunnel leads to is unprotected: if the operator doesn't say so,
+/// its addresses' setting is `required`, and nothing goes there.
+fn peer(name: &NodeName, node: &Node) -> Peer {
+    Peer {
         node: name.clone(),
         tunnel_ips: node.tunnel_ips.clone(),
-        unprotected,
-    })
+        unprotected: node.tunnel_ips.is_empty(),
+    }
 }

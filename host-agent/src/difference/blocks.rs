@@ -1,12 +1,12 @@
-//! The address space, split at every block that a policy names: within a part no policy can
-//! tell two addresses of nobody apart.
+//! The address space, split at every block that a policy names and every range of pods' addresses:
+//! within a part nothing can tell two addresses of nobody apart.
 
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_offload_api::model::IpPrefix;
 
-use crate::cluster::{Cluster, Peer};
+use crate::cluster::{Cluster, Peer, PodRanges};
 
 /// A part's place in [`Blocks`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Splits at the blocks of all of these clusters.
+    /// Splits at the blocks of all of these clusters, and at the ranges of their pods' addresses.
     pub(super) fn of(clusters: &[&Cluster]) -> Self {
         let roots = ["0.0.0.0/0", "::/0"];
         let mut blocks: BTreeSet<IpPrefix> =
@@ -38,6 +38,7 @@ impl Blocks {
         let mut held = BTreeSet::new();
         for cluster in clusters {
             blocks.extend(named(cluster));
+            blocks.extend(PodRanges::of(cluster).iter());
             held.extend(addresses(cluster));
         }
         let mut parts: Vec<Part> = Vec::new();

@@ -91,9 +91,15 @@ impl<'a> Ready<'a> {
             Key::Pod { namespace, .. } => Some(folders[side].placed.namespace_labels(namespace)),
             Key::Node { .. } => None,
         };
+        // Of somebody of the cluster it is no question.
+        let is_nobodys = |side: usize, half: &Half| {
+            matches!(half.party, Party::Outside(_)) && folders[side].placed.is_for_pods(half.ip)
+        };
         let same = match &class.halves {
             [Some(before), Some(after)] => {
-                before.key == after.key && namespace(BEFORE) == namespace(AFTER)
+                before.key == after.key
+                    && namespace(BEFORE) == namespace(AFTER)
+                    && is_nobodys(BEFORE, before) == is_nobodys(AFTER, after)
             }
             _ => false,
         };

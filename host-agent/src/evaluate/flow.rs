@@ -25,6 +25,8 @@ pub(crate) struct End<'a> {
     pub(super) pod: Option<&'a Pod>,
     /// The node, if it is one or in its network.
     pub(super) node: Option<&'a NodeName>,
+    /// Whether only pods have the address, and none that is known.
+    pub(super) is_nobodys: bool,
 }
 
 impl<'a> Flow<'a> {
@@ -32,10 +34,16 @@ impl<'a> Flow<'a> {
         let end = |party: &'a Party, ip| match party {
             Party::Pod { ns, name } => {
                 let (namespace, name) = (ns.clone(), name.clone());
-                End::pod(ip, cluster.pods.get(&PodRef { namespace, name }))
+                let pod = cluster.pods.get(&PodRef { namespace, name });
+                let end = End::pod(ip, pod);
+                if end.pod.is_some() || end.node.is_some() {
+                    end
+                } else {
+                    End::outside(ip, is_nobodys(cluster, ip))
+                }
             }
             Party::Node(node) => End::node(ip, node),
-            Party::Outside(_) => End::outside(ip),
+            Party::Outside(_) => End::outside(ip, is_nobodys(cluster, ip)),
         };
         Self {
             from: end(&query.from, query.from_ip),
@@ -53,6 +61,7 @@ impl<'a> End<'a> {
             ip,
             pod: pod.filter(|it| it.owns_addresses()),
             node: pod.and_then(Pod::host_node),
+            is_nobodys: false,
         }
     }
 
@@ -63,15 +72,21 @@ impl<'a> End<'a> {
             ip,
             pod: None,
             node,
+            is_nobodys: false,
         }
     }
 
-    /// Someone outside the cluster, or a service address.
-    pub(crate) const fn outside(ip: IpAddr) -> Self {
+    /// Someone outside the cluster, or a service address, or nobody at one that only pods have.
+    pub(crate) const fn outside(ip: IpAddr, is_nobodys: bool) -> Self {
         Self {
             ip,
             pod: None,
             node: None,
+            is_nobodys,
         }
     }
+}
+
+fn is_nobodys(cluster: &Cluster, ip: IpAddr) -> bool {
+    cluster.is_for_pods(ip) && !cluster.is_service_vip(ip)
 }

@@ -25,6 +25,9 @@ pub const NO_POLICY: &str = "no policy";
 /// The name of the rule that denies service addresses, which aren't translated.
 pub const SERVICE_VIP: &str = "service-vip";
 
+/// The name of the rule that denies addresses that only pods have and no pod that is known.
+pub const NOBODY: &str = "nobody";
+
 /// The name of a policy's rule, as people see it: `shop/allow-web ingress[0]`.
 #[must_use]
 pub fn rule_name(policy: &NamespacedName, direction: Direction, index: usize) -> String {
@@ -308,6 +311,9 @@ pub(crate) fn egress_to(
     if is_vip {
         return Some(Ruling::deny(SERVICE_VIP));
     }
+    if flow.to.is_nobodys {
+        return Some(Ruling::deny(NOBODY));
+    }
     let ask = Ask {
         cluster,
         flow,
@@ -339,6 +345,9 @@ pub fn ingress_by(cluster: &Cluster, query: &Query, set: PolicySet) -> Option<Ru
 /// [`ingress_by`], if it is known who the ends are.
 pub(crate) fn ingress_at(cluster: &Cluster, flow: Flow<'_>, set: PolicySet) -> Option<Ruling> {
     let destination = flow.to.pod?;
+    if flow.from.is_nobodys {
+        return Some(Ruling::deny(NOBODY));
+    }
     let primary = destination.interface_at(flow.to.ip).is_none();
     if primary && flow.from.node.is_some() && flow.from.node == destination.node.as_ref() {
         return Some(Ruling::allow(OWN_NODE));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sluice_offload_api::model::{Encryption, NodeName};
+use sluice_offload_api::model::{Encryption, NodeName, PrefixError};
 
 use crate::agent::{AgentStatus, PolicyView, VfView};
 use crate::cluster::{Cluster, EncryptionSetup, LoosestAboveDefault};
@@ -41,6 +41,9 @@ pub struct Bundle {
     /// What the operator says of encryption; none in a bundle of an agent that didn't tell it.
     #[serde(default)]
     pub encryption: Option<EncryptionView>,
+    /// Prefixes whose addresses only pods have, by the operator's word in the agent's file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_cidrs: Vec<String>,
     /// The Kubernetes objects that the agent goes by, with the fields that it reads.
     pub objects: Vec<Value>,
     /// Flows in the dataplane's tables.
@@ -182,6 +185,9 @@ pub enum BundleError {
     /// What it says of encryption makes no sense.
     #[error("the bundle's `encryption`: {0}")]
     Encryption(#[from] LoosestAboveDefault),
+    /// What it says of pods' addresses makes no sense.
+    #[error("the bundle's `pod_cidrs`: {0}")]
+    PodCidrs(#[from] PrefixError),
     /// Its objects are at fault.
     #[error("the bundle's objects: {0}")]
     Objects(#[from] ManifestError),
@@ -222,14 +228,19 @@ impl Bundle {
         Ok(EncryptionSetup::new(it.default, Some(it.loosest), listed)?)
     }
 
-    /// The cluster of its objects.
+    /// The cluster of its objects, with what its node's operator says of pods' addresses.
     ///
     /// # Errors
-    /// [`BundleError::Objects`] if they hold something that no manifest may.
+    /// [`BundleError::Objects`] if they hold something that no manifest may, and
+    /// [`BundleError::PodCidrs`].
     pub fn cluster(&self) -> Result<Cluster, BundleError> {
         let lines: Vec<_> = self.objects.iter().map(|it| format!("{it}\n")).collect();
         let loaded = load_texts(&[("objects", &lines.join("---\n"))])?;
-        Ok(loaded.cluster)
+        let mut cluster = loaded.cluster;
+        for text in &self.pod_cidrs {
+            cluster.pod_cidrs.insert(text.parse()?);
+        }
+        Ok(cluster)
     }
 }
 

@@ -70,7 +70,12 @@ fn node(name: &str, node: &Node) -> Value {
     let addresses = node.ips.iter();
     let addresses = addresses.map(|ip| json!({"type": "InternalIP", "address": ip}));
     let status = json!({"addresses": addresses.collect::<Vec<_>>()});
-    object("v1", "Node", metadata, json!({"status": status}))
+    let mut rest = json!({"status": status});
+    if !node.pod_cidrs.is_empty() {
+        let cidrs = node.pod_cidrs.iter().map(ToString::to_string);
+        rest["spec"] = json!({"podCIDRs": cidrs.collect::<Vec<_>>()});
+    }
+    object("v1", "Node", metadata, rest)
 }
 
 fn pod(pod: &Pod) -> Value {

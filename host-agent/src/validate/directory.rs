@@ -2,12 +2,13 @@
 //! don't share.
 
 use core::net::IpAddr;
+use std::sync::Arc;
 
 use sluice_offload_api::model::{Identity, IdentityId, IpPrefix, Place, Prefix};
 use sluice_offload_api::{SharedMap, State};
 
 use super::holders::Holders;
-use crate::cluster::{Cluster, Holder};
+use crate::cluster::{Cluster, Holder, PodRanges};
 
 /// Prefixes by their identity.
 type ByIdentity = SharedMap<(IdentityId, IpPrefix), ()>;
@@ -19,6 +20,7 @@ pub struct Directory {
     prefixes: SharedMap<IpPrefix, Prefix>,
     identities: SharedMap<IdentityId, Identity>,
     holders: Holders,
+    ranges: Arc<PodRanges>,
     by_identity: ByIdentity,
     /// Those of them that are outside.
     outside: ByIdentity,
@@ -44,6 +46,7 @@ impl Directory {
                 }
             }
         }
+        next.ranges = self.ranges.at(&self.cluster, cluster);
         next.cluster = cluster.clone();
         next.prefixes = state.prefixes.clone();
         next.identities = state.identities.clone();
@@ -65,6 +68,11 @@ impl Directory {
     /// Who has an address.
     pub(super) fn holder(&self, ip: IpAddr) -> Option<&Holder> {
         self.holders.of(ip)
+    }
+
+    /// Whether only pods have the address.
+    pub(super) fn is_for_pods(&self, ip: IpAddr) -> bool {
+        self.ranges.contain(ip)
     }
 
     /// Whether the address is a service's.

@@ -25,7 +25,7 @@ use sluice_offload_api::limits::RULE_NAME_LEN_MAX;
 use sluice_offload_api::model::{Direction, Endpoint, Place, PodRef, Policy, Protocol, Verdict};
 
 use crate::cluster::{Cluster, Pod, PolicySet};
-use crate::evaluate::{self, End, Flow, Ruling, SERVICE_VIP};
+use crate::evaluate::{self, End, Flow, NOBODY, Ruling, SERVICE_VIP};
 use crate::identity::printable;
 pub use directory::Directory;
 use points::Point;
@@ -235,6 +235,9 @@ impl<'a> Judge<'a> {
         };
         if prefix.place == Place::ServiceVip && point.direction == Direction::Egress {
             return Some((Verdict::Deny, SERVICE_VIP));
+        }
+        if prefix.place == Place::Nobody {
+            return Some((Verdict::Deny, NOBODY));
         }
         // One that didn't fit denies everything: stricter than asked, and on purpose.
         if is_closed(point.policy) {

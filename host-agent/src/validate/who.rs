@@ -251,7 +251,11 @@ impl<'a> Who<'a> {
                 (Whose::Pod(name), evaluate::End::pod(ip, pod))
             }
             Some(Holder::Node(node)) => (Whose::Node(node), evaluate::End::node(ip, node)),
-            Some(Holder::Service(_)) | None => (Whose::Outside(ip), evaluate::End::outside(ip)),
+            Some(Holder::Service(_)) => (Whose::Outside(ip), evaluate::End::outside(ip, false)),
+            None => {
+                let is_nobodys = self.directory.is_for_pods(ip);
+                (Whose::Outside(ip), evaluate::End::outside(ip, is_nobodys))
+            }
         };
         Some(Peer {
             ip,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use proptest::prelude::*;
-use sluice_host_agent::cluster::{Cluster, Pod, PortSpec};
+use sluice_host_agent::cluster::{Cluster, Pod, PodRanges, PortSpec};
 use sluice_host_agent::difference::{
     Cause, Comparison, Difference, End, Family, Now, Owners, Side,
 };
@@ -216,6 +216,9 @@ fn blocks(pair: &Pair) -> BTreeSet<IpPrefix> {
                 }
             }
         }
+    }
+    for cluster in &pair.clusters {
+        blocks.extend(PodRanges::of(cluster).iter());
     }
     blocks
 }

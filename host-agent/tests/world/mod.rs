@@ -57,6 +57,18 @@ pub(crate) const OUTSIDE: [&str; 7] = [
     "10.96.0.1",
 ];
 
+/// Prefixes that may be pods' alone: with pods and without, around and inside blocks, with a
+/// node's address and a service's.
+const RANGES: [&str; 7] = [
+    "10.0.0.0/24",
+    "10.0.0.0/29",
+    "10.0.0.0/8",
+    "192.0.2.128/25",
+    "203.0.113.1/32",
+    "10.96.0.0/16",
+    "fd00::/64",
+];
+
 /// Patterns of domain names that overlap.
 const PATTERNS: [&str; 5] = [
     "example.com",
@@ -468,6 +480,7 @@ fn nodes() -> SharedMap<NodeName, Node> {
             format!("fd09::{n}").parse().unwrap(),
         ],
         tunnel_ips: vec![IpAddr::from([172, 16, 0, n])],
+        pod_cidrs: Vec::new(),
     };
     NODES
         .iter()
@@ -499,6 +512,13 @@ fn settings() -> impl Strategy<Value = Settings> {
     )
 }
 
+/// The operator's ranges of pods' addresses, and each node's.
+fn ranges() -> impl Strategy<Value = Vec<Vec<IpPrefix>>> {
+    let all: Vec<IpPrefix> = RANGES.iter().map(|it| it.parse().unwrap()).collect();
+    let some = move || prop_oneof![2 => Just(Vec::new()), 1 => subsequence(all.clone(), 0..3)];
+    vec(some(), 1 + NODES.len())
+}
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
     (
         btree_map(select(vec!["a", "b"]), labels(), 0..3),
@@ -513,7 +533,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             ),
             vec(secondaries(), 7),
         ),
-        (vec(labels(), NODES.len()), settings()),
+        (vec(labels(), NODES.len()), settings(), ranges()),
     )
         .prop_map(
             |(
@@ -522,11 +542,17 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 policies,
                 cluster_policies,
                 (multi, secondaries),
-                (node_labels, (encryption, of_namespaces, of_pods, unprotected)),
+                (node_labels, (encryption, of_namespaces, of_pods, unprotected), ranges),
             )| {
                 let mut nodes = nodes();
                 for (node, labels) in nodes.values_mut().zip(node_labels) {
                     node.labels = labels;
+                }
+                let mut ranges = ranges.into_iter();
+                let pod_cidrs = ranges.next().into_iter().flatten().collect();
+                for (node, ranges) in nodes.values_mut().zip(ranges) {
+                    // Of a wider one a Node's word isn't taken.
+                    node.pod_cidrs = ranges.into_iter().filter(|it| it.len() >= 16).collect();
                 }
                 if let Some(node) = nodes.values_mut().last().filter(|_| unprotected) {
                     node.tunnel_ips.clear();
@@ -534,6 +560,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 let mut cluster = Cluster {
                     nodes,
                     cluster_policies: cluster_policies.into_iter().collect(),
+                    pod_cidrs,
                     ..Cluster::default()
                 };
                 for ((name, labels), encryption) in namespaces.into_iter().zip(of_namespaces) {

@@ -48,7 +48,7 @@ impl Check<'_> {
                         return self.local_pod(it);
                     }
                 }
-                Place::LocalNode | Place::Outside | Place::ServiceVip => {}
+                Place::LocalNode | Place::Outside | Place::ServiceVip | Place::Nobody => {}
             }
         }
         Ok(())

@@ -201,6 +201,7 @@ impl TryFrom<proto::Prefix> for Prefix {
             Wire::RemoteNode(node) => Place::RemoteNode(NodeName(node)),
             Wire::Outside(proto::Unit {}) => Place::Outside,
             Wire::ServiceVip(proto::Unit {}) => Place::ServiceVip,
+            Wire::Nobody(proto::Unit {}) => Place::Nobody,
         };
         Ok(Self {
             prefix: message("prefix", wire.prefix)?,
@@ -221,6 +222,7 @@ impl From<Prefix> for proto::Prefix {
             Place::RemoteNode(node) => Wire::RemoteNode(node.0),
             Place::Outside => Wire::Outside(proto::Unit {}),
             Place::ServiceVip => Wire::ServiceVip(proto::Unit {}),
+            Place::Nobody => Wire::Nobody(proto::Unit {}),
         };
         Self {
             prefix: Some(prefix.prefix.into()),

@@ -159,6 +159,9 @@ pub enum Place {
     Outside,
     /// Service addresses, which nobody has.
     ServiceVip,
+    /// Addresses that only pods have, and no pod that is known: nobody may be spoken to there,
+    /// and nobody may speak as one of them.
+    Nobody,
 }
 
 /// Whose the addresses of a prefix are. The longest prefix decides.

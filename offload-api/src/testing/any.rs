@@ -129,6 +129,7 @@ pub fn place() -> impl Strategy<Value = Place> {
         any::<String>().prop_map(|node| Place::RemoteNode(NodeName(node))),
         Just(Place::Outside),
         Just(Place::ServiceVip),
+        Just(Place::Nobody),
     ]
 }
 

@@ -12,6 +12,8 @@ use crate::probe::Family;
 
 /// The scenario's file in a folder of its own.
 const SCENARIO: &str = "scenario.yaml";
+/// Prefixes of the addresses that pods are given.
+const POD_CIDRS: &str = "10.1.0.0/16, 10.244.0.0/14, \"fd01::/48\", \"fd10:244::/48\"";
 const CLUSTER: &str = "cluster.yaml";
 
 /// A scenario.
@@ -27,6 +29,8 @@ pub struct Case {
     pub underlay: Family,
     /// ESP in UDP.
     pub udp_encap: bool,
+    /// The operator says which addresses only pods have.
+    pub pod_cidrs: bool,
     /// Workers of each dataplane.
     pub workers: u8,
     /// Flows that each dataplane has room for, if they are few.
@@ -89,6 +93,9 @@ impl Case {
              udp_encap: {udp_encap}\n",
             self.name()
         ));
+        if self.pod_cidrs {
+            text.push_str(&format!("pod_cidrs: [{POD_CIDRS}]\n"));
+        }
         if self.workers > 1 {
             text.push_str(&format!("workers: {}\n", self.workers));
         }

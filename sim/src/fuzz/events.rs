@@ -36,6 +36,11 @@ fn workers(seed: u64) -> u8 {
     u8::try_from(count).unwrap_or(1)
 }
 
+/// Whether the operator says which addresses only pods have, drawn apart for the same reason.
+fn pod_cidrs(seed: u64) -> bool {
+    Dice::new(seed, "pod-cidrs").chance(50)
+}
+
 /// Draws a scenario.
 pub(super) fn draw(seed: u64) -> Case {
     let mut dice = Dice::new(seed, "fuzz");
@@ -46,6 +51,7 @@ pub(super) fn draw(seed: u64) -> Case {
         esn: dice.chance(80),
         underlay: one(&mut dice, &[Family::Ipv4, Family::Ipv6], Family::Ipv4),
         udp_encap: dice.chance(30),
+        pod_cidrs: pod_cidrs(seed),
         workers: workers(seed),
         flows_max: dice.chance(15).then_some(FEW_FLOWS),
         sa_first: None,

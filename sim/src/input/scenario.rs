@@ -16,7 +16,7 @@ use super::attack::{Attack, AttackEntry, Send, SendEntry};
 use super::changes::{ApplyEntry, Patch, Scale};
 use super::expect::{Expect, ExpectEntry};
 use super::probes::{PortEntry, ProbeEntry, check_port};
-use super::settings::{SaEntry, WorkersEntry, drifts, flows_max, lanes};
+use super::settings::{SaEntry, WorkersEntry, drifts, flows_max, lanes, pod_cidrs};
 use super::workload::{self, JobEntry};
 use super::{
     InputError, Manifests, Place, PlacedProbe, Source, load_manifests, load_probes, parse_party,
@@ -281,6 +281,8 @@ struct ScenarioEntry {
     underlay: Option<Family>,
     udp_encap: Option<bool>,
     encryption: Option<Spanned<EncryptionEntry>>,
+    #[serde(default)]
+    pod_cidrs: Vec<Spanned<String>>,
     vfs: Option<Spanned<BTreeMap<String, u16>>>,
     flows_max: Option<Spanned<usize>>,
     sa: Option<Spanned<SaEntry>>,
@@ -473,6 +475,7 @@ impl ScenarioEntry {
         });
         Ok(WorldConfig {
             encryption: encryption.transpose()?.unwrap_or_default(),
+            pod_cidrs: pod_cidrs(&self.pod_cidrs, source)?,
             seed: self.seed.unwrap_or(default.seed),
             algorithm: algorithm.transpose()?.unwrap_or(default.algorithm),
             esn: self.esn.unwrap_or(default.esn),

@@ -1,11 +1,12 @@
 //! What a scenario says of its world beside the cluster: tables, SAs, clocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use sluice_crypto::lifecycle::LANES_MAX;
-use sluice_offload_api::model::NodeName;
+use sluice_host_agent::cluster::pod_cidr;
+use sluice_offload_api::model::{IpPrefix, NodeName};
 
 use super::{InputError, Source};
 use crate::world::DRIFT_PPM_MAX;
@@ -61,6 +62,18 @@ pub(super) fn flows_max(
     Err(place.fault(format!(
         "flows_max {flows}: write {FLOWS_MIN} to {FLOWS_MAX}"
     )))
+}
+
+/// Prefixes whose addresses only pods have.
+pub(super) fn pod_cidrs(
+    entries: &[Spanned<String>],
+    source: &Source,
+) -> Result<BTreeSet<IpPrefix>, InputError> {
+    let cidr = |entry: &Spanned<String>| {
+        let place = source.at(entry.referenced.into());
+        pod_cidr(&entry.value, &[]).map_err(|error| place.fault(format!("pod_cidrs: {error}")))
+    };
+    entries.iter().map(cidr).collect()
 }
 
 /// How much too fast nodes' clocks run.

@@ -41,7 +41,7 @@ use sluice_crypto::key::Algorithm;
 use sluice_dataplane_core::mem::MemPool;
 use sluice_dataplane_core::tick::Tick;
 use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Node, Pod};
-use sluice_offload_api::model::{NodeName, PodRef, PodUid};
+use sluice_offload_api::model::{IpPrefix, NodeName, PodRef, PodUid};
 
 pub use agent::AgentError;
 pub use breaking::BreakError;
@@ -126,6 +126,8 @@ pub struct WorldConfig {
     /// What the operator says of encryption, to every node. Nodes without a dataplane have
     /// their pods and themselves where the outside is.
     pub encryption: EncryptionSetup,
+    /// Prefixes whose addresses only pods have, by the operator's word.
+    pub pod_cidrs: BTreeSet<IpPrefix>,
     /// Nodes that are objects of the API and peers for ESP and no more: the others have SAs
     /// with them and hear of their pods, and nobody is there.
     pub peers_only: BTreeSet<NodeName>,
@@ -151,6 +153,7 @@ impl Default for WorldConfig {
             workers_at: BTreeMap::new(),
             lanes: BTreeMap::new(),
             encryption: EncryptionSetup::default(),
+            pod_cidrs: BTreeSet::new(),
             peers_only: BTreeSet::new(),
             keeps_wire: true,
         }
@@ -259,6 +262,7 @@ impl World {
         let mut numbers = BTreeMap::new();
         let (underlay, encryption) = (config.underlay, &config.encryption);
         plan::place(&mut cluster, underlay, encryption, &mut numbers)?;
+        cluster.pod_cidrs.extend(&config.pod_cidrs);
         let pool = MemPool::default();
         let net = Net::new(config.seed, config.keeps_wire);
         let gateways = vec![plan::gateway(Family::Ipv4), plan::gateway(Family::Ipv6)];
@@ -311,6 +315,7 @@ impl World {
         self.keep_places(&mut cluster);
         let (underlay, encryption) = (self.config.underlay, &self.config.encryption);
         plan::place(&mut cluster, underlay, encryption, &mut self.numbers)?;
+        cluster.pod_cidrs.extend(&self.config.pod_cidrs);
         self.renew_nodes(&cluster)?;
         self.converge(cluster)?;
         self.wait_for_keys(usize::MAX);

@@ -170,6 +170,10 @@ impl World {
             return Ok(Judgement::of(None, None));
         }
         let judged = self.judge(&query_of(probe, &question));
+        // No policy is asked about an address that no pod has.
+        if judged.rule.as_deref() == Some(evaluate::NOBODY) {
+            return Ok(nobody());
+        }
         let api = self.api();
         // Where no packet may go the source's own policy is all that is asked before.
         let at_source = judged.at == Some(Direction::Egress) && !api.is_unprotected(question.src);

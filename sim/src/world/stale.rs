@@ -368,7 +368,11 @@ impl<'a> Ends<'a> {
                     let found = of.pods.get(&pod);
                     found.map(|it| (it.uid.clone(), it.ips.clone()))
                 };
-                id(seen) != id(self.now)
+                let way = |of: &Cluster| {
+                    let node = of.pods.get(&pod)?.node.as_ref()?;
+                    of.nodes.get(node).map(|it| it.tunnel_ips.clone())
+                };
+                id(seen) != id(self.now) || way(seen) != way(self.now)
             }
             Party::Node(_) | Party::Outside(_) => false,
         })

@@ -83,6 +83,7 @@ fn whole() -> Value {
             {"probe": {"from": "shop/web", "to": "shop/cart", "protocol": "UDP", "port": 80, "source_port": 60000}},
         ],
     });
+    whole["pod_cidrs"] = json!(["10.244.0.0/14", "fd10:244::/48"]);
     let steps = whole["steps"].as_array_mut().unwrap();
     steps.extend(more_steps());
     whole

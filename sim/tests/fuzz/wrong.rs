@@ -337,6 +337,7 @@ fn a_failure_shrinks_to_what_makes_it() {
         esn: true,
         underlay: Family::Ipv4,
         udp_encap: false,
+        pod_cidrs: false,
         objects,
         steps: vec![
             probe("203.0.113.9", "allow"),

@@ -199,9 +199,9 @@ impl SaLifecycle {
 
     pub(super) fn retire_what_is_due(&mut self, now: TimeMs) {
         let (hard_ms, drain_ms) = (self.config.limits.hard_ms, self.config.timing.drain_ms);
-        self.stop_sending(|p| p.stops_at(hard_ms).is_some_and(|at| at <= now));
+        self.stop_sending(|p| p.stops_at(hard_ms, drain_ms).is_some_and(|at| at <= now));
         for pair in &mut self.pairs {
-            let ends = pair.ends_at(hard_ms, drain_ms);
+            let ends = pair.ends_at(hard_ms);
             if ends.is_some_and(|at| at <= now) || pair.is_drained(drain_ms) {
                 pair.receive = Use::Gone;
                 self.actions.extend(pair.retire_inbound());

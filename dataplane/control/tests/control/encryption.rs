@@ -194,3 +194,43 @@ fn the_matrix_says_how_each_pair_crosses_and_what_was_in_clear() {
         (PairCrossing::Sealed, 2)
     );
 }
+
+#[test]
+fn the_matrix_has_the_age_of_the_sa_in_force() {
+    let mut rig = Rig::programmed();
+    rig.change(open).unwrap();
+    to_b(&mut rig, 1);
+    let b = "b".into();
+    for spi in [0x100, 0x101] {
+        rig.control.install_inbound(&b, sa(spi)).unwrap();
+    }
+    rig.control.install_outbound(&b, sa(0x200)).unwrap();
+    let there_and_back = |rig: &mut Rig, ages: &[(u32, u64)]| {
+        matrix(rig);
+        let mut sas = rig.control.sas().unwrap().to_vec();
+        for sa in &mut sas {
+            let age = ages.iter().find(|(spi, _)| *spi == sa.spi);
+            sa.age_ms = age.map(|(_, age_ms)| *age_ms);
+        }
+        let (pairs, _) = rig.control.pairs(&sas).unwrap();
+        [SaDirection::Outbound, SaDirection::Inbound].map(|direction| {
+            let mut its = pairs.iter().filter(|it| it.direction == direction);
+            let (Some(pair), None) = (its.next(), its.next()) else {
+                panic!("{pairs:?}")
+            };
+            pair.sa_age_ms
+        })
+    };
+    // In a rekey the newer is the one that stays.
+    let ages = [(0x100, 61_000), (0x101, 2_000), (0x200, 5_000)];
+    assert_eq!(there_and_back(&mut rig, &ages), [Some(5_000), Some(2_000)]);
+    // The new one sends in place of the old.
+    rig.control.install_outbound(&b, sa(0x201)).unwrap();
+    rig.step();
+    let ages = [(0x100, 62_000), (0x101, 3_000), (0x201, 10)];
+    assert_eq!(there_and_back(&mut rig, &ages), [Some(10), Some(3_000)]);
+    // In clear none has a key.
+    rig.change(|state| set(state, Encryption::Off)).unwrap();
+    to_b(&mut rig, 1);
+    assert_eq!(there_and_back(&mut rig, &ages), [None, None]);
+}

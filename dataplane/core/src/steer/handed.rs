@@ -65,6 +65,8 @@ impl How {
 pub(crate) enum News {
     /// A neighbour's answer on the uplink.
     Neighbor(Addr, Mac),
+    /// What the path to a peer's tunnel address takes, in bytes.
+    PathMtu(Addr, u16),
     /// A resolver's answer to the pod that came to a port with a generation.
     Name {
         pod: (PortIndex, u32),

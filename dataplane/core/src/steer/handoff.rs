@@ -6,8 +6,11 @@ use super::{BadShares, Shares};
 use crate::port::{BURST_MAX, Frame};
 use crate::snapshot::PortIndex;
 
-/// Frames of one port on the way from one worker to another, at most: two bursts.
-const SHARE: usize = 2 * BURST_MAX;
+/// Frames of one port on the way from one worker to another, at most: as many as a port's own
+/// ring holds, so that a worker that is late loses nothing here that it wouldn't lose there,
+const SHARE_MAX: usize = 512;
+/// and at least two bursts.
+const SHARE_MIN: usize = 2 * BURST_MAX;
 /// Frames on the way from one worker to all others, at most. Up to so many shares no port can
 /// take another's place.
 const FRAMES_MAX: usize = 8192;
@@ -19,8 +22,14 @@ const NEWS_SHARE: usize = 512;
 /// Frames on the way from one worker to another, at most.
 #[must_use]
 pub fn frames_between(workers: usize, ports: usize) -> usize {
-    let all = ports.max(1).saturating_mul(SHARE);
+    let all = ports.max(1).saturating_mul(share_of_port(workers, ports));
     all.min(FRAMES_MAX / workers.max(1))
+}
+
+/// And of one port.
+fn share_of_port(workers: usize, ports: usize) -> usize {
+    let fair = FRAMES_MAX / workers.max(1) / ports.max(1);
+    fair.clamp(SHARE_MIN, SHARE_MAX)
 }
 
 /// To another worker: frames and news.
@@ -63,12 +72,13 @@ impl<F: Frame> Handoff<F> {
     pub fn crew(workers: usize, lanes: usize, ports: usize) -> Result<Vec<Self>, BadShares> {
         let shares = Shares::new(workers, lanes)?;
         let len = frames_between(workers, ports);
+        let share = share_of_port(workers, ports);
         let mut all: Vec<_> = (0..workers).map(|_| (Vec::new(), Vec::new())).collect();
         for from in 0..workers {
             for to in 0..workers {
                 let (mut outlet, mut inlet) = (None, None);
                 if from != to {
-                    let (frames, taken) = ring(len, ports, SHARE);
+                    let (frames, taken) = ring(len, ports, share);
                     let (news, heard) = ring(NEWS_MAX, ports, NEWS_SHARE);
                     (outlet, inlet) = (Some((frames, news)), Some((taken, heard)));
                 }
@@ -173,11 +183,13 @@ mod tests {
 
     #[test]
     fn every_port_has_its_share_while_there_is_room_for_all() {
-        assert_eq!(frames_between(2, 6), 6 * SHARE);
-        assert_eq!(frames_between(2, 64), 64 * SHARE);
+        for (workers, ports, share) in [(2, 6, 512), (2, 64, 64), (4, 8, 256), (16, 4, 128)] {
+            assert_eq!(share_of_port(workers, ports), share);
+            assert_eq!(frames_between(workers, ports), ports * share);
+        }
         for (workers, ports) in [(2, 1024), (8, 1024), (32, 1024), (32, 1)] {
             let len = frames_between(workers, ports);
-            assert!(len >= SHARE && len * workers <= FRAMES_MAX, "{len}");
+            assert!(len >= SHARE_MIN && len * workers <= FRAMES_MAX, "{len}");
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::snapshot::{PortIndex, PortKind, PortState, ROUTER_MAC, Snapshot};
+use crate::tick::Tick;
 use crate::walk::Walk;
 use crate::walk::refuse::refuse_size;
 use crate::wire::ethernet;
@@ -115,12 +116,16 @@ pub(crate) fn write_ethernet<F: Frame>(
 /// hop's, if that is known.
 pub(crate) fn macs_to<F>(
     snapshot: &Snapshot,
-    neighbors: &Neighbors<F>,
+    neighbors: &mut Neighbors<F>,
     uplink: PortIndex,
     destination: Addr,
+    now: Tick,
 ) -> Option<[Mac; 2]> {
     let next_hop = snapshot.interface_for(destination)?.next_hop(destination)?;
-    Some([snapshot.port(uplink).mac, neighbors.mac(next_hop)?])
+    Some([
+        snapshot.port(uplink).mac,
+        neighbors.mac_to_use(next_hop, now)?,
+    ])
 }
 
 /// Sends a frame by the uplink towards an IP destination; if the next hop's MAC isn't
@@ -154,7 +159,7 @@ fn to_next_hop_as<P: Port>(
             return;
         };
         let own = walk.snapshot.port(uplink).mac;
-        let Some(mac) = walk.neighbors.mac(next_hop) else {
+        let Some(mac) = walk.neighbors.mac_to_use(next_hop, walk.now) else {
             wait(walk, at, next_hop, clear);
             return;
         };
@@ -175,10 +180,11 @@ fn to_next_hop_as<P: Port>(
 fn wait<P: Port>(walk: &mut Walk<'_, P>, at: usize, next_hop: Addr, clear: Option<ClearPair>) {
     let in_port = walk.batch.in_port;
     let generation = walk.snapshot.newest_generation(in_port);
-    walk.neighbors.want(next_hop, false, walk.now);
+    let wanted = walk.neighbors.want(next_hop, in_port, walk.now);
     // What is in clear may have to be sealed by the time that the answer comes, and no
     // generation of an endpoint would tell.
-    if walk.snapshot.endpoint_of(in_port).is_none() && clear.is_some() {
+    let may_change = walk.snapshot.endpoint_of(in_port).is_none() && clear.is_some();
+    if !wanted || may_change {
         walk.drop(at, DropReason::NextHop);
         return;
     }

@@ -14,6 +14,7 @@ pub(crate) mod neighbors;
 pub(crate) mod open;
 mod opening;
 pub(crate) mod parse;
+pub(crate) mod path_mtu;
 mod refuse;
 pub(crate) mod seal;
 pub(crate) mod steer;

@@ -10,6 +10,8 @@ use crate::wire::{arp, ethernet, nd};
 
 /// Questions sent in one poll, at most.
 const QUESTIONS_MAX: usize = 32;
+/// Frames given up in one poll, at most: others wait to be received.
+const GIVEN_UP_MAX: usize = 32;
 
 /// Takes a neighbour's answer, for all workers: whoever asked, one of them has received it.
 pub(crate) fn learn<P: Port>(walk: &mut Walk<'_, P>, addr: Addr, mac: Mac) {
@@ -59,13 +61,16 @@ pub(crate) fn pin<P: Port>(walk: &mut Walk<'_, P>) {
     let peers = snapshot.peers.iter().flatten();
     let peers = peers.filter_map(|p| p.tunnel());
     let gateways = snapshot.interfaces.iter().filter_map(|i| i.gateway);
-    for destination in peers.chain(gateways) {
-        let next_hop = snapshot
-            .interface_for(destination)
-            .and_then(|i| i.next_hop(destination));
-        if let Some(next_hop) = next_hop {
-            walk.neighbors.want(next_hop, true, walk.now);
-        }
+    let next_hops = peers.chain(gateways).filter_map(|destination| {
+        let interface = snapshot.interface_for(destination)?;
+        interface.next_hop(destination)
+    });
+    // Those that are known first: else a new one could take the place of one whose turn comes.
+    for next_hop in next_hops.clone() {
+        walk.neighbors.pin_known(next_hop);
+    }
+    for next_hop in next_hops {
+        walk.neighbors.pin(next_hop, walk.now);
     }
 }
 
@@ -77,7 +82,10 @@ pub(crate) fn tend<P: Port>(walk: &mut Walk<'_, P>) {
         };
         ask(walk, addr);
     }
-    while let Some(waiting) = walk.neighbors.give_up(walk.now) {
+    for _ in 0..GIVEN_UP_MAX {
+        let Some(waiting) = walk.neighbors.give_up(walk.now) else {
+            break;
+        };
         let counters = walk.counters.port(waiting.in_port);
         counters.waiting.add(u64::MAX);
         counters.drop(DropReason::NextHop);

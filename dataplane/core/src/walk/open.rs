@@ -8,25 +8,30 @@
 use sluice_crypto::esp::{self, ESP_HEADER_LEN, NEXT_HEADER_DUMMY, OpenError, Spi, UdpEncap};
 
 use crate::ahead::Ahead;
-use crate::batch::{Path, Slot};
+use crate::batch::{Opened, Path, Slot};
 use crate::meta::{Meta, NdKind, proto};
 use crate::mutant::{self, Mutant};
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::sad::{Mode, Sad};
-use crate::snapshot::{PeerIndex, Place, Snapshot};
+use crate::snapshot::{PeerIndex, Place, PortIndex, Snapshot};
+use crate::walk::again::outer;
 use crate::walk::{Walk, transport};
+use crate::ways::{Step, To, Ways};
+use crate::wire::parse::{Headers, parse_again};
 use crate::wire::{self, ethernet, ip};
 
 /// Bytes of a UDP header.
 const UDP_HEADER_LEN: usize = 8;
 
-pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
+/// Those in `known` have outer headers that are known.
+pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>, known: u32) {
     if walk.batch.esp & walk.batch.live == 0 {
         return;
     }
     let mut ahead = expect(walk);
+    let (in_port, epoch) = (walk.batch.in_port, walk.handoff.epoch);
     walk.each(walk.batch.esp, |walk, at| {
         let Some(slot) = walk.batch.slot(at) else {
             return;
@@ -35,11 +40,33 @@ pub(crate) fn open<P: Port>(walk: &mut Walk<'_, P>) {
         if slot.path != Path::Esp {
             return;
         }
-        match open_one(walk.snapshot, walk.sad, slot) {
-            Ok(()) => walk.counters.opened.add(1),
+        let unknown = if known >> at & 1 == 0 {
+            outer::unknown(slot)
+        } else {
+            None
+        };
+        let ways = WaysFrom {
+            ways: walk.ways,
+            in_port,
+            epoch,
+        };
+        match open_one(walk.snapshot, walk.sad, &ways, slot) {
+            Ok(()) => {
+                walk.counters.opened.add(1);
+                if let Some(it) = unknown {
+                    outer::remember(walk, it);
+                }
+            }
             Err(reason) => walk.drop(at, reason),
         }
     });
+}
+
+/// The ways of what comes by a port, under a snapshot.
+struct WaysFrom<'a> {
+    ways: &'a Ways,
+    in_port: PortIndex,
+    epoch: u64,
 }
 
 /// What the SAs of a burst's packets are, the first of them asked for.
@@ -86,6 +113,7 @@ pub(crate) fn spi_of<F: Frame>(slot: &Slot<F>) -> Option<Spi> {
 fn open_one<F: Frame>(
     snapshot: &Snapshot,
     sad: &mut Sad,
+    ways: &WaysFrom<'_>,
     slot: &mut Slot<F>,
 ) -> Result<(), DropReason> {
     let frame = slot.frame.as_mut().ok_or(DropReason::EspTruncated)?;
@@ -135,13 +163,23 @@ fn open_one<F: Frame>(
         .ok_or(DropReason::NoHeadroom)?;
     frame.truncate(inner.end);
     frame.trim_front(front);
+    slot.from = Attach::Peer(peer);
+    if mode == Mode::Tunnel {
+        let next_header = opened.next_header;
+        let step = ways.step_of(next_header, peer, outer.tos, frame.bytes(), &mut slot.meta);
+        slot.opened = Some(Opened { next_header, step });
+        if step.is_some() {
+            slot.path = Path::Tracked;
+            frame.truncate(usize::from(slot.meta.l3_end));
+            return Ok(());
+        }
+    }
     let inner_end = ethernet::HEADER_LEN + inner.len();
-    let meta = wire::parse_inner(frame.bytes(), ethernet::HEADER_LEN, inner_end, version).map_err(
-        |reason| match reason {
+    let mut meta = wire::parse_inner(frame.bytes(), ethernet::HEADER_LEN, inner_end, version)
+        .map_err(|reason| match reason {
             DropReason::FragmentTiny => reason,
             _ => DropReason::InnerMalformed,
-        },
-    )?;
+        })?;
     // The hop limit isn't lowered on the way, so what proves that neighbour discovery
     // comes from the link (RFC 4861 section 7.1) would prove nothing in here.
     if meta.nd != NdKind::None {
@@ -151,17 +189,48 @@ fn open_one<F: Frame>(
     // In transport mode there is one header, whose marks are as they arrived.
     if mode == Mode::Tunnel {
         let tos = esp::decap_ecn(outer.tos, meta.tos).ok_or(DropReason::InnerMalformed)?;
-        if tos != meta.tos && !ip::set_tos(frame.bytes_mut(), &meta, tos) {
-            return Err(DropReason::InnerMalformed);
+        if tos != meta.tos {
+            if !ip::set_tos(frame.bytes_mut(), &meta, tos) {
+                return Err(DropReason::InnerMalformed);
+            }
+            meta.tos = tos;
+            // Its headers are no longer those that it came with.
+            slot.opened = None;
         }
     }
     slot.path = inner_path(snapshot, &meta, peer)?;
     slot.meta = meta;
-    slot.from = Attach::Peer(peer);
     if slot.path == Path::Routed {
         slot.to = Attach::Port(snapshot.host.ok_or(DropReason::NoPort)?);
     }
     Ok(())
+}
+
+impl WaysFrom<'_> {
+    /// The step of a packet in a tunnel, behind room for an Ethernet header, if those with its
+    /// headers, from the same peer, have taken one. Then what is read of it stands in `meta`: what
+    /// is asked below has been asked of one of them, and only lengths can differ.
+    #[inline]
+    fn step_of(
+        &self,
+        next_header: u8,
+        peer: PeerIndex,
+        outer_tos: u8,
+        frame: &[u8],
+        meta: &mut Meta,
+    ) -> Option<Step> {
+        let headers = Headers::read_inner(frame, next_header, peer.0)?;
+        let way = self.ways.find(&headers, self.in_port, self.epoch)?;
+        let To::Flow(step) = way.to else {
+            return None;
+        };
+        // A mark to be carried over is for who writes it.
+        if esp::decap_ecn(outer_tos, way.meta.tos) != Some(way.meta.tos) {
+            return None;
+        }
+        *meta = way.meta;
+        parse_again(frame, meta).then_some(step)
+    }
 }
 
 /// Where the ESP header starts: at the transport header, or past UDP.

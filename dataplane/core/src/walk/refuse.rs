@@ -100,8 +100,8 @@ pub(crate) fn seal_and_send<P: Port>(
     let Some(uplink) = walk.snapshot.uplink else {
         return;
     };
-    let outbound = match walk.sad.outbound_mut(peer, meta) {
-        Some(Child::Here(outbound)) => outbound,
+    let (outbound, path) = match walk.sad.outbound_mut(peer, meta) {
+        Some(Child::Here(outbound, path)) => (outbound, path),
         Some(Child::Elsewhere(number)) => {
             let owner = walk.handoff.shares().of_child(number);
             let handed = Handed {
@@ -121,7 +121,8 @@ pub(crate) fn seal_and_send<P: Port>(
         None => return,
     };
     let port = walk.snapshot.port(uplink);
-    let mtu = outbound.packet_mtu(usize::from(port.mtu), meta.l3_header_len());
+    let link_mtu = path.within(usize::from(port.mtu), walk.now);
+    let mtu = outbound.packet_mtu(link_mtu, meta.l3_header_len());
     if meta.l3_len() > mtu || !accepts(outbound, meta) {
         return;
     }

@@ -45,8 +45,8 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
             return;
         }
         let meta = slot.meta;
-        let outbound = match walk.sad.outbound_mut(peer, &meta) {
-            Some(Child::Here(outbound)) => outbound,
+        let (outbound, path) = match walk.sad.outbound_mut(peer, &meta) {
+            Some(Child::Here(outbound, path)) => (outbound, path),
             Some(Child::Elsewhere(number)) => {
                 steer::seal_elsewhere(walk, at, peer, number);
                 return;
@@ -61,7 +61,8 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
             return;
         }
         let link_mtu = walk.snapshot.port(uplink).mtu;
-        let mtu = outbound.packet_mtu(usize::from(link_mtu), meta.l3_header_len());
+        let link_mtu = path.within(usize::from(link_mtu), walk.now);
+        let mtu = outbound.packet_mtu(link_mtu, meta.l3_header_len());
         if meta.l3_len() > mtu {
             refuse_size(walk, at, u16::try_from(mtu).unwrap_or(u16::MAX));
             return;

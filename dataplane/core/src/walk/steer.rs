@@ -14,7 +14,7 @@ use crate::route::Attach;
 use crate::snapshot::{PeerIndex, PortIndex};
 use crate::steer::{Handed, How, News};
 use crate::walk::open::{inner_path, spi_of};
-use crate::walk::{Walk, fragments, names, neighbors, refuse};
+use crate::walk::{Walk, fragments, names, neighbors, path_mtu, refuse};
 use crate::wire;
 
 /// After the guard: ESP to the owner of its SA, the rest to the owner of its flow, and
@@ -41,7 +41,8 @@ pub(crate) fn arrivals<P: Port>(walk: &mut Walk<'_, P>) {
             Path::Routed if matches!(slot.to, Attach::Peer(_)) => {
                 Some(shares.of_hash(lane_hash(&slot.meta)))
             }
-            Path::Routed | Path::Later | Path::Unchanged => None,
+            // Where it goes only what it quotes says.
+            Path::Routed | Path::Later | Path::Unchanged | Path::TooBig => None,
         };
         if let Some(owner) = owner.filter(|it| !walk.handoff.is_me(*it)) {
             walk.hand(at, owner, How::Arrived { collected: false });
@@ -236,6 +237,7 @@ pub(crate) fn hear<P: Port>(walk: &mut Walk<'_, P>) {
     while let Some(news) = walk.handoff.hear() {
         match news {
             News::Neighbor(addr, mac) => neighbors::learn_here(walk, addr, mac),
+            News::PathMtu(to, mtu) => path_mtu::learn_here(walk, to, mtu),
             News::Name {
                 pod,
                 addr,

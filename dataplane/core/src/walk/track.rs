@@ -8,6 +8,7 @@ use crate::flow::state::Packet;
 use crate::flow::table::{Flow, FlowTable, Found, INITIATOR, RESPONDER};
 use crate::meta::{FragKind, Meta};
 use crate::mutant::{self, Mutant};
+use crate::path_mtu;
 use crate::port::{Frame, Port};
 use crate::reason::DropReason;
 use crate::route::Attach;
@@ -17,10 +18,6 @@ use crate::walk::Walk;
 use crate::walk::opening::begins_again;
 use crate::wire::embedded::{self, Embedded};
 use crate::wire::icmp;
-
-/// The least path MTU that an ICMP error may ask for.
-const PATH_MTU_MIN_V4: u32 = 576;
-const PATH_MTU_MIN_V6: u32 = 1280;
 
 pub(crate) fn track<P: Port>(walk: &mut Walk<'_, P>) {
     // Packets of one flow come in a row, and nothing in this stage judges a flow anew.
@@ -180,15 +177,8 @@ pub(crate) fn goes_to(flows: &FlowTable, found: Found, from: Attach) -> Result<A
 
 /// Whether an error asks for packets smaller than a path has to carry whole: it would slow
 /// its receiver down, or have it fragment, for nothing.
-//= RFC 8201 section 4: "A node MUST NOT reduce its estimate of the Path MTU below the IPv6
-//= minimum link MTU"
-// IPv4's own least is 68; RFC 791 has every host take 576, and no link in use carries less.
 fn asks_too_little(frame: &[u8], meta: &Meta) -> bool {
-    let floor = if meta.src.is_v4() {
-        PATH_MTU_MIN_V4
-    } else {
-        PATH_MTU_MIN_V6
-    };
+    let floor = path_mtu::least(meta.src.is_v4());
     icmp::quoted_mtu(frame, meta).is_some_and(|mtu| mtu < floor)
 }
 

@@ -4,6 +4,8 @@
 //! quotes was itself on the wire, so lengths in it may exceed what is there and its
 //! checksum may be stale. Only what a flow's key needs is read.
 
+use sluice_crypto::esp::{PORT_NAT_T, Spi};
+
 use crate::addr::Addr;
 use crate::meta::{Meta, proto};
 use crate::wire::bytes::{array, be16, be32};
@@ -30,6 +32,7 @@ pub struct Embedded {
 
 /// ICMP header in front of the quoted packet.
 const ICMP_LEN: usize = 8;
+const UDP_LEN: usize = 8;
 /// What every router quotes of the transport header.
 //= RFC 792: "The internet header plus the first 64 bits of the original datagram's data."
 const TRANSPORT_QUOTED_MIN: usize = 8;
@@ -40,16 +43,7 @@ const TRANSPORT_QUOTED_MIN: usize = 8;
 /// impossible.
 #[must_use]
 pub fn embedded(frame: &[u8], meta: &Meta) -> Option<Embedded> {
-    if !meta.icmp_error {
-        return None;
-    }
-    let message = frame.get(usize::from(meta.l4_off)..usize::from(meta.l3_end))?;
-    let packet = message.get(ICMP_LEN..)?;
-    let (tuple, transport) = if meta.src.is_v4() {
-        quoted_v4(packet)?
-    } else {
-        quoted_v6(packet)?
-    };
+    let (tuple, transport) = quoted(frame, meta)?;
     let (src_port, dst_port) = ports(tuple.protocol, tuple.src.is_v4(), transport)?;
     Some(Embedded {
         src_port,
@@ -57,6 +51,56 @@ pub fn embedded(frame: &[u8], meta: &Meta) -> Option<Embedded> {
         number: be32(transport, 4).unwrap_or(0),
         ..tuple
     })
+}
+
+/// An ESP packet that an ICMP error complains of, as it was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QuotedEsp {
+    /// Its sender.
+    pub src: Addr,
+    /// Where it was going.
+    pub dst: Addr,
+    /// Its SPI.
+    pub spi: Spi,
+    /// The low half of its sequence number.
+    pub seq: u32,
+}
+
+/// The ESP packet quoted by the ICMP error that `frame` is, in UDP or not. `None` if it isn't
+/// one, or quotes less than the ESP header: in UDP eight bytes more than every router quotes.
+#[must_use]
+pub fn quoted_esp(frame: &[u8], meta: &Meta) -> Option<QuotedEsp> {
+    let (
+        Embedded {
+            src, dst, protocol, ..
+        },
+        transport,
+    ) = quoted(frame, meta)?;
+    let at = match protocol {
+        proto::ESP => 0,
+        proto::UDP if be16(transport, 2)? == PORT_NAT_T => UDP_LEN,
+        _ => return None,
+    };
+    Some(QuotedEsp {
+        src,
+        dst,
+        spi: Spi(be32(transport, at)?),
+        seq: be32(transport, at + 4)?,
+    })
+}
+
+/// What an ICMP error quotes.
+fn quoted<'a>(frame: &'a [u8], meta: &Meta) -> Option<(Embedded, &'a [u8])> {
+    if !meta.icmp_error {
+        return None;
+    }
+    let message = frame.get(usize::from(meta.l4_off)..usize::from(meta.l3_end))?;
+    let packet = message.get(ICMP_LEN..)?;
+    if meta.src.is_v4() {
+        quoted_v4(packet)
+    } else {
+        quoted_v6(packet)
+    }
 }
 
 /// Addresses and protocol, and the quoted part of the transport header.

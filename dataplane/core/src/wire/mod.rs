@@ -24,6 +24,6 @@ pub(crate) mod bytes;
 #[cfg(test)]
 mod test_frame;
 
-pub use embedded::{Embedded, embedded};
+pub use embedded::{Embedded, QuotedEsp, embedded, quoted_esp};
 pub use fragment::{Fragment, fragment};
 pub use parse::{parse, parse_inner, parse_into};

@@ -29,7 +29,7 @@ use crate::wire::ethernet::{
 
 pub(super) use extension::walk as walk_extensions;
 pub use extension::{EXTENSION_BYTES_MAX, EXTENSIONS_MAX, OPTIONS_MAX};
-pub(crate) use headers::{Headers, parse_again};
+pub(crate) use headers::{Headers, parse_again, parse_esp_again};
 pub(super) use transport::{icmp_has_id, icmpv6_has_id};
 
 /// Next header of an IPv4 packet in a tunnel (RFC 2003).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sluice_dataplane_core::frag::LIFETIME_NS;
 use sluice_dataplane_core::reason::DropReason;
-use sluice_dataplane_core::snapshot::{PortIndex, PortState, Snapshot};
+use sluice_dataplane_core::snapshot::{Peers, PortIndex, PortState, Snapshot};
 use sluice_dataplane_core::table::policy::Direction;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec, piece};
@@ -324,7 +324,7 @@ fn shaken(random: &mut Seeded, plan: &mut Plan) -> Arc<Snapshot> {
         0 => snapshot.uplink = None,
         1 => snapshot.host = None,
         2 => snapshot.interfaces.clear(),
-        3 => snapshot.peers.clear(),
+        3 => snapshot.peers = Peers::default(),
         4 => snapshot.policies.clear(),
         5 => snapshot.endpoints.clear(),
         6 => snapshot.ports[random.below(PORT_NAMES.len())] = PortState::CLOSED,

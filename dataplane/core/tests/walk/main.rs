@@ -24,6 +24,7 @@ pub(crate) mod names;
 mod names_message;
 mod neighbors;
 mod no_alloc;
+mod path_mtu;
 mod policy;
 mod protect;
 mod publish;

@@ -1,7 +1,7 @@
 //! Next hops on the wire: asked in time, waited for within bounds.
 
 use sluice_dataplane_core::addr::{Addr, Mac};
-use sluice_dataplane_core::neighbor::WAITING_MAX;
+use sluice_dataplane_core::neighbor::{ASKING_PER_PORT_MAX, WAITING_PER_PORT_MAX};
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire;
 
@@ -139,14 +139,14 @@ fn a_frame_whose_next_hop_never_answers_is_dropped_after_three_seconds() {
 }
 
 #[test]
-fn more_waiting_frames_than_there_is_room_for_are_counted_drops() {
+fn more_waiting_frames_than_a_pod_has_room_for_are_counted_drops_and_leave_room_for_anothers() {
     let mut rig = Rig::new();
     let over = 10;
-    for _ in 0..WAITING_MAX + over {
+    for _ in 0..WAITING_PER_PORT_MAX + over {
         rig.a.deliver(VF0, &to_new());
     }
     rig.a.drain();
-    let (room, over) = (WAITING_MAX as i64, over as i64);
+    let (room, over) = (WAITING_PER_PORT_MAX as i64, over as i64);
     rig.a.expect_delta(&[
         ("vf0.rx", room + over),
         ("vf0.waiting", room),
@@ -157,11 +157,46 @@ fn more_waiting_frames_than_there_is_room_for_are_counted_drops() {
         ("flow.hit", room + over - 32),
         ("flows", 1),
     ]);
+    let other = Side::A.pod_sends(1, on_link(1), udp(1, 2)).build();
+    rig.a.deliver(VF1, &other);
+    rig.a.poll();
     rig.a.take(UPLINK);
     assert_eq!(
         rig.a.push(UPLINK, &answer(NEW, on_link(1)), UPLINK).len(),
-        WAITING_MAX
+        WAITING_PER_PORT_MAX + 1
     );
+}
+
+#[test]
+fn a_pod_that_sends_to_all_of_the_link_leaves_anothers_next_hop_alone() {
+    let mut rig = Rig::new();
+    let other = Side::A.pod_sends(1, on_link(1), udp(1, 2)).build();
+    rig.a.push(VF1, &other, UPLINK);
+    rig.a.push(UPLINK, &answer(NEW, on_link(1)), UPLINK);
+    let net = Addr(on_link(1).0 & !0xff);
+    rig.a.take(UPLINK);
+    rig.a.rebase();
+    for n in (2..250)
+        .map(|n| Addr(net.0 + n))
+        .filter(|n| *n != on_link(1))
+    {
+        rig.a
+            .deliver(VF0, &Side::A.pod_sends(0, n, udp(1, 2)).build());
+        rig.a.poll();
+    }
+    let asked = rig
+        .a
+        .take(UPLINK)
+        .iter()
+        .filter_map(|f| asked_for(f))
+        .count();
+    assert!(asked <= ASKING_PER_PORT_MAX * WORKERS, "{asked}");
+    let sent = rig.a.push_one(VF1, &other, UPLINK);
+    assert_eq!(meta(&sent).eth_dst, NEW);
+    // And a new one is asked for.
+    let new = Side::A.pod_sends(1, Addr(net.0 + 251), udp(1, 2)).build();
+    let question = rig.a.push_one(VF1, &new, UPLINK);
+    assert_eq!(asked_for(&question), Some(Addr(net.0 + 251)));
 }
 
 #[test]

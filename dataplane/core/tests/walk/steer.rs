@@ -87,14 +87,42 @@ fn a_frame_by_every_port_and_poll_fills_no_ring() {
 }
 
 #[test]
+fn a_worker_that_is_late_loses_what_its_ports_own_ring_would_and_no_less() {
+    let mut rig = Rig::new();
+    let node = &mut rig.a;
+    let frame = node.owned(1, 0, Side::A.pod(1, V4));
+    let mut sent = 0;
+    while node.dropped(VF0, DropReason::Handoff) == 0 {
+        (0..32).for_each(|_| node.to(0, VF0, &frame));
+        node.turn(0);
+        sent += 32;
+        assert!(sent < 2_000, "nothing bounds what waits");
+    }
+    let lost = node.dropped(VF0, DropReason::Handoff);
+    let held = sent - lost;
+    assert!(
+        held >= 500,
+        "{held} of {sent} wait for a worker that is late"
+    );
+    node.turn(1);
+    let passed = node.out_by(VF1).len() as u64;
+    let more_than_the_port_takes = held - passed;
+    assert_eq!(
+        node.dropped(VF0, DropReason::TxFull),
+        more_than_the_port_takes
+    );
+    assert_eq!(node.dropped(VF0, DropReason::Handoff), lost);
+}
+
+#[test]
 fn a_flood_by_one_port_takes_no_other_ports_place() {
     let mut rig = Rig::new();
     let node = &mut rig.a;
     let [pod0, pod1] = [0, 1].map(|pod| Side::A.pod(pod, V4));
     let (flood, quiet) = (node.owned(1, 0, pod1), node.owned(1, 1, pod0));
-    for _ in 0..500 {
+    for _ in 0..100 {
         // Worker 1 has more to do than worker 0, which only hands over.
-        for _ in 0..4 {
+        for _ in 0..20 {
             for _ in 0..32 {
                 node.to(0, VF0, &flood);
                 node.to(0, UPLINK, &garbage());

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Parser};
-use rustix::process::{DumpableBehavior, Pid, Signal, kill_process, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, kill_process, set_dumpable_behavior, setrlimit,
+};
 use sluice_dataplane::ike::client::Client;
 use sluice_dataplane::ike::log::{self, Log};
 use sluice_dataplane::ike::run::{SaSetup, run, start_charon};
@@ -130,6 +132,14 @@ fn start(args: Args) -> Result<(), Failure> {
     // Before a key is in memory: no core dump, no ptrace by the same user.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| (FAILED, format!("can't forbid core dumps: {error}")))?;
+    // A program that is started is dumpable again; this it inherits. Less than the smallest file,
+    // and the one limit by which the kernel gives no dump to a pipe either (core(5) tells of 0).
+    let none = Rlimit {
+        current: Some(1),
+        maximum: Some(1),
+    };
+    setrlimit(Resource::Core, none)
+        .map_err(|error| (FAILED, format!("can't forbid charon's core dumps: {error}")))?;
     for (at, (child, node)) in args.peers.iter().enumerate() {
         let mut before = args.peers.iter().take(at);
         if before.clone().any(|it| it.0 == *child) {

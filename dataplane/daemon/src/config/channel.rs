@@ -1,12 +1,15 @@
 //! The node channel's part.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 use sluice_crypto::key::Algorithm;
 use sluice_crypto::lifecycle::LANES_MAX;
 use sluice_dataplane_core::sad::SAS_MAX;
-use sluice_node_channel::{Config as Channel, Files, PEERS_MAX, SpiffeId, TrustDomain};
+use sluice_node_channel::{
+    Config as Channel, Files, PEERS_MAX, Source, SpiffeId, TrustDomain, WorkloadApi,
+};
 use sluice_offload_api::model::NodeName;
 
 use super::check::{name, within};
@@ -47,12 +50,8 @@ pub(super) fn node_channel(
     }
     let range = REKEY_MS_MIN..=REKEY_MS_MAX;
     let rekey_ms = within(source, it.rekey_ms.as_ref(), REKEY_MS_DEFAULT, range)?;
-    let files = Files {
-        svid: source.resolve(&it.svid),
-        key: source.resolve(&it.key),
-        anchors: source.resolve(&it.anchors),
-    };
-    let mut channel = Channel::new(node.clone(), domain, it.listen, files);
+    let identity = identity(source, at, &it)?;
+    let mut channel = Channel::new(node.clone(), domain, it.listen, identity);
     if let Some(wanted) = &it.algorithms {
         channel.algorithms = algorithms(source, wanted)?;
     }
@@ -72,8 +71,8 @@ pub(super) fn node_channel(
     // An old SA goes when it is drained, and with short times others are old by then. Its last
     // packet may have waited three seconds for its next hop, and reports of silence come once a
     // second: one begins it, and one proves what the one before said.
-    let drain_ms = channel.timing.drain_ms + 5_000;
-    let ages = 1 + drain_ms.div_ceil(rekey_ms).max(1);
+    let drained_ms = channel.timing.drain_ms + 5_000;
+    let ages = 1 + drained_ms.div_ceil(rekey_ms).max(1);
     let lanes = usize::from(channel.lanes).div_ceil(worker.cores.len().max(1));
     room(peers.len() * lanes, ages).map_err(|why| source.fault(at, why))?;
     channel.limits.soft_ms = rekey_ms;
@@ -85,6 +84,44 @@ pub(super) fn node_channel(
         udp_encap: it.udp_encap,
         lab_key_file: it.lab_key_file.map(|path| source.resolve(&path)),
     })
+}
+
+/// Files or a Workload API: exactly one of them, and all three of the files.
+fn identity(source: &Text, at: Location, it: &wire::NodeChannel) -> Result<Source, Fault> {
+    match (&it.workload_api, &it.svid, &it.key, &it.anchors) {
+        (None, Some(svid), Some(key), Some(anchors)) => Ok(Source::Files(Files {
+            svid: source.resolve(svid),
+            key: source.resolve(key),
+            anchors: source.resolve(anchors),
+        })),
+        (Some(api), None, None, None) => {
+            let socket = socket(source, &api.value.socket)?;
+            Ok(Source::WorkloadApi(WorkloadApi::new(socket)))
+        }
+        (Some(api), ..) => {
+            let why = "`workload_api` gives the SVID, its key and the anchors: take `svid`, `key` \
+                       and `anchors` out, or this";
+            Err(source.fault(api.referenced, why))
+        }
+        (None, ..) => {
+            let why = "`svid`, `key` and `anchors` are needed, all three, or `workload_api` in \
+                       their place";
+            Err(source.fault(at, why))
+        }
+    }
+}
+
+/// A path, or as `SPIFFE_ENDPOINT_SOCKET` has it, `unix:///path`.
+fn socket(source: &Text, it: &Spanned<String>) -> Result<PathBuf, Fault> {
+    let path = match it.value.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') => path,
+        None if !it.value.is_empty() && !it.value.contains("://") => &it.value,
+        _ => {
+            let why = format!("a Unix socket's path or unix:///PATH, not {:?}", it.value);
+            return Err(source.fault(it.referenced, why));
+        }
+    };
+    Ok(source.resolve(Path::new(path)))
 }
 
 /// A power of two, as the tables are by which network cards spread flows.

@@ -11,8 +11,8 @@ use sluice_offload_api::model::{NodeName, PortName};
 
 use super::statics::{node_setup, statics};
 use super::{
-    Config, EalSetup, Fault, ListenConfig, Memory, PolicySource, PortConfig, PortRole, TcpConfig,
-    Text, UnixConfig, VerdictLogConfig, key_file, wire, worker,
+    Config, EalSetup, Fault, Files, ListenConfig, Memory, PolicySource, PortConfig, PortRole,
+    TcpConfig, Text, UnixConfig, VerdictLogConfig, key_file, wire, worker,
 };
 
 const VERDICTS_PER_SECOND_DEFAULT: u32 = 100;
@@ -27,7 +27,7 @@ const TRANSACTION_MS_MAX: u64 = 600_000;
 /// Agents of one dataplane, at most: one, and one while its certificate changes its name.
 const AGENTS_MAX: usize = 8;
 
-pub(super) fn check(source: &Text) -> Result<Config, Fault> {
+pub(super) fn check(source: &Text, files: Files) -> Result<Config, Fault> {
     let file: wire::File = source.parse()?;
     let node = NodeName(name(source, &file.node)?);
     let ports = ports(source, &file.ports)?;
@@ -43,7 +43,7 @@ pub(super) fn check(source: &Text) -> Result<Config, Fault> {
         (None, Some(listen)) => {
             no_static_fields(source, &file.ports.value)?;
             let checkpoint = file.checkpoint.map(|path| source.resolve(&path.value));
-            PolicySource::Listen(self::listen(source, listen, checkpoint)?)
+            PolicySource::Listen(self::listen(source, listen, checkpoint, files)?)
         }
         (Some(fixed), Some(_)) => {
             let message = "`static` and `listen` exclude each other; keep one";
@@ -217,6 +217,7 @@ fn listen(
     source: &Text,
     listen: Spanned<wire::Listen>,
     checkpoint: Option<PathBuf>,
+    files: Files,
 ) -> Result<ListenConfig, Fault> {
     let wire::Listen {
         unix,
@@ -231,7 +232,7 @@ fn listen(
     });
     let tcp = match tcp {
         None => None,
-        Some(tcp) => Some(tcp_config(source, &tcp.value)?),
+        Some(tcp) => Some(tcp_config(source, &tcp.value, files)?),
     };
     let transaction_ms = within(
         source,
@@ -248,11 +249,12 @@ fn listen(
     })
 }
 
-fn tcp_config(source: &Text, tcp: &wire::Tcp) -> Result<TcpConfig, Fault> {
+fn tcp_config(source: &Text, tcp: &wire::Tcp, files: Files) -> Result<TcpConfig, Fault> {
     let file = |path: &Spanned<PathBuf>| {
         let full = source.resolve(&path.value);
         match std::fs::metadata(&full) {
             Ok(_) => Ok(full),
+            Err(_) if files == Files::MayCome => Ok(full),
             Err(error) => Err(source.fault(path.referenced, format!("can't read it: {error}"))),
         }
     };
@@ -268,7 +270,9 @@ fn tcp_config(source: &Text, tcp: &wire::Tcp) -> Result<TcpConfig, Fault> {
         .map(|it| name(source, it))
         .collect::<Result<_, _>>()?;
     let key = file(&tcp.key)?;
-    key_file::check_mode(&key).map_err(|e| source.fault(tcp.key.referenced, e))?;
+    if files == Files::Exist {
+        key_file::check_mode(&key).map_err(|e| source.fault(tcp.key.referenced, e))?;
+    }
     Ok(TcpConfig {
         address: tcp.address,
         certificate: file(&tcp.certificate)?,

@@ -9,7 +9,7 @@ mod worker;
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
@@ -18,7 +18,7 @@ use sluice_dataplane_core::flow::state::Timeouts;
 use sluice_dataplane_core::names::learned::LearnLimits;
 use sluice_host_agent::compile::NodeSetup;
 use sluice_host_agent::text::{Fault, ReadError, Text};
-use sluice_offload_api::model::{NodeName, PodRef, PortName};
+use sluice_offload_api::model::{IpPrefix, NodeName, PodRef, PortName};
 
 use crate::keys::StaticSa;
 
@@ -31,6 +31,13 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub const STATIC_SAS_MAX: usize = 512;
 /// Flows of one worker, at most.
 pub const FLOWS_MAX: u32 = 1 << 24;
+
+/// Whether the certificates that a configuration names have to be there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Files {
+    Exist,
+    MayCome,
+}
 
 /// Why there is no configuration. Nothing was opened when one of these is returned.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -179,6 +186,8 @@ pub struct StaticConfig {
     pub setup: NodeSetup,
     /// A folder or file of Kubernetes manifests.
     pub manifests: PathBuf,
+    /// Prefixes whose addresses only pods have; if there are none, those of the Nodes are.
+    pub pod_cidrs: BTreeSet<IpPrefix>,
     /// Which pod has which VF.
     pub pods: Vec<(PodRef, PortName)>,
     /// Tunnel addresses of other nodes, over those in the manifests.
@@ -265,7 +274,19 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with the line.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Ok(check::check(&Text::read(path, CONFIG_BYTES_MAX)?)?)
+        Self::load_with(path, Files::Exist)
+    }
+
+    /// The same before the certificates are there that it names.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the line.
+    pub fn load_early(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, Files::MayCome)
+    }
+
+    fn load_with(path: &Path, files: Files) -> Result<Self, ConfigError> {
+        Ok(check::check(&Text::read(path, CONFIG_BYTES_MAX)?, files)?)
     }
 
     /// Lanes that flows are spread by over the workers.

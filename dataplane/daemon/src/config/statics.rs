@@ -10,12 +10,12 @@ use sluice_crypto::key::Algorithm;
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Child, SaConfig};
 use sluice_dataplane_core::sad::Mode;
-use sluice_host_agent::cluster::EncryptionSetup;
+use sluice_host_agent::cluster::{EncryptionSetup, pod_cidr};
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::vf::VfSlot;
 use sluice_offload_api::limits::{MTU_MAX, MTU_MIN};
 use sluice_offload_api::model::{
-    Encryption, Interface, MacAddr, NodeName, PodRef, PortName, SaDirection,
+    Encryption, Interface, IpPrefix, MacAddr, NodeName, PodRef, PortName, SaDirection,
 };
 
 use super::check::{name, within};
@@ -174,9 +174,11 @@ pub(super) fn statics(
         }
         peers.push((node, tunnel_ips.clone()));
     }
+    let pod_cidrs = pod_cidrs(source, &it.pod_cidrs, &setup.uplink.interfaces)?;
     Ok(StaticConfig {
         setup,
         manifests: source.resolve(&it.manifests.value),
+        pod_cidrs,
         pods,
         peers,
         sas: match &it.sas {
@@ -198,6 +200,24 @@ pub(super) fn statics(
             }
         },
     })
+}
+
+/// What the agent's file says of pods' addresses where there is an agent.
+fn pod_cidrs(
+    source: &Text,
+    texts: &[Spanned<String>],
+    interfaces: &[Interface],
+) -> Result<BTreeSet<IpPrefix>, Fault> {
+    let mut all = BTreeSet::new();
+    for text in texts {
+        let cidr = pod_cidr(&text.value, interfaces)
+            .map_err(|error| source.fault(text.referenced, format!("`pod_cidrs`: {error}")))?;
+        if !all.insert(cidr) {
+            let message = format!("`pod_cidrs` has {cidr} already");
+            return Err(source.fault(text.referenced, message));
+        }
+    }
+    Ok(all)
 }
 
 /// What the agent's file says of encryption where there is an agent.

@@ -116,6 +116,8 @@ pub(super) struct Static {
     #[serde(default)]
     pub(super) peers: Vec<Spanned<Peer>>,
     pub(super) encryption: Option<Spanned<Encryption>>,
+    #[serde(default)]
+    pub(super) pod_cidrs: Vec<Spanned<String>>,
     pub(super) sas: Option<Spanned<Vec<Spanned<Sa>>>>,
     pub(super) sa_socket: Option<Spanned<SaSocket>>,
     pub(super) exit_when_idle: Option<Spanned<Exit>>,
@@ -223,9 +225,11 @@ pub(super) struct Tcp {
 pub(super) struct NodeChannel {
     pub(super) listen: SocketAddr,
     pub(super) trust_domain: Spanned<String>,
-    pub(super) svid: PathBuf,
-    pub(super) key: PathBuf,
-    pub(super) anchors: PathBuf,
+    /// Either the next three, or the one behind them.
+    pub(super) svid: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) anchors: Option<PathBuf>,
+    pub(super) workload_api: Option<Spanned<WorkloadApi>>,
     #[serde(default)]
     pub(super) peers: Vec<Spanned<ManagementPeer>>,
     pub(super) rekey_ms: Option<Spanned<u64>>,
@@ -235,6 +239,12 @@ pub(super) struct NodeChannel {
     #[serde(default)]
     pub(super) udp_encap: bool,
     pub(super) lab_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkloadApi {
+    pub(super) socket: Spanned<String>,
 }
 
 #[derive(Debug, Deserialize)]

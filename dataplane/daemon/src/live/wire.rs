@@ -314,6 +314,30 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_192_bits_is_refused_by_its_length_or_its_name() {
+        use sluice_crypto::key::{Algorithm, KeyError};
+        let with = |name| {
+            let text = ADD.replace("KEY", &"a7".repeat(24 + 4));
+            order(&text.replace("aes128gcm16", name))
+        };
+        for algorithm in Algorithm::ALL {
+            let error = KeyError::KeymatLength {
+                algorithm,
+                expected: algorithm.keymat_len(),
+                got: 28,
+            };
+            let refused = with(algorithm.name()).unwrap_err();
+            assert!(
+                matches!(&refused, OrderRefused::Key(got) if *got == error),
+                "{refused:?}"
+            );
+        }
+        let unknown = with("aes192gcm16").unwrap_err();
+        let field = "algorithm";
+        assert!(matches!(unknown, OrderRefused::Field { field: it, .. } if it == field));
+    }
+
+    #[test]
     fn a_request_does_not_show_its_key() {
         let text = ADD.replace("KEY", "a7a7");
         let shown = format!("{:?}", request(text.as_bytes()).unwrap());

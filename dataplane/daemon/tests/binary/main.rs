@@ -6,8 +6,14 @@
     reason = "a test that can't go on must fail"
 )]
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 const GOOD: &str = "node: a
 ports:
@@ -43,6 +49,61 @@ fn help_has_examples_and_exit_codes() {
     for part in ["Examples:", "--check", "Exit codes:", "SIGTERM"] {
         assert!(out.contains(part), "{part} is not in\n{out}");
     }
+}
+
+/// The owner of a process's memory: its user, or root if it gives nothing away.
+fn owner_of_memory(pid: u32) -> u32 {
+    std::fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid()
+}
+
+#[test]
+fn before_it_reads_a_key_its_memory_is_closed_to_its_own_user() {
+    const NOBODY: u32 = 65_534;
+    // For root all are open: then as another user, by a copy that this one may read. A program
+    // that its user may not read is closed as it is.
+    let folder = tempfile::tempdir().unwrap();
+    let own = rustix::process::geteuid();
+    let user = if own.is_root() { NOBODY } else { own.as_raw() };
+    let open_to_all = Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), open_to_all.clone()).unwrap();
+    let names = ["config", "program", "ike", "other"];
+    let [config, program, ike, other] = names.map(|it| folder.path().join(it));
+    std::fs::copy(env!("CARGO_BIN_EXE_sluice-dataplane"), &program).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_sluice-ike"), &ike).unwrap();
+    std::fs::copy("/bin/cat", &other).unwrap();
+    // Whoever reads it waits for what is written.
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(CWD, &config, FileType::Fifo, mode, 0).unwrap();
+    for path in [&config, &program, &ike, &other] {
+        std::fs::set_permissions(path, open_to_all.clone()).unwrap();
+    }
+    let owner_of = |program: &Path, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).arg(&config).uid(user);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.as_mut().unwrap();
+        // Opened when the other end is.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let writer = loop {
+            let (flags, mode) = (OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
+            match rustix::fs::open(&config, flags, mode) {
+                Ok(writer) => break writer,
+                Err(error) => assert!(Instant::now() < deadline, "nobody reads: {error}"),
+            }
+            assert_eq!(child.try_wait().unwrap(), None, "it ended");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let owner = owner_of_memory(child.id());
+        drop(writer);
+        let status = child.wait().unwrap();
+        (owner, status.code())
+    };
+    assert_eq!(owner_of(&other, &[]), (user, Some(0)), "any other program");
+    // An empty file is no configuration.
+    assert_eq!(owner_of(&program, &["--config"]), (0, Some(2)));
+    // It takes no keys from a pipe that others may read.
+    let reads = ["--dataplane", "/nowhere/sas.sock", "--log"];
+    assert_eq!(owner_of(&ike, &reads), (0, Some(2)));
 }
 
 #[test]
@@ -150,29 +211,48 @@ fn without_dpdk_it_says_so_and_opens_nothing() {
 }
 
 #[test]
-fn a_request_is_made_once_and_its_key_stays_here() {
+fn a_key_is_made_once_and_stays_here_and_its_requests_are_made_again() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dataplane.yaml");
     let channel = "node_channel: {listen: '127.0.0.1:0', trust_domain: test, svid: node.pem, \
                    key: node.key, anchors: ca.pem}\n";
-    std::fs::write(&path, format!("{GOOD}{channel}")).unwrap();
+    // The agent is to come by the same identity, which nobody has yet.
+    let tcp = "tcp: {address: '127.0.0.1:0', certificate: node.pem, key: node.key, ca: ca.pem, \
+               agents: [a]}";
+    let good = GOOD.replace("unix: {path: agent.sock}", tcp);
+    assert_ne!(good, GOOD);
+    std::fs::write(&path, format!("{good}{channel}")).unwrap();
     let args = ["--config", path.to_str().unwrap(), "--make-request"];
-    let (code, out, err) = run(&args);
-    assert_eq!(code, 0, "{err}");
-    assert!(
-        out.starts_with("-----BEGIN CERTIFICATE REQUEST-----"),
-        "{out}"
-    );
-    assert!(!out.contains("PRIVATE"), "{out}");
-    let key = std::fs::metadata(folder.path().join("node.key")).unwrap();
-    assert_eq!(key.permissions().mode() & 0o777, 0o600);
-    let (code, out, _) = run(&args);
-    assert_eq!(
-        (code, out.as_str()),
-        (2, ""),
-        "a key that is there is never replaced"
-    );
+    let key = folder.path().join("node.key");
+    let mut before = None;
+    for _ in 0..2 {
+        let (code, out, err) = run(&args);
+        assert_eq!(code, 0, "{err}");
+        let begins = out.starts_with("-----BEGIN CERTIFICATE REQUEST-----");
+        assert!(begins && !out.contains("PRIVATE"), "{out}");
+        let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let now = std::fs::read(&key).unwrap();
+        assert_eq!(
+            *before.get_or_insert(now.clone()),
+            now,
+            "the key is replaced"
+        );
+    }
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, _, err) = run(&args);
+    assert!(code == 2 && err.contains("chmod 600"), "{err}");
+    // Whoever checks wants all of it to be there.
+    std::fs::write(&path, format!("{GOOD}{channel}")).unwrap();
+    let (code, _, err) = run(&["--config", path.to_str().unwrap(), "--check"]);
+    assert!(code == 2 && err.contains("node.pem"), "{err}");
+    let api = "node_channel: {listen: '127.0.0.1:0', trust_domain: test, \
+               workload_api: {socket: s}}\n";
+    std::fs::write(&path, format!("{GOOD}{api}")).unwrap();
+    let (code, _, err) = run(&args);
+    assert_eq!(code, 2);
+    assert!(err.contains("the API makes the key"), "{err}");
     std::fs::write(&path, GOOD).unwrap();
     let (code, _, err) = run(&args);
     assert_eq!(code, 2);

@@ -59,6 +59,10 @@ fn config(files: &Files, node: &Node<'_>, ca: &Ca, svid: &Pair) -> Config {
     files.write("svid.pem", &svid.certificate);
     files.write_secret("svid.key", &svid.key);
     files.write("anchors.pem", &ca.pem);
+    files.config(&text(node))
+}
+
+fn text(node: &Node<'_>) -> String {
     let manifests = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../sim/manifests/quickstart"
@@ -75,7 +79,7 @@ fn config(files: &Files, node: &Node<'_>, ca: &Ca, svid: &Pair) -> Config {
         lanes,
     } = node;
     let workers = usize::from(*lanes).min(WORKERS);
-    files.config(&format!(
+    format!(
         "node: {name}
 ports:
   - name: uplink
@@ -102,7 +106,7 @@ static:
   pods: [{{pod: {pod}, port: vf0}}]
   peers: [{{node: {other}, tunnel_ips: [198.51.100.{other_number}]}}]
 "
-    ))
+    )
 }
 
 /// Both nodes and the wire between their uplinks.
@@ -165,6 +169,11 @@ impl Pairing {
         let name = "sluice_channel_epochs_total{peer=\"node-b\"} ";
         let line = page.lines().find_map(|it| it.strip_prefix(name));
         line.map_or(0, |it| it.parse().unwrap())
+    }
+
+    /// Where both tell their metrics.
+    pub(crate) fn metrics(&self) -> [std::net::SocketAddr; 2] {
+        [&self.a, &self.b].map(|it| it.metrics.unwrap())
     }
 
     /// Cuts the wire: what went over it.
@@ -261,7 +270,29 @@ fn without_keys_what_needs_them_is_dropped_and_counted() {
     let (files, ca) = (Files::new(), Ca::new());
     let (listen, nobody) = (own_address(), own_address());
     let node = node_a(&listen, &nobody);
-    let daemon = Running::start(config(&files, &node, &ca, &ca.node("node-a")));
+    drops_for_want_of_an_sa(Running::start(config(
+        &files,
+        &node,
+        &ca,
+        &ca.node("node-a"),
+    )));
+}
+
+#[test]
+fn without_a_workload_api_it_starts_and_drops_what_needs_keys() {
+    let files = Files::new();
+    let (listen, nobody) = (own_address(), own_address());
+    let three = "  svid: svid.pem\n  key: svid.key\n  anchors: anchors.pem\n";
+    let api = "  workload_api: {socket: agent.sock}\n";
+    let text = text(&node_a(&listen, &nobody));
+    assert!(text.contains(three), "{text}");
+    let daemon = Running::start(files.config(&text.replace(three, api)));
+    let page = super::metrics::get(daemon.metrics.unwrap(), "/metrics");
+    assert!(page.contains("sluice_channel_identity_fault 1\n"), "{page}");
+    drops_for_want_of_an_sa(daemon);
+}
+
+fn drops_for_want_of_an_sa(daemon: Running) {
     daemon
         .wires
         .send(VF0, syn(WEB_MAC, WEB, CART, 40_000, 8080));

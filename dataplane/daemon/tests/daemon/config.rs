@@ -20,10 +20,16 @@ fn with_files() -> Files {
     let files = Files::new();
     let ca = Ca::new();
     let server = ca.dns("dataplane");
+    let node = ca.uri("spiffe://example.org/sluice/node/node-a");
     for folder in ["tls/", ""] {
-        files.write(&format!("{folder}dataplane.pem"), &server.certificate);
-        files.write_secret(&format!("{folder}dataplane.key"), &server.key);
-        files.write(&format!("{folder}agents-ca.pem"), &ca.pem);
+        for (own, pair, trusted) in [
+            ("dataplane", &server, "agents-ca"),
+            ("node", &node, "trust"),
+        ] {
+            files.write(&format!("{folder}{own}.pem"), &pair.certificate);
+            files.write_secret(&format!("{folder}{own}.key"), &pair.key);
+            files.write(&format!("{folder}{trusted}.pem"), &ca.pem);
+        }
     }
     mode(&files.path("tls/dataplane.pem"), 0o644);
     files.write_secret("keys/in.hex", "1".repeat(72));
@@ -323,6 +329,24 @@ const BAD_STATIC: &[Bad] = &[
     ),
     (
         "exit_when_idle:",
+        "pod_cidrs: [10.244.0.1/16]\n  exit_when_idle:",
+        15,
+        "`pod_cidrs`: 10.244.0.1/16 has host bits set",
+    ),
+    (
+        "exit_when_idle:",
+        "pod_cidrs: [198.51.0.0/16]\n  exit_when_idle:",
+        15,
+        "`pod_cidrs`: 198.51.0.0/16 has 198.51.100.1 of the uplink",
+    ),
+    (
+        "exit_when_idle:",
+        "pod_cidrs: [0.0.0.0/0]\n  exit_when_idle:",
+        15,
+        "`pod_cidrs`: 0.0.0.0/0 would leave nobody",
+    ),
+    (
+        "exit_when_idle:",
         "encryption: {strictest: off}\n  exit_when_idle:",
         15,
         "unknown field `strictest`",
@@ -428,6 +452,36 @@ const BAD_LISTEN: &[Bad] = &[
     ),
     ("node: node-a", "node: Node", 19, "Node"),
     (
+        "  svid: tls/node.pem\n  key: tls/node.key\n  anchors: tls/nodes-ca.pem\n",
+        "",
+        19,
+        "`svid`, `key` and `anchors` are needed, all three, or `workload_api`",
+    ),
+    (
+        "  key: tls/node.key\n",
+        "",
+        19,
+        "`svid`, `key` and `anchors` are needed, all three, or `workload_api`",
+    ),
+    (
+        "  svid: tls/node.pem\n",
+        "  workload_api: {socket: s}\n",
+        20,
+        "take `svid`, `key` and `anchors` out, or this",
+    ),
+    (
+        "  svid: tls/node.pem\n  key: tls/node.key\n  anchors: tls/nodes-ca.pem\n",
+        "  workload_api: {socket: s, sockt: s}\n",
+        20,
+        "sockt",
+    ),
+    (
+        "  svid: tls/node.pem\n  key: tls/node.key\n  anchors: tls/nodes-ca.pem\n",
+        "  workload_api: {socket: 'tcp://127.0.0.1:1'}\n",
+        20,
+        "a Unix socket's path or unix:///PATH",
+    ),
+    (
         "rekey_ms: 1000",
         "rekey_ms: 999",
         24,
@@ -482,6 +536,32 @@ fn what_is_wrong_is_said_with_its_line() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_workload_api_takes_the_place_of_files() {
+    use sluice_node_channel::Source;
+    let files = with_files();
+    let three = "  svid: tls/node.pem\n  key: tls/node.key\n  anchors: tls/nodes-ca.pem\n";
+    for (socket, path) in [
+        ("run/agent.sock", files.path("run/agent.sock")),
+        ("/run/spire/agent.sock", "/run/spire/agent.sock".into()),
+        (
+            "unix:///run/spire/agent.sock",
+            "/run/spire/agent.sock".into(),
+        ),
+    ] {
+        let api = format!("  workload_api: {{socket: '{socket}'}}\n");
+        let config = files.config(&LISTEN.replace(three, &api));
+        let channel = config.node_channel.as_ref().unwrap();
+        let Source::WorkloadApi(api) = &channel.channel.identity else {
+            panic!("{channel:?}");
+        };
+        assert_eq!(api.socket, path);
+        assert_eq!(daemon::check(config).unwrap(), None, "nobody is asked");
+    }
+    let by_files = files.config(LISTEN).node_channel.unwrap();
+    assert!(matches!(by_files.channel.identity, Source::Files(_)));
 }
 
 #[test]
@@ -579,6 +659,29 @@ fn tls_files_that_are_not_what_they_should_be_open_nothing() {
     files.write_secret("tls/dataplane.key", &other.key);
     let error = daemon::check(files.config(LISTEN)).unwrap_err();
     assert!(matches!(error, DaemonError::Tls(_)), "{error}");
+}
+
+/// What the start would end with is found by who checks before it.
+#[test]
+fn a_check_reads_the_nodes_own_certificate() {
+    let files = with_files();
+    let channel = "node_channel: {listen: '127.0.0.1:0', trust_domain: example.org, \
+                   svid: tls/node.pem, key: tls/node.key, anchors: tls/trust.pem}\n";
+    let text = format!("{PORTS}listen:\n  unix: {{path: agent.sock}}\n{channel}");
+    let text = text.replacen("node: a\n", "node: node-a\n", 1);
+    assert_eq!(daemon::check(files.config(&text)).unwrap(), None);
+    for (from, to) in [
+        ("tls/node.pem", "tls/dataplane.pem"),
+        ("tls/node.key", "tls/dataplane.key"),
+        ("tls/trust.pem", "tls/none.pem"),
+        ("example.org", "example.net"),
+    ] {
+        let error = daemon::check(files.config(&text.replace(from, to))).unwrap_err();
+        assert!(
+            error.is_bad_input() && matches!(error, DaemonError::Channel(_)),
+            "{to}: {error}"
+        );
+    }
 }
 
 #[test]

@@ -5,17 +5,17 @@ use std::net::IpAddr;
 use sluice_dataplane_core::addr::Mac;
 use sluice_dataplane_core::snapshot::ROUTER_MAC;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
-use sluice_offload_api::State;
 use sluice_offload_api::model::{
     Encryption, IdentityId, PairCrossing, PairLine, PairsRest, PolicyId, Verdict,
 };
 use sluice_offload_api::proto::PairsRequest;
 use sluice_offload_api::testing::sample;
+use sluice_offload_api::{Answer, State};
 
 use super::metrics::get;
 use super::rig::client::{program, unix};
 use super::rig::frames::{UPLINK, VF0};
-use super::rig::{Files, PORTS, Running, run, try_until};
+use super::rig::{Files, PORTS, Running, log, run, try_until, until};
 
 /// The sample, in which cart may go anywhere and everybody turns encryption off.
 fn off() -> State {
@@ -27,6 +27,21 @@ fn off() -> State {
         identity.encryption = Encryption::Off;
     }
     state
+}
+
+/// A packet from cart to the pod of node b.
+fn to_far() -> Vec<u8> {
+    let body = Body::Udp {
+        src_port: 1,
+        dst_port: 2,
+    };
+    let (cart, far) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 1, 1]));
+    FrameSpec {
+        eth_src: Mac([2, 0, 0, 0, 0, 1]),
+        eth_dst: ROUTER_MAC,
+        ..FrameSpec::new(cart, far, body)
+    }
+    .build()
 }
 
 /// Node b's dataplane answers ours, in the addresses of the sample.
@@ -50,17 +65,7 @@ fn a_pair_in_clear_is_in_the_matrix_and_in_the_metrics() {
         let mut agent = unix(&files.path("agent.sock")).await;
         program(&mut agent, &off()).await.unwrap();
     });
-    let body = Body::Udp {
-        src_port: 1,
-        dst_port: 2,
-    };
-    let (cart, far) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 1, 1]));
-    let frame = FrameSpec {
-        eth_src: Mac([2, 0, 0, 0, 0, 1]),
-        eth_dst: ROUTER_MAC,
-        ..FrameSpec::new(cart, far, body)
-    }
-    .build();
+    let frame = to_far();
     daemon.wires.send(VF0, frame.clone());
     daemon.wires.send(UPLINK, arp_answer());
     let to = daemon.metrics.unwrap();
@@ -108,4 +113,59 @@ fn a_pair_in_clear_is_in_the_matrix_and_in_the_metrics() {
     );
     assert_eq!(sent.clear_bytes, u64::from(packet_len));
     daemon.stop();
+}
+
+#[test]
+fn a_pair_in_clear_for_the_first_time_is_warned_of() {
+    const NAMES: [&str; 2] = ["shop{app=cart,told=first}", "shop{app=cart,told=second}"];
+    log::keep();
+    let told = |name: &str| {
+        let lines = log::text();
+        let its = lines.lines().filter(|it| it.contains(name));
+        its.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let files = Files::new();
+    let text = format!("{PORTS}listen:\n  unix: {{path: agent.sock}}\n");
+    let daemon = Running::start(files.config(&text));
+    let mut state = off();
+    let first = IdentityId(1);
+    for (number, name) in (1..).zip(NAMES) {
+        // The second time as another identity, which is what an end with other labels is.
+        let mut cart = state.identities[&first].clone();
+        cart.label = name.to_owned();
+        cart.id = if number == 1 { first } else { IdentityId(77) };
+        let ends = state.endpoints.values_mut().map(|it| &mut it.identity);
+        let prefixes = state.prefixes.values_mut().map(|it| &mut it.identity);
+        for identity in ends.chain(prefixes).filter(|it| **it == first) {
+            *identity = cart.id;
+        }
+        state.identities.insert(cart.id, cart);
+        state.generation.0 += 1;
+        run(async {
+            let mut agent = unix(&files.path("agent.sock")).await;
+            let answer = program(&mut agent, &state).await.unwrap();
+            assert!(matches!(answer, Answer::Ack { .. }), "{answer:?}");
+        });
+        daemon.wires.send(VF0, to_far());
+        daemon.wires.send(UPLINK, arp_answer());
+        daemon.wires.send(VF0, to_far());
+        until("it is told", || (!told(name).is_empty()).then_some(()));
+    }
+    daemon.stop();
+    for name in NAMES {
+        let [line] = &told(name)[..] else {
+            panic!("{:?}", told(name))
+        };
+        let parts = [
+            " WARN ",
+            "packets cross the wire in clear",
+            &format!("from=\"{name}\""),
+            "node=\"b\"",
+            "way=\"sent\"",
+            "setting=\"off\"",
+        ];
+        for part in parts {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use sluice_crypto::esp::Spi;
 use sluice_crypto::key::{Algorithm, EspKey};
+use sluice_dataplane::checkpoint::Checkpoint;
 use sluice_dataplane::keys::{KeyDriver, KeyEvent, Retirement, SaCommand};
 use sluice_dataplane::runtime::{Dataplane, Opening};
 use sluice_dataplane_control::{Child, SaConfig};
@@ -10,6 +11,7 @@ use sluice_dataplane_core::sad::Mode;
 use sluice_offload_api::model::{NodeName, SaDirection};
 use sluice_offload_api::testing::sample;
 
+use super::rig::spelled::has_key;
 use super::rig::wires::wires;
 use super::rig::{Files, PATIENCE, PORTS, run};
 
@@ -215,6 +217,46 @@ fn more_sas_than_workers_take_at_once_wait_and_none_is_given_up() {
                 ..
             }
         ));
+    });
+    dataplane.stop();
+}
+
+#[test]
+fn a_checkpoint_has_no_key_in_it() {
+    let keymat: [u8; 20] = core::array::from_fn(|at| 0xa1 ^ (u8::try_from(at).unwrap() * 11));
+    let with_key = |spi| SaConfig {
+        key: EspKey::from_keymat(Algorithm::Aes128Gcm16, &keymat).unwrap(),
+        ..sa(spi)
+    };
+    let files = Files::new();
+    let config = files.config(&format!("{PORTS}listen:\n  unix: {{path: agent.sock}}\n"));
+    let (_wires, set) = wires(config.ports.len());
+    let (tell, events) = unbounded();
+    let path = files.path("last");
+    let opening = Opening {
+        checkpoint: Some(Checkpoint::new(path.clone())),
+        ..NOTHING_YET
+    };
+    let dataplane = Dataplane::start(&config, set, opening, |_| Box::new(Tells(tell))).unwrap();
+    let b = NodeName::from("b");
+    let (client, sas) = (dataplane.client(), dataplane.sas());
+    run(async {
+        let mut state = sample();
+        client.program(state.to_snapshot()).await.unwrap();
+        assert!(matches!(heard(&events), KeyEvent::PeerAdded { .. }));
+        sas.send(SaCommand::InstallInbound(b.clone(), with_key(0x1000)))
+            .unwrap();
+        sas.send(SaCommand::InstallOutbound(b, with_key(0x2000), 1000))
+            .unwrap();
+        assert!(matches!(heard(&events), KeyEvent::InboundInstalled { .. }));
+        assert!(matches!(heard(&events), KeyEvent::OutboundInstalled { .. }));
+        let before = std::fs::read(&path).unwrap();
+        // One that is written while both are in force.
+        state.generation.0 += 1;
+        client.program(state.to_snapshot()).await.unwrap();
+        let after = std::fs::read(&path).unwrap();
+        assert_ne!(before, after);
+        assert!(!has_key(&after, &keymat[..16]));
     });
     dataplane.stop();
 }

@@ -23,7 +23,7 @@ const OLD_IN: u8 = 0x31;
 
 const SOCKET: &str = "  sa_socket: {path: sas.sock, used_keys: used-keys}\n";
 
-fn start(files: &Files) -> Running {
+pub(super) fn start(files: &Files) -> Running {
     start_with(config(files, SOCKET))
 }
 

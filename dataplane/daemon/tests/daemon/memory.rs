@@ -1,15 +1,18 @@
 //! A key that is no longer in use is nowhere in the process's memory.
 //!
 //! Both nodes of a pair run in this process and agree on keys over TLS; the laboratory's key file
-//! says which. The test keeps what it looks for inverted, and so never finds itself.
+//! says which. Keys for the SA socket come from another process. The test keeps what it looks for
+//! inverted, and so never finds itself.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::process::Command;
 use std::time::Instant;
 
 use super::channel::{LAB_KEYS, Pairing};
+use super::live;
 use super::rig::pki::Ca;
 use super::rig::{Files, PATIENCE, until};
 
@@ -116,4 +119,46 @@ fn keys_that_are_out_of_use_are_nowhere_in_memory() {
         }
     }
     pair.cut();
+}
+
+/// Adds or removes an SA by the socket, in a process of its own; its key's byte `n` is
+/// `37 n + 11`, modulo 256.
+const ASK: &str = r#"
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+sa = {"direction": "outbound", "peer": "node-b", "spi": 0x9001}
+if sys.argv[2] == "add":
+    keymat = bytes((37 * n + 11) % 256 for n in range(36)).hex()
+    sa |= {"algorithm": "aes256gcm16", "keymat": keymat, "esn": True}
+s.sendall(json.dumps({sys.argv[2]: sa}).encode() + b"\n")
+print(s.makefile().readline(), end="")
+"#;
+
+#[test]
+fn a_key_of_the_sa_socket_is_nowhere_once_its_sa_is_removed() {
+    let files = Files::new();
+    let daemon = live::start(&files);
+    let ask = |what: &str| {
+        let socket = files.path("sas.sock");
+        let mut asking = Command::new("python3");
+        asking.args(["-c", ASK]).arg(socket).arg(what);
+        let answer = asking.output().expect("python3 is needed");
+        assert_eq!(String::from_utf8_lossy(&answer.stdout), "{\"done\":{}}\n");
+    };
+    let inverted = |n: u8| !(37u8.wrapping_mul(n).wrapping_add(11));
+    let raw: Inverted = (0..32).map(inverted).collect();
+    let digit = |it: u8| !(b"0123456789abcdef"[usize::from(it)]);
+    let hex = raw
+        .iter()
+        .flat_map(|it| [digit(!it >> 4), digit(!it & 0xf)]);
+    let keys = [hex.collect(), raw];
+    ask("add");
+    let is_there = |it: &BTreeSet<(usize, String)>, form| it.iter().any(|it| it.0 == form);
+    let held = found(&keys);
+    assert!(is_there(&held, 1), "the search finds no key in use");
+    assert!(!is_there(&held, 0), "the request: {held:?}");
+    ask("remove");
+    until("the key is gone", || found(&keys).is_empty().then_some(()));
+    daemon.stop();
 }

@@ -110,17 +110,20 @@ impl Driver {
     fn dial(&mut self, node: &NodeName) {
         self.next_session += 1;
         let number = self.next_session;
-        let (gate, dials) = (self.gate.borrow().identity.clone(), self.dials.clone());
+        let (gate, dials) = (self.gate.subscribe(), self.dials.clone());
         let (out, ms) = (self.dialled_out.clone(), self.config.handshake_ms_max);
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
         let (id, addr, name) = (peer.id.clone(), peer.management, node.clone());
+        let listens = self.config.listen;
         let task = tokio::spawn(async move {
             // Never closed, and were it so, a dial more would do no harm.
             let _turn = dials.acquire().await;
-            let result = match gate {
-                Ok(identity) => dial(addr, identity, id, ms).await,
+            // As it is now: while it waited for its turn certificates may have been renewed.
+            let identity = gate.borrow().identity.clone();
+            let result = match identity {
+                Ok(identity) => dial(listens, addr, identity, id, ms).await,
                 Err(why) => Err(SessionError::NoIdentity(why)),
             };
             let node = name;
@@ -204,9 +207,9 @@ impl Driver {
         }
         let changes = match message {
             Wire::BindingsBegin { instance } => {
-                peer.bindings.begin(instance != peer.bindings_instance);
+                let gone = peer.bindings.begin(instance != peer.bindings_instance);
                 peer.bindings_instance = instance;
-                Vec::new()
+                gone
             }
             Wire::Binding(binding) => match peer.bindings.announce(binding) {
                 Ok(change) => change.into_iter().collect(),

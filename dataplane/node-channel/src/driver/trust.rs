@@ -1,4 +1,5 @@
-//! Whom we trust may change while sessions stand: files are reloaded, peers looked at again.
+//! Whom we trust may change while sessions stand: files are reloaded, a Workload API tells of a
+//! change, peers are looked at again.
 
 use std::sync::Arc;
 
@@ -8,20 +9,49 @@ use sluice_offload_api::model::NodeName;
 
 use super::Driver;
 use crate::api::Event;
-use crate::identity::{Identity, Stamp};
+use crate::identity::{Identity, Source, Stamp};
 use crate::session::{Chain, Doubt, SessionError};
+use crate::workload::News;
 
 impl Driver {
-    /// Reads the files if they have changed or were not good, and looks at every peer again.
+    /// Reads the files if it is they and they have changed or were not good, and looks at every
+    /// peer again.
     pub(super) fn on_reload(&mut self) {
-        let stamp = Stamp::of(&self.config.files);
+        let changed = self.read_changed_files();
+        self.tell_own_end();
+        self.look_at_peers_again(changed);
+    }
+
+    /// By an SVID whose time is over no session begins.
+    fn tell_own_end(&self) {
+        let identity = self.gate.borrow().identity.clone();
+        let Some(why) = identity.ok().and_then(|it| it.expiry(UnixTime::now())) else {
+            return;
+        };
+        let is_new = self.status.send_if_modified(|s| {
+            let is_new = s.identity_error.is_none();
+            s.identity_error.get_or_insert_with(|| why.clone());
+            is_new
+        });
+        if is_new {
+            tracing::error!("no session begins until this is put right: {why}");
+        }
+    }
+
+    fn read_changed_files(&mut self) -> bool {
+        let Source::Files(files) = &self.config.identity else {
+            return false;
+        };
+        let stamp = Some(Stamp::of(files));
         let bad = self.gate.borrow().identity.is_err();
         let changed = bad || stamp != self.stamp;
         if changed {
-            let files = &self.config.files;
             let loaded = Identity::load(files, &self.id, &self.config.trust_domain);
             let loaded = loaded.map(Arc::new).map_err(|why| why.to_string());
             // Before it is told: who reads of a bad file may rely on it.
+            if let Ok(identity) = &loaded {
+                self.trusted = Some(identity.anchors.clone());
+            }
             self.gate.send_modify(|gate| gate.identity = loaded.clone());
             let (good, error) = (loaded.is_ok(), loaded.as_ref().err());
             self.status.send_if_modified(|s| {
@@ -37,7 +67,48 @@ impl Driver {
             }
             self.stamp = stamp;
         }
-        self.look_at_peers_again(changed);
+        changed
+    }
+
+    /// Takes what a Workload API gives. Whatever that is, SAs in use end by nothing but what an
+    /// anchor says of their peers.
+    pub(super) fn on_news(&mut self, news: News) {
+        match news {
+            News::Identity(identity) => {
+                tracing::info!("an SVID of {} and its trust bundle have come", identity.id);
+                // Most responses renew the SVID alone, and there may be thousands of peers.
+                let changed = self.trusted.as_ref() != Some(&identity.anchors);
+                self.trusted = Some(identity.anchors.clone());
+                let identity = Arc::from(identity);
+                self.gate.send_modify(|gate| gate.identity = Ok(identity));
+                self.status.send_modify(|s| {
+                    s.identity_loads += 1;
+                    s.identity_error = None;
+                });
+                self.look_at_peers_again(changed);
+            }
+            News::Withdrawn(why) => self.no_news(&why.to_string(), true),
+            News::Fault(why) => self.no_news(&why.to_string(), false),
+        }
+    }
+
+    fn no_news(&self, why: &str, withdrawn: bool) {
+        let without = withdrawn || self.gate.borrow().identity.is_err();
+        if without {
+            let why = why.to_owned();
+            self.gate.send_modify(|gate| gate.identity = Err(why));
+        }
+        let is_new = self.status.send_if_modified(|s| {
+            let is_new = s.identity_error.as_deref() != Some(why);
+            s.identity_error = Some(why.to_owned());
+            is_new
+        });
+        // Once, and not each time that it is tried again.
+        if is_new && without {
+            tracing::error!("no session begins until this is put right: {why}");
+        } else if is_new {
+            tracing::warn!("the SVID and anchors stay as they are: {why}");
+        }
     }
 
     /// Whether an anchor of now vouches for a chain.
@@ -52,13 +123,14 @@ impl Driver {
     /// anchors may be others, when a certificate has expired, or while there is doubt.
     ///
     /// All that was shown for SAs that there are is looked at, also what is older than the newest:
-    /// who holds two sessions could else keep the keys of the one for which nobody vouches.
+    /// who holds two sessions could else keep the keys of the one for which nobody vouches. By the
+    /// last anchors that were good, also while this node itself may begin nothing.
     fn look_at_peers_again(&mut self, changed: bool) {
-        let Ok(identity) = self.gate.borrow().identity.clone() else {
+        let Some(anchors) = self.trusted.clone() else {
             return;
         };
         let (now, time) = (self.now_ms(), UnixTime::now());
-        let anchor_ended = identity.anchors.ended_since(self.looked_at, time);
+        let anchor_ended = anchors.ended_since(self.looked_at, time);
         self.looked_at = time;
         let all = changed || anchor_ended;
         let mut doubtful = Vec::new();
@@ -72,7 +144,7 @@ impl Driver {
                 if !all && shown.doubted_since.is_none() && !may_have_expired {
                     continue;
                 }
-                match shown.chain.verify(&identity.anchors, &identity.domain) {
+                match shown.chain.verify(&anchors, &self.config.trust_domain) {
                     Ok(()) => (shown.doubted_since, shown.lapsed) = (None, false),
                     Err(Doubt::Expired(_)) if shown.lapsed => shown.doubted_since = None,
                     Err(doubt) => {
@@ -130,7 +202,10 @@ impl Driver {
         };
         let current = peer.current.filter(|it| *it != session);
         let shown = current.and_then(|it| peer.shown.get(&it));
-        shown.is_some_and(|it| self.vouched(&it.chain).is_ok())
+        let by = |anchors| {
+            shown.is_some_and(|it| it.chain.verify(anchors, &self.config.trust_domain).is_ok())
+        };
+        self.trusted.as_ref().is_some_and(by)
     }
 
     /// Takes everything back from the daemon and begins with the peer as if it were new.

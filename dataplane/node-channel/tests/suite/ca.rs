@@ -86,6 +86,10 @@ impl Ca {
         self.0.pem()
     }
 
+    pub(crate) fn der(&self) -> Vec<u8> {
+        self.0.der().to_vec()
+    }
+
     /// Signs a request as it is, for `valid` from a minute ago.
     pub(crate) fn sign(&self, request: &str, valid: Duration) -> String {
         let mut request = CertificateSigningRequestParams::from_pem(request).unwrap();
@@ -106,6 +110,18 @@ impl Ca {
             chain: vec![cert.der().clone()],
             key: key.serialize_der(),
         }
+    }
+
+    /// One that is right but for so many CAs between this one and it.
+    pub(crate) fn issue_through(&self, count: usize, node: &str) -> Issued {
+        let mut cas: Vec<Self> = Vec::new();
+        for n in 0..count {
+            cas.push(cas.last().unwrap_or(self).intermediate(&n.to_string()));
+        }
+        let mut issued = cas.last().unwrap_or(self).issue_for(node);
+        let ders = cas.iter().rev().map(|it| it.0.der().clone());
+        issued.chain.extend(ders);
+        issued
     }
 
     /// A right one.

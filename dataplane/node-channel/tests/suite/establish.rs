@@ -1,9 +1,11 @@
 //! From two or three nodes that know each other's names to SAs that carry packets.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sluice_node_channel::{Command, DIALS_MAX, PEERS_MAX};
 use sluice_offload_api::model::NodeName;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::ca::{Ca, Papers};
 use crate::node::{Node, PATIENCE, config, introduce};
@@ -192,6 +194,35 @@ async fn peers_that_can_not_be_are_refused_with_the_reason() {
     assert_eq!(z.status().peers.len(), PEERS_MAX);
 }
 
+#[tokio::test]
+async fn a_node_dials_from_where_its_peers_know_it_to_be() {
+    let papers = Papers::new("a", &Ca::new("ca"));
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = silent.local_addr().unwrap();
+    for (listens, from) in [("127.0.0.7", "127.0.0.7"), ("0.0.0.0", "127.0.0.1")] {
+        let mut config = config(&papers);
+        config.listen = (listens.parse::<std::net::IpAddr>().unwrap(), 0).into();
+        let a = Node::start_with(config).await;
+        a.add(&NodeName::from("b"), addr).await;
+        let dialled = tokio::time::timeout(PATIENCE, silent.accept()).await;
+        let (_, seen) = dialled.expect("it dials").unwrap();
+        assert_eq!(seen.ip().to_string(), from);
+        a.stop().await;
+    }
+}
+
+/// Takes connections and says nothing in them, until nobody else dials.
+async fn as_many_as_may(silent: &TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let mut open = Vec::new();
+    while open.len() < DIALS_MAX {
+        let dialled = tokio::time::timeout(PATIENCE, silent.accept()).await;
+        open.push(dialled.expect("it dials").unwrap());
+    }
+    let more = tokio::time::timeout(Duration::from_millis(300), silent.accept());
+    assert!(more.await.is_err(), "one more dials");
+    open
+}
+
 /// A listener that takes connections and says nothing: handshakes that are under way stay so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_many_dial_at_once_and_no_more() {
@@ -200,20 +231,56 @@ async fn so_many_dial_at_once_and_no_more() {
     let mut config = config(&papers);
     config.handshake_ms_max = 30_000;
     let a = Node::start_with(config).await;
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = silent.local_addr().unwrap();
     for n in 0..DIALS_MAX + 20 {
         a.add(&NodeName(format!("b{n:03}")), addr).await;
     }
-    let mut open = Vec::new();
-    while open.len() < DIALS_MAX {
-        let dialled = tokio::time::timeout(PATIENCE, silent.accept()).await;
-        open.push(dialled.expect("it dials").unwrap());
-    }
-    let more = tokio::time::timeout(Duration::from_millis(300), silent.accept());
-    assert!(more.await.is_err(), "one more dials");
+    let mut open = as_many_as_may(&silent).await;
     // Where one is over another begins.
     open.pop();
     let next = tokio::time::timeout(PATIENCE, silent.accept()).await;
     next.expect("the next dials").unwrap();
+}
+
+/// All peers' keys are due together, and their handshakes hang: no more than so many are under way,
+/// and what is in use stays so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_renew_at_once_and_no_more() {
+    let ca = Ca::new("ca");
+    let names = (0..DIALS_MAX + 8).map(|n| format!("b{n:03}"));
+    let names = std::iter::once("a".to_owned()).chain(names);
+    let papers: Vec<_> = names.map(|it| Papers::new(&it, &ca)).collect();
+    let mut config = config(&papers[0]);
+    config.handshake_ms_max = 30_000;
+    let a = Node::start_with(config).await;
+    let mut all = Vec::new();
+    for papers in &papers[1..] {
+        let b = Node::start(papers).await;
+        introduce(&[&a, &b]).await;
+        all.push(b);
+    }
+    for b in &all {
+        a.until_settled(b, 1).await;
+        b.until_settled(&a, 1).await;
+    }
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = silent.local_addr().unwrap();
+    for b in &all {
+        a.add(&b.name, addr).await;
+        let node = b.name.clone();
+        a.say(Command::Rekey { node }).await;
+    }
+    let open = as_many_as_may(&silent).await;
+    for b in &all {
+        a.exchange(b);
+        a.add(&b.name, b.listen).await;
+    }
+    // They answer again, and all get their keys.
+    drop((open, silent));
+    for b in &all {
+        a.until_settled(b, 2).await;
+        b.until_settled(&a, 2).await;
+        a.exchange(b);
+    }
 }

@@ -6,6 +6,7 @@
     reason = "a failed assumption in a test is a failed test"
 )]
 
+mod api;
 mod bindings;
 mod ca;
 mod establish;
@@ -15,3 +16,4 @@ mod raw;
 mod refuse;
 mod rekey;
 mod trust;
+mod workload;

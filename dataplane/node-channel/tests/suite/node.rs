@@ -9,7 +9,7 @@ use sluice_crypto::esp::{ESP_HEADER_LEN, InboundSa, NEXT_HEADER_IPV4, OutboundSa
 use sluice_crypto::key::Fingerprint;
 use sluice_crypto::lifecycle::{Limits, Timing};
 use sluice_node_channel::{
-    Binding, BindingChange, Command, Config, Event, Handle, PeerStatus, Status, spawn,
+    Binding, BindingChange, Command, Config, Event, Handle, PeerStatus, Source, Status, spawn,
 };
 use sluice_offload_api::model::NodeName;
 use tokio::sync::{mpsc, watch};
@@ -53,9 +53,13 @@ pub(crate) struct Node {
 
 /// Short waits, so that a test is short; nothing is asserted about them.
 pub(crate) fn config(papers: &Papers) -> Config {
-    let name = NodeName::from(papers.node.as_str());
+    config_from(&papers.node, papers.files())
+}
+
+/// The same, with its identity from anywhere.
+pub(crate) fn config_from(node: &str, identity: impl Into<Source>) -> Config {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut config = Config::new(name, domain(), listen, papers.files());
+    let mut config = Config::new(NodeName::from(node), domain(), listen, identity);
     config.limits = Limits {
         jitter_ms: 0,
         ..Limits::default()

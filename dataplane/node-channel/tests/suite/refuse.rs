@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 use sluice_crypto::lifecycle::{Message, SpiBlock};
-use sluice_node_channel::{HANDSHAKES_PER_ADDR_MAX, Wire, encode};
+use sluice_node_channel::{HANDSHAKES_MAX, HANDSHAKES_PER_ADDR_MAX, Wire, encode};
 use sluice_offload_api::model::NodeName;
 use time::{Duration, OffsetDateTime};
 use tokio::io::AsyncWriteExt;
@@ -78,11 +78,15 @@ async fn a_client_that_is_not_the_expected_node_is_refused() {
     refuses(&b, usage, "svid-key-usage", "digitalSignature").await;
     let signs = named(|p| p.key_usages.push(KeyUsagePurpose::KeyCertSign));
     refuses_again(&b, signs, "svid-key-usage", "keyCertSign").await;
+    let revokes = named(|p| p.key_usages.push(KeyUsagePurpose::CrlSign));
+    let config = raw::client_config(Some(revokes), &rustls::version::TLS13);
+    drop(raw::dial_with(b.listen, config).await);
+    b.until_refused("svid-key-usage", 3).await;
     let no_usage = named(|p| p.key_usages.clear());
     let kind = "svid-key-usage";
     let config = raw::client_config(Some(no_usage), &rustls::version::TLS13);
     drop(raw::dial_with(b.listen, config).await);
-    b.until_refused(kind, 3).await;
+    b.until_refused(kind, 4).await;
     let server_only = named(|p| {
         p.extended_key_usages
             .push(ExtendedKeyUsagePurpose::ServerAuth);
@@ -90,6 +94,11 @@ async fn a_client_that_is_not_the_expected_node_is_refused() {
     let config = raw::client_config(Some(server_only), &rustls::version::TLS13);
     drop(raw::dial_with(b.listen, config).await);
     b.until_refused("svid-chain", 2).await;
+    let config = raw::client_config(Some(ca.issue_through(5, "a")), &rustls::version::TLS13);
+    drop(raw::dial_with(b.listen, config).await);
+    b.until_refused("svid-chain", 3).await;
+    let last = b.status().refused_last.unwrap();
+    assert!(last.contains("MaximumPathDepth"), "{last}");
 
     let foreign = ca.issue(|p| {
         let uri = "spiffe://elsewhere/sluice/node/a".try_into().unwrap();
@@ -291,6 +300,40 @@ async fn connections_that_say_nothing_are_cut_and_keep_nobody_else_out() {
     a.exchange(&b);
     let cut = u64::try_from(HANDSHAKES_PER_ADDR_MAX).unwrap();
     b.until_refused("handshake-timeout", cut).await;
+    drop(idle);
+}
+
+/// Connects from an address of the loopback network and says nothing.
+async fn silent(to: &Node, from: [u8; 2]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    let [high, low] = from;
+    let from = SocketAddr::from(([127, 0, high, low], 0));
+    socket.bind(from).unwrap();
+    socket.connect(to.listen).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_addresses_that_say_nothing_keep_no_peer_out() {
+    let ca = Ca::new("ca");
+    let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
+    let mut cb = config(&pb);
+    // None of them is cut while the test waits for the peer.
+    cb.handshake_ms_max = 600_000;
+    let (a, b) = (Node::start(&pa).await, Node::start_with(cb).await);
+    let addresses = u8::try_from(HANDSHAKES_MAX / HANDSHAKES_PER_ADDR_MAX).unwrap();
+    let mut idle = Vec::new();
+    for address in 1..=addresses {
+        for _ in 0..HANDSHAKES_PER_ADDR_MAX {
+            idle.push(silent(&b, [2, address]).await);
+        }
+    }
+    idle.push(silent(&b, [3, 1]).await);
+    let full = |s: &sluice_node_channel::Status| s.refused.contains_key("too-many-handshakes");
+    b.until("all places for strangers taken", full).await;
+    introduce(&[&a, &b]).await;
+    a.until_settled(&b, 1).await;
+    b.until_settled(&a, 1).await;
+    a.exchange(&b);
     drop(idle);
 }
 

@@ -30,6 +30,20 @@ pub(crate) async fn traffic(a: &Node, b: &Node, mut done: impl FnMut() -> bool) 
     count
 }
 
+/// Traffic both ways from before `change` until both have had new SAs for it.
+pub(crate) async fn renewed_under_traffic(a: &Node, b: &Node, change: impl FnOnce()) {
+    let renewed = |n: &Node, m: &Node| n.peer(m).established >= 2;
+    let mut change = Some(change);
+    let done = || match change.take() {
+        Some(change) => {
+            change();
+            false
+        }
+        None => renewed(a, b) && renewed(b, a),
+    };
+    traffic(a, b, done).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rekeys_on_a_timer_lose_no_packet() {
     let ca = Ca::new("ca");

@@ -39,6 +39,8 @@ impl<'a> Changed<'a> {
             cluster_policies,
             multi_policies,
             services,
+            // The engine asks for ranges themselves.
+            pod_cidrs: _,
         } = before;
         let namespaces: Vec<Change<'_, String, Namespace>> = namespaces.changes(&after.namespaces);
         let mut pods = pods.changes(&after.pods);

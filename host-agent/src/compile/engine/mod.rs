@@ -22,11 +22,11 @@ use sluice_offload_api::model::{
 };
 use sluice_offload_api::{Limits, SharedMap, State};
 
-use super::addresses::{Owner, blocks_of, held, names_of, needs_peer, outside, world};
+use super::addresses::{Owner, blocks_of, held, names_of, needs_peer, no_ones, world};
 use super::{
     Bound, CompileError, NodeSetup, bound_among, endpoint, is_here, patterns_of, peer, table,
 };
-use crate::cluster::{AddressIndex, Cluster, Pod};
+use crate::cluster::{AddressIndex, Cluster, Node, Pod, PodRanges};
 use crate::identity::{IdentityKey, IdentityTable, PolicyKey};
 use crate::vf::VfTable;
 use changed::Changed;
@@ -68,6 +68,8 @@ pub struct Engine {
     blocks: Tally<IpPrefix>,
     /// Their families, whether IPv4, and lengths.
     lens: Tally<(bool, u8)>,
+    /// Ranges of pods' addresses.
+    ranges: Arc<PodRanges>,
     /// Port names of egress rules.
     names: Tally<String>,
     /// Names of domains in egress rules.
@@ -102,6 +104,7 @@ impl Engine {
             here: SharedMap::default(),
             blocks: Tally::default(),
             lens: Tally::default(),
+            ranges: Arc::default(),
             names: Tally::default(),
             domains: Tally::default(),
             named: SharedMap::default(),
@@ -143,6 +146,7 @@ impl Engine {
         next.blank = false;
         next.cluster = cluster.clone();
         let mut prefixes = next.file_addresses(&changed);
+        prefixes.extend(self.reached_anew(&changed, cluster));
         if prefixes
             .iter()
             .any(|it| next.claims.is_contested(it.addr()))
@@ -164,6 +168,7 @@ impl Engine {
             pods = next.file_keys(&changed, bound);
             prefixes.extend(self.rebound(&next));
         }
+        next.file_ranges(self, &mut prefixes);
         let domains = next.file_rules(self, &changed, &mut prefixes);
         if self.blank {
             prefixes.extend(world());
@@ -183,7 +188,7 @@ impl Engine {
             pods,
             ..Touched::default()
         };
-        next.place(owners, &changed)?;
+        next.place(owners, &changed);
 
         work.identities
             .extend(changed.matched_anew(&next.identities));
@@ -249,6 +254,25 @@ impl Engine {
         touched
     }
 
+    /// The prefixes of the addresses on nodes that packets have a way to now, or no more.
+    fn reached_anew(&self, changed: &Changed<'_>, cluster: &Cluster) -> BTreeSet<IpPrefix> {
+        let encryption = &self.setup.encryption;
+        let nodes = changed.nodes.iter().map(|it| it.key);
+        let is_turned = |name: &&NodeName| {
+            let was = encryption.is_reached(&self.cluster, name);
+            was != encryption.is_reached(cluster, name)
+        };
+        let turned = nodes.filter(|it| self.behind.has(*it)).filter(is_turned);
+        let turned: BTreeSet<&NodeName> = turned.collect();
+        if turned.is_empty() {
+            return BTreeSet::new();
+        }
+        let prefixes = self.state.prefixes.values();
+        let there =
+            prefixes.filter(|it| needs_peer(&it.place).is_some_and(|it| turned.contains(it)));
+        there.map(|it| it.prefix).collect()
+    }
+
     fn claim<C: Claimant>(
         &mut self,
         before: Option<C>,
@@ -290,6 +314,17 @@ impl Engine {
         let names = changes.filter(|it| it.before.is_some() != it.after.is_some());
         let pods = names.filter_map(|it| next.cluster.pods.get(&it.key.0));
         pods.flat_map(host_prefixes).collect()
+    }
+
+    /// Files ranges of pods' addresses.
+    fn file_ranges(&mut self, before: &Self, touched: &mut BTreeSet<IpPrefix>) {
+        self.ranges = before.ranges.at(&before.cluster, &self.cluster);
+        for range in self.ranges.differences(&before.ranges) {
+            touched.insert(range);
+            let inner = self.blocks.keys().copied().chain(self.ranges.iter());
+            touched.extend(inner.filter(|it| range.covers(it)));
+            touched.extend(world().into_iter().filter(|it| range.covers(it)));
+        }
     }
 
     /// Files blocks, port names and domains' names. The prefixes that may be somebody else for
@@ -342,6 +377,7 @@ impl Engine {
             touched.extend(inner.copied());
             let inner = world().into_iter().filter(|it| block.covers(it));
             touched.extend(inner);
+            touched.extend(self.ranges.iter().filter(|it| block.covers(it)));
         }
         for name in names {
             if before.names.has(name) == self.names.has(name) {
@@ -381,8 +417,9 @@ impl Engine {
             let held = held(&self.cluster, &self.setup, holder, is_bound, is_name)?;
             return Some(held.within(blocks));
         }
-        let is_there = self.blocks.has(&prefix) || world().contains(&prefix);
-        is_there.then(|| outside(blocks))
+        let is_wide = self.blocks.has(&prefix) || self.ranges.has(&prefix);
+        let is_there = is_wide || world().contains(&prefix);
+        is_there.then(|| no_ones(blocks, self.ranges.cover(&prefix)))
     }
 
     fn blocks_around(&self, prefix: IpPrefix) -> BTreeSet<IpPrefix> {
@@ -468,19 +505,8 @@ impl Engine {
     }
 
     /// Puts the prefixes and the peers that they need into the state.
-    fn place(
-        &mut self,
-        owners: Vec<(IpPrefix, Option<Owner>)>,
-        changed: &Changed<'_>,
-    ) -> Result<(), CompileError> {
-        let mut nodes = BTreeSet::new();
-        for it in &changed.nodes {
-            match it.after.and_then(|node| peer(it.key, node, &self.setup)) {
-                Some(peer) => drop(self.state.peers.insert(it.key.clone(), peer)),
-                None => drop(self.state.peers.remove(it.key)),
-            }
-            nodes.insert(it.key.clone());
-        }
+    fn place(&mut self, owners: Vec<(IpPrefix, Option<Owner>)>, changed: &Changed<'_>) {
+        let mut nodes: BTreeSet<NodeName> = changed.nodes.iter().map(|it| it.key.clone()).collect();
         for (prefix, owner) in owners {
             let is = owner.and_then(|owner| {
                 // Always there: it was numbered above.
@@ -500,6 +526,7 @@ impl Engine {
                 self.held.sub(&was.identity);
                 if let Some(node) = needs_peer(&was.place) {
                     self.behind.sub(node);
+                    nodes.insert(node.clone());
                 }
             }
             let Some(is) = is else {
@@ -513,19 +540,17 @@ impl Engine {
             }
             self.state.prefixes.insert(prefix, is);
         }
-        let leads_nowhere =
-            |node: &NodeName| self.behind.has(node) && !self.state.peers.contains_key(node);
-        if !nodes.iter().any(leads_nowhere) {
-            return Ok(());
-        }
-        let mut prefixes = self.state.prefixes.values();
-        let first = prefixes.find_map(|it| {
-            let node = needs_peer(&it.place).filter(|it| leads_nowhere(it))?;
-            Some((it.prefix, node.clone()))
-        });
-        match first {
-            Some((prefix, node)) => Err(CompileError::NoTunnel { prefix, node }),
-            None => Ok(()),
+        nodes.remove(&self.setup.node);
+        for name in nodes {
+            let unknown = || self.behind.has(&name).then(Node::default);
+            let node = self.cluster.nodes.get(&name).cloned().or_else(unknown);
+            let Some(is) = node.map(|it| peer(&name, &it)) else {
+                self.state.peers.remove(&name);
+                continue;
+            };
+            if self.state.peers.get(&name) != Some(&is) {
+                self.state.peers.insert(name, is);
+            }
         }
     }
 

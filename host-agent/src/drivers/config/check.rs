@@ -8,11 +8,11 @@ use std::path::PathBuf;
 
 use serde_saphyr::{Location, Spanned};
 use sluice_offload_api::limits::{MTU_MAX, MTU_MIN, NAME_LEN_MAX, PORTS_MAX, VLAN_MAX};
-use sluice_offload_api::model::{Interface, MacAddr, NodeName, PortName};
+use sluice_offload_api::model::{Interface, IpPrefix, MacAddr, NodeName, PortName};
 
 use super::{Config, DataplaneAddress, Fault, LogConfig, Text, TlsConfig, VerdictLogConfig, wire};
 use crate::agent::DeviceNames;
-use crate::cluster::EncryptionSetup;
+use crate::cluster::{EncryptionSetup, pod_cidr};
 use crate::compile::{HostSetup, NodeSetup, UplinkSetup};
 use crate::local::SOCKET;
 use crate::vf::VfSlot;
@@ -36,6 +36,7 @@ pub(super) fn check(text: &Text) -> Result<Config, Fault> {
         mtu: mtu(text, &file.uplink.mtu)?,
         interfaces: interfaces(text, &file.uplink.interfaces)?,
     };
+    let pod_cidrs = pod_cidrs(text, &file.pod_cidrs, &uplink.interfaces)?;
     let host = HostSetup {
         name: seen.port(text, &file.host.port)?,
         mac: seen.mac(text, &file.host.mac)?,
@@ -55,6 +56,7 @@ pub(super) fn check(text: &Text) -> Result<Config, Fault> {
             encryption: encryption(text, file.encryption)?,
         },
         devices,
+        pod_cidrs,
         manifests,
         dataplane,
         state: text.resolve(&file.state),
@@ -73,6 +75,20 @@ pub(super) fn check(text: &Text) -> Result<Config, Fault> {
             .transpose()?,
         log: log(file.log),
     })
+}
+
+fn pod_cidrs(
+    text: &Text,
+    file: &[Spanned<String>],
+    interfaces: &[Interface],
+) -> Result<BTreeSet<IpPrefix>, Fault> {
+    let mut all = BTreeSet::new();
+    for it in file {
+        let cidr = pod_cidr(&it.value, interfaces);
+        let cidr = cidr.map_err(|error| text.fault(it.referenced, error))?;
+        once(text, &mut all, &cidr, it.referenced, "prefix")?;
+    }
+    Ok(all)
 }
 
 fn encryption(

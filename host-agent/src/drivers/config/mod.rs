@@ -5,9 +5,11 @@ mod wire;
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
+use sluice_offload_api::model::IpPrefix;
 
 use crate::agent::DeviceNames;
 use crate::compile::NodeSetup;
@@ -23,6 +25,8 @@ pub struct Config {
     pub setup: NodeSetup,
     /// What else its VFs are called.
     pub devices: DeviceNames,
+    /// Prefixes whose addresses only pods have; if there are none, those of the Nodes are.
+    pub pod_cidrs: BTreeSet<IpPrefix>,
     /// The folder of the manifests.
     pub manifests: PathBuf,
     /// Where its dataplane is.

@@ -72,6 +72,37 @@ fn encryption_is_required_unless_the_operator_says_otherwise() {
 }
 
 #[test]
+fn addresses_that_only_pods_have_are_prefixes_each_once_and_never_all() {
+    assert!(parse(GOOD).unwrap().pod_cidrs.is_empty());
+    let config = parse(&format!("{GOOD}pod_cidrs: [10.244.0.0/16, 'fd10::/16']\n")).unwrap();
+    let expected = ["10.244.0.0/16", "fd10::/16"].map(|it| it.parse().unwrap());
+    assert_eq!(config.pod_cidrs, expected.into());
+    for (to, at, why) in [
+        ("[10.244.0.0]", "10.244", "`10.244.0.0` is not"),
+        (
+            "[10.244.1.0/16]",
+            "10.244",
+            "10.244.1.0/16 has host bits set",
+        ),
+        ("['::/0']", "'::", "::/0 would leave nobody outside"),
+        (
+            "[172.16.0.0/12]",
+            "172",
+            "172.16.0.0/12 has 172.16.0.1 of the uplink in it",
+        ),
+        (
+            "[10.0.0.0/8, 10.0.0.0/8]",
+            "10.0.0.0/8]",
+            "prefix 10.0.0.0/8 is there twice",
+        ),
+    ] {
+        let to = format!("pod_cidrs: {to}\nstate: state");
+        let fault = fault_at("state: state", &to, at);
+        assert!(fault.starts_with(why), "{fault}");
+    }
+}
+
+#[test]
 fn each_fault_is_at_its_place() {
     let two = "[{address: 10.0.0.1/8}, {address: 10.0.0.2/8}]";
     let other = "[{address: 10.0.0.1/8, gateway: 'fe80::1'}]";

@@ -17,6 +17,8 @@ pub(super) struct File {
     pub(super) host: Station,
     pub(super) vfs: Spanned<Vec<Spanned<Vf>>>,
     pub(super) encryption: Option<Spanned<Encryption>>,
+    #[serde(default)]
+    pub(super) pod_cidrs: Vec<Spanned<String>>,
     pub(super) state: PathBuf,
     pub(super) socket: Option<PathBuf>,
     pub(super) add_timeout_ms: Option<Spanned<u64>>,

@@ -26,6 +26,7 @@ impl Daemon {
             endpoints: self.agent.vf_views(),
             policies: self.agent.policy_views(None),
             encryption: Some(self.agent.encryption().into()),
+            pod_cidrs: self.pod_cidrs.iter().map(ToString::to_string).collect(),
             objects: Vec::new(),
             flows: FlowsView {
                 flows: Vec::new(),

@@ -8,11 +8,12 @@ mod requests;
 mod views;
 mod waiters;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
 use sluice_offload_api::Answer;
-use sluice_offload_api::model::{Encryption, Status};
+use sluice_offload_api::model::{Encryption, IpPrefix, Status};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -100,6 +101,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     );
     let mut daemon = Daemon {
         agent,
+        pod_cidrs: config.pod_cidrs,
         journal_file,
         recovery_fault: recovered.fault.map(|it| it.to_string()),
         journal_fault: None,
@@ -150,6 +152,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 /// The agent and what is around it.
 struct Daemon {
     agent: Agent,
+    /// The operator's ranges of pods' addresses.
+    pod_cidrs: BTreeSet<IpPrefix>,
     journal_file: JournalFile,
     /// Why the agent goes on from an older journal than the last.
     recovery_fault: Option<String>,
@@ -208,7 +212,9 @@ impl Daemon {
                     tracing::warn!("{note}");
                 }
                 self.source.notes = notes;
-                self.agent.on_cluster(loaded.cluster);
+                let mut cluster = loaded.cluster;
+                cluster.pod_cidrs.clone_from(&self.pod_cidrs);
+                self.agent.on_cluster(cluster);
                 self.unwritten = true;
                 match self.agent.compile_fault() {
                     None => tracing::info!(loads = self.source.loads, "the manifests are taken"),

@@ -4,9 +4,12 @@ use core::net::IpAddr;
 
 use serde_saphyr::Spanned;
 
+use sluice_offload_api::model::IpPrefix;
+
 use super::Addresses;
 use crate::manifest::error::{ManifestError, ManifestFault};
 use crate::manifest::read::At;
+use crate::manifest::wire::NodeSpec;
 use crate::text::Spot;
 
 /// Addresses that stations can have, each with its place.
@@ -19,6 +22,49 @@ pub(super) fn ips(
         Ok((ip(at, spot, &text.value)?, spot))
     };
     texts.into_iter().map(ip).collect()
+}
+
+/// The widest that a Node's own range of addresses may be, by family: who may write a Node may
+/// make nobody's of as much.
+const RANGE_LEN_MIN: [(bool, u8); 2] = [(true, 16), (false, 48)];
+
+/// The prefixes that a node's pods have their addresses of, and what is to be told of others. The
+/// first stands in both fields (Kubernetes API, NodeSpec). What is wrong in one is no reason to
+/// refuse everybody's policies: it is passed over.
+pub(super) fn pod_cidrs(spec: Option<NodeSpec>) -> (Vec<IpPrefix>, Vec<String>) {
+    let Some(NodeSpec {
+        pod_cidr,
+        pod_cidrs,
+    }) = spec
+    else {
+        return (Vec::new(), Vec::new());
+    };
+    let (mut all, mut told) = (Vec::new(), Vec::new());
+    // An empty text is how the API writes that there is none.
+    let texts = pod_cidr.into_iter().chain(pod_cidrs.unwrap_or_default());
+    for text in texts.filter(|it| !it.is_empty()) {
+        // As the API takes it, with host bits or without.
+        let parsed = text.split_once('/').and_then(|(addr, len)| {
+            let (addr, len) = (addr.parse::<IpAddr>().ok()?, len.parse::<u8>().ok()?);
+            IpPrefix::masked(addr, len).ok()
+        });
+        let v4 = parsed.is_some_and(|it| it.addr().is_ipv4());
+        let least = RANGE_LEN_MIN
+            .into_iter()
+            .find(|it| it.0 == v4)
+            .map_or(0, |it| it.1);
+        match parsed {
+            None => told.push(format!("podCIDR `{text}` is no prefix, and is passed over")),
+            Some(it) if it.len() < least => told.push(format!(
+                "podCIDR {it} is wider than /{least}, and is passed over; name it in the agent's \
+                 pod_cidrs if pods alone have these addresses"
+            )),
+            Some(it) if all.contains(&it) => {}
+            Some(it) => all.push(it),
+        }
+    }
+    told.dedup();
+    (all, told)
 }
 
 /// Addresses separated by commas, at most one a family.

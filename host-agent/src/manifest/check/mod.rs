@@ -44,7 +44,7 @@ pub(super) fn object(
         }
         Wire::Node(it) => {
             let spot = at.spot(it.metadata.name.referenced);
-            let (object, addresses) = node(at, it)?;
+            let (object, addresses) = node(at, it, notes)?;
             (object, spot, addresses)
         }
         Wire::Pod(it) => {
@@ -126,7 +126,12 @@ fn owner(metadata: &wire::Metadata) -> Option<String> {
 
 type Addresses = Vec<(core::net::IpAddr, crate::text::Spot)>;
 
-fn node(at: &At<'_>, wire: wire::Node) -> Result<(Object, Addresses), ManifestError> {
+fn node(
+    at: &At<'_>,
+    wire: wire::Node,
+    notes: &mut Vec<Note>,
+) -> Result<(Object, Addresses), ManifestError> {
+    let spot = at.spot(wire.metadata.name.referenced);
     let internal = wire
         .status
         .and_then(|it| it.addresses)
@@ -147,6 +152,9 @@ fn node(at: &At<'_>, wire: wire::Node) -> Result<(Object, Addresses), ManifestEr
     addresses.extend(tunnel);
     let labels = wire.metadata.labels.unwrap_or_default();
     let name = name(at, wire.metadata.name)?;
+    let (pod_cidrs, told) = addresses::pod_cidrs(wire.spec);
+    let note = |text| at.note(spot, format!("Node {name}: {text}"));
+    notes.extend(told.into_iter().map(note));
     Ok((
         Object::Node(
             name.as_str().into(),
@@ -154,6 +162,7 @@ fn node(at: &At<'_>, wire: wire::Node) -> Result<(Object, Addresses), ManifestEr
                 labels,
                 ips,
                 tunnel_ips,
+                pod_cidrs,
             },
         ),
         addresses,

@@ -58,7 +58,16 @@ pub(in crate::manifest) struct Namespace {
 #[derive(Deserialize)]
 pub(in crate::manifest) struct Node {
     pub(in crate::manifest) metadata: Metadata,
+    pub(in crate::manifest) spec: Option<NodeSpec>,
     pub(in crate::manifest) status: Option<NodeStatus>,
+}
+
+#[derive(Deserialize)]
+pub(in crate::manifest) struct NodeSpec {
+    #[serde(rename = "podCIDR")]
+    pub(in crate::manifest) pod_cidr: Option<String>,
+    #[serde(rename = "podCIDRs")]
+    pub(in crate::manifest) pod_cidrs: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]

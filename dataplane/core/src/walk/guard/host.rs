@@ -1,6 +1,7 @@
 //! The host port speaks for this node and its ordinary pods, never for a pod behind a VF.
 
 use super::{Arrival, Claim, Guarded, Neighbor, Question, is_local_pod};
+use crate::addr::Addr;
 use crate::crossing::{crossing, stricter};
 use crate::meta::{FrameKind, NdKind};
 use crate::reason::DropReason;
@@ -33,6 +34,9 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
     if is_local_pod(snapshot, meta.src) {
         return Guarded::Drop(DropReason::SpoofedIp);
     }
+    if is_nobodys(snapshot, meta.src) {
+        return Guarded::Drop(DropReason::IdentityUnknown);
+    }
     if meta.nd != NdKind::None {
         return unchanged;
     }
@@ -48,7 +52,7 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
             crossing(snapshot, peer, setting).map_or_else(Guarded::Drop, Guarded::Route)
         }
         // In clear it may not go either.
-        Some(Place::Revoked) => Guarded::Drop(DropReason::IdentityUnknown),
+        Some(Place::Nobody) => Guarded::Drop(DropReason::IdentityUnknown),
         _ => unchanged,
     }
 }
@@ -87,10 +91,19 @@ fn guard_neighbor(arrival: &Arrival<'_>, message: Neighbor, unchanged: Guarded) 
     }
 }
 
-/// Whether the host reaches an address through the dataplane.
-fn is_pod(snapshot: &Snapshot, addr: crate::addr::Addr) -> bool {
+fn is_nobodys(snapshot: &Snapshot, addr: Addr) -> bool {
+    snapshot.owner(addr).map(|o| o.place) == Some(Place::Nobody)
+}
+
+/// Whether the host reaches an address through the dataplane. It reaches its gateway by itself,
+/// whatever anybody says of the gateway's address.
+fn is_pod(snapshot: &Snapshot, addr: Addr) -> bool {
+    let mut interfaces = snapshot.interfaces.iter();
+    if interfaces.any(|it| it.gateway == Some(addr)) {
+        return false;
+    }
     matches!(
         snapshot.owner(addr).map(|o| o.place),
-        Some(Place::LocalPod(_) | Place::RemotePod(_) | Place::Revoked)
+        Some(Place::LocalPod(_) | Place::RemotePod(_) | Place::Nobody)
     )
 }

@@ -26,6 +26,8 @@ pub(crate) enum Guarded {
     Track,
     /// ESP for us.
     Open,
+    /// A router's word to us on the size of what we sealed.
+    TooBig,
     /// To another node without judgement here.
     Route(Attach),
     /// In clear from another node, as both ends let it; by this port if it isn't for a pod
@@ -76,6 +78,10 @@ pub(crate) fn guard<P: Port>(walk: &mut Walk<'_, P>) {
             Guarded::Open => {
                 slot.path = Path::Esp;
                 walk.batch.esp |= 1 << at;
+            }
+            Guarded::TooBig => {
+                slot.path = Path::TooBig;
+                walk.batch.too_big |= 1 << at;
             }
             Guarded::Route(to) => {
                 slot.path = Path::Routed;

@@ -11,6 +11,7 @@ use crate::reason::DropReason;
 use crate::route::Attach;
 use crate::snapshot::{PeerIndex, Place, Snapshot};
 use crate::table::prefix::Owner;
+use crate::wire::icmp;
 
 pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
     let Arrival {
@@ -49,10 +50,14 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
         if meta.frag != FragKind::Whole {
             return Guarded::Drop(DropReason::Fragment);
         }
-        return if meta.eth_dst != port.mac || !is_esp(meta) {
+        return if meta.eth_dst != port.mac {
             Guarded::Drop(DropReason::NotForUs)
-        } else {
+        } else if is_esp(meta) {
             Guarded::Open
+        } else if icmp::quoted_mtu(frame, meta).is_some() {
+            Guarded::TooBig
+        } else {
+            Guarded::Drop(DropReason::NotForUs)
         };
     }
     guard_plaintext(arrival, unchanged)
@@ -109,11 +114,11 @@ fn guard_plaintext(arrival: &Arrival<'_>, unchanged: Guarded) -> Guarded {
         // (RFC 4301 section 5.2: inbound that bypassed where it should not have).
         (
             Some(Place::LocalPod(_)),
-            Some(Place::RemotePod(_) | Place::Revoked | Place::RemoteNode(_) | Place::LocalNode),
+            Some(Place::RemotePod(_) | Place::Nobody | Place::RemoteNode(_) | Place::LocalNode),
         )
-        | (_, Some(Place::RemotePod(_) | Place::Revoked)) => Guarded::Drop(DropReason::Plaintext),
+        | (_, Some(Place::RemotePod(_) | Place::Nobody)) => Guarded::Drop(DropReason::Plaintext),
         (Some(Place::LocalPod(_)), _) if meta.eth_dst == port.mac => Guarded::Track,
-        (Some(Place::LocalPod(_) | Place::RemotePod(_) | Place::Revoked), _) => {
+        (Some(Place::LocalPod(_) | Place::RemotePod(_) | Place::Nobody), _) => {
             Guarded::Drop(DropReason::NotForUs)
         }
         _ => unchanged,

@@ -5,9 +5,11 @@
 //!   IPv4     | Ethernet | ver ihl tos [len id] flags ttl proto [sum] src dst | ports ...
 //!   IPv6     | Ethernet | ver class label [len] next hops src dst            | ports ...
 //! ```
-//! What stands in brackets may differ, and all past the ports.
+//! What stands in brackets may differ, and all past the ports. Of ESP the marks, the flow label and
+//! the SPI, which stands where others have ports, may differ too; what came out of an SA has the
+//! peer's number for an Ethernet header.
 
-use super::{offset, transport};
+use super::{NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, offset, transport};
 use crate::hash::HashKey;
 use crate::meta::{Meta, proto};
 use crate::wire::bytes::{array, be16};
@@ -37,6 +39,20 @@ const IPV6: [Piece; 4] = [
     (42, u128::MAX),
 ];
 
+/// The same of ESP. Left out are its SPI, and marks and flow label, which are the inner packet's.
+const ESP_IPV4: [Piece; 4] = [
+    (0, but(&[15])),
+    IPV4[1],
+    (22, but(&[2, 3, 12, 13, 14, 15])),
+    IPV4[3],
+];
+const ESP_IPV6: [Piece; 4] = [
+    (0, but(&[14, 15])),
+    (16, but(&[0, 1, 2, 3])),
+    IPV6[2],
+    (42, but(&[12, 13, 14, 15])),
+];
+
 /// All bits but those of some bytes.
 const fn but(bytes: &[usize]) -> u128 {
     let mut mask = [0xff; PIECE_LEN];
@@ -64,21 +80,51 @@ impl Headers {
         }
     }
 
+    /// Of a frame that is ESP, or UDP, in which there may be some. `None` of others.
+    #[inline]
+    pub(crate) fn read_esp(frame: &[u8]) -> Option<Self> {
+        let ethertype = be16(frame, 12)?;
+        match (plain_protocol(frame, ethertype)?, ethertype) {
+            (proto::ESP, ETHERTYPE_IPV4) => pieces(frame, &ESP_IPV4),
+            (proto::ESP, _) => pieces(frame, &ESP_IPV6),
+            // Its ports say whether it is to be opened.
+            (proto::UDP, _) => Self::read(frame),
+            _ => None,
+        }
+    }
+
+    /// Of what came out of an SA of a peer: the packet behind room for an Ethernet header, in which
+    /// anything may stand, and its kind by the ESP trailer. No frame has the same for its own, which
+    /// have an ethertype where these have none.
+    #[inline]
+    pub(crate) fn read_inner(frame: &[u8], next_header: u8, peer: u16) -> Option<Self> {
+        let mut headers = match next_header {
+            NEXT_HEADER_IPV4 => pieces(frame, &IPV4),
+            NEXT_HEADER_IPV6 => pieces(frame, &IPV6),
+            _ => None,
+        }?;
+        let [a, b] = peer.to_ne_bytes();
+        let [.., version, marks] = headers.0[0].to_ne_bytes();
+        let mut all = [0; PIECE_LEN];
+        [all[0], all[1], all[2]] = [next_header, a, b];
+        [all[14], all[15]] = [version, marks];
+        headers.0[0] = u128::from_ne_bytes(all);
+        Some(headers)
+    }
+
     /// Whether the packet that they were read of is whole, without options or extensions, and TCP
     /// or UDP, as most are. Nothing else is checked: that is for who parses it.
     pub(crate) fn are_plain(frame: &[u8]) -> bool {
-        const NOT_WHOLE: u16 = 0xbfff;
-        let byte = |at: usize| frame.get(HEADER_LEN + at).copied();
-        let (version, protocol) = match be16(frame, 12) {
-            Some(ETHERTYPE_IPV4) => {
-                let flags = be16(frame, HEADER_LEN + 6);
-                let is_whole = flags.is_some_and(|it| it & NOT_WHOLE == 0);
-                (byte(0).filter(|it| is_whole && *it == 0x45), byte(9))
-            }
-            Some(ETHERTYPE_IPV6) => (byte(0).filter(|it| it >> 4 == 6), byte(6)),
-            _ => return false,
-        };
-        version.is_some() && matches!(protocol, Some(proto::TCP | proto::UDP))
+        be16(frame, 12).is_some_and(|ethertype| are_plain(frame, ethertype))
+    }
+
+    /// The same of what came out of an SA.
+    pub(crate) fn are_plain_inner(frame: &[u8], next_header: u8) -> bool {
+        match next_header {
+            NEXT_HEADER_IPV4 => are_plain(frame, ETHERTYPE_IPV4),
+            NEXT_HEADER_IPV6 => are_plain(frame, ETHERTYPE_IPV6),
+            _ => false,
+        }
     }
 
     /// All of them are looked at, which is faster than to stop at the first that differs.
@@ -92,10 +138,30 @@ impl Headers {
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the halves of words")]
     pub(crate) fn hash(&self, key: HashKey) -> u64 {
-        // Of IPv4 the second piece but one has it all; of IPv6 each has its part.
-        let [_, a, b, c] = self.0;
-        let all = b ^ a.rotate_left(64) ^ c.rotate_left(32);
+        // Marks and peers are in the first piece; addresses and ports of IPv4 all in the third.
+        let [first, a, b, c] = self.0;
+        let all = first ^ b ^ a.rotate_left(64) ^ c.rotate_left(32);
         key.quick(all as u64, (all >> 64) as u64)
+    }
+}
+
+fn are_plain(frame: &[u8], ethertype: u16) -> bool {
+    let protocol = plain_protocol(frame, ethertype);
+    matches!(protocol, Some(proto::TCP | proto::UDP))
+}
+
+/// The protocol of a packet that is whole, without options or extensions.
+#[inline]
+fn plain_protocol(frame: &[u8], ethertype: u16) -> Option<u8> {
+    const NOT_WHOLE: u16 = 0xbfff;
+    let byte = |at: usize| frame.get(HEADER_LEN + at).copied();
+    match ethertype {
+        ETHERTYPE_IPV4 => {
+            let is_whole = be16(frame, HEADER_LEN + 6)? & NOT_WHOLE == 0;
+            (is_whole && byte(0)? == 0x45).then_some(byte(9)?)
+        }
+        ETHERTYPE_IPV6 => (byte(0)? >> 4 == 6).then_some(byte(6)?),
+        _ => None,
     }
 }
 
@@ -105,6 +171,20 @@ impl Headers {
 #[inline]
 pub(crate) fn parse_again(frame: &[u8], meta: &mut Meta) -> bool {
     rest(frame, meta).is_some()
+}
+
+/// The same of ESP, whose marks may be others.
+#[inline]
+pub(crate) fn parse_esp_again(frame: &[u8], meta: &mut Meta) -> bool {
+    let tos = if meta.src.is_v4() {
+        frame.get(HEADER_LEN + 1).copied()
+    } else {
+        be16(frame, HEADER_LEN)
+            .map(|it| it.to_be_bytes())
+            .map(|[a, b]| a << 4 | b >> 4)
+    };
+    meta.tos = tos.unwrap_or(0);
+    parse_again(frame, meta)
 }
 
 /// What differs.

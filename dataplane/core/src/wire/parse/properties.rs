@@ -4,13 +4,16 @@ use core::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::{Headers, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, parse, parse_again, parse_inner};
+use super::{
+    Headers, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, parse, parse_again, parse_esp_again, parse_inner,
+};
 use crate::addr::{Addr, Mac};
 use crate::meta::{FragKind, FrameKind, Meta, NdKind, proto};
 use crate::port::Frame;
+use crate::reason::DropReason;
 use crate::wire::arp::{reply_in_place, write_request};
 use crate::wire::build::{Body, FrameSpec};
-use crate::wire::embedded::embedded;
+use crate::wire::embedded::{embedded, quoted_esp};
 use crate::wire::fragment::fragment;
 use crate::wire::icmp::{next_hop_mtu, too_big_in_place};
 use crate::wire::ip::set_tos;
@@ -89,7 +92,7 @@ fn read_and_change(frame: &[u8], meta: &Meta) {
     let mac = Mac([2; 6]);
     let _ = embedded(frame, meta);
     let _ = fragment(frame, meta);
-    let _ = next_hop_mtu(frame, meta);
+    let _ = (next_hop_mtu(frame, meta), quoted_esp(frame, meta));
     let mut copy = frame.to_vec();
     let _ = clamp_mss(&mut copy, meta, 500);
     let _ = set_tos(&mut copy, meta, 1);
@@ -323,25 +326,57 @@ proptest! {
         change in proptest::option::of((0usize..70, any::<u8>())), len in 0usize..400,
     ) {
         let first = spec.build();
-        let mut meta = parse(&first).unwrap();
         let second = FrameSpec { payload, body: if is_same { spec.body } else { body }, ..spec };
-        let mut second = second.build();
-        if let Some((at, value)) = change && at < second.len() {
-            second[at] = value;
-            if value & 1 == 0 {
-                fix_checksum_v4(&mut second);
-            }
-        }
-        second.truncate(len.max(second.len() / 2));
-        let same = match (Headers::read(&first), Headers::read(&second)) {
-            (Some(first_ones), Some(second)) => Headers::are_plain(&first) && first_ones.are(&second),
-            _ => false,
+        let second = changed(&second, change, len);
+        let is_plain = Headers::are_plain(&first);
+        let read = |it: &[u8]| Headers::read(it).filter(|_| is_plain);
+        is_parsed_again([&first[..], &second], read, parse, parse_again, change.is_none() && is_same)?;
+    }
+
+    /// The headers of ESP, in IP or in UDP, with any SPI.
+    #[test]
+    fn what_has_the_same_headers_of_esp_parses_to_the_same(
+        spec in specs(), payload in proptest::collection::vec(any::<u8>(), 0..200),
+        in_udp in any::<bool>(),
+        change in proptest::option::of((0usize..70, any::<u8>())), len in 0usize..400,
+    ) {
+        let body = if in_udp {
+            Body::Udp { src_port: 4500, dst_port: 4500 }
+        } else {
+            Body::Other { protocol: proto::ESP }
         };
-        if same && parse_again(&second, &mut meta) {
-            prop_assert_eq!(parse(&second), Ok(meta));
-        } else if is_same && change.is_none() && Headers::are_plain(&first) {
-            prop_assert!(parse(&second).is_err());
-        }
+        let first = FrameSpec { body, ..spec.clone() }.build();
+        let second = changed(&FrameSpec { payload, body, ..spec }, change, len);
+        let read = Headers::read_esp;
+        is_parsed_again([&first[..], &second], read, parse, parse_esp_again, false)?;
+    }
+
+    /// Those of what came out of an SA, whatever stands before them.
+    #[test]
+    fn what_has_the_same_inner_headers_parses_to_the_same(
+        spec in specs(), payload in proptest::collection::vec(any::<u8>(), 0..200),
+        before in any::<[u8; 14]>(), kinds in any::<[bool; 2]>(), is_same in any::<bool>(),
+        change in proptest::option::of((14usize..70, any::<u8>())), len in 0usize..400,
+    ) {
+        let spec = FrameSpec { vlan: None, ..spec };
+        let first = spec.build();
+        let mut second = changed(&FrameSpec { payload, ..spec.clone() }, change, len);
+        let room = second.len().min(14);
+        second[..room].copy_from_slice(&before[..room]);
+        // One of the two can be said to be the other family's.
+        let own = if spec.src.is_ipv4() { NEXT_HEADER_IPV4 } else { NEXT_HEADER_IPV6 };
+        let other = NEXT_HEADER_IPV4 + NEXT_HEADER_IPV6 - own;
+        let said = |it: &[u8]| if kinds[usize::from(it == second)] || is_same { own } else { other };
+        let read = |it: &[u8]| {
+            let headers = Headers::read_inner(it, said(it), 7)?;
+            Headers::are_plain_inner(it, said(it)).then_some(headers)
+        };
+        let parse = |it: &[u8]| parse_inner(it, 14, it.len(), said(it));
+        is_parsed_again([&first[..], &second], read, parse, parse_again, change.is_none() && is_same)?;
+        // From another peer it has others.
+        let elsewhere = Headers::read_inner(&first, own, 8);
+        let here = Headers::read_inner(&first, own, 7);
+        prop_assert!(!elsewhere.zip(here).is_some_and(|(a, b)| a.are(&b)));
     }
 
     #[test]
@@ -362,6 +397,42 @@ proptest! {
         }
         read_and_change(&frame[..len % (frame.len() + 1)], &meta);
     }
+}
+
+/// A frame cut short and with one byte changed, its checksum put right or not.
+fn changed(spec: &FrameSpec, change: Option<(usize, u8)>, len: usize) -> Vec<u8> {
+    let mut frame = spec.build();
+    if let Some((at, value)) = change
+        && at < frame.len()
+    {
+        frame[at] = value;
+        if value & 1 == 0 {
+            fix_checksum_v4(&mut frame);
+        }
+    }
+    frame.truncate(len.max(frame.len() / 2));
+    frame
+}
+
+/// What has the first one's headers parses to what the parser makes of it, and what the parser
+/// takes does so if it `must`.
+fn is_parsed_again(
+    [first, second]: [&[u8]; 2],
+    read: impl Fn(&[u8]) -> Option<Headers>,
+    parse: impl Fn(&[u8]) -> Result<Meta, DropReason>,
+    again: impl Fn(&[u8], &mut Meta) -> bool,
+    must: bool,
+) -> Result<(), TestCaseError> {
+    let (Ok(mut meta), Some(first)) = (parse(first), read(first)) else {
+        return Ok(());
+    };
+    let is_same = read(second).is_some_and(|it| first.are(&it));
+    if is_same && again(second, &mut meta) {
+        prop_assert_eq!(parse(second), Ok(meta));
+    } else if must {
+        prop_assert!(parse(second).is_err());
+    }
+    Ok(())
 }
 
 /// Makes the IPv4 header checksum right again, so that a mutation is judged by what it says.

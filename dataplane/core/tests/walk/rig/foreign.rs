@@ -53,14 +53,12 @@ pub(crate) fn outbound_to_c(how: Protection, first: u64) -> Outbound {
         let (src, dst) = (src.to_v6(), dst.to_v6());
         Outer::V6 { src, dst }
     };
-    Outbound {
-        sa: Box::new(OutboundSa::starting_at(TO_C, key, how.esn, first)),
-        tunnel: Tunnel {
-            outer,
-            udp_encap: how.udp_encap,
-        },
-        mode: its_pod(how),
-    }
+    let tunnel = Tunnel {
+        outer,
+        udp_encap: how.udp_encap,
+    };
+    let sa = OutboundSa::starting_at(TO_C, key, how.esn, first);
+    Outbound::new(Box::new(sa), tunnel, its_pod(how))
 }
 
 impl Rig {

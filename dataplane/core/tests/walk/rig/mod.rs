@@ -93,18 +93,13 @@ pub(crate) fn outbound(from: Side, how: Protection) -> Outbound {
             dst: dst.to_v6(),
         }
     };
-    Outbound {
-        sa: Box::new(OutboundSa::new(
-            spi(to),
-            key(how.algorithm, to as u8),
-            how.esn,
-        )),
-        tunnel: Tunnel {
-            outer,
-            udp_encap: how.udp_encap,
-        },
-        mode: Mode::Tunnel,
-    }
+    let tunnel = Tunnel {
+        outer,
+        udp_encap: how.udp_encap,
+    };
+    let key = key(how.algorithm, to as u8);
+    let sa = OutboundSa::new(spi(to), key, how.esn);
+    Outbound::new(Box::new(sa), tunnel, Mode::Tunnel)
 }
 
 /// Two nodes, and what passed between them.

@@ -288,7 +288,8 @@ impl Plan {
                         tunnel: c_tunnel(self.outer_v4),
                     }
                 }),
-            ],
+            ]
+            .into(),
             prefixes: PrefixTable::build(KEY, &prefixes),
             moves: self.moves.clone(),
         })
@@ -314,7 +315,7 @@ impl Plan {
             for vf in 0..VFS {
                 let identity = pod_id(other as u8, vf);
                 let place = if self.revoked.contains(&vf) {
-                    Place::Revoked
+                    Place::Nobody
                 } else {
                     Place::RemotePod(OTHER)
                 };

@@ -2,7 +2,9 @@
 
 pub(crate) mod client;
 pub(crate) mod frames;
+pub(crate) mod log;
 pub(crate) mod pki;
+pub(crate) mod spelled;
 pub(crate) mod wires;
 
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
 //! Packets of known flows take a shorter way: it must be a way to the same.
 
+mod opened;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_dataplane_core::command::{Command, FlowView};
@@ -50,6 +52,11 @@ impl Twins {
 
     /// The same frames come in; what leaves by each port, and what is known and counted in the end.
     fn send(&mut self, port: PortIndex, burst: &[Vec<u8>]) {
+        self.deliver(port, burst);
+        self.compare(port);
+    }
+
+    fn deliver(&mut self, port: PortIndex, burst: &[Vec<u8>]) {
         for frame in burst {
             self.bursts.a.deliver(port, frame);
         }
@@ -60,7 +67,6 @@ impl Twins {
             self.singles.a.deliver(port, frame);
             self.singles.a.poll();
         }
-        self.compare(port);
     }
 
     /// The pod of the other node answers: its packets come as ESP, each by itself to both.
@@ -94,6 +100,10 @@ impl Twins {
                 assert_eq!(burst, single, "{port:?}, frame {at}");
             }
         }
+        self.compare_state();
+    }
+
+    fn compare_state(&mut self) {
         let (bursts, singles) = (counted(&self.bursts), counted(&self.singles));
         let differ = |(name, _): &(&String, &u64)| bursts.get(*name) != singles.get(*name);
         let differing: Vec<_> = singles.iter().filter(differ).collect();
@@ -111,9 +121,9 @@ impl Twins {
         for rig in [&mut self.bursts, &mut self.singles] {
             rig.a.counting = false;
             match change {
-                0 => rig.a.replan(|plan| plan.repolicy(vf, Policy::CLOSED)),
-                1 => rig.a.replan(|plan| plan.repolicy(vf, udp())),
-                2..=4 => rig.a.replan(|plan| plan.repolicy(vf, Policy::OPEN)),
+                0..=4 => rig
+                    .a
+                    .replan(|plan| plan.repolicy(vf, policy(change, udp()))),
                 5 => rig.a.replan(|plan| {
                     let addrs = plan.pod(1).addrs.clone();
                     plan.replace_pod(1, addrs, Policy::OPEN);
@@ -141,6 +151,15 @@ impl Twins {
             rig.advance(ns);
             rig.settle();
         }
+    }
+}
+
+/// Nothing is allowed, or some of it, or mostly everything.
+fn policy(dice: usize, some: Policy) -> Policy {
+    match dice {
+        0 => Policy::CLOSED,
+        1 => some,
+        _ => Policy::OPEN,
     }
 }
 
