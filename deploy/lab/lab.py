@@ -60,7 +60,7 @@ class Lab:
         run(self.binaries.ctl, "ca", "init", "--domain", DOMAIN, "--dir", authority)
         self.nodes = topology.build()
         # From before the first daemon: what leaks at a start is seen too.
-        self.capture = Capture(self.nodes, self.folder, "first")
+        self.capture = Capture([it.netns for it in self.nodes], self.folder, "first")
         for node, peer in zip(self.nodes, reversed(self.nodes)):
             plane = Plane(node, peer, self.binaries, self.folder, self.rekey_ms)
             self.planes.append(plane)

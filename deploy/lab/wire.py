@@ -23,13 +23,14 @@ class Capture:
     direction is captured where it arrives.
     """
 
-    def __init__(self, nodes, folder, part):
+    def __init__(self, ends, folder, part):
+        """`ends` are the namespaces whose p0 the wire joins."""
         self.files, self.processes = [], []
         # Frames that the kernel could not keep for the capture, once it is stopped.
         self.missed = None
-        for node in nodes:
-            file = folder / f"wire-{part}-to-{node.name}.pcap"
-            process = node.netns.popen(
+        for netns in ends:
+            file = folder / f"wire-{part}-to-{netns.name}.pcap"
+            process = netns.popen(
                 "dumpcap", "-q", "-P", "-B", BUFFER_MIB, "-i", "p0", "-w", file,
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             )
@@ -40,7 +41,12 @@ class Capture:
             wait_for(f"capture {file.name}", lambda f=file: f.exists() and f.stat().st_size >= 24)
 
     def stop(self):
-        """Ends it, and learns what it missed from dumpcap's last words."""
+        """Ends it, and learns what it missed from dumpcap's last words.
+
+        Until then the last record of a file may be half written.
+        """
+        if self.missed is not None:
+            return
         self.missed = 0
         for process in self.processes:
             process.terminate()
@@ -52,12 +58,14 @@ class Capture:
 
 
 def frames(file):
-    """The frames of a pcap file, as bytes."""
+    """The frames of a pcap file, as bytes; none of a record that isn't whole yet."""
     data = file.read_bytes()
     order = "little" if data[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else "big"
     at = 24
     while at + 16 <= len(data):
         length = int.from_bytes(data[at + 8 : at + 12], order)
+        if at + 16 + length > len(data):
+            return
         yield data[at + 16 : at + 16 + length]
         at += 16 + length
 

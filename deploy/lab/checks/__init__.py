@@ -42,7 +42,7 @@ def run_all(lab, report):
     # Between the captures: of the router's words there would be more than ESP.
     path_mtu.run(lab, report)
 
-    lab.capture = Capture(lab.nodes, lab.folder, "second")
+    lab.capture = Capture([it.netns for it in lab.nodes], lab.folder, "second")
     cni_add.run(lab, report)
     policy_file.run(lab, report)
     live_changes.run(lab, report)

@@ -28,7 +28,7 @@ from peers.bed import ECHO_PORT, UPLINK_MAC, Bed, asks
 from peers.hosts import DATAPLANE, POD
 from pods import TRAFFIC
 from shell import CommandError, run
-from wire import frames
+from wire import Capture, frames
 
 CHARON = "/usr/sbin/charon-systemd"
 PEER = "198.51.100.20"
@@ -154,7 +154,7 @@ class Swan:
 
     def __init__(self, binary, folder, cipher):
         self.cipher, self.charons, self.server = cipher, {}, None
-        self.capture, self.dumps = [], []
+        self.capture = None
         self.folder = folder
         self.bed = Bed(binary, folder, "p0")
         node, self.peer = self.bed.node, create("esp-peer")
@@ -163,10 +163,6 @@ class Swan:
         self.peer.ip("address", "add", f"{PEER}/24", "dev", "p0")
         for address in INNER.values():
             self.peer.ip("address", "add", address, "dev", "lo")
-        for netns in (node, self.peer):
-            # Each direction where it arrives: DPDK's packets pass by a sender's taps.
-            file = folder / f"to-{netns.name}.pcap"
-            self.capture.append((netns, file))
 
     def negotiate(self):
         """IKE, begun on behalf of the dataplane; what it agreed on."""
@@ -207,28 +203,21 @@ class Swan:
         keys = {f"{it}.hex": key for it, key in child.keys.items()} if child else {}
         peers = [{"node": "swan", "tunnel_ips": [PEER]}]
         self.bed.configure(manifests, peers, sas, keys, sa_socket)
-        self.dumps = [
-            netns.popen(
-                "dumpcap", "-q", "-P", "-i", "p0", "-w", file,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )
-            for netns, file in self.capture
-        ]  # fmt: skip
-        for _, file in self.capture:
-            wait_for(f"capture {file.name}", lambda f=file: f.exists() and f.stat().st_size >= 24)
+        self.capture = Capture((self.bed.node, self.peer), self.folder, "all")
         self.bed.start()
         words = ["/usr/bin/python3", TRAFFIC, "serve", ECHO_PORT, "--at", *INNER.values()]
         self.server = self.peer.popen(*words, stdout=subprocess.PIPE, text=True)
         self.server.stdout.readline()
 
     def close(self):
-        for process in (self.server, *self.dumps):
-            if process:
-                process.terminate()
-                process.wait()
+        if self.server:
+            self.server.terminate()
+            self.server.wait()
         self.bed.close()
         for charon in self.charons.values():
             charon.stop()
+        if self.capture:
+            self.capture.stop()
 
 
 def check_who_has_the_keys(swan, child, report):
@@ -270,7 +259,8 @@ def check_counters(swan, report):
 
 def check_wire(swan, report):
     esp = clear = 0
-    for _, file in swan.capture:
+    swan.capture.stop()
+    for file in swan.capture.files:
         for frame in frames(file):
             clear += traffic.MARKER in frame
             # IPv4, UDP, port 4500, no non-ESP marker.
