@@ -1,5 +1,6 @@
 """The daemons of a node: their configuration, start, end and what they say."""
 
+import contextlib
 import json
 import os
 import signal
@@ -28,6 +29,12 @@ def wait_for(what, condition, seconds=SECONDS_MAX):
         if took > seconds:
             raise DaemonError(f"{what}: not within {seconds} s")
         time.sleep(0.02)
+
+
+def risen(counter, before):
+    """Waits until a counter has risen, or five seconds: who counts may have to wait for a core."""
+    with contextlib.suppress(DaemonError):
+        wait_for("a counter", lambda: counter() > before, 5)
 
 
 class Binaries:
@@ -199,6 +206,11 @@ class Plane:
     def table(self, *words):
         """A sluicectl command's table, for a person."""
         return run(self.binaries.ctl, "--socket", self.agent_socket, *words, check=False)
+
+    def logged_verdicts(self):
+        """What the verdict log says, without a last line that isn't whole yet."""
+        text = self.verdicts.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def in_step(self):
         """Whether the dataplane acknowledged what the agent wants, and nothing is wrong."""

@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 
 import netns
-from daemons import DaemonError
 from peers import kernel_esp, rekeys, strongswan
 from report import Report
 
@@ -63,8 +62,8 @@ def main():
             part = folder / name
             part.mkdir()
             PEERS[name].run_all(binary, part, report)
-    except (DaemonError, OSError, ValueError) as error:
-        print(f"foreign: {error}", file=sys.stderr)
+    except Exception as error:  # Whatever it was, a person reads one message and an exit code.
+        print(f"foreign: {type(error).__name__}: {error}", file=sys.stderr)
         report.print_summary()
         return 2
     finally:

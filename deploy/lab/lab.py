@@ -56,7 +56,7 @@ class Lab:
         self.close()
 
     def _build(self):
-        authority = self.folder / "ca"
+        self.authority = authority = self.folder / "ca"
         run(self.binaries.ctl, "ca", "init", "--domain", DOMAIN, "--dir", authority)
         self.nodes = topology.build()
         # From before the first daemon: what leaks at a start is seen too.

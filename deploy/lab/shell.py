@@ -7,6 +7,11 @@ class CommandError(Exception):
     """A command that had to succeed did not."""
 
 
+# What ends a part of the checks, beside an assertion: a command that failed or hung, an answer that
+# isn't what it should be.
+ENDED_EARLY = (CommandError, OSError, ValueError, LookupError, StopIteration, subprocess.SubprocessError)
+
+
 def run(*command, stdin=None, check=True, timeout=30):
     """Runs a command to its end; returns what it printed on stdout.
 

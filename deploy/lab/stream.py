@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 from daemons import wait_for
 
 # A run is void when the kernel itself lost frames between two programs that share a core;
 # it is done again this often, and each time is shown.
-RUNS_MAX = 3
+RUNS_MAX = 5
 PORT = 7002
 RATE = 1000
 
@@ -37,6 +38,7 @@ class Load:
     MBIT = 50
     # Below the tunnel's MTU: nothing is too big.
     BYTES = 1200
+    BUFFER = 2 << 20
 
     def __init__(self, source, target, seconds):
         self.server = target.netns.popen(
@@ -46,9 +48,14 @@ class Load:
         wait_for("iperf3", lambda: f":{self.PORT} " in target.netns.exec("ss", "-Hltn"))
         self.client = source.netns.popen(
             "iperf3", "-c", target.ipv4, "-p", self.PORT, "-u", "-b", f"{self.MBIT}M",
-            "-l", self.BYTES, "-t", seconds, "-J",
+            "-l", self.BYTES, "-t", seconds, "-w", self._buffer(), "-J",
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
+
+    def _buffer(self):
+        """What both ends' sockets may hold: iperf3 refuses to start where it gets less."""
+        limits = (Path(f"/proc/sys/net/core/{way}mem_max") for way in ("r", "w"))
+        return min(self.BUFFER, *(int(it.read_text()) for it in limits))
 
     def end(self):
         """Waits for it; how many were sent, and how many the other end missed."""
@@ -61,11 +68,12 @@ class Load:
 
 def lost_in_kernel(lab, *pods):
     """Frames that packet rings lost, and datagrams that pods' sockets had no room for."""
-    return sum(plane.lost_in_kernel() for plane in lab.planes) + sum(map(lost_by_sockets, pods))
+    by_sockets = sum(lost_by_sockets(pod.netns) for pod in pods)
+    return sum(plane.lost_in_kernel() for plane in lab.planes) + by_sockets
 
 
-def lost_by_sockets(pod):
-    text = pod.netns.exec("cat", "/proc/net/snmp")
+def lost_by_sockets(netns):
+    text = netns.exec("cat", "/proc/net/snmp")
     names, values = (it.split() for it in text.splitlines() if it.startswith("Udp:"))
     return int(dict(zip(names, values))["RcvbufErrors"])
 

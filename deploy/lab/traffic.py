@@ -16,6 +16,11 @@ import time
 # What the lab looks for on the wire.
 MARKER = b"sluice-lab-marker-in-clear"
 NUMBER = struct.Struct("!Q")
+# A stream is over when nothing has come for so long after its end: longer than a dataplane goes
+# without a turn of a busy core.
+QUIET_SECONDS = 2
+# asm-generic/socket.h; Python has no name for it.
+SO_RCVBUFFORCE = 33
 
 
 def say(**values):
@@ -164,7 +169,8 @@ def receive(port):
     """Counts the numbers of a stream until it is told to stop by a line on stdin."""
     listener = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    # Beyond rmem_max, as root may.
+    listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
     listener.bind(("::", port))
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
@@ -174,8 +180,8 @@ def receive(port):
     twice = 0
     stopping = False
     while True:
-        # Once told to stop, what is already queued is still counted.
-        events = selector.select(0 if stopping else None)
+        # Once told to stop, what is queued or on its way is still counted.
+        events = selector.select(QUIET_SECONDS if stopping else None)
         if not events:
             break
         for key, _ in events:

@@ -104,14 +104,22 @@ class Browser:
             sys.exit("no headless browser: install chromium-headless-shell, or run make deps")
 
     def run(self, url, size, *more):
+        try:
+            ran = self._try(url, size, *more)
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+            # A browser's start may hang or fail by itself; twice in a row it is the page.
+            print(f"timeline: once more: {error}", file=sys.stderr)
+            ran = self._try(url, size, *more)
+        spoken = [line for line in ran.stderr.splitlines() if "CONSOLE" in line]
+        check(not spoken, f"{url}: the console says {spoken}")
+        return ran.stdout
+
+    def _try(self, url, size, *more):
         with tempfile.TemporaryDirectory() as profile:
             command = [self.program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
                        "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--enable-logging=stderr",
                        "--virtual-time-budget=5000", f"--window-size={size[0]},{size[1]}", *more, url]
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
-        spoken = [line for line in ran.stderr.splitlines() if "CONSOLE" in line]
-        check(not spoken, f"{url}: the console says {spoken}")
-        return ran.stdout
+            return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
 
     def page(self, path, size=WIDE, choice=""):
         return Page(self.run(f"{path.as_uri()}{choice}", size, "--dump-dom"))

@@ -42,23 +42,77 @@ pub(super) fn rekey(share: Duration) -> anyhow::Result<Duration> {
     runtime.block_on(measure(&folder.0, share))
 }
 
+/// Rekeys while the same thread does something else.
+pub(super) struct Loaded {
+    /// One after another.
+    pub(super) rekeys: u32,
+    /// What was done between their steps.
+    pub(super) passes: u32,
+    /// All of it.
+    pub(super) took: Duration,
+}
+
+/// Rekeys for `share`, with a call of `pass` between any two steps of theirs.
+///
+/// # Errors
+/// Files that can't be written, nodes that come to no keys.
+pub(super) fn rekey_under(share: Duration, mut pass: impl FnMut()) -> anyhow::Result<Loaded> {
+    let folder = Folder::new()?;
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    // What has come is looked for after each pass.
+    let runtime = { runtime }.enable_all().event_interval(1).build()?;
+    runtime.block_on(async {
+        let [a, b] = settle(&folder.0).await?;
+        let (begun, mut passes) = (Instant::now(), 0);
+        let load = async {
+            loop {
+                pass();
+                passes += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        let rekeys = tokio::select! {
+            rekeys = rekey_for(&a, &b, share) => rekeys?,
+            () = load => 0,
+        };
+        let took = begun.elapsed();
+        Ok(Loaded {
+            rekeys,
+            passes,
+            took,
+        })
+    })
+}
+
 async fn measure(folder: &Path, share: Duration) -> anyhow::Result<Duration> {
+    let [a, b] = settle(folder).await?;
+    let cpu = thread_cpu()?;
+    let count = rekey_for(&a, &b, share).await?;
+    Ok((thread_cpu()? - cpu) / count)
+}
+
+/// Two nodes that have keys.
+async fn settle(folder: &Path) -> anyhow::Result<[Node; 2]> {
     let [a, b] = start(folder).await?;
     for (one, other) in [(&a, &b), (&b, &a)] {
         let (node, management) = (other.name.clone(), other.listen);
         let peer = Command::PeerAdded { node, management };
         one.commands.send(peer).await?;
     }
-    let mut count = 0;
     settled(&a, &b, 1).await?;
-    let (begun, cpu) = (Instant::now(), thread_cpu()?);
+    Ok([a, b])
+}
+
+/// One rekey after another; how many they were.
+async fn rekey_for(a: &Node, b: &Node, share: Duration) -> anyhow::Result<u32> {
+    let (begun, mut count) = (Instant::now(), 0);
     while count < REKEYS_MIN || begun.elapsed() < share {
         let node = b.name.clone();
         a.commands.send(Command::Rekey { node }).await?;
         count += 1;
-        settled(&a, &b, u64::from(count) + 1).await?;
+        settled(a, b, u64::from(count) + 1).await?;
     }
-    Ok((thread_cpu()? - cpu) / count)
+    Ok(count)
 }
 
 /// Until that many pairs have been in use, and one is left.

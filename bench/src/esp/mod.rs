@@ -127,6 +127,7 @@ pub fn run(
         progress("rekeys");
         all.push(rekeys(share)?);
         all.push(whole_rekeys(share)?);
+        all.push(loaded_rekeys(share)?);
     }
     let machine = machine::describe();
     for case in &mut all {
@@ -200,6 +201,25 @@ fn whole_rekeys(share: Duration) -> anyhow::Result<Case> {
         each.as_secs_f64() * 1e3
     );
     Ok(case.rekeys(1.0 / each.as_secs_f64()).noting(note))
+}
+
+/// The same while the core seals and opens packets, beside what a packet takes by itself.
+fn loaded_rekeys(share: Duration) -> anyhow::Result<Case> {
+    let (algorithm, bytes) = (Algorithm::Aes256Gcm16, TARGET_BYTES);
+    let mut nodes = Nodes::new(algorithm, &[bytes])?;
+    let mut by_packets = Duration::ZERO;
+    let loaded = channel::rekey_under(share, || by_packets += nodes.pass(false))?;
+    ensure!(nodes.refused == 0, "{} packets were lost", nodes.refused);
+    #[allow(clippy::cast_precision_loss, reason = "some millions")]
+    let ns =
+        |took: Duration| took.as_secs_f64() * 1e9 / (f64::from(loaded.passes) * PACKETS as f64);
+    let (with, without) = (ns(loaded.took), ns(by_packets));
+    let size = Size::Bytes(bytes);
+    let case = Case::new("rekey/loaded", "sluice", algorithm, &size.name(), 2);
+    let case = case.taking(with, size.mean());
+    let case = case.beside("no rekey", without, with / without, None);
+    let case = case.rekeys(f64::from(loaded.rekeys) / loaded.took.as_secs_f64());
+    Ok(case.noting("TLS and both ends, on the core that seals and opens".to_owned()))
 }
 
 /// Packets of many SAs in turn, beside one's.

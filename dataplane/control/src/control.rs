@@ -265,15 +265,15 @@ impl Control {
     /// Another node announces that an address is this pod's. Where the agent says otherwise,
     /// the address is nobody's from one of the next [`Self::poll`]s on, until they agree.
     pub fn announce_binding(&mut self, node: &NodeName, addr: IpAddr, pod: PodUid) {
-        self.change_bindings(addr, |bindings| bindings.announce(node, addr, pod));
+        if self.is_protected_peer(node) {
+            self.change_bindings(addr, |bindings| bindings.announce(node, addr, pod));
+        }
     }
 
     /// Another node takes back that an address is this pod's: it is nobody's while the agent
     /// still says so.
     pub fn withdraw_binding(&mut self, node: &NodeName, addr: IpAddr, pod: &PodUid) {
-        // Of one that has none any more, the channel takes all back when it ends.
-        let peer = self.newest().peers.get(node);
-        if peer.is_some_and(|it| !it.unprotected) {
+        if self.is_protected_peer(node) {
             let is_known = self.newest().prefixes.get(&IpPrefix::host(addr)).is_some();
             let forgotten = self.change_bindings(addr, |bindings| {
                 bindings.withdraw(node, addr, pod, is_known)
@@ -288,6 +288,13 @@ impl Control {
     pub fn forget_unknown(&mut self) {
         self.moved.extend(self.bindings.forget_unknown());
         self.moved.extend(self.former.age());
+    }
+
+    /// Whether there are words of a node to listen to: of one that is no peer any more they may still
+    /// be on their way, and nobody would take them back.
+    fn is_protected_peer(&self, node: &NodeName) -> bool {
+        let peer = self.newest().peers.get(node);
+        peer.is_some_and(|it| !it.unprotected)
     }
 
     /// The state that is in force or on its way.

@@ -117,7 +117,8 @@ const fn is_somebodys(prefix: &Prefix) -> bool {
 
 const fn whose(prefix: &Prefix) -> Option<Whose> {
     match prefix.place {
-        Place::LocalPod | Place::RemotePod(_) => Some(Whose::Pods),
+        // Nobody's by name: a pod had it that the API listed on, or a policy names it.
+        Place::LocalPod | Place::RemotePod(_) | Place::Nobody => Some(Whose::Pods),
         Place::RemoteNode(_) => Some(Whose::Nodes),
         _ => None,
     }

@@ -412,9 +412,24 @@ impl Sad {
         let slot = self.inbound.get_mut(at)?;
         self.held -= 1;
         self.inbound_at.set(at, false);
-        match core::mem::replace(slot, Slot::Gone) {
+        let taken = core::mem::replace(slot, Slot::Gone);
+        self.sweep_back_from(at);
+        match taken {
             Slot::Held(_, inbound) => Some(inbound),
             Slot::Empty | Slot::Gone => None,
+        }
+    }
+
+    /// Makes places empty that a search goes past to nothing: else each rekey leaves one, and looking
+    /// for an SPI that nobody has takes longer with every day.
+    fn sweep_back_from(&mut self, mut at: usize) {
+        let next = self.inbound.get((at + 1) % SLOTS);
+        if !matches!(next, Some(Slot::Empty)) {
+            return;
+        }
+        while let Some(gone @ Slot::Gone) = self.inbound.get_mut(at) {
+            *gone = Slot::Empty;
+            at = (at + SLOTS - 1) % SLOTS;
         }
     }
 
@@ -513,5 +528,53 @@ impl Sad {
                 Some((PeerIndex(u16::try_from(at).ok()?), children))
             })
             .flat_map(|(peer, children)| children.iter().map(move |it| (peer, it)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_crypto::key::{Algorithm, EspKey};
+    use std::collections::BTreeSet;
+
+    fn inbound(spi: Spi) -> Inbound {
+        let key = EspKey::from_keymat(Algorithm::Aes128Gcm16, &[7; 20]).unwrap();
+        Inbound {
+            sa: Box::new(InboundSa::new(spi, key, true, 64).unwrap()),
+            peer: PeerIndex(0),
+            mode: Mode::Tunnel,
+        }
+    }
+
+    /// SPIs whose homes are all one place or beside it, across the end of the table.
+    fn crowded() -> impl Iterator<Item = Spi> {
+        let all = (256..u32::MAX).map(Spi);
+        all.filter(|it| (home(*it) % SLOTS + 2) % SLOTS < 4)
+    }
+
+    #[test]
+    fn who_comes_and_goes_is_found_or_not_and_leaves_nothing_to_search_past() {
+        let mut sad = Sad::default();
+        let mut dice = 1u64;
+        let spis: Vec<_> = crowded().take(40).collect();
+        let mut held = BTreeSet::new();
+        for _ in 0..4_000 {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let spi = spis[(dice >> 33) as usize % spis.len()];
+            if held.remove(&spi) {
+                assert_eq!(sad.retire_inbound(spi).unwrap().sa.spi(), spi);
+            } else if held.len() < 12 {
+                sad.install_inbound(inbound(spi)).unwrap();
+                held.insert(spi);
+            }
+            for it in &spis {
+                assert_eq!(sad.inbound_mut(*it).is_some(), held.contains(it));
+            }
+        }
+        for spi in held {
+            sad.retire_inbound(spi).unwrap();
+        }
+        let used = sad.inbound.iter().filter(|it| !matches!(it, Slot::Empty));
+        assert_eq!(used.count(), 0, "a search for nobody ends at once");
     }
 }

@@ -386,6 +386,11 @@ impl Page {
         let bad = u64::from(channel.identity_error.is_some());
         let help = "Whether this node's certificate, key or anchors can't be used, or be had anew.";
         self.one("sluice_channel_identity_fault", Kind::Gauge, help, bad);
+        if let Some(at) = channel.svid_not_after {
+            let help = "When this node's certificate expires, in seconds since 1970.";
+            let name = "sluice_channel_svid_expires_timestamp_seconds";
+            self.one(name, Kind::Gauge, help, at);
+        }
         let name = "sluice_channel_refused_total";
         self.family(
             name,

@@ -218,6 +218,8 @@ pub struct Status {
     /// Times that an identity was found good: that the files were read, or that the Workload API
     /// answered.
     pub identity_loads: u64,
+    /// Until when the SVID of the last of them is good, in seconds since 1970.
+    pub svid_not_after: Option<u64>,
     /// What is wrong with the files or the Workload API now. With files, no session begins while
     /// it is there. With the API none begins before the first SVID or when ours was withdrawn;
     /// else the last good one serves for as long as its time says.

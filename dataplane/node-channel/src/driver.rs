@@ -139,6 +139,7 @@ pub async fn spawn(config: Config) -> Result<Handle, StartError> {
     let (events_out, events) = mpsc::channel(EVENTS_MAX);
     let (status_out, status) = watch::channel(Status {
         identity_loads: u64::from(identity.is_ok()),
+        svid_not_after: identity.as_ref().ok().map(|it| it.not_after),
         identity_error: identity.as_ref().err().cloned(),
         ..Status::default()
     });
@@ -623,6 +624,9 @@ impl Driver {
                 lapsed: false,
             };
             peer.shown.insert(session, shown);
+        }
+        if !up.post_quantum && self.may_log("classical") {
+            tracing::warn!(%node, "has no X25519MLKEM768: its keys are of a classical exchange");
         }
         self.status_of(node, |s| s.post_quantum = up.post_quantum);
         let event = SaEvent::SessionUp {

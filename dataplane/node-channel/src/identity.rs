@@ -158,7 +158,8 @@ pub(crate) struct Identity {
     pub(crate) domain: TrustDomain,
     key: Arc<CertifiedKey>,
     pub(crate) anchors: Anchors,
-    not_after: u64,
+    /// Of the SVID, in seconds since 1970.
+    pub(crate) not_after: u64,
 }
 
 impl Identity {

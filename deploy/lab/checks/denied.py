@@ -2,7 +2,7 @@
 
 import json
 
-from daemons import DaemonError, wait_for
+from daemons import DaemonError, risen, wait_for
 
 
 def run(lab, report):
@@ -16,17 +16,17 @@ def run(lab, report):
         before = drops(plane, reason)
         source.ask(target.ipv4, "tcp 7001", 0.3)
         what = f"{source.name} to {target.name}"
+        risen(lambda plane=plane, reason=reason: drops(plane, reason), before)
         counted = round(drops(plane, reason) - before)
         report.check(counted > 0, f"{what}: {counted} frames counted as {reason}")
 
         def told(source=source, target=target, direction=direction):
-            lines = plane.verdicts.read_text().splitlines()
             return any(
                 line.get("verdict") == "deny"
                 and line.get("direction") == direction
                 and {line.get("pod"), line.get("peer")} == {source.name, target.name}
                 and line.get("rule") == rule
-                for line in map(json.loads, lines)
+                for line in plane.logged_verdicts()
             )
 
         try:

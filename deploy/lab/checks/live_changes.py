@@ -50,8 +50,9 @@ def run(lab, report):
         report.check(True, f"{what}: a new flow {way} after {took * 1000:.0f} ms")
 
     def told(rule):
-        lines = lab.plane(toolbox).verdicts.read_text().splitlines()
-        return any(json.loads(line).get("rule") == rule for line in lines)
+        # What `becomes` took for denied may have been late.
+        monitor.ask(toolbox.ipv4, "tcp 7001", 0.3)
+        return any(it.get("rule") == rule for it in lab.plane(toolbox).logged_verdicts())
 
     put("guard.yaml", GUARD)
     becomes("ClusterNetworkPolicy guard comes", False)

@@ -28,7 +28,7 @@ def run(lab, report):
     for _ in range(5):
         said = router(monitor, toolbox)
         passes, mtu = ping(monitor, toolbox, INNER_MAX)
-        if not passes:
+        if mtu:
             break
     report.check(said and not passes, f"then {INNER_MAX} bytes don't")
     report.check(mtu == INNER_NARROW, f"and the pod is told that {mtu} would")
@@ -56,8 +56,7 @@ def router(source, target, *words):
 def ping(source, target, size):
     """Whether a packet of so many bytes comes back whole, and which size the pod was told."""
     text = source.netns.exec(
-        "ping", "-n", "-M", "do", "-c", 2, "-i", "0.2", "-W", 1, "-s", size - HEADERS, target.ipv4,
-        check=False,
+        "ping", "-n", "-M", "do", "-c", 1, "-W", 5, "-s", size - HEADERS, target.ipv4, check=False
     )
     told = re.search(r"mtu ?= ?(\d+)", text)
     return " 0% packet loss" in text, told and int(told[1])

@@ -6,7 +6,7 @@ import subprocess
 from daemons import wait_for
 from stream import nothing_lost, say, undisturbed
 
-SECONDS_IN_STEP_MAX = 5
+SECONDS_IN_STEP_MAX = 10
 
 
 def agent(lab, report):

@@ -29,7 +29,12 @@ def run(lab, report):
     took = wait_for("its node's word", lambda: not passes(), SECONDS_MAX)
     report.check(True, f"its node says it is another pod: denied after {took * 1000:.0f} ms")
     before = drops(peer, "identity-unknown")
-    passes()
+
+    def counted_more():
+        passes()
+        return drops(peer, "identity-unknown") > before
+
+    wait_for("a frame of it counted", counted_more, SECONDS_MAX)
     counted = round(drops(peer, "identity-unknown") - before)
     report.check(counted > 0, f"{counted} frames of it counted as identity-unknown at the peer")
     back = toolbox.ask(monitor.ipv4, "tcp 7001", 0.3)

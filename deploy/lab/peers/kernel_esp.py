@@ -3,12 +3,13 @@
 from collections import Counter
 
 import traffic
+from daemons import DaemonError, risen
 from netns import End, leave_to_dataplane, remove_all
 from peers.bed import ECHO_PORT, PATIENCE_SECONDS, Bed
 from peers.hosts import DATAPLANE, POD, POD_NETS, hosts
 from peers.image import build
 from peers.machine import Machine
-from shell import CommandError
+from shell import ENDED_EARLY
 from wire import frames, kind
 
 TAP = "tap0"
@@ -120,6 +121,7 @@ def check_plaintext_refused(guest, report):
     guest.machine.must("ip", lines=outward)
     before = guest.bed.drops().get(("uplink", "plaintext"), 0)
     heard = guest.guest_asks("udp", host.address, POD["ipv4"], UDP_BYTES, SILENCE_SECONDS)
+    risen(lambda: guest.bed.drops().get(("uplink", "plaintext"), 0), before)
     refused = guest.bed.drops().get(("uplink", "plaintext"), 0) - before
     guest.machine.must("ip", lines=[it for it in host.policies() if "dir out" in it])
     report.check(
@@ -141,6 +143,7 @@ def check_other_key_refused(guest, report):
     guest.machine.must("ip", lines=[delete, forging])
     before = guest.bed.drops().get(("uplink", "esp-forged"), 0)
     heard = guest.guest_asks("udp", own, POD["ipv4"], UDP_BYTES, SILENCE_SECONDS)
+    risen(lambda: guest.bed.drops().get(("uplink", "esp-forged"), 0), before)
     forged = guest.bed.drops().get(("uplink", "esp-forged"), 0) - before
     report.check(
         not heard.get("ok") and forged == 1,
@@ -180,7 +183,7 @@ def run_all(binary, folder, report):
         check_plaintext_refused(guest, report)
         check_other_key_refused(guest, report)
         check_wire(guest, report)
-    except CommandError as error:
+    except (DaemonError, *ENDED_EARLY) as error:
         report.check(False, f"the checks ended early: {error}")
     finally:
         if guest:

@@ -22,12 +22,12 @@ import subprocess
 from dataclasses import dataclass
 
 import traffic
-from daemons import wait_for
+from daemons import DaemonError, wait_for
 from netns import End, create, remove_all, veth
 from peers.bed import ECHO_PORT, UPLINK_MAC, Bed, asks
 from peers.hosts import DATAPLANE, POD
 from pods import TRAFFIC
-from shell import CommandError, run
+from shell import ENDED_EARLY, CommandError, run
 from wire import Capture, frames
 
 CHARON = "/usr/sbin/charon-systemd"
@@ -285,7 +285,7 @@ def run_all(binary, folder, report):
             check_exchanges(swan, report)
             check_counters(swan, report)
             check_wire(swan, report)
-        except CommandError as error:
+        except (DaemonError, *ENDED_EARLY) as error:
             report.check(False, f"the checks ended early: {error}")
         finally:
             if swan:

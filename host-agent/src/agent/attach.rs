@@ -8,7 +8,7 @@ use sluice_offload_api::limits::IPS_PER_ENDPOINT_MAX;
 use sluice_offload_api::model::{EndpointKey, MacAddr, PodRef, PodUid, PortName};
 
 use super::subjects::unnamed_uid;
-use super::{Agent, Attachment, Standing, StateFault};
+use super::{Agent, Attachment, Departure, Standing, StateFault};
 use crate::vf::{VfError, VfSlot};
 
 /// How a runtime says which VF it is; the first that is given decides.
@@ -161,6 +161,10 @@ impl fmt::Display for Ips {
     }
 }
 
+/// Departures that are remembered, at most; the oldest is forgotten first. A node has some hundred
+/// pods, and a watch that is a day late misses a few generations of them.
+const DEPARTURES_MAX: usize = 1024;
+
 /// Bytes of a sandbox's, interface's or object's name, at most.
 const NAME_LEN_MAX: usize = 253;
 
@@ -193,7 +197,11 @@ impl Agent {
             let (pod, count) = (request.pod.clone(), request.ips.len());
             return Err(AttachError::TooManyIps { pod, count });
         }
-        let before = (self.vfs.clone(), self.attachments.clone());
+        let before = (
+            self.vfs.clone(),
+            self.attachments.clone(),
+            self.departures.clone(),
+        );
         let key = EndpointKey {
             pod_uid: uid.clone(),
             interface: request.ifname.clone(),
@@ -202,6 +210,8 @@ impl Agent {
             .bind_interface(&key, &request.pod, &request.ips, &port, &self.setup.vfs)?;
         let fresh = !self.attachments.iter().any(|it| it.key() == key);
         self.attachments.retain(|it| it.key() != key);
+        self.departures
+            .retain(|it| it.uid != uid || it.ifname != request.ifname);
         self.attachments.push(Attachment {
             container: request.container.clone(),
             ifname: request.ifname.clone(),
@@ -213,7 +223,7 @@ impl Agent {
         });
         self.recompile();
         if let Some(error) = self.compile_fault.clone() {
-            (self.vfs, self.attachments) = before;
+            (self.vfs, self.attachments, self.departures) = before;
             self.recompile();
             return Err(error.into());
         }
@@ -234,7 +244,7 @@ impl Agent {
             .iter()
             .position(|it| it.is_of(container, ifname))?;
         let gone = self.attachments.remove(index);
-        self.vfs.release_interface(&gone.key());
+        self.part_from(&gone);
         self.recompile();
         Some(gone)
     }
@@ -254,7 +264,7 @@ impl Agent {
             .collect();
         for it in &gone {
             self.attachments.retain(|other| other != it);
-            self.vfs.release_interface(&it.key());
+            self.part_from(it);
         }
         if !gone.is_empty() {
             self.recompile();
@@ -300,6 +310,23 @@ impl Agent {
             (true, Some(generation)) => format!("generation {generation} is not acknowledged"),
             (true, None) => "nothing was sent yet".to_owned(),
         }
+    }
+
+    /// Releases the VF, and remembers that the pod doesn't have it any more. By its name alone a
+    /// pod isn't known from the next one of that name.
+    pub(super) fn part_from(&mut self, gone: &Attachment) {
+        self.vfs.release_interface(&gone.key());
+        if gone.uid == unnamed_uid(&gone.pod) {
+            return;
+        }
+        self.departures.push(Departure {
+            uid: gone.uid.clone(),
+            pod: gone.pod.clone(),
+            ifname: gone.ifname.clone(),
+            ips: self.subjects.ips_of(gone),
+        });
+        let many = self.departures.len().saturating_sub(DEPARTURES_MAX);
+        self.departures.drain(..many);
     }
 
     fn slot(&self, request: &AttachRequest) -> Result<&VfSlot, AttachError> {

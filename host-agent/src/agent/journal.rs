@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sluice_offload_api::model::{EndpointKey, PodRef, PodUid, PortName};
 
+use super::Departure;
 use crate::identity::IdentityTable;
 
 /// A container's interface on a VF: what CNI ADD made and CNI DEL takes back.
@@ -52,6 +53,9 @@ impl Attachment {
 pub struct Journal {
     /// By the order of their ADDs.
     pub attachments: Vec<Attachment>,
+    /// What was taken back last, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departures: Vec<Departure>,
     /// Numbers of identities and policies.
     pub identities: IdentityTable,
 }

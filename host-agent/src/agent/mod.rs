@@ -9,6 +9,7 @@
 //! what [`Agent::next_transaction`] gives.
 
 mod attach;
+mod departure;
 mod journal;
 mod loosened;
 mod read;
@@ -16,11 +17,12 @@ mod subjects;
 mod trace;
 
 pub use attach::{AttachError, AttachRequest, Attached, CheckError, VfHint};
+pub use departure::Departure;
 pub use journal::{Attachment, Journal};
 pub use loosened::{Loosened, LoosenedNews};
 pub use read::{AgentStatus, PolicyTable, PolicyView, Problem, RowView, VfBindingView, VfView};
 pub use subjects::Standing;
-use subjects::{Subjects, merge};
+use subjects::{CniSaid, Subjects, merge};
 pub use trace::{Disposition, Trace, TraceEnd, TraceError, TraceRequest, TraceShadow, TraceSide};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +62,7 @@ pub struct Agent {
     setup: NodeSetup,
     devices: DeviceNames,
     attachments: Vec<Attachment>,
+    departures: Vec<Departure>,
     vfs: VfTable,
     /// The last state that was taken, and all it takes to go on from it.
     engine: Engine,
@@ -99,6 +102,7 @@ impl Agent {
             setup,
             devices,
             attachments: Vec::new(),
+            departures: journal.departures,
             vfs: VfTable::default(),
             engine,
             directory: Directory::default(),
@@ -125,6 +129,9 @@ impl Agent {
                 Err(_) => left_out.push(it),
             }
         }
+        for it in &left_out {
+            agent.part_from(it);
+        }
         (agent, left_out)
     }
 
@@ -133,12 +140,22 @@ impl Agent {
     pub fn journal(&self) -> Journal {
         Journal {
             attachments: self.attachments.clone(),
+            departures: self.departures.clone(),
             identities: self.engine.identities().clone(),
         }
     }
 
     /// The manifests have changed, and are good.
     pub fn on_cluster(&mut self, cluster: Cluster) {
+        let lists = |cluster: &Cluster, it: &Departure| {
+            let pod = cluster.pods.get(&it.pod);
+            pod.is_some_and(|pod| pod.uid == it.uid)
+        };
+        // Who was listed and isn't any more is over: no UID comes twice.
+        if let Some(before) = &self.cluster {
+            self.departures
+                .retain(|it| !lists(before, it) || lists(&cluster, it));
+        }
         self.cluster = Some(cluster);
         self.source_fault = None;
         self.recompile();
@@ -340,7 +357,11 @@ impl Agent {
 
     fn recompile(&mut self) {
         let Some(cluster) = &self.cluster else { return };
-        let mut subjects = merge(cluster, &self.setup, &self.attachments, &self.subjects);
+        let said = CniSaid {
+            attachments: &self.attachments,
+            departures: &self.departures,
+        };
+        let mut subjects = merge(cluster, &self.setup, said, &self.subjects);
         for key in self.closed.keys() {
             subjects.vfs.release_interface(key);
         }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use sluice_offload_api::SharedMap;
 use sluice_offload_api::model::{EndpointKey, NodeName, PodRef, PodUid};
 
-use super::Attachment;
+use super::{Attachment, Departure};
 use crate::cluster::{Cluster, Pod};
 use crate::compile::NodeSetup;
 use crate::vf::VfTable;
@@ -99,6 +99,13 @@ impl fmt::Display for Standing {
     }
 }
 
+/// What CNI said of this node's pods.
+#[derive(Clone, Copy)]
+pub(super) struct CniSaid<'a> {
+    pub(super) attachments: &'a [Attachment],
+    pub(super) departures: &'a [Departure],
+}
+
 /// The cluster as this node sees it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Subjects {
@@ -109,6 +116,7 @@ pub(super) struct Subjects {
     /// What it was made of: the manifests' pods, and what CNI said.
     given: SharedMap<PodRef, Pod>,
     attachments: Vec<Attachment>,
+    departures: Vec<Departure>,
     /// The pods that are not as their manifests have them.
     completed: SharedMap<PodRef, Pod>,
 }
@@ -122,18 +130,55 @@ impl Subjects {
             ..self.clone()
         };
         next.cluster.pods.put_over(&self.completed);
+        next.cluster.vacated.clone_from(&self.cluster.vacated);
         next
     }
 
     /// Whether these pods' manifests say what they said of all that is attached, and that is
     /// what was.
-    fn are_of(&self, pods: &SharedMap<PodRef, Pod>, attachments: &[Attachment]) -> bool {
+    fn are_of(&self, pods: &SharedMap<PodRef, Pod>, said: CniSaid<'_>) -> bool {
         let changes = self.given.changes(pods);
-        let is_as_it_was = |it: &Attachment| {
-            let at = changes.binary_search_by_key(&&it.pod, |change| change.key);
+        let is_as_it_was = |it: &PodRef| {
+            let at = changes.binary_search_by_key(&it, |change| change.key);
             at.is_err()
         };
-        self.attachments == attachments && attachments.iter().all(is_as_it_was)
+        let attached = said.attachments.iter().map(|it| &it.pod);
+        let departed = said.departures.iter().map(|it| &it.pod);
+        self.attachments == said.attachments
+            && self.departures == said.departures
+            && (changes.is_empty() || attached.chain(departed).all(is_as_it_was))
+    }
+
+    /// The addresses that an attached interface has: what the manifest says of it, if it is known.
+    pub(super) fn ips_of(&self, it: &Attachment) -> Vec<IpAddr> {
+        let is_known = self.standings.get(&it.key()) == Some(&Standing::Known);
+        let pod = self.cluster.pods.get(&it.pod).filter(|_| is_known);
+        let ips = pod.map(|pod| pod.interface(&it.ifname).map_or(&pod.ips, |it| &it.ips));
+        ips.unwrap_or(&it.ips).clone()
+    }
+
+    /// Takes what a pod had to give back from the pod that is still listed with it.
+    fn vacate(&mut self, it: &Departure, setup: &NodeSetup, last: &Self) {
+        let is_kept = |ip: &IpAddr| {
+            let mut now = self.attachments.iter().filter(|now| now.pod == it.pod);
+            now.any(|now| now.ips.contains(ip))
+        };
+        let pod = self.cluster.pods.get(&it.pod);
+        let Some((pod, gone)) = pod.and_then(|pod| it.take_from(pod, &setup.node, is_kept)) else {
+            return;
+        };
+        self.cluster.vacated.extend(gone);
+        self.put(pod, last);
+    }
+
+    /// A pod that isn't as its manifest has it.
+    fn put(&mut self, pod: Pod, last: &Self) {
+        let same = last.cluster.pods.shared(&pod.pod);
+        let same = same.filter(|it| ***it == pod).cloned();
+        let pod = same.unwrap_or_else(|| Arc::new(pod));
+        let completed = Arc::clone(&pod);
+        self.completed.insert_shared(pod.pod.clone(), completed);
+        self.cluster.pods.insert_shared(pod.pod.clone(), pod);
     }
 }
 
@@ -142,31 +187,28 @@ impl Subjects {
 pub(super) fn merge(
     cluster: &Cluster,
     setup: &NodeSetup,
-    attachments: &[Attachment],
+    said: CniSaid<'_>,
     last: &Subjects,
 ) -> Subjects {
-    if last.are_of(&cluster.pods, attachments) {
+    if last.are_of(&cluster.pods, said) {
         return last.at(cluster);
     }
     let mut subjects = Subjects {
         cluster: cluster.clone(),
         given: cluster.pods.clone(),
-        attachments: attachments.to_vec(),
+        attachments: said.attachments.to_vec(),
+        departures: said.departures.to_vec(),
         ..Subjects::default()
     };
-    for it in attachments {
-        let other = second_primary(cluster, attachments, it);
+    for it in said.attachments {
+        let other = second_primary(cluster, said.attachments, it);
         let standing = match (subjects.cluster.pods.get(&it.pod), other) {
             (None, _) => Standing::NoManifest,
             (Some(given), None) => {
                 let mut pod = given.clone();
                 let standing = unite(&mut pod, &setup.node, it);
                 if pod != *given {
-                    let same = last.cluster.pods.shared(&it.pod).filter(|it| ***it == pod);
-                    let pod = same.cloned().unwrap_or_else(|| Arc::new(pod));
-                    let completed = Arc::clone(&pod);
-                    subjects.completed.insert_shared(it.pod.clone(), completed);
-                    subjects.cluster.pods.insert_shared(it.pod.clone(), pod);
+                    subjects.put(pod, last);
                 }
                 standing
             }
@@ -189,6 +231,9 @@ pub(super) fn merge(
             );
         }
         subjects.standings.insert(it.key(), standing);
+    }
+    for it in said.departures {
+        subjects.vacate(it, setup, last);
     }
     subjects
 }

@@ -33,6 +33,15 @@ spec: {nodeName: a}
 status: {podIPs: [{ip: 10.1.0.2}]}
 ";
 
+/// A pod elsewhere with cart's address.
+const SUCCESSOR: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: successor, uid: u-2}
+spec: {nodeName: b}
+status: {podIPs: [{ip: 10.1.0.2}]}
+";
+
 const DENY: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -138,6 +147,53 @@ fn a_pod_is_an_endpoint_from_add_to_del() {
     settle(&mut agent, &mut dataplane);
     assert!(dataplane.endpoints.is_empty());
     assert!(agent.check("c1", "eth0", &[]).is_err());
+}
+
+#[test]
+fn the_address_that_a_pod_gave_back_is_nobodys_while_the_pod_is_listed() {
+    let (mut agent, mut dataplane) = (agent(&[NODES, CART]), State::default());
+    agent.attach(&cart()).unwrap();
+    settle(&mut agent, &mut dataplane);
+    let place = |state: &State| {
+        let prefix = IpPrefix::host("10.1.0.2".parse().unwrap());
+        state.prefixes.get(&prefix).map(|it| it.place.clone())
+    };
+    assert_eq!(place(&dataplane), Some(Place::LocalPod));
+    agent.detach("c1", "eth0").unwrap();
+    settle(&mut agent, &mut dataplane);
+    assert_eq!(place(&dataplane), Some(Place::Nobody));
+
+    // An agent that starts anew remembers it.
+    let (mut next, _) = Agent::new(setup(), DeviceNames::default(), agent.journal());
+    let listed = |texts: &[&str]| {
+        let files: Vec<_> = texts.iter().map(|text| ("x.yaml", *text)).collect();
+        load_texts(&files).unwrap().cluster
+    };
+    next.on_cluster(listed(&[NODES, CART]));
+    next.on_connect(1, dataplane.generation);
+    settle(&mut next, &mut dataplane);
+    assert_eq!(place(&dataplane), Some(Place::Nobody));
+
+    // Another pod may have the address though the one before is still listed.
+    next.on_change(|cluster| cluster.pods.put_over(&listed(&[NODES, SUCCESSOR]).pods));
+    assert_eq!(next.compile_fault(), None);
+    settle(&mut next, &mut dataplane);
+    assert_eq!(place(&dataplane), Some(Place::RemotePod("b".into())));
+
+    // The same pod in another sandbox has it again, and so has whom the API lists in its place.
+    next.on_cluster(listed(&[NODES, CART]));
+    settle(&mut next, &mut dataplane);
+    assert_eq!(place(&dataplane), Some(Place::Nobody));
+    next.attach(&cart()).unwrap();
+    settle(&mut next, &mut dataplane);
+    assert_eq!(place(&dataplane), Some(Place::LocalPod));
+    next.detach("c1", "eth0").unwrap();
+    next.on_cluster(listed(&[NODES, &CART.replace("u-1", "u-3")]));
+    settle(&mut next, &mut dataplane);
+    assert_eq!(place(&dataplane), Some(Place::LocalNode));
+    next.on_cluster(listed(&[NODES]));
+    settle(&mut next, &mut dataplane);
+    assert_eq!(place(&dataplane), None);
 }
 
 #[test]

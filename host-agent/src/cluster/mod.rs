@@ -54,6 +54,9 @@ pub struct Cluster {
     /// Prefixes whose addresses only pods have, by the operator's word; if there are none, those
     /// that the nodes have for their pods are: [`PodRanges`].
     pub pod_cidrs: BTreeSet<IpPrefix>,
+    /// Addresses of interfaces that this node has taken back (CNI DEL) while their pods are still
+    /// listed: only pods have these, too, and none is known to.
+    pub vacated: BTreeSet<IpAddr>,
 }
 
 impl Cluster {
@@ -119,7 +122,9 @@ impl Cluster {
             let mut all = self.nodes.values().flat_map(|it| &it.pod_cidrs);
             all.any(|it| it.contains(ip))
         };
-        if self.pod_cidrs.is_empty() {
+        if self.vacated.contains(&ip) {
+            true
+        } else if self.pod_cidrs.is_empty() {
             of_nodes()
         } else {
             self.pod_cidrs.iter().any(|it| it.contains(ip))

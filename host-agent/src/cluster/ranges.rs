@@ -50,7 +50,8 @@ pub fn pod_cidr(text: &str, interfaces: &[Interface]) -> Result<IpPrefix, PodCid
 }
 
 /// The prefixes: those that the operator names or, if none are, those that the Nodes have for
-/// their pods. An address in one is of nobody outside, also while nobody is known to have it.
+/// their pods; and each address that a pod of this node has had to give back. An address in one is
+/// of nobody outside, also while nobody is known to have it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PodRanges {
     all: BTreeSet<IpPrefix>,
@@ -62,12 +63,13 @@ impl PodRanges {
     /// Those of a cluster.
     #[must_use]
     pub fn of(cluster: &Cluster) -> Self {
-        let all = if cluster.pod_cidrs.is_empty() {
+        let mut all: BTreeSet<_> = if cluster.pod_cidrs.is_empty() {
             let of_nodes = cluster.nodes.values().flat_map(|it| &it.pod_cidrs);
             of_nodes.copied().collect()
         } else {
             cluster.pod_cidrs.clone()
         };
+        all.extend(cluster.vacated.iter().copied().map(IpPrefix::host));
         let lens = all.iter().map(|it| (it.addr().is_ipv4(), it.len()));
         Self {
             lens: lens.collect(),
@@ -86,7 +88,8 @@ impl PodRanges {
         let is_other = |was: Option<&Node>, is: Option<&Node>| {
             was.map(|it| &it.pod_cidrs) != is.map(|it| &it.pod_cidrs)
         };
-        if before.pod_cidrs == after.pod_cidrs && !moved.any(|it| is_other(it.before, it.after)) {
+        let is_same = before.pod_cidrs == after.pod_cidrs && before.vacated == after.vacated;
+        if is_same && !moved.any(|it| is_other(it.before, it.after)) {
             return Arc::clone(self);
         }
         Arc::new(Self::of(after))

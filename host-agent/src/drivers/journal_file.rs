@@ -264,14 +264,15 @@ fn parse(bytes: &[u8]) -> Result<Journal, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::Attachment;
+    use crate::agent::{Attachment, Departure};
+    use sluice_offload_api::model::PodRef;
 
     fn journal(names: &[&str]) -> Journal {
         let attachment = |name: &&str| Attachment {
             container: format!("c-{name}"),
             ifname: "eth0".to_owned(),
             uid: (*name).into(),
-            pod: sluice_offload_api::model::PodRef {
+            pod: PodRef {
                 namespace: "shop".to_owned(),
                 name: (*name).to_owned(),
             },
@@ -281,6 +282,15 @@ mod tests {
         };
         Journal {
             attachments: names.iter().map(attachment).collect(),
+            departures: vec![Departure {
+                uid: "u-0".into(),
+                pod: PodRef {
+                    namespace: "shop".to_owned(),
+                    name: "gone".to_owned(),
+                },
+                ifname: "eth0".to_owned(),
+                ips: vec!["10.1.0.9".parse().unwrap()],
+            }],
             identities: Default::default(),
         }
     }

@@ -158,6 +158,23 @@ fn the_simulators_example_is_what_an_agent_tells() {
     for verdict in told["verdicts"].as_array_mut().unwrap() {
         verdict["generation"] = json!(4);
     }
+    // As of the last heartbeat, which may know of the one flow already.
+    told["dataplane"]["flows"] = json!(0);
+    // The peer's MAC is asked for each second, with a frame of 42 bytes.
+    let uplink = told["counters"]
+        .as_array_mut()
+        .unwrap()
+        .first_mut()
+        .unwrap();
+    let asked = uplink["originated"].as_u64().unwrap();
+    assert!(asked >= 1);
+    assert_eq!(
+        (&uplink["port"], &uplink["tx_frames"], &uplink["tx_bytes"]),
+        (&json!("uplink"), &json!(asked), &json!(42 * asked))
+    );
+    for (name, of_one) in [("originated", 1), ("tx_frames", 1), ("tx_bytes", 42)] {
+        uplink[name] = json!(of_one);
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/tests/incident/bundle.json");
     if std::env::var_os("SLUICE_WRITE_BUNDLE").is_some() {
         fs::write(&path, serde_json::to_string_pretty(&told).unwrap() + "\n").unwrap();

@@ -20,6 +20,7 @@ fn a_policy_file_takes_effect_when_it_comes_and_when_it_goes() {
     assert!(plane.dropped(VF0, "policy-egress") > 0);
     node.remove("deny.yaml");
     until("it passes again", || flow() == [VF1]);
+    node.wait_in_step();
     assert_eq!(node.ctl(&["status"]).code, 0);
 }
 

@@ -142,10 +142,14 @@ fn names_are_shown_as_they_are_known_and_traced_as_they_are_supposed() {
     assert_eq!(plane.exchange(VF1, told), [VF0]);
 
     let table = node.ctl(&["names", "shop/cart"]);
+    let line = "shop/cart  198.51.100.1  *.example.com  ";
+    let left = table.out.split_once(line).and_then(|(_, rest)| {
+        let (seconds, _) = rest.split_once(" s")?;
+        seconds.parse().ok()
+    });
+    // Of 600; who asks may have to wait for a core.
     assert!(
-        table
-            .out
-            .contains("shop/cart  198.51.100.1  *.example.com  600 s"),
+        left.is_some_and(|it: u32| (540..=600).contains(&it)),
         "{}",
         table.out
     );

@@ -1,6 +1,7 @@
 //! A node's agent: its production core, driven by the world in place of watches and CNI.
 
 use prost::Message;
+use sluice_host_agent::agent::Departure;
 use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Pod};
 use sluice_host_agent::compile::{CompileError, Engine, HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::identity::IdentityTable;
@@ -176,7 +177,7 @@ impl Agent {
                 error,
             })?;
         }
-        let compiled = self.engine.update(seen, &self.vfs);
+        let compiled = self.engine.update(&self.without_gone(seen, now), &self.vfs);
         let (engine, _) = compiled.map_err(|error| AgentError::Compile { node, error })?;
         self.engine = engine;
         self.blind = false;
@@ -185,6 +186,34 @@ impl Agent {
             self.reconciler.on_desired(self.engine.state().clone());
         }
         Ok(())
+    }
+
+    /// What the watch says without what CNI took back from this node's pods: each that isn't there
+    /// any more.
+    fn without_gone(&self, seen: &Cluster, now: &Cluster) -> Cluster {
+        let mut cluster = seen.clone();
+        let is_gone = |p: &&Pod| {
+            let is_ours = p.node.as_ref() == Some(&self.setup.node);
+            is_ours && now.pods.get(&p.pod).is_none_or(|it| it.uid != p.uid)
+        };
+        for pod in seen.pods.values().filter(is_gone) {
+            let own = |ifname: &str, ips: &[IpAddr]| Departure {
+                uid: pod.uid.clone(),
+                pod: pod.pod.clone(),
+                ifname: ifname.to_owned(),
+                ips: ips.to_vec(),
+            };
+            let all = pod.interfaces.iter().map(|it| own(&it.name, &it.ips));
+            for gone in core::iter::once(own("", &pod.ips)).chain(all) {
+                let pod = cluster.pods.get(&pod.pod);
+                let left = pod.and_then(|it| gone.take_from(it, &self.setup.node, |_| false));
+                if let Some((pod, ips)) = left {
+                    cluster.vacated.extend(ips);
+                    cluster.pods.insert(pod.pod.clone(), pod);
+                }
+            }
+        }
+        cluster
     }
 
     /// What the dataplane must be told next, after the contract's wire format and back:

@@ -225,6 +225,23 @@ fn other_business(from: Side) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn what_is_for_this_machine_leaves_it_by_no_wire() {
+    let mut rig = Rig::new();
+    for v4 in [V4, V6] {
+        // As a kernel sends on what it was handed and doesn't know whose it is.
+        for src in [Side::A.node(v4), Side::B.pod(0, v4), stranger(v4)] {
+            for dst in [Side::A.ordinary_pod(v4), Side::A.node(v4)] {
+                let frame = FrameSpec {
+                    src: src.into(),
+                    ..Side::A.host_sends(dst, udp(1, 2))
+                };
+                rig.a.drops(HOST, &frame.build(), "no-route");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_between_host_and_wire_passes_byte_for_byte() {
     let mut rig = Rig::new();
     for frame in other_business(Side::A) {

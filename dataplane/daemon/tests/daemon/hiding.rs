@@ -1,5 +1,7 @@
 //! What a daemon says and writes has no key in it.
 
+use std::path::{Path, PathBuf};
+
 use super::channel::{LAB_KEYS, Pairing};
 use super::metrics::get;
 use super::rig::pki::Ca;
@@ -49,4 +51,35 @@ fn log_lines_and_metrics_have_no_key_in_them() {
             }
         }
     }
+}
+
+/// Every file of a folder and of those in it.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let paths = entries.map(|it| it.unwrap().path());
+    paths
+        .flat_map(|it| if it.is_dir() { files_in(&it) } else { vec![it] })
+        .filter(|it| it.is_file())
+        .collect()
+}
+
+#[test]
+fn no_file_has_a_key_in_it_but_the_laboratorys_where_that_is_asked_for() {
+    let (files_a, files_b, ca) = (Files::new(), Files::new(), Ca::new());
+    let svids = [ca.node("node-a"), ca.node("node-b")];
+    let pair = Pairing::with([&files_a, &files_b], &ca, svids, false);
+    until("keys have been renewed", || {
+        (pair.epochs() >= 2).then_some(())
+    });
+    pair.cut();
+    // What the one says is what the other has, too.
+    let keys = agreed(&files_a);
+    assert!(keys.len() >= 2);
+    let all = [&files_a, &files_b].map(|it| files_in(it.0.path()));
+    let with_key = all.iter().flatten().filter(|path| {
+        let text = std::fs::read(path).unwrap();
+        keys.iter().any(|it| has_key(&text, it))
+    });
+    assert_eq!(with_key.collect::<Vec<_>>(), [&files_a.path(LAB_KEYS)]);
+    assert!(all.iter().all(|it| it.len() >= 3), "{all:?}");
 }

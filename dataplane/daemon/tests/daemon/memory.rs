@@ -11,6 +11,12 @@ use std::os::unix::fs::FileExt as _;
 use std::process::Command;
 use std::time::Instant;
 
+use sluice_crypto::key::Algorithm;
+use sluice_crypto::lifecycle::{
+    ExporterSecret, Limits, PeerConfig, SaAction, SaEvent, SaLifecycle, SessionId, SpiBlock,
+    TimeMs, Timing,
+};
+
 use super::channel::{LAB_KEYS, Pairing};
 use super::live;
 use super::rig::pki::Ca;
@@ -161,4 +167,73 @@ fn a_key_of_the_sa_socket_is_nowhere_once_its_sa_is_removed() {
     ask("remove");
     until("the key is gone", || found(&keys).is_empty().then_some(()));
     daemon.stop();
+}
+
+/// One end's life cycle with the other.
+fn life_cycle(local: &str, peer: &str) -> SaLifecycle {
+    let config = PeerConfig {
+        local: format!("spiffe://test/node/{local}"),
+        peer: format!("spiffe://test/node/{peer}"),
+        instance: 1,
+        jitter_seed: 1,
+        lanes: 2,
+        algorithms: Algorithm::ALL.to_vec(),
+        esn: true,
+        limits: Limits::default(),
+        timing: Timing::default(),
+    };
+    SaLifecycle::new(config, TimeMs(0)).unwrap()
+}
+
+/// What a session's keys are derived from goes when they are there; the TLS library keeps its own of
+/// it until the session ends (docs/encryption.md).
+#[test]
+fn a_sessions_secret_is_nowhere_once_its_keys_are_in_use() {
+    let inverted = |n: u8| !(71u8.wrapping_mul(n).wrapping_add(5));
+    let secret: [Inverted; 1] = [(0..).take(ExporterSecret::LEN).map(inverted).collect()];
+    let session = SessionId(1);
+    let mut ends = [("a", "b", 0x1_0000), ("b", "a", 0x2_0000)].map(|(local, peer, spi)| {
+        let mut machine = life_cycle(local, peer);
+        // Who dials asks for that first.
+        machine.on_deadline(TimeMs(0));
+        while machine.next_action().is_some() {}
+        let mut bytes: Vec<u8> = secret[0].iter().map(|it| !it).collect();
+        let up = SaEvent::SessionUp {
+            session,
+            secret: ExporterSecret::take_from((&mut *bytes).try_into().unwrap()),
+            receive: SpiBlock::new(spi).unwrap(),
+        };
+        machine.on_event(up, TimeMs(0));
+        machine
+    });
+    assert!(!found(&secret).is_empty(), "the search finds no secret");
+    let (mut established, mut keys) = (0, Vec::new());
+    for turn in (0..40).map(|it| it % 2) {
+        let mut said = Vec::new();
+        while let Some(action) = ends[turn].next_action() {
+            let done = match action {
+                SaAction::Send(session, message) => {
+                    said.push(SaEvent::Received { session, message });
+                    continue;
+                }
+                SaAction::InstallInbound(sa) => {
+                    keys.push(sa.key);
+                    SaEvent::InboundInstalled(sa.spi)
+                }
+                SaAction::InstallOutbound(sa) => SaEvent::OutboundInstalled(sa.spi),
+                SaAction::Established(..) => {
+                    established += 1;
+                    continue;
+                }
+                _ => continue,
+            };
+            ends[turn].on_event(done, TimeMs(1));
+        }
+        for it in said {
+            ends[1 - turn].on_event(it, TimeMs(1));
+        }
+    }
+    assert_eq!((established, keys.len()), (2, 4), "both ends have keys");
+    sluice_crypto::scrub_stack();
+    assert_eq!(found(&secret), BTreeSet::new());
 }

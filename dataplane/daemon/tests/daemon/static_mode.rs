@@ -215,7 +215,8 @@ pub(super) fn fix_tcp_checksum(packet: &mut [u8]) {
 #[test]
 fn it_ends_by_itself_when_no_frame_comes_and_closes_its_ports() {
     let files = Files::new();
-    let config = config(&files, "  exit_when_idle: {after_ms: 50}\n");
+    // Long enough for each of several workers to have a turn of a busy core.
+    let config = config(&files, "  exit_when_idle: {after_ms: 1000}\n");
     let (wires, set) = wires(config.ports.len());
     wires.send(VF0, syn(Mac(WEB_MAC), WEB, CART, 1, 22));
     let open = wires.open.clone();

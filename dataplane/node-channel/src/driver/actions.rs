@@ -234,6 +234,16 @@ impl Driver {
         self.status_of(node, |s| s.bindings = len);
     }
 
+    /// Whether a line of a kind is not one too many: a flood must not become a flood of lines.
+    pub(super) fn may_log(&mut self, kind: &'static str) -> bool {
+        let last = self.logged.get(kind);
+        let may = last.is_none_or(|at| self.now.duration_since(*at) >= LOG_PAUSE);
+        if may {
+            self.logged.insert(kind, self.now);
+        }
+        may
+    }
+
     /// Writes down what refused or ended a session.
     pub(super) fn count(&mut self, whose: &str, node: Option<&NodeName>, why: &SessionError) {
         let kind = why.kind();
@@ -241,9 +251,7 @@ impl Driver {
             tracing::info!(peer = whose, "{why}");
             return;
         }
-        let last = self.logged.get(kind);
-        if last.is_none_or(|at| self.now.duration_since(*at) >= LOG_PAUSE) {
-            self.logged.insert(kind, self.now);
+        if self.may_log(kind) {
             tracing::warn!(peer = whose, kind, "{why}");
         }
         let text = why.to_string();

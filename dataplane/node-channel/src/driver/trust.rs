@@ -58,12 +58,17 @@ impl Driver {
                 let changed = good || s.identity_error.as_ref() != error;
                 s.identity_loads += u64::from(good);
                 s.identity_error = error.cloned();
+                if let Ok(identity) = &loaded {
+                    s.svid_not_after = Some(identity.not_after);
+                }
                 changed
             });
-            if let Err(why) = &loaded
-                && stamp != self.stamp
-            {
-                tracing::error!("no session begins until this is put right: {why}");
+            match &loaded {
+                Ok(identity) => tracing::info!("the SVID of {} was read again", identity.id),
+                Err(why) if stamp != self.stamp => {
+                    tracing::error!("no session begins until this is put right: {why}");
+                }
+                Err(_) => {}
             }
             self.stamp = stamp;
         }
@@ -79,10 +84,12 @@ impl Driver {
                 // Most responses renew the SVID alone, and there may be thousands of peers.
                 let changed = self.trusted.as_ref() != Some(&identity.anchors);
                 self.trusted = Some(identity.anchors.clone());
+                let not_after = identity.not_after;
                 let identity = Arc::from(identity);
                 self.gate.send_modify(|gate| gate.identity = Ok(identity));
                 self.status.send_modify(|s| {
                     s.identity_loads += 1;
+                    s.svid_not_after = Some(not_after);
                     s.identity_error = None;
                 });
                 self.look_at_peers_again(changed);

@@ -6,7 +6,7 @@ use sluice_node_channel::{BINDINGS_MAX, Binding, Command};
 use sluice_offload_api::model::PodUid;
 
 use crate::ca::{Ca, Papers};
-use crate::node::{Node, Sas, config, introduce};
+use crate::node::{Node, Sas, config, introduce, own_address};
 
 fn binding(last: u8, pod: &str, number: u64) -> Binding {
     Binding {
@@ -20,7 +20,9 @@ fn binding(last: u8, pod: &str, number: u64) -> Binding {
 async fn bindings_reach_every_peer_now_later_and_after_a_restart() {
     let ca = Ca::new("ca");
     let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
-    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    let mut of_a = config(&pa);
+    of_a.listen = own_address();
+    let (a, b) = (Node::start_with(of_a).await, Node::start(&pb).await);
     let early = binding(1, "early", 1);
     a.say(Command::AnnounceBinding(early.clone())).await;
     introduce(&[&a, &b]).await;

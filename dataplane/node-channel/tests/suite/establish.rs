@@ -8,7 +8,7 @@ use sluice_offload_api::model::NodeName;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::ca::{Ca, Papers};
-use crate::node::{Node, PATIENCE, config, introduce};
+use crate::node::{Node, PATIENCE, config, introduce, own_address};
 use crate::raw;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,7 +114,9 @@ async fn three_nodes_have_a_pair_each_with_each() {
 async fn a_peer_that_is_not_there_yet_is_dialled_until_it_is() {
     let ca = Ca::new("ca");
     let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
-    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    let mut of_b = config(&pb);
+    of_b.listen = own_address();
+    let (a, b) = (Node::start(&pa).await, Node::start_with(of_b).await);
     let (addr, name) = (b.listen, b.name.clone());
     b.stop().await;
     a.add(&name, addr).await;

@@ -77,7 +77,7 @@ async fn by_a_certificate_that_is_over_and_no_part_of_its_chain() {
 async fn by_a_session_that_it_never_brings_to_its_end() {
     let (old, new) = (Ca::new("old"), Ca::new("new"));
     let papers = Papers::new("b", &old);
-    let b = b_with_peer_a(&papers, 300).await;
+    let b = b_with_peer_a(&papers, 3_000).await;
     let mut stream = raw::dial(b.listen, old.issue_for("a")).await;
     half_establish(&mut stream, &b).await;
     drop(raw::read_to_end(&mut stream).await);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +50,15 @@ pub(crate) struct Node {
     changed: watch::Receiver<u64>,
     stop: mpsc::Sender<()>,
     stopped: tokio::task::JoinHandle<()>,
+}
+
+/// An address that nobody else's port is taken from: who starts anew listens where it did.
+pub(crate) fn own_address() -> SocketAddr {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    // Relaxed: only the number counts.
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, high | 128, low, count], 0))
 }
 
 /// Short waits, so that a test is short; nothing is asserted about them.

@@ -285,7 +285,7 @@ async fn connections_that_say_nothing_are_cut_and_keep_nobody_else_out() {
     let ca = Ca::new("ca");
     let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
     let mut cb = config(&pb);
-    cb.handshake_ms_max = 1_000;
+    cb.handshake_ms_max = 5_000;
     let (a, b) = (Node::start(&pa).await, Node::start_with(cb).await);
     let mut idle = Vec::new();
     for _ in 0..=HANDSHAKES_PER_ADDR_MAX {

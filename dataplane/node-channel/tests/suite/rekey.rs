@@ -6,7 +6,7 @@ use sluice_crypto::key::Fingerprint;
 use sluice_node_channel::{Command, Status};
 
 use crate::ca::{Ca, Papers};
-use crate::node::{Node, PATIENCE, Sas, config, introduce};
+use crate::node::{Node, PATIENCE, Sas, config, introduce, own_address};
 
 /// Seals and opens both ways, in batches that arrive in reverse, until `done`.
 pub(crate) async fn traffic(a: &Node, b: &Node, mut done: impl FnMut() -> bool) -> u64 {
@@ -122,7 +122,9 @@ async fn both_ends_that_want_new_keys_at_once_end_with_one_pair() {
 async fn a_node_that_restarts_gets_new_keys_and_the_old_are_retired() {
     let ca = Ca::new("ca");
     let (pa, pb) = (Papers::new("a", &ca), Papers::new("b", &ca));
-    let (a, b) = (Node::start(&pa).await, Node::start(&pb).await);
+    let (mut of_a, mut of_b) = (config(&pa), config(&pb));
+    (of_a.listen, of_b.listen) = (own_address(), own_address());
+    let (a, b) = (Node::start_with(of_a).await, Node::start_with(of_b).await);
     introduce(&[&a, &b]).await;
     a.until_settled(&b, 1).await;
     b.until_settled(&a, 1).await;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use sluice_node_channel::{IdentityError, StartError, spawn};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use crate::ca::{Ca, Papers, id};
 use crate::node::{Node, Sas, config, introduce};
@@ -26,12 +26,18 @@ async fn an_expired_svid_begins_no_session_until_a_new_one_is_there() {
         told.is_some_and(|it| said.contains(it.as_str()))
     };
     a.until("its fault", own_fault).await;
+    let left = || {
+        let end = i64::try_from(a.status().svid_not_after.unwrap()).unwrap();
+        end - OffsetDateTime::now_utc().unix_timestamp()
+    };
+    assert!(left() < 0, "{}", left());
 
     pa.certify(&ca, Duration::days(1));
     a.until_settled(&b, 1).await;
     b.until_settled(&a, 1).await;
     a.exchange(&b);
     assert_eq!(a.status().identity_loads, 2);
+    assert!((80_000..86_400).contains(&left()), "{}", left());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -102,6 +102,7 @@ async fn a_node_waits_for_its_first_svid_and_then_has_sas() {
     settle(&a, &b, 1).await;
     for node in [&a, &b] {
         assert_eq!(node.status().identity_error, None);
+        assert!(node.status().svid_not_after.is_some());
     }
     drop(apis);
 }
@@ -220,7 +221,7 @@ async fn an_svid_that_is_withdrawn_begins_no_session_and_leaves_the_sas_alone() 
 async fn an_svid_that_is_withdrawn_keeps_no_sas_of_a_peer_whose_anchor_left() {
     let (old, new) = (Ca::new("old"), Ca::new("new"));
     let a = Served::start("a", &old).await;
-    let b = Served::start_with("b", &old, |config| config.grace_ms = 2_000).await;
+    let b = Served::start_with("b", &old, |config| config.grace_ms = 6_000).await;
     introduce(&[&a.node, &b.node]).await;
     settle(&a.node, &b.node, 1).await;
     b.give(vec![svid("b", &old, &[&new])], 2).await;

@@ -68,9 +68,34 @@ fn each_interface_is_an_endpoint_from_its_add_to_its_del() {
     assert!(agent.detach("c1", "eth0").is_some());
     settle(&mut agent, &mut dataplane);
     assert_eq!((ips(&dataplane, ""), dataplane.endpoints.len()), (None, 1));
+    let place = |state: &State, ip: &str| {
+        let prefix = IpPrefix::host(ip.parse().unwrap());
+        state.prefixes[&prefix].place.clone()
+    };
+    assert_eq!(place(&dataplane, "10.1.0.2"), Place::Nobody);
+    assert_eq!(place(&dataplane, "10.20.0.2"), Place::LocalPod);
     assert!(agent.detach("c1", "net1").is_some());
     settle(&mut agent, &mut dataplane);
     assert!(dataplane.endpoints.is_empty());
+    assert_eq!(place(&dataplane, "10.20.0.2"), Place::Nobody);
+}
+
+#[test]
+fn an_interface_that_goes_for_good_takes_no_address_of_another_with_it() {
+    let (mut agent, mut dataplane) = (agent(&[NODES, TWO_NETWORKS]), State::default());
+    // Its primary interface is no VF of ours.
+    agent.attach(&on("net1", "pf0vf1", "10.20.0.2")).unwrap();
+    settle(&mut agent, &mut dataplane);
+    agent.detach("c1", "net1").unwrap();
+    // The runtime says no more that there was one.
+    let without = load_texts(&[("n.yaml", NODES), ("c.yaml", CART)]).unwrap();
+    agent.on_cluster(without.cluster);
+    settle(&mut agent, &mut dataplane);
+    let prefix = IpPrefix::host("10.1.0.2".parse().unwrap());
+    assert_eq!(dataplane.prefixes[&prefix].place, Place::LocalNode);
+    // And what is said by CNI alone counts for no more than it did.
+    let other = agent.attach(&on("eth0", "pf0vf0", "10.1.0.9")).unwrap();
+    assert!(matches!(other.standing, Standing::OtherIps { .. }));
 }
 
 #[test]

@@ -41,6 +41,7 @@ impl<'a> Changed<'a> {
             services,
             // The engine asks for ranges themselves.
             pod_cidrs: _,
+            vacated: _,
         } = before;
         let namespaces: Vec<Change<'_, String, Namespace>> = namespaces.changes(&after.namespaces);
         let mut pods = pods.changes(&after.pods);

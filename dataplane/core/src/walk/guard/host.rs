@@ -53,6 +53,9 @@ pub(super) fn guard(arrival: &Arrival<'_>) -> Guarded {
         }
         // In clear it may not go either.
         Some(Place::Nobody) => Guarded::Drop(DropReason::IdentityUnknown),
+        // What is at this machine goes by no wire. A kernel that doesn't know whose it is, as of a pod
+        // whose VF is closed, would send it on to its gateway.
+        Some(Place::LocalNode) => Guarded::Drop(DropReason::NoRoute),
         _ => unchanged,
     }
 }
