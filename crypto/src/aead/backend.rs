@@ -1,16 +1,28 @@
-//! The backend of the SAs: ring, and for short packets `libipsec-mb` where there is one.
+//! The backend of the SAs: ring, and `libipsec-mb` where there is one, for short packets or all.
 
 use sluice_intrinsics::prefetch;
 
 use super::{Aead, AeadError, ImbAead, NONCE_LEN, RingAead, TAG_LEN};
 use crate::key::{Algorithm, KeyError};
 
-/// Up to so many bytes `libipsec-mb` has a packet, with AES-128 and with AES-256.
+/// Up to so many bytes `libipsec-mb` has a packet, with AES-128 and with AES-256, where there is no
+/// AVX-512.
 ///
 /// A call costs it less than ring, a byte more, and a rest that fills no block of 16 costs ring
 /// 40 ns: three packets of four have one, as ESP pads to 4. So measured on AMD EPYC with VAES
 /// (docs/encryption.md); fixed and not measured at start, so that a node does the same every day.
 const SHORT_MAX: [usize; 2] = [600, 528];
+
+const fn short_max(algorithm: Algorithm) -> usize {
+    let [short, shorter] = SHORT_MAX;
+    match algorithm {
+        Algorithm::Aes128Gcm16 => short,
+        Algorithm::Aes256Gcm16 | Algorithm::ChaCha20Poly1305 => shorter,
+    }
+}
+
+/// With AVX-512, VAES and VPCLMULQDQ it has every packet: at 8192 bytes it is a quarter ahead yet.
+const EVERY: usize = 1 << 17;
 
 /// What an SA seals and opens with.
 ///
@@ -26,17 +38,24 @@ pub struct Backend {
     long: Box<RingAead>,
 }
 
+#[cfg(all(test, target_arch = "x86_64"))]
+impl Backend {
+    /// As on a machine without AVX-512.
+    pub(super) const fn narrow(mut self, algorithm: Algorithm) -> Self {
+        self.short_max = short_max(algorithm);
+        self
+    }
+}
+
 impl Aead for Backend {
     fn from_key(algorithm: Algorithm, key: &[u8]) -> Result<Self, KeyError> {
-        let [short, shorter] = SHORT_MAX;
+        // Not there, or not for this cipher: ring has it all.
+        let imb = ImbAead::from_key(algorithm, key).ok();
+        let is_wide = imb.as_ref().is_some_and(ImbAead::is_wide);
         Ok(Self {
-            short_max: match algorithm {
-                Algorithm::Aes128Gcm16 => short,
-                Algorithm::Aes256Gcm16 | Algorithm::ChaCha20Poly1305 => shorter,
-            },
+            short_max: if is_wide { EVERY } else { short_max(algorithm) },
             long: Box::new(RingAead::from_key(algorithm, key)?),
-            // Not there, or not for this cipher: ring has it all.
-            short: ImbAead::from_key(algorithm, key).ok(),
+            short: imb,
         })
     }
 

@@ -13,23 +13,23 @@
 
 struct sluice_imb_key {
 	struct gcm_key_data expanded;
-};
+} __attribute__((aligned(64)));
 
-/* Round keys and the lowest powers of the hash key, as the library's AVX2 code lays them out; its
- * AVX-512 code has these powers at the end. */
-_Static_assert(sizeof(struct sluice_imb_key) >= SLUICE_IMB_HOT_LEN, "less than is asked for");
+_Static_assert(sizeof(struct sluice_imb_key) >= SLUICE_IMB_KEY_LEN, "less than is asked for");
 
 /* The functions for this CPU: the library chooses them once, before there is a key. Not beside
  * the keys: with many of them that would be one more cache line of each. */
 static struct {
 	aes_gcm_pre_t pre_128, pre_256;
 	aes_gcm_enc_dec_t seal_128, seal_256, open_128, open_256;
+	bool is_wide;
 } chosen;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void choose(void)
 {
+	const uint64_t wide = IMB_FEATURE_AVX512_SKX | IMB_FEATURE_VAES | IMB_FEATURE_VPCLMULQDQ;
 	IMB_MGR *mgr = alloc_mb_mgr(0);
 
 	if (mgr == NULL)
@@ -42,7 +42,13 @@ static void choose(void)
 	chosen.seal_256 = mgr->gcm256_enc;
 	chosen.open_128 = mgr->gcm128_dec;
 	chosen.open_256 = mgr->gcm256_dec;
+	chosen.is_wide = mgr->used_arch == IMB_ARCH_AVX512 && (mgr->features & wide) == wide;
 	free_mb_mgr(mgr);
+}
+
+bool sluice_imb_is_wide(void)
+{
+	return pthread_once(&once, choose) == 0 && chosen.is_wide;
 }
 
 struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len)
@@ -55,7 +61,7 @@ struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len)
 		return NULL;
 	if (chosen.pre_128 == NULL || chosen.pre_256 == NULL)
 		return NULL;
-	made = aligned_alloc(64, (sizeof(*made) + 63) / 64 * 64);
+	made = aligned_alloc(64, sizeof(*made));
 	if (made == NULL)
 		return NULL;
 	if (len == 16)
@@ -114,6 +120,11 @@ void sluice_imb_open(const struct sluice_imb_key *key, bool is_256, const uint8_
 }
 
 #else
+
+bool sluice_imb_is_wide(void)
+{
+	return false;
+}
 
 struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len)
 {

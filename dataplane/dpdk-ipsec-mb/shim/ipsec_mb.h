@@ -10,9 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* An expanded key, and how many of its first bytes a short packet needs. */
+/* An expanded key, and how many bytes are there of it. */
 struct sluice_imb_key;
-#define SLUICE_IMB_HOT_LEN 384
+#define SLUICE_IMB_KEY_LEN 1024
+
+/* Whether the functions for this CPU are those for AVX-512 with VAES and VPCLMULQDQ, which are the
+ * fastest there are for packets of any length, and have the powers of the hash key, the highest
+ * first, in the last 768 bytes of 1008. */
+bool sluice_imb_is_wide(void);
 
 /* Expands 16 or 32 bytes; NULL for other lengths, without the library or without memory. */
 struct sluice_imb_key *sluice_imb_key_new(const uint8_t *key, size_t len);

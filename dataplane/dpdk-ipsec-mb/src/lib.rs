@@ -7,6 +7,8 @@
 use core::fmt;
 use core::ptr::NonNull;
 
+use self::shim::Expanded;
+
 /// Length of a nonce in bytes.
 pub const NONCE_LEN: usize = 12;
 
@@ -15,11 +17,12 @@ pub const TAG_LEN: usize = 16;
 
 /// As shim/ipsec_mb.h has them.
 mod shim {
-    /// Only behind pointers; so many of its bytes are there, and more.
+    /// Only behind pointers; all that is there of it.
     #[repr(C, align(64))]
-    pub(crate) struct Expanded([u8; 384]);
+    pub(crate) struct Expanded(pub(crate) [super::Line; super::LINES]);
 
     unsafe extern "C" {
+        pub(crate) fn sluice_imb_is_wide() -> bool;
         pub(crate) fn sluice_imb_key_new(key: *const u8, len: usize) -> *mut Expanded;
         pub(crate) fn sluice_imb_key_free(key: *mut Expanded);
         pub(crate) fn sluice_imb_seal(
@@ -49,12 +52,24 @@ mod shim {
 pub struct Key {
     expanded: NonNull<shim::Expanded>,
     is_256: bool,
+    is_wide: bool,
 }
 
-/// The part of an expanded key that short packets need, as the library's AVX2 code lays it out: for
-/// who would have it in the cache beforehand, and not to be read.
-#[repr(transparent)]
-pub struct Hot(shim::Expanded);
+/// A cache line of an expanded key: for who would have it in the cache beforehand, and not to be
+/// read.
+#[repr(C, align(64))]
+pub struct Line([u8; 64]);
+
+/// Of an expanded key.
+const LINES: usize = 16;
+/// Those that the library's AVX2 code reads: round keys and eight powers of the hash key.
+const LINES_NARROW: usize = 6;
+/// What its AVX-512 code reads: the lines of the round keys,
+const LINES_OF_ROUNDS: usize = 4;
+/// and as many powers of the hash key as a packet has blocks, at most these, the first one last.
+const POWERS: usize = 48;
+/// Where the powers end.
+const POWERS_END: usize = 1008;
 
 // SAFETY: after its making the key is only read, and the library's functions keep what they
 // work on on the stack.
@@ -76,9 +91,9 @@ impl fmt::Debug for Key {
     }
 }
 
-impl fmt::Debug for Hot {
+impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hot(..)")
+        f.write_str("Line(..)")
     }
 }
 
@@ -92,16 +107,31 @@ impl Key {
         NonNull::new(expanded).map(|expanded| Self {
             expanded,
             is_256: key.len() == 32,
+            // SAFETY: it takes nothing, and any thread may ask.
+            is_wide: unsafe { shim::sluice_imb_is_wide() },
         })
     }
 
-    /// What short packets need of it.
+    /// Whether it is the library's code for AVX-512 that works with it.
     #[inline]
     #[must_use]
-    pub const fn hot(&self) -> &Hot {
-        // SAFETY: the key is alive as long as `self`, at least as long as `Hot` (the shim
-        // asserts it), as aligned, and `Hot` is transparent; nobody writes to it.
-        unsafe { self.expanded.cast::<Hot>().as_ref() }
+    pub const fn is_wide(&self) -> bool {
+        self.is_wide
+    }
+
+    /// What a packet of so many bytes needs of it.
+    #[inline]
+    pub fn lines(&self, len_bytes: usize) -> impl Iterator<Item = &Line> {
+        // SAFETY: the key is alive as long as `self`, as long as `Expanded` (the shim asserts it) and
+        // as aligned; nobody writes to it.
+        let Expanded(lines) = unsafe { self.expanded.as_ref() };
+        let (rounds, powers) = if self.is_wide {
+            (..LINES_OF_ROUNDS, lines_of_powers(len_bytes))
+        } else {
+            (..LINES_NARROW, LINES)
+        };
+        let rounds = lines.get(rounds).unwrap_or_default();
+        rounds.iter().chain(lines.get(powers..).unwrap_or_default())
     }
 
     /// Encrypts `data` in place and writes its tag. At most 2^36 - 32 bytes (NIST SP 800-38D section
@@ -153,9 +183,36 @@ impl Key {
     }
 }
 
+/// The first line of those with the powers that a packet needs: one a block of 16 bytes, beside what
+/// is authenticated alone and the lengths.
+const fn lines_of_powers(len_bytes: usize) -> usize {
+    let blocks = len_bytes.div_ceil(16) + 2;
+    let powers = if blocks < POWERS { blocks } else { POWERS };
+    let first = (POWERS_END - 16 * powers) / size_of::<Line>();
+    if first < LINES_OF_ROUNDS {
+        LINES_OF_ROUNDS
+    } else {
+        first
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packet_needs_the_lines_of_as_many_powers_as_it_has_blocks() {
+        // Two powers in bytes 976 to 1008; nine in 864 and on; all of them from 240 on.
+        assert_eq!(lines_of_powers(0), 15);
+        assert_eq!(lines_of_powers(16 * 7), 13);
+        assert_eq!(lines_of_powers(16 * 45), 4);
+        assert_eq!(lines_of_powers(9_000), 4);
+        if let Some(key) = Key::new(&[0; 16]) {
+            let count = |len| key.lines(len).count();
+            assert_eq!(count(64), if key.is_wide() { 4 + 2 } else { 6 });
+            assert_eq!(count(1_500), if key.is_wide() { 16 } else { 6 });
+        }
+    }
 
     #[test]
     fn what_is_no_key_is_refused() {
