@@ -39,6 +39,8 @@ enum Event {
     Service(u8),
     /// The operator says other things of pods' addresses.
     PodCidrs,
+    /// The pod gave its addresses back, and another address is given back or taken again.
+    Vacated(Index, u8),
     /// The pod gets its VF or loses it.
     Vf(Index),
     /// The pod's secondary interface does.
@@ -68,6 +70,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => index().prop_map(Event::MultiPolicyGone),
         1 => (0u8..20).prop_map(Event::Service),
         1 => Just(Event::PodCidrs),
+        2 => (index(), 0u8..20).prop_map(|(pod, at)| Event::Vacated(pod, at)),
         3 => index().prop_map(Event::Vf),
         2 => index().prop_map(Event::SecondaryVf),
         1 => index().prop_map(Event::NoVf),
@@ -118,6 +121,16 @@ impl Input {
             Event::Namespace(at) => take(&mut cluster.namespaces, &other.namespaces, *at),
             Event::NamespaceGone(at) => drop_one(&mut cluster.namespaces, *at),
             Event::PodCidrs => cluster.pod_cidrs.clone_from(&other.pod_cidrs),
+            Event::Vacated(at, n) => {
+                let one = [10, 0, 0, *n].into();
+                if !cluster.vacated.remove(&one) {
+                    cluster.vacated.insert(one);
+                }
+                if let Some(name) = pick(&cluster.pods, *at) {
+                    let pod = cluster.pods.get_mut(&name).unwrap();
+                    cluster.vacated.extend(pod.ips.drain(..));
+                }
+            }
             Event::Node(at) => take(&mut cluster.nodes, &other.nodes, *at),
             Event::Tunnel(at) => {
                 if let Some(name) = pick(&cluster.nodes, *at) {
