@@ -8,7 +8,7 @@ use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_core::ahead::Ahead;
 use sluice_dataplane_core::port::BURST_MAX;
-use sluice_intrinsics::prefetch;
+use sluice_intrinsics::prefetch_many;
 
 use super::bursts::Bursts;
 use crate::timing::timed;
@@ -57,7 +57,7 @@ impl<T> Turns<T> {
     #[inline]
     fn next(&mut self, bytes: usize, near: impl Fn(&T, usize)) -> Option<&mut T> {
         let len = self.sas.len();
-        let ask_far = |(at, _)| self.sas.get(at).into_iter().for_each(prefetch);
+        let ask_far = |(at, _)| self.sas.get(at).into_iter().for_each(prefetch_many);
         let ask_near = |(at, bytes)| self.sas.get(at).into_iter().for_each(|sa| near(sa, bytes));
         if self.left == 0 {
             self.left = BURST_MAX;
@@ -77,10 +77,10 @@ impl<T> Turns<T> {
 
 /// What the next packet asks of the key, and where its bit is.
 fn within(sa: &InboundSa, esp_len: usize) {
-    sa.expect_key(esp_len);
     if let Some(word) = sa.window().top_word() {
-        prefetch(word);
+        prefetch_many(word);
     }
+    sa.expect_key(esp_len);
 }
 
 /// Sending SAs.
@@ -121,10 +121,16 @@ impl Senders {
     }
 }
 
-/// Receiving SAs, and those who send to them.
+/// Receiving SAs. Those who send to them are made for each packet: kept, they would be as many SAs
+/// again, with caches to fill.
 pub(super) struct Receivers {
-    senders: Senders,
+    algorithm: Algorithm,
+    /// Of each SA the number that its next packet has.
+    numbers: Vec<u64>,
+    /// Whose packet was sealed last.
+    turn: usize,
     sas: Turns<InboundSa>,
+    packets: Bursts,
     /// Packets that were not opened.
     pub(super) refused: usize,
 }
@@ -133,34 +139,49 @@ impl Receivers {
     pub(super) fn new(algorithm: Algorithm, lens: &[usize], count: u32) -> anyhow::Result<Self> {
         let inbound = |spi| -> anyhow::Result<_> {
             let window = ReplayWindow::DEFAULT;
-            Ok(InboundSa::new(
-                Spi(spi),
-                key(algorithm, spi)?,
-                true,
-                window,
-            )?)
+            let key = key(algorithm, spi)?;
+            Ok(InboundSa::new(Spi(spi), key, true, window)?)
         };
+        let spis = FIRST_SPI..FIRST_SPI + count;
         Ok(Self {
-            senders: Senders::new(algorithm, lens, count)?,
-            sas: Turns::new(
-                (FIRST_SPI..FIRST_SPI + count)
-                    .map(inbound)
-                    .collect::<Result<_, _>>()?,
-            ),
+            algorithm,
+            numbers: spis.clone().map(|_| 1).collect(),
+            turn: 0,
+            sas: Turns::new(spis.map(inbound).collect::<Result<_, _>>()?),
+            packets: Bursts::new(lens),
             refused: 0,
         })
     }
 
+    /// Seals a pass of packets.
+    fn seal(&mut self) {
+        let len = self.numbers.len();
+        self.packets.each(|it| {
+            self.turn = (self.turn + STRIDE) % len;
+            let Some(number) = self.numbers.get_mut(self.turn) else {
+                return;
+            };
+            let sealed = u32::try_from(self.turn).ok().and_then(|nth| {
+                let key = key(self.algorithm, FIRST_SPI + nth).ok()?;
+                let mut sa = OutboundSa::starting_at(Spi(FIRST_SPI + nth), key, true, *number);
+                sa.seal(it.whole, it.len, NEXT_HEADER_IPV4).ok()
+            });
+            *number += 1;
+            self.refused += usize::from(sealed.is_none());
+        });
+    }
+
     /// Opens a pass of packets, sealed beforehand: how long the opening took.
     pub(super) fn pass(&mut self) -> Duration {
-        self.senders.seal();
+        self.seal();
         let Self {
-            senders,
             sas,
+            packets,
             refused,
+            ..
         } = self;
         timed(|| {
-            senders.packets.each(|it| {
+            packets.each(|it| {
                 let opened = sas.next(it.whole.len(), within).map(|sa| sa.open(it.whole));
                 *refused += usize::from(!matches!(opened, Some(Ok(_))));
             });

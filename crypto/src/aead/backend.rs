@@ -1,6 +1,6 @@
 //! The backend of the SAs: ring, and `libipsec-mb` where there is one, for short packets or all.
 
-use sluice_intrinsics::prefetch;
+use sluice_intrinsics::prefetch_many;
 
 use super::{Aead, AeadError, ImbAead, NONCE_LEN, RingAead, TAG_LEN};
 use crate::key::{Algorithm, KeyError};
@@ -21,42 +21,52 @@ const fn short_max(algorithm: Algorithm) -> usize {
     }
 }
 
-/// With AVX-512, VAES and VPCLMULQDQ it has every packet: at 8192 bytes it is a quarter ahead yet.
-const EVERY: usize = 1 << 17;
-
 /// What an SA seals and opens with.
 ///
 /// One key in ring and, with the feature `ipsec-mb` and where the library has the cipher, in
-/// [`ImbAead`] too, which has the shorter packets. What one seals the other opens, and which of
-/// them had a packet can't be seen on it.
+/// [`ImbAead`], which has the shorter packets or all. What one seals the other opens, and which of
+/// them had a packet can't be seen on it. Ring's is apart, as the other's is: an SA's own lines are
+/// few, and of the keys only one is needed.
 #[derive(Debug)]
-pub struct Backend {
-    /// Bytes of the longest packet that is `short`'s.
-    short_max: usize,
-    short: Option<ImbAead>,
-    /// Apart, as the other's is: an SA's own lines are few, and of the keys only one is needed.
-    long: Box<RingAead>,
+pub enum Backend {
+    /// With AVX-512, VAES and VPCLMULQDQ: at 8192 bytes it is a quarter ahead yet.
+    Every(ImbAead),
+    /// Without them.
+    Short {
+        /// Bytes of the longest packet that is `short`'s.
+        short_max: usize,
+        /// What has the shorter ones.
+        short: ImbAead,
+        /// What has the others.
+        long: Box<RingAead>,
+    },
+    /// The library is not there, or not for this cipher.
+    Ring(Box<RingAead>),
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
 impl Backend {
+    fn narrow(algorithm: Algorithm, short: ImbAead, key: &[u8]) -> Result<Self, KeyError> {
+        Ok(Self::Short {
+            short_max: short_max(algorithm),
+            short,
+            long: Box::new(RingAead::from_key(algorithm, key)?),
+        })
+    }
+
     /// As on a machine without AVX-512.
-    pub(super) const fn narrow(mut self, algorithm: Algorithm) -> Self {
-        self.short_max = short_max(algorithm);
-        self
+    #[cfg(all(test, target_arch = "x86_64"))]
+    pub(super) fn without_avx512(algorithm: Algorithm, key: &[u8]) -> Result<Self, KeyError> {
+        Self::narrow(algorithm, ImbAead::from_key(algorithm, key)?, key)
     }
 }
 
 impl Aead for Backend {
     fn from_key(algorithm: Algorithm, key: &[u8]) -> Result<Self, KeyError> {
-        // Not there, or not for this cipher: ring has it all.
-        let imb = ImbAead::from_key(algorithm, key).ok();
-        let is_wide = imb.as_ref().is_some_and(ImbAead::is_wide);
-        Ok(Self {
-            short_max: if is_wide { EVERY } else { short_max(algorithm) },
-            long: Box::new(RingAead::from_key(algorithm, key)?),
-            short: imb,
-        })
+        match ImbAead::from_key(algorithm, key) {
+            Ok(it) if it.is_wide() => Ok(Self::Every(it)),
+            Ok(short) => Self::narrow(algorithm, short, key),
+            Err(_) => Ok(Self::Ring(Box::new(RingAead::from_key(algorithm, key)?))),
+        }
     }
 
     #[inline]
@@ -67,19 +77,25 @@ impl Aead for Backend {
         data: &mut [u8],
         tag: &mut [u8; TAG_LEN],
     ) -> Result<(), AeadError> {
-        match &self.short {
-            Some(short) if data.len() <= self.short_max => {
-                short.seal_with_tag(nonce, aad, data, tag)
+        match self {
+            Self::Every(imb) => imb.seal_with_tag(nonce, aad, data, tag),
+            Self::Short {
+                short_max, short, ..
+            } if data.len() <= *short_max => short.seal_with_tag(nonce, aad, data, tag),
+            Self::Short { long, .. } | Self::Ring(long) => {
+                long.seal_with_tag(nonce, aad, data, tag)
             }
-            _ => self.long.seal_with_tag(nonce, aad, data, tag),
         }
     }
 
     #[inline]
     fn expect(&self, len_bytes: usize) {
-        match &self.short {
-            Some(short) if len_bytes <= self.short_max => short.expect(len_bytes),
-            _ => prefetch(&*self.long),
+        match self {
+            Self::Every(imb) => imb.expect(len_bytes),
+            Self::Short {
+                short_max, short, ..
+            } if len_bytes <= *short_max => short.expect(len_bytes),
+            Self::Short { long, .. } | Self::Ring(long) => prefetch_many(&**long),
         }
     }
 
@@ -90,11 +106,16 @@ impl Aead for Backend {
         aad: &[u8],
         data_and_tag: &mut [u8],
     ) -> Result<usize, AeadError> {
-        match &self.short {
-            Some(short) if data_and_tag.len() <= self.short_max + TAG_LEN => {
+        match self {
+            Self::Every(imb) => imb.open_in_place(nonce, aad, data_and_tag),
+            Self::Short {
+                short_max, short, ..
+            } if data_and_tag.len() <= short_max + TAG_LEN => {
                 short.open_in_place(nonce, aad, data_and_tag)
             }
-            _ => self.long.open_in_place(nonce, aad, data_and_tag),
+            Self::Short { long, .. } | Self::Ring(long) => {
+                long.open_in_place(nonce, aad, data_and_tag)
+            }
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::key::{Algorithm, EspKey, Fingerprint, KeyError, SALT_LEN};
 ///
 /// Owned by exactly one worker. It can't be cloned, and its counter neither repeats nor goes
 /// back, so no nonce is used twice under its key.
+// In two cache lines, and not in parts of three.
+#[repr(align(64))]
 pub struct OutboundSa<A = Backend> {
     spi: Spi,
     algorithm: Algorithm,

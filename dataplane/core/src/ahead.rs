@@ -11,6 +11,9 @@ use crate::port::BURST_MAX;
 pub const NEAR: usize = 4;
 /// The same for what says where the rest is.
 pub const FAR: usize = 2 * NEAR;
+/// The same for the second asking. A core forgets what is asked for while too much is on its way,
+/// and all of a key is a lot; what has come meanwhile costs nothing to ask for.
+const AGAIN: usize = NEAR / 2;
 
 /// What says what each packet of a burst reads.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +57,7 @@ impl<T: Copy> Ahead<T> {
             return;
         }
         (0..FAR).for_each(|at| self.ask(at, &far));
-        (0..NEAR).for_each(|at| self.ask(at, &near));
+        (0..AGAIN).for_each(|at| self.ask(at, &near));
     }
 
     /// The turn of the next one, in the order of [`Self::push`]: asks for what later ones read.
@@ -63,6 +66,7 @@ impl<T: Copy> Ahead<T> {
         if self.others != 0 {
             self.ask(self.turn + FAR, &far);
             self.ask(self.turn + NEAR, &near);
+            self.ask(self.turn + AGAIN, &near);
             self.turn += 1;
         }
     }
@@ -102,24 +106,37 @@ mod tests {
         all
     }
 
+    /// All that was asked for near, in order of what it is.
+    fn near_of(all: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+        let mut near: Vec<u8> = all.iter().flat_map(|it| it.1.clone()).collect();
+        near.sort_unstable();
+        near
+    }
+
     #[test]
-    fn each_is_asked_for_once_and_the_right_number_of_packets_before_its_turn() {
+    fn each_is_asked_for_the_right_number_of_packets_before_its_turn() {
         let items: Vec<u8> = (0..20).collect();
         let all = asked(&items);
-        assert_eq!(all[0], ((0..8).collect(), (0..4).collect()));
+        assert_eq!(all[0], ((0..8).collect(), (0..2).collect()));
         for (turn, it) in all.iter().enumerate().skip(1).take(11) {
             let turn = u8::try_from(turn).unwrap();
-            assert_eq!(*it, (vec![turn + 7], vec![turn + 3]));
+            assert_eq!(*it, (vec![turn + 7], vec![turn + 3, turn + 1]));
         }
-        let near: Vec<u8> = all.iter().flat_map(|it| it.1.clone()).collect();
-        assert_eq!(near, items);
+        let far: Vec<u8> = all.iter().flat_map(|it| it.0.clone()).collect();
+        assert_eq!(far, items);
+        // The first ones were asked for just before.
+        assert_eq!(
+            near_of(&all),
+            [&items[..2], &items[2..], &items[2..]].concat()
+        );
     }
 
     #[test]
     fn in_a_row_the_first_asks_for_all_and_one_thing_alone_is_not_asked_for() {
         let all = asked(&[1, 1, 1, 2, 2, 3, 1]);
-        let near: Vec<u8> = all.iter().flat_map(|it| it.1.clone()).collect();
-        assert_eq!(near, [1, 2, 3, 1]);
+        let far: Vec<u8> = all.iter().flat_map(|it| it.0.clone()).collect();
+        assert_eq!(far, [1, 2, 3, 1]);
+        assert_eq!(near_of(&all), [1, 1, 2, 2, 3, 3]);
         assert!(asked(&[5; 32]).iter().all(|it| *it == Default::default()));
         assert!(asked(&[]).is_empty());
     }
@@ -127,7 +144,7 @@ mod tests {
     #[test]
     fn more_than_a_burst_are_forgotten_and_nothing_breaks() {
         let items: Vec<u8> = (0..40).collect();
-        let near: Vec<u8> = asked(&items).iter().flat_map(|it| it.1.clone()).collect();
-        assert_eq!(near, items[..BURST_MAX]);
+        let far: Vec<u8> = asked(&items).iter().flat_map(|it| it.0.clone()).collect();
+        assert_eq!(far, items[..BURST_MAX]);
     }
 }

@@ -2,7 +2,7 @@
 //! SAs, so sequence numbers and replay windows have one writer.
 
 use sluice_crypto::esp::{InboundSa, OutboundSa, Outer, Spi, Transport, Tunnel};
-use sluice_intrinsics::prefetch;
+use sluice_intrinsics::prefetch_many;
 
 use crate::addr::Addr;
 use crate::lane::lane_hash;
@@ -303,7 +303,7 @@ impl Sad {
     #[inline]
     pub fn expect_spi(&self, spi: Spi) {
         if let Some(slot) = self.inbound.get(home(spi) % SLOTS) {
-            prefetch(slot);
+            prefetch_many(slot);
         }
     }
 
@@ -311,7 +311,7 @@ impl Sad {
     #[inline]
     pub fn expect_inbound(&self, spi: Spi) {
         if let Some(inbound) = self.held_at(spi) {
-            prefetch(&*inbound.sa);
+            prefetch_many(&*inbound.sa);
         }
     }
 
@@ -322,17 +322,18 @@ impl Sad {
         let Some(inbound) = self.held_at(spi) else {
             return;
         };
-        inbound.sa.expect_key(len);
+        // The one line before the many.
         if let Some(word) = inbound.sa.window().top_word() {
-            prefetch(word);
+            prefetch_many(word);
         }
+        inbound.sa.expect_key(len);
     }
 
     /// Has the list of a peer's sending SAs brought into the cache.
     #[inline]
     pub fn expect_children(&self, peer: PeerIndex) {
         if let Some(children) = self.outbound.get(usize::from(peer.0)) {
-            prefetch(children);
+            prefetch_many(children);
         }
     }
 
@@ -347,7 +348,7 @@ impl Sad {
     #[inline]
     pub fn expect_outbound(&self, peer: PeerIndex, number: usize) {
         if let Some(child) = self.children(peer).and_then(|it| it.get(number)) {
-            prefetch(&*child.sa);
+            prefetch_many(&*child.sa);
         }
     }
 
