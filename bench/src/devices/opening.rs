@@ -9,7 +9,7 @@ use sluice_dataplane_core::command::{Command, Reply};
 use sluice_dataplane_core::port::BURST_MAX;
 use sluice_dataplane_core::reason::DropReason;
 
-use super::{Node, Spans, open, source, start_for};
+use super::{Node, Spans, open, source, start_jumbo};
 use crate::bed::{self, Agreed, Side, UPLINK, VF0};
 
 /// Frames of a round are a multiple of this: whole bursts, of each size and each number of flows as
@@ -33,7 +33,7 @@ pub(crate) fn opening(
         "{} frames are no whole rounds",
         frames.len()
     );
-    let (eal, pool) = start_for(frames)?;
+    let (eal, pool) = start_jumbo()?;
     let (_, uplink) = source(&eal, &pool, "4", frames)?;
     let (_, pod) = open(&eal, &pool, "net_null40,no-rx=1")?;
     let (_, other) = open(&eal, &pool, "net_null41,no-rx=1")?;

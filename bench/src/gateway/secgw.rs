@@ -9,7 +9,7 @@ use sluice_dataplane_core::addr::Addr;
 
 use super::{Cipher, Way};
 use crate::bed::Side;
-use crate::devices::{Capture, are_jumbo};
+use crate::devices::Capture;
 
 /// Seconds that are measured in a turn.
 pub(super) const SECONDS: usize = 2;
@@ -53,11 +53,9 @@ pub(super) fn turn(
         // No replay window: at the first packet that comes again, that of 22.11 crashes with one.
         .args(["-w", "0"])
         .args(["--rxoffload", "0", "--txoffload", "0"])
-        .args(if are_jumbo(frames) {
-            &["-j", "10240", "--mtu", "9000"][..]
-        } else {
-            &[]
-        })
+        // For frames of any size: it is a quarter faster for it at the shortest too, as buffers longer
+        // than a page don't all begin where one does.
+        .args(["-j", "10240", "--mtu", "9000"])
         .arg("-f")
         .arg(&config)
         .output()

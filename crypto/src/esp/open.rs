@@ -112,6 +112,7 @@ impl<A: Aead> InboundSa<A> {
     /// # Errors
     /// [`OpenError`] says which step refused. The bytes from [`ESP_HEADER_LEN`] on are then
     /// unspecified; drop the packet.
+    #[inline]
     pub fn open(&mut self, esp: &mut [u8]) -> Result<Opened, OpenError> {
         let truncated = OpenError::Truncated {
             len: esp.len(),

@@ -109,6 +109,7 @@ impl<A: Aead> OutboundSa<A> {
     /// every number is used; both leave the bytes as they were, which is plaintext.
     /// [`SealError::Aead`] if the backend refused. **On any error the bytes must not be sent.**
     /// No error gives a number back, so none is used twice.
+    #[inline]
     pub fn seal(
         &mut self,
         esp: &mut [u8],

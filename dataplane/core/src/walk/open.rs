@@ -117,9 +117,9 @@ fn open_one<F: Frame>(
     slot: &mut Slot<F>,
 ) -> Result<(), DropReason> {
     let frame = slot.frame.as_mut().ok_or(DropReason::EspTruncated)?;
-    let outer = slot.meta;
-    let start = esp_start(frame.bytes(), &outer)?;
-    let end = usize::from(outer.l3_end);
+    let outer = &slot.meta;
+    let start = esp_start(frame.bytes(), outer)?;
+    let (end, tos) = (usize::from(outer.l3_end), outer.tos);
     let packet = frame
         .bytes_mut()
         .get_mut(start..end)
@@ -151,7 +151,7 @@ fn open_one<F: Frame>(
             (inner, opened.next_header)
         }
         Mode::Transport { .. } => {
-            let restored = transport::restore(frame.bytes_mut(), &outer, start, &opened)?;
+            let restored = transport::restore(frame.bytes_mut(), outer, start, &opened)?;
             (restored.packet, restored.next_header)
         }
     };
@@ -166,7 +166,7 @@ fn open_one<F: Frame>(
     slot.from = Attach::Peer(peer);
     if mode == Mode::Tunnel {
         let next_header = opened.next_header;
-        let step = ways.step_of(next_header, peer, outer.tos, frame.bytes(), &mut slot.meta);
+        let step = ways.step_of(next_header, peer, tos, frame.bytes(), &mut slot.meta);
         slot.opened = Some(Opened { next_header, step });
         if step.is_some() {
             slot.path = Path::Tracked;
@@ -188,7 +188,7 @@ fn open_one<F: Frame>(
     frame.truncate(usize::from(meta.l3_end));
     // In transport mode there is one header, whose marks are as they arrived.
     if mode == Mode::Tunnel {
-        let tos = esp::decap_ecn(outer.tos, meta.tos).ok_or(DropReason::InnerMalformed)?;
+        let tos = esp::decap_ecn(tos, meta.tos).ok_or(DropReason::InnerMalformed)?;
         if tos != meta.tos {
             if !ip::set_tos(frame.bytes_mut(), &meta, tos) {
                 return Err(DropReason::InnerMalformed);

@@ -127,7 +127,7 @@ pub(crate) fn seal_and_send<P: Port>(
         return;
     }
     let macs = [meta.eth_src, meta.eth_dst];
-    let Ok(destination) = seal_one(outbound, &mut frame, meta, mtu, macs) else {
+    let Ok(destination) = seal_one(outbound, &mut frame, meta, mtu, &macs) else {
         return;
     };
     walk.counters.sealed.add(1);

@@ -70,7 +70,7 @@ pub(crate) fn seal<P: Port>(walk: &mut Walk<'_, P>) {
         // Whichever these are: those of the next hop come when it is known.
         let macs = [meta.eth_src, meta.eth_dst];
         let sealed = match slot.frame.as_mut() {
-            Some(frame) => seal_one(outbound, frame, &meta, mtu, macs),
+            Some(frame) => seal_one(outbound, frame, &meta, mtu, &macs),
             None => return,
         };
         match sealed {
@@ -136,7 +136,7 @@ pub(crate) fn seal_one<F: Frame>(
     frame: &mut F,
     meta: &Meta,
     mtu: usize,
-    [from, to]: [Mac; 2],
+    [from, to]: &[Mac; 2],
 ) -> Result<Addr, DropReason> {
     clamp(frame, meta, mtu);
     match outbound.transport() {
@@ -154,7 +154,7 @@ pub(crate) fn seal_one<F: Frame>(
     } else {
         ethernet::ETHERTYPE_IPV6
     };
-    if ethernet::write(frame.bytes_mut(), from, to, ethertype) {
+    if ethernet::write(frame.bytes_mut(), *from, *to, ethertype) {
         Ok(destination)
     } else {
         Err(DropReason::NoHeadroom)

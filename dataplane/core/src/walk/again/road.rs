@@ -36,7 +36,7 @@ pub(super) struct Road<'a, P: Port> {
 /// A [`Leg`] with all that it needs in hand.
 enum Dressing<'a> {
     /// An SA and, outermost, from and to which MAC.
-    Sealed(&'a mut Outbound, [Mac; 2]),
+    Sealed(&'a mut Outbound, &'a [Mac; 2]),
     /// The Ethernet header of a pod's port.
     Local(PortState),
 }
@@ -109,12 +109,11 @@ impl<'a, P: Port> Road<'a, P> {
                     return None;
                 };
                 let destination = outbound.destination();
-                let last = self.last_hop.filter(|(to, _)| *to == destination);
-                let macs = match last {
-                    Some((_, macs)) => macs,
-                    None => macs_to(self.snapshot, self.neighbors, out, destination, self.now)?,
-                };
-                self.last_hop = Some((destination, macs));
+                if !matches!(&self.last_hop, Some((to, _)) if *to == destination) {
+                    let macs = macs_to(self.snapshot, self.neighbors, out, destination, self.now)?;
+                    self.last_hop = Some((destination, macs));
+                }
+                let (_, macs) = self.last_hop.as_ref()?;
                 if !accepts(outbound, &meta) {
                     return None;
                 }
@@ -143,7 +142,7 @@ impl<'a, P: Port> Road<'a, P> {
             self.went.taken += 1;
             let dressed = match &mut leg {
                 Dressing::Sealed(outbound, macs) => {
-                    let sealed = seal_one(outbound, &mut frame, &meta, mtu, *macs);
+                    let sealed = seal_one(outbound, &mut frame, &meta, mtu, macs);
                     self.went.sealed += u64::from(sealed.is_ok());
                     sealed.map(|_| ())
                 }
