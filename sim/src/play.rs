@@ -19,7 +19,7 @@ use crate::record::{
 };
 use crate::sighting::Sighting;
 use crate::verify::{self, must_encrypt};
-use crate::workload::{Change, Job, JobRecord};
+use crate::workload::{Change, Job, JobRecord, Meanwhile};
 use crate::world::{AgentError, NodeError, World, WorldError};
 
 /// A scenario that was played.
@@ -443,12 +443,12 @@ impl<'a> Player<'a> {
     }
 }
 
-/// The objects after each change of a workload.
+/// What happens meanwhile in a workload, and when: the objects after each change.
 fn changes(
     jobs: &[Job],
     cluster: &mut Cluster,
     place: &Place,
-) -> Result<Vec<(u64, Cluster)>, InputError> {
+) -> Result<Vec<(u64, Meanwhile)>, InputError> {
     let changes = jobs.iter().filter_map(|it| match it {
         Job::Change { at_ns, change } => Some((*at_ns, change)),
         _ => None,
@@ -462,8 +462,12 @@ fn changes(
             Change::Delete(delete) => {
                 take_away(cluster, delete, place)?;
             }
+            Change::Restart(program) => {
+                states.push((at_ns, Meanwhile::Restart(program.clone())));
+                continue;
+            }
         }
-        states.push((at_ns, cluster.clone()));
+        states.push((at_ns, Meanwhile::Objects(cluster.clone())));
     }
     Ok(states)
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
+use sluice_host_agent::cluster::Cluster;
 
+use crate::fault::Program;
 use crate::input::{Delete, Manifests};
 use crate::probe::{Party, Probe};
 
@@ -54,7 +56,7 @@ pub enum Job {
         /// Frame sizes, in turn.
         sizes: Vec<u16>,
     },
-    /// Objects change meanwhile.
+    /// Objects change, or a program starts anew meanwhile.
     Change {
         /// How long after the beginning, in nanoseconds.
         at_ns: u64,
@@ -79,6 +81,17 @@ pub enum Change {
     Apply(Manifests),
     /// One goes.
     Delete(Delete),
+    /// A program starts anew.
+    Restart(Program),
+}
+
+/// A [`Change`] as the world has it done: with all objects as they are after it.
+#[derive(Clone, Debug)]
+pub enum Meanwhile {
+    /// Objects are these from then on.
+    Objects(Cluster),
+    /// A program starts anew.
+    Restart(Program),
 }
 
 /// What came of a job.

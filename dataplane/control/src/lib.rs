@@ -11,6 +11,7 @@
 mod asking;
 mod bindings;
 mod build;
+pub mod checkpoint;
 mod control;
 mod events;
 mod former;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sluice_mutants::{Mutant, is};
+
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
@@ -59,6 +61,7 @@ impl Requirement {
     fn holds(&self, value: Option<&str>) -> bool {
         match &self.operator {
             Operator::In(values) => value.is_some_and(|it| values.contains(it)),
+            Operator::NotIn(_) if value.is_none() => !is(Mutant::NotInForgotten),
             Operator::NotIn(values) => value.is_none_or(|it| !values.contains(it)),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),

@@ -7,6 +7,7 @@ mod encryption;
 mod flow;
 mod names;
 mod rules;
+mod who;
 
 use core::net::IpAddr;
 

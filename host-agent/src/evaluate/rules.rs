@@ -6,7 +6,7 @@ use sluice_offload_api::model::{Direction, Tier};
 
 use super::{
     Ask, End, Flow, KnownNames, NO_POLICY, Ruling, cluster_rule_name, isolation_name,
-    multi_isolation_name, multi_rule_name, rule_name,
+    multi_isolation_name, multi_rule_name, rule_name, who,
 };
 use crate::cluster::{
     Cluster, Interface, NamespacedName, Peer, Pod, PortRule, PortSpec, Rule, RuleAction,
@@ -34,7 +34,7 @@ pub(super) fn judge(ask: Ask<'_>, subject: &Pod, direction: Direction) -> Ruling
 /// Network Policies).
 fn network_policies(ask: Ask<'_>, subject: &Pod, direction: Direction) -> Option<Ruling> {
     let mut isolated_by = None;
-    let policies = ask.cluster.policies_of(subject);
+    let policies = who::network_policies(ask.cluster, subject);
     for (name, policy) in policies.filter(|(_, it)| ask.set.has(it.mode)) {
         let Some(rules) = policy.rules(direction) else {
             continue;
@@ -58,7 +58,7 @@ fn multi_policies(
     direction: Direction,
 ) -> Option<Ruling> {
     let mut isolated_by = None;
-    let policies = ask.cluster.multi_policies_of(pod, interface);
+    let policies = who::multi_policies(ask.cluster, pod, interface);
     for (name, multi) in policies.filter(|(_, it)| ask.set.has(it.policy.mode)) {
         let Some(rules) = multi.policy.rules(direction) else {
             continue;
@@ -103,7 +103,7 @@ fn cluster_policies(
     direction: Direction,
     tier: Tier,
 ) -> Option<Ruling> {
-    let policies = ask.cluster.cluster_policies_of(subject).into_iter();
+    let policies = who::cluster_policies(ask.cluster, subject);
     for (name, policy) in policies.filter(|(_, it)| it.tier == tier && ask.set.has(it.mode)) {
         for (index, rule) in policy.rules(direction).iter().enumerate() {
             let Some(flows) = &rule.flows else {
@@ -158,7 +158,7 @@ fn peer_matches(
         }
         Peer::Nodes(selector) => {
             let node = other.node.and_then(|name| cluster.nodes.get(name));
-            node.is_some_and(|node| selector.matches(&node.labels))
+            node.is_some_and(|node| who::selects(selector, &node.labels))
         }
         Peer::Pods { namespaces, pods } => {
             let ip = other.ip;
@@ -172,14 +172,14 @@ fn peer_matches(
             };
             let namespace = &other.pod.namespace;
             let in_namespace = match namespaces {
-                Some(selector) => cluster.is_namespace_of(selector, namespace),
+                Some(selector) => who::selects_namespace(cluster, selector, namespace),
                 None => scope.namespace == Some(namespace.as_str()),
             };
             on_network
                 && in_namespace
                 && pods
                     .as_ref()
-                    .is_none_or(|selector| selector.matches(&other.labels))
+                    .is_none_or(|selector| who::selects(selector, &other.labels))
         }
     }
 }

@@ -86,6 +86,8 @@ mutants! {
     BindingsUnasked,
 
     // The agent.
+    /// `NotIn` wants the label to be there.
+    NotInForgotten,
     /// The labels of a pod are those that it came with.
     LabelsForgotten,
     /// The exceptions of a block count for nothing.

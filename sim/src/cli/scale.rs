@@ -26,8 +26,9 @@ Examples:
   sluice-sim scale --nodes 10 --pods 200 --rate 10000
   sluice-sim scale --nodes 50 --pods 5000
   sluice-sim scale --nodes 1000 --whole 10 --pods 100000 --output json | jq .converge_s
+  sluice-sim scale --nodes 1000 --whole 10 --pods 100000 --within 60 --memory-max 8192
 
-Exit codes: 0 all in step and no invariant broken, 1 not so, 2 bad input.")]
+Exit codes: 0 all in step, no invariant broken and no bound missed, 1 not so, 2 bad input.")]
 pub(super) struct ScaleArgs {
     /// Nodes, at most 1000.
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -54,6 +55,15 @@ pub(super) struct ScaleArgs {
     /// No oracle looks at the packets: what the cluster alone costs.
     #[arg(long)]
     blind: bool,
+    /// Exit with 1 if it is slower than so many times real time.
+    #[arg(long, value_name = "TIMES")]
+    at_least: Option<f64>,
+    /// Exit with 1 if it takes more seconds to converge.
+    #[arg(long, value_name = "S")]
+    within: Option<f64>,
+    /// Exit with 1 if it takes more memory, in MiB.
+    #[arg(long, value_name = "MIB")]
+    memory_max: Option<u64>,
     /// Where keys come from.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -84,6 +94,31 @@ pub struct Scaled {
     pub peak_mib: Option<u64>,
     /// What is not as it must be.
     pub wrong: Vec<String>,
+    /// Bounds that were asked for and are missed.
+    pub missed: Vec<String>,
+}
+
+impl Scaled {
+    fn hold_against(&mut self, args: &ScaleArgs) {
+        let slow = |least: f64| {
+            let is_slow = self.times_real.is_none_or(|times| times < least);
+            is_slow.then(|| format!("not {least} times real time"))
+        };
+        let late = |most| {
+            let is_late = self.converge_s > most;
+            is_late.then(|| format!("not in step within {most} s"))
+        };
+        let large = |most| {
+            let is_large = self.peak_mib.is_none_or(|mib| mib > most);
+            is_large.then(|| format!("not within {most} MiB"))
+        };
+        let missed = [
+            args.at_least.and_then(slow),
+            args.within.and_then(late),
+            args.memory_max.and_then(large),
+        ];
+        self.missed = missed.into_iter().flatten().collect();
+    }
 }
 
 pub(super) fn run(args: &ScaleArgs) -> Outcome {
@@ -97,12 +132,13 @@ pub(super) fn run(args: &ScaleArgs) -> Outcome {
         seed: args.seed,
     };
     scale.check().map_err(|error| failed(error.into()))?;
-    let scaled = measure(scale, args).map_err(failed)?;
+    let mut scaled = measure(scale, args).map_err(failed)?;
+    scaled.hold_against(args);
     match args.output {
         Format::Json => print(&to_json(&scaled)?)?,
         Format::Table => print(show_scale(&scaled, Paint::for_stdout()).as_bytes())?,
     }
-    Ok(scaled.wrong.is_empty())
+    Ok(scaled.wrong.is_empty() && scaled.missed.is_empty())
 }
 
 fn failed(error: ScalingError) -> Failure {
@@ -163,6 +199,7 @@ fn measure(scale: Scale, args: &ScaleArgs) -> Result<Scaled, ScalingError> {
         times_real: (scale.rate > 0).then(|| virtual_s / speak.as_secs_f64()),
         peak_mib: peak_mib(),
         wrong,
+        missed: Vec::new(),
     })
 }
 

@@ -8,7 +8,7 @@ use super::connections::Connections;
 use super::draw::{NAMESPACES, labels, one};
 use super::model::Model;
 use super::policies::{cluster_policy, network_policy};
-use super::questions::VIP;
+use super::questions::{VIP, everyone};
 use crate::dice::Dice;
 use crate::probe::Family;
 
@@ -91,6 +91,7 @@ pub(super) fn draw(seed: u64) -> Case {
     for _ in 0..PROBES_AT_THE_END {
         case.steps.extend(drawer.probe());
     }
+    case.steps.extend(everyone(&drawer.model, seed));
     case
 }
 

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::case::Step;
 use super::draw::{PORTS, one, protocol};
 use super::events::Drawer;
-use super::model::PodModel;
+use super::model::{Model, PodModel};
+use crate::dice::Dice;
 use crate::probe::Family;
 
 /// Flows that go on now and then: their source ports are those that no other probe has.
@@ -18,6 +19,32 @@ pub(super) const OUTSIDE: [(&str, Family); 4] = [
     ("2001:db8::9", Family::Ipv6),
 ];
 pub(super) const VIP: &str = "10.96.0.1";
+
+/// A question from every pod to every other that has an address of its own, when everything is whole
+/// again: what is allowed flows, and not only where the dice look.
+pub(super) fn everyone(model: &Model, seed: u64) -> Vec<Step> {
+    // Drawn apart, so that what happens before is a seed's as it was.
+    let mut dice = Dice::new(seed, "everyone");
+    let own: Vec<_> = model.pods.iter().filter(|it| it.is_own()).collect();
+    let mut steps = Vec::new();
+    for from in &own {
+        for to in &own {
+            let families = from.families_with(to);
+            let Some(family) = dice.pick(&families).copied() else {
+                continue;
+            };
+            if from.party() == to.party() {
+                continue;
+            }
+            let says = json!({
+                "from": from.party(), "to": to.party(), "protocol": protocol(&mut dice),
+                "port": one(&mut dice, &PORTS, 80), "family": family,
+            });
+            steps.push(Step::Verb("probe", says));
+        }
+    }
+    steps
+}
 
 impl Drawer {
     /// A party, and whether it has an address of a family.

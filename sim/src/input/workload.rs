@@ -11,7 +11,7 @@ use super::changes::ApplyEntry;
 use super::probes::{PortEntry, check_port};
 use super::scenario::Delete;
 use super::{Beside, InputError, Place, parse_party};
-use crate::fault::Span;
+use crate::fault::{Program, Span};
 use crate::pcap;
 use crate::probe::{Family, Probe};
 use crate::workload::{BYTES_MAX, Change, FRAME_SIZES, IMIX, JOBS_MAX, Job, PACKETS_MAX};
@@ -90,6 +90,7 @@ pub(super) struct ChangeEntry {
     at: Span,
     apply: Option<ApplyEntry>,
     delete: Option<Delete>,
+    restart: Option<Program>,
 }
 
 #[derive(Deserialize)]
@@ -203,11 +204,12 @@ impl UdpEntry {
 
 impl ChangeEntry {
     fn check(self, place: &Place, beside: &dyn Beside) -> Result<Job, InputError> {
-        let change = match (self.apply, self.delete) {
-            (Some(entry), None) => Change::Apply(entry.read(place, beside)?.1),
-            (None, Some(delete)) => Change::Delete(delete),
+        let change = match (self.apply, self.delete, self.restart) {
+            (Some(entry), None, None) => Change::Apply(entry.read(place, beside)?.1),
+            (None, Some(delete), None) => Change::Delete(delete),
+            (None, None, Some(program)) => Change::Restart(program),
             _ => {
-                let text = "a change has either `apply` or `delete`";
+                let text = "a change has either `apply`, `delete` or `restart`";
                 return Err(place.fault(text.to_owned()));
             }
         };

@@ -58,6 +58,9 @@ pub fn show_scale(scaled: &Scaled, paint: Paint) -> String {
     if let Some(mib) = scaled.peak_mib {
         line("peak memory", format!("{mib} MiB"));
     }
+    for missed in &scaled.missed {
+        out.push_str(&format!("{}\n", paint.ink(Ink::Bad, missed)));
+    }
     for wrong in scaled.wrong.iter().take(WRONG_MAX) {
         out.push_str(&format!("{}\n", paint.ink(Ink::Bad, wrong)));
     }

@@ -111,6 +111,11 @@ impl Sender {
         }
     }
 
+    /// Whether nobody has answered yet.
+    pub(crate) const fn is_opening(&self) -> bool {
+        matches!(self.state, State::Opening)
+    }
+
     /// Whether it will send nothing more.
     pub(crate) const fn is_over(&self) -> bool {
         matches!(self.state, State::Complete | State::Failed)

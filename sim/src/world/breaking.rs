@@ -8,6 +8,7 @@ use super::node::SimNode;
 use super::stale::Why;
 use super::{World, WorldError};
 use crate::fault::{ClockJump, Fault, Heal, Program, StaleKinds};
+use crate::keys::SeedKeys;
 
 /// How long dataplanes may wait for a neighbour's answer that a fault has swallowed: then they
 /// ask anew.
@@ -123,7 +124,8 @@ impl World {
             Fault::SecondAgent(node) => self.connect_rival(node)?,
             Fault::ClockJump(jump) => self.jump(jump)?,
             Fault::CorruptedCheckpoint(node) => {
-                if !self.named(node)?.damage_checkpoint() {
+                let keys = SeedKeys::new(self.config.seed);
+                if !self.named(node)?.damage_checkpoint(&keys) {
                     return Err(BreakError::NothingKept { node: node.clone() });
                 }
             }

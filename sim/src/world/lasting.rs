@@ -83,6 +83,26 @@ impl World {
         }
     }
 
+    /// Those that nobody has answered yet are given up where the pod that was asked is gone: a
+    /// dataplane that has started anew doesn't know that its address was a pod's, and what is said to
+    /// whoever has it outside of the cluster is another thing than what pods say.
+    pub(super) fn give_up_unanswered(&mut self) {
+        let is_gone = |it: &Lasting| {
+            let [_, asked] = &it.uids;
+            let [_, there] = self.uids_at(it.ends);
+            asked.is_some() && there.is_none()
+        };
+        let gone = self.lasting.iter().filter(|(_, it)| is_gone(it));
+        let gone: Vec<_> = gone
+            .map(|(name, it)| (name.clone(), it.at, it.ends))
+            .collect();
+        for (name, at, ends) in gone {
+            if self.sender(at, ends).is_some_and(Sender::is_opening) {
+                self.close_lasting(&name);
+            }
+        }
+    }
+
     fn uids_at(&self, ends: Ends) -> [Option<PodUid>; 2] {
         [ends.local.0, ends.remote.0].map(|ip| self.api().pod_uid(ip).cloned())
     }

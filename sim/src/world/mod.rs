@@ -8,6 +8,7 @@ mod breaking;
 mod clock;
 mod crew;
 mod datagram;
+mod disk;
 mod due;
 mod joining;
 mod keying;

@@ -10,12 +10,12 @@ use sluice_dataplane_core::steer::BadShares;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::worker::TooManyPorts;
 use sluice_host_agent::cluster::Cluster;
-use sluice_offload_api::State;
 use sluice_offload_api::model::{NodeName, PodRef, PortCounters, PortName};
 
 use super::agent::{Agent, AgentError, FIRST_INSTANCE};
 use super::clock::NodeClock;
 use super::crew::{Crew, Size};
+use super::disk::Disk;
 use super::net::{At, Net};
 use super::plan::{self, MacOf, NodeNumber};
 use super::station::{Spoken, Station};
@@ -36,15 +36,6 @@ const VF_NAME: &str = "pf0vf";
 /// The name of a VF's port.
 pub(crate) fn vf_name(index: u16) -> PortName {
     PortName(format!("{VF_NAME}{index}"))
-}
-
-/// What a dataplane keeps on disk.
-#[derive(Debug)]
-enum Checkpoint {
-    /// The generation that was acknowledged last.
-    Whole(Box<State>),
-    /// One with a turned bit: its checksum is wrong.
-    Damaged,
 }
 
 /// What a dataplane has started with.
@@ -97,7 +88,7 @@ pub(crate) struct SimNode {
     /// Of the machine that it is on.
     pub(crate) clock: NodeClock,
     /// What its dataplane has on disk; nothing before the first acknowledgement.
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<Disk>,
     /// Another agent that speaks for it.
     pub(crate) rival: Option<Agent>,
     /// What that one says is in force.
@@ -173,11 +164,11 @@ impl SimNode {
         (self.crew, self.control) = started;
         self.arrived.clear();
         self.dead = false;
-        let started_with = match &self.checkpoint {
+        let started_with = match self.checkpoint.as_ref().map(Disk::load) {
             None => Start::Nothing,
-            Some(Checkpoint::Damaged) => Start::Refused,
-            Some(Checkpoint::Whole(state)) => {
-                let programmed = self.control.program(&state.to_snapshot());
+            Some(Err(_damaged)) => Start::Refused,
+            Some(Ok(kept)) => {
+                let programmed = self.control.program(&kept);
                 programmed.map_err(|error| self.failed(error))?;
                 self.crew.poll(self.clock.at(now));
                 self.control.poll();
@@ -193,12 +184,11 @@ impl SimNode {
     }
 
     /// A bit turns in what its dataplane has on disk; whether there is anything.
-    pub(crate) fn damage_checkpoint(&mut self) -> bool {
-        let kept = self.checkpoint.is_some();
-        if kept {
-            self.checkpoint = Some(Checkpoint::Damaged);
-        }
-        kept
+    pub(crate) fn damage_checkpoint(&mut self, keys: &SeedKeys) -> bool {
+        let instance = self.instance;
+        let [which, _] = keys.hash_key(&format!("{} {instance} turned", self.name.0));
+        let kept = self.checkpoint.as_mut();
+        kept.map(|it| it.turn(which)).is_some()
     }
 
     /// Its machine and its DPU are others from now on, with empty disks and other MACs, under
@@ -371,7 +361,7 @@ impl SimNode {
         let events: Vec<_> = core::iter::from_fn(|| self.control.next_event()).collect();
         for event in &events {
             if let Event::Applied(generation) = event {
-                self.checkpoint = Some(Checkpoint::Whole(Box::new(self.control.state().clone())));
+                self.checkpoint = Some(Disk::keep(self.control.state()));
                 self.agent.on_ack(*generation);
                 if let Some(rival) = &mut self.rival {
                     rival.on_ack(*generation);

@@ -87,6 +87,25 @@ impl World {
     /// # Errors
     /// [`BreakError`].
     pub fn restart(&mut self, program: &Program) -> Result<(), BreakError> {
+        self.start(program)?;
+        let was_closed = self.stale.has_closed();
+        self.catch_up()?;
+        self.run_for(match program {
+            Program::Agent(_) | Program::Api if !was_closed => SETTLE_NS,
+            // Its peers have asked for it in vain meanwhile, and ask again.
+            _ => self.forget_ns(),
+        });
+        self.wait_for_keys(1);
+        Ok(self.bring_in_step()?)
+    }
+
+    /// The same while pods speak, which don't wait until all have found it again.
+    pub(super) fn restart_meanwhile(&mut self, program: &Program) -> Result<(), BreakError> {
+        self.start(program)?;
+        Ok(self.catch_up()?)
+    }
+
+    fn start(&mut self, program: &Program) -> Result<(), BreakError> {
         match program {
             Program::Agent(node) => self.start_agent(node)?,
             Program::Dataplane(node) => self.start_dataplane(node)?,
@@ -99,15 +118,7 @@ impl World {
                 self.find_api();
             }
         }
-        let was_closed = self.stale.has_closed();
-        self.catch_up()?;
-        self.run_for(match program {
-            Program::Agent(_) | Program::Api if !was_closed => SETTLE_NS,
-            // Its peers have asked for it in vain meanwhile, and ask again.
-            _ => self.forget_ns(),
-        });
-        self.wait_for_keys(1);
-        Ok(self.bring_in_step()?)
+        Ok(())
     }
 
     fn start_agent(&mut self, node: &str) -> Result<(), BreakError> {
@@ -140,6 +151,7 @@ impl World {
             }
             self.announcements.tell(node);
         }
+        self.give_up_unanswered();
         Ok(())
     }
 

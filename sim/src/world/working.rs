@@ -8,7 +8,6 @@ use sluice_dataplane_core::meta::{FragKind, FrameKind, NdKind, proto};
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::wire::build::{Body, FrameSpec};
 use sluice_dataplane_core::wire::{self, checksum};
-use sluice_host_agent::cluster::Cluster;
 use sluice_offload_api::model::{Protocol, Verdict};
 
 use super::due::{Datagrams, Due};
@@ -16,11 +15,12 @@ use super::lasting::Part;
 use super::net::At;
 use super::probing::Question;
 use super::sockets::{Ends, Socket};
-use super::{IDLE_POLL_NS, World, WorldError};
+use super::{BreakError, IDLE_POLL_NS, World, WorldError};
 use crate::dice::Dice;
+use crate::fault::Program;
 use crate::probe::{Family, Party, Probe, ProbeError};
 use crate::tcp::{Receiver, Sender};
-use crate::workload::{Job, JobRecord};
+use crate::workload::{Job, JobRecord, Meanwhile};
 
 /// How long a workload may take, in virtual time.
 const WORK_NS_MAX: u64 = 600 * Tick::SECOND;
@@ -72,6 +72,9 @@ pub enum WorkError {
     /// The objects can't be as they are to be.
     #[error(transparent)]
     World(#[from] WorldError),
+    /// What is to start anew can't.
+    #[error(transparent)]
+    Break(#[from] BreakError),
 }
 
 impl World {
@@ -96,11 +99,11 @@ impl World {
             Ok(records) => Ok(records),
             Err(WorkError::Probe(error)) => Err(error),
             // Nothing changes.
-            Err(WorkError::World(_)) => Ok(Vec::new()),
+            Err(WorkError::World(_) | WorkError::Break(_)) => Ok(Vec::new()),
         }
     }
 
-    /// The same while objects change: their states, by when in nanoseconds from now. Before each
+    /// The same while something else happens: what, by when in nanoseconds from now. Before each
     /// `look` sees what went by until then.
     ///
     /// # Errors
@@ -108,7 +111,7 @@ impl World {
     pub fn work_under(
         &mut self,
         jobs: &[Job],
-        changes: Vec<(u64, Cluster)>,
+        changes: Vec<(u64, Meanwhile)>,
         look: &mut dyn FnMut(&mut Self),
     ) -> Result<Vec<JobRecord>, WorkError> {
         self.do_jobs(jobs, changes, look, &mut |_| {})
@@ -117,7 +120,7 @@ impl World {
     fn do_jobs(
         &mut self,
         jobs: &[Job],
-        changes: Vec<(u64, Cluster)>,
+        changes: Vec<(u64, Meanwhile)>,
         look: &mut dyn FnMut(&mut Self),
         glance: &mut dyn FnMut(&mut Self),
     ) -> Result<Vec<JobRecord>, WorkError> {
@@ -133,8 +136,11 @@ impl World {
         }
         let mut changes: Vec<_> = changes
             .into_iter()
-            .map(|(at_ns, cluster)| (start + at_ns, cluster))
+            .map(|(at_ns, it)| (start + at_ns, it))
             .collect();
+        // With a dataplane goes what is on its way through it; with an agent nothing.
+        let cuts = |it: &(Tick, Meanwhile)| matches!(&it.1, Meanwhile::Restart(of) if !matches!(of, Program::Agent(_)));
+        let cut = changes.iter().any(cuts);
         changes.sort_by_key(|it| Reverse(it.0));
         self.run_jobs(start, &mut running, &mut changes, look, glance)?;
         self.settle();
@@ -151,7 +157,7 @@ impl World {
                 }
             }
         }
-        let touched = self.net.faults.hits != hits || !self.is_whole();
+        let touched = cut || self.net.faults.hits != hits || !self.is_whole();
         let mut records = Vec::new();
         for ((job, run), before) in jobs.iter().zip(running).zip(before) {
             if !matches!(job, Job::Change { .. }) {
@@ -374,10 +380,10 @@ impl World {
         &mut self,
         start: Tick,
         running: &mut [Option<Running>],
-        changes: &mut Vec<(Tick, Cluster)>,
+        changes: &mut Vec<(Tick, Meanwhile)>,
         look: &mut dyn FnMut(&mut Self),
         glance: &mut dyn FnMut(&mut Self),
-    ) -> Result<(), WorldError> {
+    ) -> Result<(), WorkError> {
         let end = start + WORK_NS_MAX;
         let mut idle_until = None;
         let mut polled = self.net.now;
@@ -410,9 +416,12 @@ impl World {
                     None => run.ended = Some(self.net.now),
                 }
             }
-            if let Some((_, cluster)) = changes.pop_if(|it| it.0 <= self.net.now) {
+            if let Some((_, it)) = changes.pop_if(|it| it.0 <= self.net.now) {
                 look(self);
-                self.apply(cluster)?;
+                match it {
+                    Meanwhile::Objects(cluster) => self.apply(cluster)?,
+                    Meanwhile::Restart(program) => self.restart_meanwhile(&program)?,
+                }
                 continue;
             }
             let mut next = polled + IDLE_POLL_NS;

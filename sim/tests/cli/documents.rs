@@ -120,6 +120,24 @@ fn the_scenario_reference_lists_every_reason_for_a_drop() {
     }
 }
 
+/// What the oracles have in common.
+const NO_ORACLE: [&str; 4] = ["aside", "flow", "mod", "packet"];
+
+#[test]
+fn the_scenario_reference_says_what_each_oracle_is_for() {
+    let text_of = document("docs/scenarios.md");
+    let promises = text_of
+        .split("## ")
+        .find(|it| it.starts_with("What is checked in every run"));
+    let promises = promises.unwrap();
+    for entry in fs::read_dir(root().join("sim/src/oracle")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let named = promises.contains(&format!("`{name}`"));
+        assert_eq!(named, !NO_ORACLE.contains(&name), "{name}");
+    }
+}
+
 #[test]
 fn every_scenario_of_the_repository_ends_as_it_says() {
     let folder = root().join("sim/scenarios");
@@ -148,25 +166,6 @@ fn every_scenario_of_the_repository_ends_as_it_says() {
     assert!(scenarios >= 50, "{scenarios}");
     let missed: Vec<_> = MARKS.iter().filter(|it| !marks.contains(**it)).collect();
     assert!(missed.is_empty(), "no scenario reaches {missed:?}");
-}
-
-/// Where the end depends on how many packets go by one SA, several lanes change it.
-const OF_ONE_SA: [&str; 2] = ["hard-limit-of-an-sa", "numbers-end-without-esn"];
-
-#[test]
-fn every_scenario_ends_the_same_with_several_workers() {
-    let out = scratch("documents-workers");
-    for entry in fs::read_dir(root().join("sim/scenarios")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        if OF_ONE_SA.contains(&name) {
-            continue;
-        }
-        let with = ["--workers", "3", "--out", text(&out), "--output", "json"];
-        let ran = sluice_sim(&[&["run", text(&path)], &with[..]].concat());
-        let failed = &ran.json()["failed_checks"];
-        assert_eq!(ran.code, Some(0), "{name}: {failed}\n{}", ran.stderr);
-    }
 }
 
 #[test]

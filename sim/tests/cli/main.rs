@@ -12,12 +12,15 @@ mod connectivity;
 mod determinism;
 mod diff;
 mod documents;
+mod expectations;
+mod golden;
 mod lint;
 mod replay;
 mod reports;
 mod samples;
 mod schema;
 mod wireshark;
+mod workers;
 mod workload;
 
 use std::fs;

@@ -1,0 +1,62 @@
+//! What a dataplane has on its disk.
+
+use sluice_dataplane_control::checkpoint::{DecodeError, decode, encode};
+use sluice_offload_api::{State, Transaction};
+
+/// The generation that was acknowledged last, in production's bytes. They are made when somebody
+/// reads them: a state is small to keep, and most are never read.
+#[derive(Debug)]
+pub(super) struct Disk {
+    kept: Box<State>,
+    /// A number that says which bit has turned, if one has.
+    turned: Option<u64>,
+}
+
+impl Disk {
+    pub(super) fn keep(state: &State) -> Self {
+        Self {
+            kept: Box::new(state.clone()),
+            turned: None,
+        }
+    }
+
+    /// One bit turns, whichever the number says.
+    pub(super) const fn turn(&mut self, which: u64) {
+        self.turned = Some(which);
+    }
+
+    /// What a dataplane that starts makes of it.
+    pub(super) fn load(&self) -> Result<Transaction, DecodeError> {
+        let mut bytes = encode(&self.kept);
+        if let Some(which) = self.turned {
+            let bits = bytes.len() as u64 * 8;
+            let bit = which % bits.max(1);
+            let byte = usize::try_from(bit / 8)
+                .ok()
+                .and_then(|at| bytes.get_mut(at));
+            if let Some(byte) = byte {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
+        decode(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed assumption fails the test")]
+
+    use sluice_offload_api::testing::sample;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_loaded_and_with_a_bit_turned_nothing_is() {
+        let mut disk = Disk::keep(&sample());
+        assert_eq!(disk.load().unwrap(), sample().to_snapshot());
+        for which in (0..u64::MAX).step_by(1 << 57) {
+            disk.turn(which);
+            assert!(disk.load().is_err(), "{which}");
+        }
+    }
+}
