@@ -15,7 +15,8 @@ use crate::oracle::Oracles;
 use crate::output::{Progress, Recorder, Timeline};
 use crate::probe::{Family, Party, Probe, ProbePort};
 use crate::record::{
-    ClusterRecord, ConfigRecord, DropRecord, RunRecord, StepRecord, SteppedOutcome, WireRecord,
+    ClusterRecord, ConfigRecord, DropRecord, FailedCheck, RunRecord, StepRecord, SteppedOutcome,
+    WireRecord,
 };
 use crate::sighting::Sighting;
 use crate::verify::{self, must_encrypt};
@@ -81,7 +82,7 @@ struct Player<'a> {
     results: Vec<SteppedOutcome>,
     /// Allowed probes between nodes that weren't encrypted.
     cleartext: usize,
-    failed_checks: Vec<String>,
+    failed_checks: Vec<FailedCheck>,
     progress: &'a mut Progress,
     /// What came of the jobs of the step that is under way.
     work: Vec<JobRecord>,
@@ -130,7 +131,7 @@ impl<'a> Player<'a> {
             recorder.begin(&self.world, index, &self.failed_checks);
         }
         let (verb, about) = self.act(index, step, cluster)?;
-        self.watch(&step.place);
+        self.watch(index, &step.place);
         let asked = self.results.get(probes_before..).unwrap_or_default();
         let ok = asked.iter().all(|it| it.outcome.ok) && self.failed_checks.len() == checks_before;
         let record = StepRecord {
@@ -224,7 +225,7 @@ impl<'a> Player<'a> {
                 replaced.map_err(|error| place.fault(error))?;
                 Ok(("replace", node.clone()))
             }
-            Action::Attack(attack) => Ok(("attack", self.attack(attack, place)?)),
+            Action::Attack(attack) => Ok(("attack", self.attack(index, attack, place)?)),
             Action::Spoof(spoof) => Ok(("spoof", self.spoof(spoof, place)?)),
             Action::Send(send) => {
                 let sent = self.world.send(send);
@@ -247,39 +248,39 @@ impl<'a> Player<'a> {
                 let work = self.world.work_under(jobs, changes, &mut |world| {
                     let sightings = world.take_sightings();
                     let breaches = oracles.look(world, &sightings);
-                    failed.extend(breaches.iter().map(|it| format!("line {line}: {it}")));
+                    failed.extend(breaches.iter().map(|it| found(index, line, it)));
                     if let Some(recorder) = recorder {
                         recorder.seen(world, &sightings);
                     }
                 });
                 self.work = work.map_err(|error| place.fault(error))?;
                 let wrong = self.work.iter().filter(|it| !it.ok);
-                let told = wrong.map(|it| format!("line {}: {it}", place.line()));
+                let told = wrong.map(|it| asked(index, line, it));
                 self.failed_checks.extend(told);
                 let kinds: Vec<_> = self.work.iter().map(|it| it.kind).collect();
                 Ok(("workload", kinds.join(", ")))
             }
             Action::Expect(expect) => {
-                self.expect(expect, place)?;
+                self.expect(index, expect, place)?;
                 Ok(("expect", describe_expect(expect)))
             }
         }
     }
 
     /// Lets the oracles look at what went by, and the recorder.
-    fn watch(&mut self, place: &Place) {
-        let sightings = self.look(place);
+    fn watch(&mut self, step: usize, place: &Place) {
+        let sightings = self.look(step, place);
         if let Some(recorder) = &mut self.recorder {
             recorder.seen(&mut self.world, &sightings);
         }
     }
 
     /// Lets the oracles look at what went by; what it was.
-    fn look(&mut self, place: &Place) -> Vec<Sighting> {
+    fn look(&mut self, step: usize, place: &Place) -> Vec<Sighting> {
         let line = place.line();
         let sightings = self.world.take_sightings();
         let breaches = self.oracles.look(&self.world, &sightings);
-        let told = breaches.iter().map(|it| format!("line {line}: {it}"));
+        let told = breaches.iter().map(|it| found(step, line, it));
         self.failed_checks.extend(told);
         sightings
     }
@@ -315,7 +316,7 @@ impl<'a> Player<'a> {
             if across && outcome.verdict == Verdict::Allow && !outcome.encrypted {
                 self.cleartext += 1;
             }
-            let sightings = self.look(&asked.place);
+            let sightings = self.look(step, &asked.place);
             if let Some(recorder) = &mut self.recorder {
                 let probe = &asked.probe;
                 recorder.asked(&mut self.world, began_ns, probe, &outcome, &sightings);
@@ -327,33 +328,37 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    fn attack(&mut self, attack: &Attack, place: &Place) -> Result<String, InputError> {
+    fn attack(
+        &mut self,
+        step: usize,
+        attack: &Attack,
+        place: &Place,
+    ) -> Result<String, InputError> {
         let (about, passed) = self
             .world
             .attack(attack)
             .map_err(|error| place.fault(error))?;
         if passed > 0 {
-            let line = place.line();
-            let text = format!("line {line}: {passed} frames of the attack came to somebody");
-            self.failed_checks.push(text);
+            let text = format!("{passed} frames of the attack came to somebody");
+            self.failed_checks.push(found(step, place.line(), &text));
         }
         Ok(about)
     }
 
-    fn expect(&mut self, expect: &Expect, place: &Place) -> Result<(), InputError> {
+    fn expect(&mut self, step: usize, expect: &Expect, place: &Place) -> Result<(), InputError> {
         let line = place.line();
         if let Some(ns) = expect.settled_within_ns {
             let unsettled = self.world.settle_within(ns);
             let said = unsettled
                 .iter()
-                .map(|it| format!("line {line}: settled: {it}"));
+                .map(|it| asked(step, line, &format!("settled: {it}")));
             self.failed_checks.extend(said);
         }
         let node = expect.node.as_deref();
         if let Some(node) = node.filter(|it| !self.world.has_node(it)) {
             return Err(place.fault(format!("there is no node {node}")));
         }
-        let mut failed = |what: String| self.failed_checks.push(format!("line {line}: {what}"));
+        let mut failed = |what: String| self.failed_checks.push(asked(step, line, &what));
         let drops = self.world.drops();
         for (reason, count) in &expect.drops {
             let frames: u64 = drops
@@ -411,7 +416,12 @@ impl<'a> Player<'a> {
             // A rekey may have begun just now.
             self.world.wait_for_keys(1);
             let unsettled = self.world.unsettled();
-            let unsettled = unsettled.iter().map(|it| format!("settled: {it}"));
+            let unsettled = unsettled.iter().map(|it| FailedCheck {
+                step: None,
+                line: None,
+                asked: false,
+                what: format!("settled: {it}"),
+            });
             self.failed_checks.extend(unsettled);
         }
     }
@@ -440,6 +450,25 @@ impl<'a> Player<'a> {
             time_ns: world.now().0,
         };
         Played { world, record }
+    }
+}
+
+/// A check of what must hold of every run.
+fn found(step: usize, line: u32, what: &impl ToString) -> FailedCheck {
+    FailedCheck {
+        step: Some(step),
+        line: Some(line),
+        asked: false,
+        what: what.to_string(),
+    }
+}
+
+/// A check that a step asks for.
+fn asked(step: usize, line: u32, what: &impl ToString) -> FailedCheck {
+    let asked = true;
+    FailedCheck {
+        asked,
+        ..found(step, line, what)
     }
 }
 

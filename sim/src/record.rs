@@ -2,6 +2,7 @@
 //!
 //! No wall-clock times, no paths: the same scenario and seed give the same bytes.
 
+use core::fmt;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -33,7 +34,7 @@ pub struct RunRecord {
     /// Probes that didn't come out as expected.
     pub mismatches: usize,
     /// Other checks that failed.
-    pub failed_checks: Vec<String>,
+    pub failed_checks: Vec<FailedCheck>,
     /// The cluster at the end.
     pub cluster: ClusterRecord,
     /// What was on the wire.
@@ -83,6 +84,34 @@ impl From<&WorldConfig> for ConfigRecord {
             underlay: config.underlay,
             udp_encap: config.udp_encap,
         }
+    }
+}
+
+/// A check that failed, beside the probes. As JSON: the text that it prints as.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FailedCheck {
+    /// The step, counted from 0; none if it is of the run as a whole.
+    pub step: Option<usize>,
+    /// The line that its text names: the step's, or that of a probe in its own file.
+    pub line: Option<u32>,
+    /// The step asks for it, as `expect` does; else it must hold of every run.
+    pub asked: bool,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for FailedCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+impl Serialize for FailedCheck {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -6,14 +6,14 @@ use clap::{Args, ValueEnum};
 
 use super::{Common, Failure, Outcome};
 use crate::artifacts;
-use crate::input::{InputError, PlacedProbe, load_manifests, load_probes};
+use crate::input::{InputError, load_manifests, load_probes};
 use crate::oracle::Oracles;
 use crate::output::{
-    Paint, Progress, SarifLevel, SarifLog, SarifResult, SarifRule, artifact, junit_of_connectivity,
-    note, print, show_connectivity, to_json,
+    MISMATCHES, Paint, Progress, SarifLog, artifact, junit_of_connectivity, note, print,
+    sarif_of_connectivity, show_connectivity, to_json,
 };
 use crate::record::{ConnectivityRecord, WireRecord};
-use crate::verify::{self, Disagreement};
+use crate::verify;
 use crate::world::{World, WorldConfig};
 
 /// Check who can reach whom under your manifests, with real frames.
@@ -113,8 +113,9 @@ pub(super) fn run(args: &ConnectivityArgs) -> Outcome {
             complain(&record, &failed_checks);
         }
         ConnectivityFormat::Sarif => {
-            let results = sarif_results(args, &probes, &record, &failed_checks);
-            print(&to_json(&SarifLog::new(&RULES, &results))?)?;
+            let file = artifact(&args.probes);
+            let results = sarif_of_connectivity(&file, &probes, &record, &failed_checks);
+            print(&to_json(&SarifLog::new(&MISMATCHES, &results))?)?;
             complain(&record, &failed_checks);
         }
         ConnectivityFormat::Table => {
@@ -124,78 +125,6 @@ pub(super) fn run(args: &ConnectivityArgs) -> Outcome {
         }
     }
     Ok(mismatches == 0 && failed_checks.is_empty())
-}
-
-/// The kinds of mismatches.
-const RULES: [SarifRule; 4] = [
-    SarifRule {
-        id: "SC001",
-        name: "expectation",
-        summary: "A probe came out otherwise than its author expects.",
-        level: SarifLevel::Error,
-    },
-    SarifRule {
-        id: "SC002",
-        name: "evaluator",
-        summary: "The dataplane and a naive reading of the policies disagree.",
-        level: SarifLevel::Error,
-    },
-    SarifRule {
-        id: "SC003",
-        name: "cleartext",
-        summary: "What must be encrypted between nodes was not.",
-        level: SarifLevel::Error,
-    },
-    SarifRule {
-        id: "SC004",
-        name: "invariant",
-        summary: "Something that must hold of every run does not.",
-        level: SarifLevel::Error,
-    },
-];
-
-const fn rule_of(disagreement: &Disagreement) -> &'static str {
-    match disagreement {
-        Disagreement::Expected { .. } => "SC001",
-        Disagreement::Oracle { .. }
-        | Disagreement::Decider { .. }
-        | Disagreement::Shadow { .. }
-        | Disagreement::Sealed => "SC002",
-        Disagreement::Cleartext { .. } => "SC003",
-    }
-}
-
-/// Mismatches at the lines of their probes, then what failed besides.
-fn sarif_results(
-    args: &ConnectivityArgs,
-    probes: &[PlacedProbe],
-    record: &ConnectivityRecord,
-    failed_checks: &[String],
-) -> Vec<SarifResult> {
-    let uri = artifact(&args.probes);
-    let mut results = Vec::new();
-    for (asked, outcome) in probes.iter().zip(&record.results) {
-        let object = format!("{} to {}", outcome.from, outcome.to);
-        let of = |it: &Disagreement| SarifResult {
-            rule: rule_of(it),
-            level: SarifLevel::Error,
-            text: format!("{object}: {it}"),
-            uri: Some(uri.clone()),
-            at: Some((asked.place.line(), 1)),
-            object: object.clone(),
-        };
-        results.extend(outcome.disagreements.iter().map(of));
-    }
-    let failed = failed_checks.iter().map(|text| SarifResult {
-        rule: "SC004",
-        level: SarifLevel::Error,
-        text: text.clone(),
-        uri: Some(uri.clone()),
-        at: None,
-        object: "the run".to_owned(),
-    });
-    results.extend(failed);
-    results
 }
 
 /// What the JSON has no field for.

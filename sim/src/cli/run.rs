@@ -7,7 +7,10 @@ use clap::{Args, ValueEnum};
 use super::{Common, Failure, Outcome};
 use crate::artifacts;
 use crate::input::{Action, Scenario, load_scenario};
-use crate::output::{Paint, Progress, junit_of_run, note, print, show_run, to_json};
+use crate::output::{
+    MISMATCHES, Paint, Progress, SarifLog, artifact, junit_of_run, note, print, sarif_of_run,
+    show_run, to_json,
+};
 use crate::play::play_on_record;
 
 /// Where the files go if nobody says.
@@ -24,6 +27,7 @@ Examples:
   sluice-sim run sim/scenarios/quickstart.yaml --seed 7 --out out/seven
   sluice-sim run sim/scenarios/quickstart.yaml --workers 3
   sluice-sim run sim/scenarios/quickstart.yaml --output json | jq '.wire'
+  sluice-sim run sim/scenarios/quickstart.yaml --output sarif > scenario.sarif
 
 docs/scenarios.md describes the file.")]
 pub(super) struct RunArgs {
@@ -46,6 +50,8 @@ enum RunFormat {
     Json,
     /// JUnit XML, for CI systems: a suite a step, a case a probe.
     Junit,
+    /// SARIF 2.1.0: what failed, at the lines of the scenario's steps.
+    Sarif,
 }
 
 pub(super) fn run(args: &RunArgs) -> Outcome {
@@ -69,6 +75,10 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     match args.output {
         RunFormat::Json => print(&report)?,
         RunFormat::Junit => print(junit_of_run(&played.record).as_bytes())?,
+        RunFormat::Sarif => {
+            let results = sarif_of_run(&artifact(&args.scenario), &scenario, &played.record);
+            print(&to_json(&SarifLog::new(&MISMATCHES, &results))?)?;
+        }
         RunFormat::Table => {
             let paint = Paint::for_stdout();
             let text = show_run(

@@ -76,14 +76,11 @@ fn judge(played: Played) -> Result<RunRecord, Failure> {
     match (wrong, check) {
         // Oracles that see frames say more than an answer that is missing.
         (_, Some(check)) => {
-            let text = check
-                .split_once(": ")
-                .filter(|_| check.starts_with("line "));
-            let text = text.map_or(check.as_str(), |it| it.1);
+            let text = check.what.as_str();
             let oracle = text.split_once(':').map_or(text, |it| it.0);
             Err(Failure {
                 kind: oracle.to_owned(),
-                what: check.clone(),
+                what: check.to_string(),
             })
         }
         (Some(wrong), None) => Err(of_probe(wrong.step, &wrong.outcome)),

@@ -55,7 +55,12 @@ pub fn junit_of_run(record: &RunRecord) -> String {
         }
     };
     let mut suites: Vec<_> = record.steps.iter().enumerate().map(step).collect();
-    suites.push(invariants(&record.failed_checks));
+    let failed: Vec<_> = record
+        .failed_checks
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    suites.push(invariants(&failed));
     render(&format!("sluice-sim run {}", record.scenario), &suites)
 }
 

@@ -1,5 +1,7 @@
 //! A run, for people.
 
+use core::fmt;
+
 use sluice_offload_api::model::{Direction, Verdict};
 
 use super::WIDTH;
@@ -351,7 +353,7 @@ fn verdict_of(ok: bool, paint: Paint) -> String {
     }
 }
 
-fn end(mismatches: usize, failed_checks: &[String], paint: Paint) -> String {
+fn end(mismatches: usize, failed_checks: &[impl fmt::Display], paint: Paint) -> String {
     let mut out = "\n".to_owned();
     for check in failed_checks {
         line(&mut out, &paint.ink(Ink::Bad, &format!("FAILED  {check}")));

@@ -243,6 +243,87 @@ fn a_run_is_junit_with_a_suite_a_step() {
     assert!(fs::read_to_string(out.join("report.json")).is_ok());
 }
 
+/// `run --output sarif` of these steps, in a folder beside which there is a file of probes.
+fn run_as_sarif(name: &str, steps: &str) -> Ran {
+    let folder = scratch(name);
+    fs::create_dir(folder.join("ci")).unwrap();
+    let manifests = super::root().join("sim/manifests/quickstart");
+    let scenario = format!(
+        "name: sarif\nmanifests: {}\nsteps:\n{steps}",
+        text(&manifests)
+    );
+    fs::write(folder.join("ci/scenario.yaml"), scenario).unwrap();
+    let probe = "{from: shop/web, to: shop/cart, protocol: TCP, port: 8080";
+    let probes = format!("probes:\n  - {probe}}}\n  - {probe}, expect: deny}}\n");
+    fs::write(folder.join("probes.yaml"), probes).unwrap();
+    let args = ["run", "ci/scenario.yaml", "--output", "sarif"];
+    super::sluice_sim_in(&folder, &args)
+}
+
+/// Rule, file, line and message of a result.
+fn told(result: &Value) -> (&str, &str, Option<u64>, &str) {
+    let place = &result["locations"][0]["physicalLocation"];
+    (
+        result["ruleId"].as_str().unwrap(),
+        place["artifactLocation"]["uri"].as_str().unwrap(),
+        place["region"]["startLine"].as_u64(),
+        result["message"]["text"].as_str().unwrap(),
+    )
+}
+
+#[test]
+fn a_run_is_sarif_with_what_failed_at_its_steps() {
+    let steps = "  - wait: 1ms
+  - probe: {from: shop/web, to: shop/cart, protocol: TCP, port: 8080, expect: deny}
+  - expect:
+      drops: {no-sa: some}
+      answers: {allow: 7}
+  - probes: ../probes.yaml
+  - workload:
+      - tcp: {from: shop/web, to: shop/cart, port: 8080, bytes: 1000, expect: deny}
+";
+    let ran = run_as_sarif("reports-run-sarif", steps);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let results = sarif(&ran.stdout);
+    let file = "ci/scenario.yaml";
+    let probe = "shop/web to shop/cart: expected deny, the frames showed allow";
+    let of_file = format!("{probe} (../probes.yaml:3)");
+    let all: Vec<_> = results.iter().map(told).collect();
+    let expected = [
+        ("SC001", file, Some(5), probe),
+        (
+            "SC005",
+            file,
+            Some(6),
+            "0 frames were dropped for no-sa, some expected",
+        ),
+        ("SC005", file, Some(6), "1 probes were allowed, 7 expected"),
+        ("SC001", file, Some(9), of_file.as_str()),
+    ];
+    assert_eq!(all[..4], expected);
+    let (rule, _, line, what) = all[4];
+    assert_eq!((all.len(), rule, line), (5, "SC005", Some(10)));
+    assert!(
+        what.contains("shop/web") && what.contains("denied"),
+        "{what}"
+    );
+    let object = &results[1]["locations"][0]["logicalLocations"][0];
+    assert_eq!(object["fullyQualifiedName"], "step 3: expect");
+}
+
+#[test]
+fn a_run_as_expected_is_sarif_without_results() {
+    let steps =
+        "  - probe: {from: shop/web, to: shop/cart, protocol: TCP, port: 8080, expect: allow}
+  - expect: {encrypted: all, drops: {no-sa: none}}
+";
+    let ran = run_as_sarif("reports-run-sarif-good", steps);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(sarif(&ran.stdout), [Value::Null; 0]);
+    let ran = run_as_sarif("reports-run-sarif-bad", "  - frobnicate: {}\n");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""));
+}
+
 #[test]
 fn the_validator_refuses_what_is_no_sarif() {
     let good = json!({"version": "2.1.0", "runs": []});

@@ -85,7 +85,7 @@ fn read(folder: &Path, file: &str) -> String {
 fn the_github_sample_runs() {
     let folder = repository("samples-github");
     let commands = commands("github-actions.yml", &["run"]);
-    for verb in ["lint", "diff", "connectivity"] {
+    for verb in ["lint", "diff", "connectivity", "run"] {
         let start = format!("sluice-sim {verb} ");
         assert!(
             commands.iter().any(|it| it.starts_with(&start)),
@@ -94,7 +94,9 @@ fn the_github_sample_runs() {
     }
     commands.iter().for_each(|it| shell(&folder, it));
     sarif(&read(&folder, "lint.sarif"));
-    assert!(sarif(&read(&folder, "connectivity.sarif")).is_empty());
+    for file in ["connectivity.sarif", "scenario.sarif"] {
+        assert!(sarif(&read(&folder, file)).is_empty(), "{file}");
+    }
     assert!(read(&folder, "summary").contains("0 of 1 would break"));
 }
 

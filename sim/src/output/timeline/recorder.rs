@@ -13,7 +13,7 @@ use super::model::{
 use crate::happening::{Happened, Happening};
 use crate::input::Scenario;
 use crate::probe::{Probe, ProbePort};
-use crate::record::{RunRecord, StepRecord};
+use crate::record::{self, RunRecord, StepRecord};
 use crate::report::{Binding, DropCount};
 use crate::sighting::Sighting;
 use crate::verify::ProbeOutcome;
@@ -62,7 +62,7 @@ impl Recorder {
     }
 
     /// A step begins, before anything of it is done.
-    pub fn begin(&mut self, world: &World, step: usize, failed_checks: &[String]) {
+    pub fn begin(&mut self, world: &World, step: usize, failed_checks: &[record::FailedCheck]) {
         self.step = step;
         self.began = (world.now().0, failed_checks.len());
     }
@@ -162,7 +162,7 @@ impl Recorder {
         world: &mut World,
         line: u32,
         record: &StepRecord,
-        failed_checks: &[String],
+        failed_checks: &[record::FailedCheck],
     ) {
         self.look(world, None);
         let (from_ns, before) = self.began;
@@ -181,14 +181,14 @@ impl Recorder {
         self.began = (world.now().0, failed_checks.len());
     }
 
-    fn failed(&mut self, world: &World, step: Option<usize>, checks: &[String]) {
+    fn failed(&mut self, world: &World, step: Option<usize>, checks: &[record::FailedCheck]) {
         let at_ns = world.now().0;
         self.timeline
             .failures
             .extend(checks.iter().map(|what| FailedCheck {
                 at_ns,
                 step,
-                what: what.clone(),
+                what: what.to_string(),
             }));
     }
 
