@@ -1,6 +1,7 @@
 //! Texts that people wrote, and faults at a place in them: what a configuration, a scenario
 //! or a manifest is wrong by. The daemons and the simulator read theirs through this too.
 
+mod bounds;
 #[cfg(feature = "complaint")]
 mod complaint;
 
@@ -14,6 +15,7 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode, SourceSpan};
 use serde::de::DeserializeOwned;
 use serde_saphyr::Location;
 
+pub(crate) use bounds::beyond;
 #[cfg(feature = "complaint")]
 pub use complaint::complaint;
 
@@ -131,6 +133,9 @@ impl Text {
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         serde_saphyr::from_str(self.as_str()).map_err(|error| {
             let spot = error.location().map_or(Spot::START, Spot::from);
+            if let Some(message) = beyond(&error) {
+                return self.fault(spot, message);
+            }
             let message = error.without_snippet().to_string();
             // The place stands in front already.
             let end = format!(" at line {}, column {}", spot.line, spot.column);

@@ -16,7 +16,7 @@ use super::kinds::{Kinds, List, Reader, Wire, kinds};
 use crate::cluster::{
     ClusterPolicy, MultiPolicy, Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service,
 };
-use crate::text::Spot;
+use crate::text::{Spot, beyond};
 
 /// An object, and where it was written.
 #[derive(Clone, Debug)]
@@ -173,6 +173,9 @@ impl At<'_> {
 
 /// What the parser says, in words for the person who wrote the manifest.
 fn message(error: &serde_saphyr::Error) -> String {
+    if let Some(message) = beyond(error) {
+        return message;
+    }
     match error.without_snippet() {
         serde_saphyr::Error::SerdeUnknownField {
             field, expected, ..

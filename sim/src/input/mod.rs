@@ -144,7 +144,7 @@ impl Place {
     /// An error about a file that can't be read, told where the file was named.
     fn naming(&self, error: InputError) -> InputError {
         match error {
-            InputError::Read(ReadError::Io { .. }) => self.fault(error),
+            InputError::Read(_) => self.fault(error),
             InputError::Manifests(LoadError::Io { path, source }) => {
                 self.fault(format!("can't read {}: {source}", path.display()))
             }

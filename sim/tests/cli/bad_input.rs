@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Ran, root, scratch, sluice_sim, text};
 
 /// Checks what every refusal has in common, and that its first line says all of `parts`.
-fn refused(ran: &Ran, parts: &[&str]) {
+pub(super) fn refused(ran: &Ran, parts: &[&str]) {
     assert_eq!(ran.code, Some(2), "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.is_empty(), "{}", ran.stdout);
     let first = ran.stderr.lines().next().unwrap();
@@ -17,7 +17,7 @@ fn refused(ran: &Ran, parts: &[&str]) {
 }
 
 /// Two pods on two nodes, and what else `more` says, in one file.
-fn manifests(folder: &Path, more: &str) -> String {
+pub(super) fn manifests(folder: &Path, more: &str) -> String {
     let pod = |name: &str, node: &str, ip: &str| {
         format!(
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: n}}\n\
@@ -269,12 +269,6 @@ fn steps_that_can_not_be_done_are_named_with_what_can() {
         let ran = run(&format!("bad-step-{name}"), &steps);
         refused(&ran, &[&["scenario.yaml:4:"], &parts[..]].concat());
     }
-}
-
-#[test]
-fn what_is_made_of_itself_is_refused() {
-    let steps = "manifests: cluster.yaml\nsteps: &all\n  - *all\n";
-    refused(&run("bad-cycle", steps), &["scenario.yaml:4:", "recursive"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod beyond_bounds;
 mod captures;
 mod connectivity;
 mod determinism;
