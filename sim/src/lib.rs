@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod happening;
 pub mod input;
 pub mod keys;
+pub mod links;
 pub mod opening;
 pub mod oracle;
 pub mod output;

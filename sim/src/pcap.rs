@@ -32,7 +32,10 @@ const NS_PER_S: u64 = 1_000_000_000;
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(out: &mut impl Write, frames: &[Captured]) -> io::Result<()> {
+pub fn write<'a>(
+    out: &mut impl Write,
+    frames: impl IntoIterator<Item = &'a Captured>,
+) -> io::Result<()> {
     let words = [
         MAGIC_NS,
         u32::from_le_bytes([2, 0, 4, 0]),

@@ -11,6 +11,7 @@ use crate::input::{
     Action, Attack, Expect, InputError, Matrix, PROBES_MAX, Place, PlacedProbe, Scenario, Spoof,
     Step,
 };
+use crate::links::Links;
 use crate::oracle::Oracles;
 use crate::output::{Progress, Recorder, Timeline};
 use crate::probe::{Family, Party, Probe, ProbePort};
@@ -38,7 +39,7 @@ pub struct Played {
 /// [`InputError`] if a step can't be done.
 pub fn play(scenario: &Scenario, progress: &mut Progress) -> Result<Played, InputError> {
     let (world, cluster) = boot(scenario)?;
-    let (played, _) = Player::new(world, None, progress).play(scenario, cluster)?;
+    let (played, _) = Player::new(world, None, None, progress).play(scenario, cluster)?;
     Ok(played)
 }
 
@@ -50,9 +51,21 @@ pub fn play_on_record(
     scenario: &Scenario,
     progress: &mut Progress,
 ) -> Result<(Played, Timeline), InputError> {
+    play_and_capture(scenario, None, progress)
+}
+
+/// The same, with what each link had, if there are links to note it on.
+///
+/// # Errors
+/// [`InputError`] if a step can't be done.
+pub fn play_and_capture(
+    scenario: &Scenario,
+    links: Option<&mut Links>,
+    progress: &mut Progress,
+) -> Result<(Played, Timeline), InputError> {
     let (mut world, cluster) = boot(scenario)?;
     let recorder = Recorder::new(&mut world, scenario);
-    let player = Player::new(world, Some(recorder), progress);
+    let player = Player::new(world, Some(recorder), links, progress);
     let (mut played, recorder) = player.play(scenario, cluster)?;
     let timeline = recorder.map(|it| it.finish(&mut played.world, &played.record));
     Ok((played, timeline.unwrap_or_default()))
@@ -88,10 +101,17 @@ struct Player<'a> {
     work: Vec<JobRecord>,
     /// Who writes a timeline, if anyone does.
     recorder: Option<Recorder>,
+    /// What each link had, if anyone wants to know.
+    links: Option<&'a mut Links>,
 }
 
 impl<'a> Player<'a> {
-    fn new(world: World, recorder: Option<Recorder>, progress: &'a mut Progress) -> Self {
+    fn new(
+        world: World,
+        recorder: Option<Recorder>,
+        links: Option<&'a mut Links>,
+        progress: &'a mut Progress,
+    ) -> Self {
         Self {
             world,
             templates: Templates::default(),
@@ -102,6 +122,7 @@ impl<'a> Player<'a> {
             progress,
             work: Vec::new(),
             recorder,
+            links,
         }
     }
 
@@ -116,6 +137,9 @@ impl<'a> Player<'a> {
             steps.push(self.step(index, step, &mut cluster)?);
         }
         self.always();
+        if let Some(links) = &mut self.links {
+            links.see(&self.world.take_sightings());
+        }
         let recorder = self.recorder.take();
         Ok((self.finish(scenario, steps), recorder))
     }
@@ -244,10 +268,13 @@ impl<'a> Player<'a> {
                 let changes = changes(jobs, cluster, place)?;
                 let line = place.line();
                 let (oracles, failed) = (&mut self.oracles, &mut self.failed_checks);
-                let recorder = &mut self.recorder;
+                let (recorder, links) = (&mut self.recorder, &mut self.links);
                 let work = self.world.work_under(jobs, changes, &mut |world| {
                     let sightings = world.take_sightings();
                     let breaches = oracles.look(world, &sightings);
+                    if let Some(links) = links {
+                        links.see(&sightings);
+                    }
                     failed.extend(breaches.iter().map(|it| found(index, line, it)));
                     if let Some(recorder) = recorder {
                         recorder.seen(world, &sightings);
@@ -282,6 +309,9 @@ impl<'a> Player<'a> {
         let breaches = self.oracles.look(&self.world, &sightings);
         let told = breaches.iter().map(|it| found(step, line, it));
         self.failed_checks.extend(told);
+        if let Some(links) = &mut self.links {
+            links.see(&sightings);
+        }
         sightings
     }
 
@@ -465,9 +495,8 @@ fn found(step: usize, line: u32, what: &impl ToString) -> FailedCheck {
 
 /// A check that a step asks for.
 fn asked(step: usize, line: u32, what: &impl ToString) -> FailedCheck {
-    let asked = true;
     FailedCheck {
-        asked,
+        asked: true,
         ..found(step, line, what)
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn beyond(error: &Error) -> Option<String> {
         Error::ExternalMessage { source, .. } => match &**source {
             // One that scans ahead meets this bound before it has counted levels.
             ExternalMessageSource::Parser(error) => {
-                let too_deep = *error.kind() == ErrorKind::RecursionLimitExceeded;
+                let too_deep = matches!(error.kind(), ErrorKind::RecursionLimitExceeded);
                 too_deep.then(|| levels(Budget::default().max_depth))
             }
             _ => None,

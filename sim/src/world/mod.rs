@@ -48,6 +48,7 @@ pub use agent::AgentError;
 pub use breaking::BreakError;
 pub use clock::DRIFT_PPM_MAX;
 pub use marks::MARKS;
+pub(crate) use node::FIRST_VF;
 pub use node::NodeError;
 pub use plan::{DEFAULT_NODES, NODES_MAX, PODS_PER_NODE_MAX, PlanError};
 pub use resolving::{DNS_PORT, Exchange};

@@ -25,7 +25,7 @@ use crate::sighting::{AtNode, Spot};
 /// The dataplane's ports in its worker's order; VFs follow.
 pub(super) const UPLINK: u16 = 0;
 const HOST: u16 = 1;
-const FIRST_VF: u16 = 2;
+pub(crate) const FIRST_VF: u16 = 2;
 
 /// Polls until the workers must have emptied their ports.
 const POLLS_MAX: usize = 1 << 16;

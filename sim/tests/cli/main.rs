@@ -15,6 +15,7 @@ mod diff;
 mod documents;
 mod expectations;
 mod golden;
+mod links;
 mod lint;
 mod replay;
 mod reports;
