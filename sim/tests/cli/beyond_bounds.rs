@@ -191,6 +191,20 @@ fn numbers() -> Vec<Case> {
     ]
 }
 
+/// A fault far out in a line, as JSON without line breaks has.
+#[test]
+fn a_fault_in_a_line_of_any_length_is_told() {
+    check(&Case {
+        name: "line",
+        lines: steps(&format!(
+            "  - apply: {{a: [{}*gone]}}\n",
+            "0, ".repeat(50_000)
+        )),
+        beside: None,
+        says: &["scenario.yaml:4:150017: ", "unknown anchor"],
+    });
+}
+
 fn shapes() -> Vec<Case> {
     const DEEP: &str = "too deep in each other; at most 64 levels are read";
     const LAUGHS: &str = "more than 250000 values, with those that aliases stand for";
@@ -267,7 +281,7 @@ fn shapes() -> Vec<Case> {
             name: "own-probes",
             lines: steps("  - probes: scenario.yaml\n"),
             beside: None,
-            says: &["scenario.yaml:1:1: ", "`name`", "expected `probes`"],
+            says: &["scenario.yaml:1:1: ", "`name`", "expected one of probes"],
         },
     ]
 }

@@ -103,7 +103,7 @@ fn a_link_of_the_wire_has_the_frames_of_its_end() {
 #[test]
 fn a_pod_s_link_is_plain_where_the_uplink_has_esp() {
     let (out, captures) = run("links-plain", "quickstart");
-    let web = frames(&captures["node-a/vf0-shop_web"]);
+    let web = frames(&captures["node-a/vf2-shop_web"]);
     let asked: Vec<_> = web
         .keys()
         .map(|it| &it.1)
@@ -186,5 +186,5 @@ fn without_the_option_there_are_no_links() {
     let args = ["run", "sim/scenarios/quickstart.yaml", "--out", text(&out)];
     let ran = sluice_sim(&args);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(!out.join("links").exists() && !ran.stdout.contains("/links"));
+    assert!(!out.join("links").exists() && !ran.stdout.contains("/links "));
 }
