@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 pub use engine::{Engine, Touched};
 pub use lookup::{Sides, crossing, judge, judge_knowing, longest_prefix, lookup, lookup_any};
 pub use node::{HostSetup, NodeSetup, UplinkSetup};
+use sluice_mutants::{Mutant, is};
 use sluice_offload_api::model::{
     Direction, DomainPattern, Endpoint, EndpointKey, Identity, IpPrefix, NodeName, Peer, PodRef,
     PolicyId, PortName, Prefix,
@@ -240,6 +241,12 @@ fn bound_among<'a>(
                 slot,
             };
             bound.insert((name, inside), it);
+        }
+    }
+    if is(Mutant::VfsSwapped) {
+        let mut all = bound.values_mut();
+        if let (Some(one), Some(other)) = (all.next(), all.next()) {
+            core::mem::swap(&mut one.slot, &mut other.slot);
         }
     }
     Ok(bound)

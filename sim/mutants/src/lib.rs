@@ -110,6 +110,8 @@ mutants! {
     RestartOpens,
     /// A pod that is gone keeps its VF.
     VfKept,
+    /// Two pods of a node have each other's VF.
+    VfsSwapped,
 }
 
 #[cfg(feature = "planted")]

@@ -8,13 +8,14 @@ use sluice_host_agent::identity::IdentityTable;
 use sluice_host_agent::reconcile::Reconciler;
 use sluice_host_agent::vf::{VfBinding, VfError, VfSlot, VfTable};
 use sluice_offload_api::convert::{Assembler, to_requests};
-use sluice_offload_api::model::{EndpointKey, Generation, MacAddr, NodeName, PodRef};
+use sluice_offload_api::model::{Generation, MacAddr, NodeName};
 use sluice_offload_api::proto::ProgramRequest;
 use sluice_offload_api::{Limits, Refusal, Transaction};
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::cni::Add;
 use super::node::vf_name;
 use super::plan::{self, MacOf, NodeNumber};
 
@@ -31,8 +32,6 @@ pub(super) const POD_MTU: u16 = 1400;
 pub(crate) struct Agent {
     setup: NodeSetup,
     vfs: VfTable,
-    /// Which VFs a device plugin chose, by index.
-    chosen: BTreeMap<PodRef, u16>,
     /// The last cluster that it compiled, and all it takes to go on from there.
     engine: Engine,
     reconciler: Reconciler,
@@ -77,7 +76,7 @@ impl Agent {
         number: NodeNumber,
         vfs: u16,
         tunnel_ips: &[IpAddr],
-        (chosen, encryption): (&BTreeMap<PodRef, u16>, &EncryptionSetup),
+        encryption: &EncryptionSetup,
     ) -> Self {
         let mac = |of| MacAddr(plan::mac(of).0);
         let setup = NodeSetup {
@@ -110,7 +109,6 @@ impl Agent {
             engine: Engine::new(setup.clone(), IdentityTable::default(), Limits::MAX),
             setup,
             vfs: VfTable::default(),
-            chosen: chosen.clone(),
             reconciler,
             journal: (VfTable::default(), IdentityTable::default()),
             blind: true,
@@ -122,56 +120,28 @@ impl Agent {
         self.blind
     }
 
-    /// Looks at the cluster: gives VFs to this node's new pods, takes them from those that
-    /// are gone, and compiles. `seen` is what the watch says, `now` what is there: CNI takes
-    /// a VF back whatever the watch says, and a pod that only one of them has gets none. What
-    /// follows is sent when it is in the journal, and so not at all on a `slow_disk`.
+    /// Looks at the cluster: hears of each ADD that holds and so of each DEL, and compiles. `seen`
+    /// is what the watch says, `now` what is there. What follows is sent when it is in the journal,
+    /// and so not at all on a `slow_disk`.
     pub(crate) fn observe(
         &mut self,
         seen: &Cluster,
         now: &Cluster,
+        adds: &[Add<'_>],
         slow_disk: bool,
     ) -> Result<(), AgentError> {
         let node = self.setup.node.clone();
-        let is_now = |p: &Pod| now.pods.get(&p.pod).is_some_and(|it| it.uid == p.uid);
-        let is_here = |p: &&Pod| p.owns_addresses() && p.node.as_ref() == Some(&node) && is_now(p);
-        let here: Vec<&Pod> = seen.pods.values().filter(is_here).collect();
-        let stays = |b: &VfBinding| {
-            let has = |p: &Pod| b.interface.is_empty() || p.interface(&b.interface).is_some();
-            here.iter().any(|p| p.uid == b.uid && has(p))
-        };
-        let gone = self.vfs.iter().filter(|b| !stays(b));
-        let gone: Vec<_> = gone.map(VfBinding::key).collect();
+        let stay: BTreeSet<_> = adds.iter().map(|it| &it.key).collect();
+        let all = self.vfs.iter().map(VfBinding::key);
+        let gone: Vec<_> = all.filter(|key| !stay.contains(key)).collect();
         for key in gone {
             self.vfs.release_interface(&key);
         }
-        // Those with a choice first, so that no other has taken it.
-        let choice = |pod: &Pod| self.chosen.get(&pod.pod).copied();
-        let (with, without): (Vec<_>, Vec<_>) = here.iter().partition(|p| choice(p).is_some());
-        for pod in with.into_iter().chain(without) {
-            let slots = &self.setup.vfs;
-            let bound = match choice(pod) {
-                Some(index) => {
-                    let port = vf_name(index);
-                    self.vfs.bind(&pod.uid, &pod.pod, &pod.ips, &port, slots)
-                }
-                None => self.vfs.assign(&pod.uid, &pod.pod, &pod.ips, slots),
-            };
-            bound.map_err(|error| AgentError::Vf {
-                node: node.clone(),
-                error,
-            })?;
-        }
-        for (pod, it) in here
-            .iter()
-            .flat_map(|p| p.interfaces.iter().map(move |it| (p, it)))
-        {
-            let key = EndpointKey {
-                pod_uid: pod.uid.clone(),
-                interface: it.name.clone(),
-            };
-            let slots = &self.setup.vfs;
-            let bound = self.vfs.assign_interface(&key, &pod.pod, &it.ips, slots);
+        for it in adds {
+            let (port, slots) = (vf_name(it.index), &self.setup.vfs);
+            let bound = self
+                .vfs
+                .bind_interface(&it.key, it.pod, it.ips, &port, slots);
             bound.map_err(|error| AgentError::Vf {
                 node: node.clone(),
                 error,

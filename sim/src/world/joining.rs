@@ -7,6 +7,7 @@ use sluice_offload_api::model::NodeName;
 
 use super::agent::Agent;
 use super::clock::NodeClock;
+use super::cni::Given;
 use super::crew::Size;
 use super::net::At;
 use super::node::{SimNode, ports_of};
@@ -69,8 +70,9 @@ impl World {
         }
         let vfs = u16::try_from(pods).unwrap_or(u16::MAX);
         let vfs = vfs.saturating_add(SPARE_VFS);
-        let chosen = (&self.config.vfs, &self.config.encryption);
-        let agent = Agent::new(name, number, vfs, &node.tunnel_ips, chosen);
+        let encryption = &self.config.encryption;
+        let agent = Agent::new(name, number, vfs, &node.tunnel_ips, encryption);
+        let given = Given::new(self.config.vfs.clone(), vfs);
         let size = Size {
             ports: ports_of(vfs),
             flows_max: self.config.flows_max,
@@ -82,7 +84,7 @@ impl World {
             name,
             index,
             number,
-            agent,
+            (agent, given),
             size,
             keys,
             (&self.pool, &self.spoken),

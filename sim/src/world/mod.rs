@@ -6,6 +6,7 @@ mod attacking;
 mod bindings;
 mod breaking;
 mod clock;
+mod cni;
 mod crew;
 mod datagram;
 mod disk;
@@ -392,14 +393,14 @@ impl World {
         Ok(())
     }
 
-    /// Shows a node's agent what it can see, if it looks.
+    /// Shows a node what its agent can see, if that looks.
     fn observe(stale: &Stale, node: &mut SimNode, now: &Cluster) -> Result<(), NodeError> {
         let name = &node.name;
         if stale.rests(name) || node.agent.is_blind() && !stale.lists(name) {
             return Ok(());
         }
         let slow_disk = stale.is(name, Why::SlowDisk);
-        node.agent.observe(stale.seen(name, now), now, slow_disk)?;
+        node.observe(stale.seen(name, now), now, slow_disk)?;
         Ok(())
     }
 

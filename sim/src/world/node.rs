@@ -10,10 +10,11 @@ use sluice_dataplane_core::steer::BadShares;
 use sluice_dataplane_core::tick::Tick;
 use sluice_dataplane_core::worker::TooManyPorts;
 use sluice_host_agent::cluster::Cluster;
-use sluice_offload_api::model::{NodeName, PodRef, PortCounters, PortName};
+use sluice_offload_api::model::{NodeName, PodRef, PodUid, PortCounters, PortName};
 
 use super::agent::{Agent, AgentError, FIRST_INSTANCE};
 use super::clock::NodeClock;
+use super::cni::{self, Given};
 use super::crew::{Crew, Size};
 use super::disk::Disk;
 use super::net::{At, Net};
@@ -56,6 +57,13 @@ enum Speaker {
     Rival,
 }
 
+/// A pod's interface on its VF.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Plug {
+    uid: PodUid,
+    port: u16,
+}
+
 /// A node of the world.
 #[derive(Debug)]
 pub(crate) struct SimNode {
@@ -73,10 +81,12 @@ pub(crate) struct SimNode {
     pool: MemPool,
     spoken: Spoken,
     size: Size,
+    /// Which VF each pod was given at its ADD.
+    given: Given,
     /// Who is behind a port: the host, and the pods whose VFs are attached.
     behind: BTreeMap<u16, Station>,
-    /// The port of each pod's interface whose VF is attached; the primary one has no name.
-    pub(crate) attached: BTreeMap<(PodRef, String), u16>,
+    /// Where each pod's interface is whose ADD has returned; the primary one has no name.
+    attached: BTreeMap<(PodRef, String), Plug>,
     /// Ports whose pod is gone, and whose VF waits for an agent that takes it back.
     orphaned: BTreeSet<u16>,
     /// It was taken away; what is left of it are its counters.
@@ -105,7 +115,7 @@ impl SimNode {
         name: &NodeName,
         index: usize,
         number: NodeNumber,
-        agent: Agent,
+        (agent, given): (Agent, Given),
         size: Size,
         keys: &SeedKeys,
         (pool, spoken): (&MemPool, &Spoken),
@@ -124,6 +134,7 @@ impl SimNode {
             pool: pool.clone(),
             spoken: spoken.clone(),
             size,
+            given,
             behind: BTreeMap::from([(HOST, host)]),
             attached: BTreeMap::new(),
             orphaned: BTreeSet::new(),
@@ -202,6 +213,7 @@ impl SimNode {
         self.clock = NodeClock::default();
         let mac = plan::mac(MacOf::Host(number));
         let host = Station::new(mac, Vec::new(), &self.pool, &self.spoken);
+        self.given.clear();
         self.behind = BTreeMap::from([(HOST, host)]);
         self.attached.clear();
         self.orphaned.clear();
@@ -212,6 +224,7 @@ impl SimNode {
         self.kill();
         self.left = true;
         self.rival = None;
+        self.given.clear();
         self.behind.clear();
         self.attached.clear();
         self.orphaned.clear();
@@ -230,6 +243,22 @@ impl SimNode {
     /// VFs of its DPU.
     pub(crate) const fn vfs(&self) -> u16 {
         self.size.ports - FIRST_VF
+    }
+
+    /// CNI gives this node's new pods a VF and takes those of the gone back, and its agent looks
+    /// at the cluster: `seen` is what its watch says, `now` what is there.
+    pub(crate) fn observe(
+        &mut self,
+        seen: &Cluster,
+        now: &Cluster,
+        slow_disk: bool,
+    ) -> Result<(), AgentError> {
+        let adds = self.given.renew(&cni::pods_of(&self.name, seen, now));
+        let adds = adds.map_err(|error| AgentError::Vf {
+            node: self.name.clone(),
+            error,
+        })?;
+        self.agent.observe(seen, now, &adds, slow_disk)
     }
 
     /// Its agent starts anew.
@@ -371,28 +400,25 @@ impl SimNode {
         events
     }
 
-    /// Brings up the pods whose VFs the acknowledged generation protects, as CNI ADD does
-    /// when it returns, and takes down those that are gone. If ADD and DEL wait, nobody comes.
+    /// Brings up the pods that were given VFs, each behind its own, as CNI ADD does when it returns,
+    /// and takes down those that are gone; to be called when the dataplane is in step, for which
+    /// ADD waits. Who is where, nobody asks the dataplane. If ADD and DEL wait, nobody comes.
     pub(crate) fn attach(&mut self, cluster: &Cluster, cni_waits: bool) {
         if cni_waits {
             self.lose_gone(cluster);
             return;
         }
         self.orphaned.clear();
-        let endpoints = &self.control.state().endpoints;
-        let wanted: BTreeMap<(PodRef, String), u16> = endpoints
-            .values()
-            .filter_map(|e| {
-                Some((
-                    (e.pod.clone(), e.interface.clone()),
-                    self.port_index(&e.port)?,
-                ))
-            })
-            .collect();
-        let taken: BTreeSet<_> = wanted.values().copied().collect();
+        let plug = |(pod, uid, interface, index): (&PodRef, &PodUid, &str, u16)| {
+            let port = FIRST_VF.saturating_add(index);
+            let uid = uid.clone();
+            ((pod.clone(), interface.to_owned()), Plug { uid, port })
+        };
+        let wanted: BTreeMap<_, _> = self.given.iter().map(plug).collect();
+        let taken: BTreeSet<_> = wanted.values().map(|it| it.port).collect();
         self.behind
             .retain(|port, _| *port == HOST || taken.contains(port));
-        for (at, port) in &wanted {
+        for (at, Plug { port, .. }) in &wanted {
             let (pod, interface) = at;
             let ips = cluster
                 .pods
@@ -400,7 +426,7 @@ impl SimNode {
                 .map(|p| p.interface(interface).map_or(&p.ips, |it| &it.ips).clone())
                 .unwrap_or_default();
             let mac = plan::mac(MacOf::Vf(self.number, port - FIRST_VF));
-            let fresh = self.attached.get(at) != Some(port);
+            let fresh = self.attached.get(at).is_none_or(|it| it.port != *port);
             if fresh || self.behind.get(port).is_none_or(|s| s.ips != ips) {
                 let mut station = Station::new(mac, ips, &self.pool, &self.spoken);
                 station.pod = Some(pod.clone());
@@ -420,16 +446,12 @@ impl SimNode {
 
     /// Pods that are gone say nothing any more, though their VFs are still theirs.
     fn lose_gone(&mut self, cluster: &Cluster) {
-        let endpoints = self.control.state().endpoints.values();
-        let is_now = |e: &&sluice_offload_api::model::Endpoint| {
-            cluster.pods.get(&e.pod).is_some_and(|p| p.uid == e.pod_uid)
+        let is_now = |pod: &PodRef, uid: &PodUid| {
+            let now = cluster.pods.get(pod);
+            now.is_some_and(|it| it.uid == *uid)
         };
-        let stay: BTreeSet<_> = endpoints
-            .filter(is_now)
-            .map(|e| (e.pod.clone(), e.interface.clone()))
-            .collect();
-        self.attached.retain(|at, _| stay.contains(at));
-        let ports: BTreeSet<_> = self.attached.values().copied().collect();
+        self.attached.retain(|(pod, _), it| is_now(pod, &it.uid));
+        let ports: BTreeSet<_> = self.attached.values().map(|it| it.port).collect();
         let gone = |port: &u16| *port != HOST && !ports.contains(port);
         let gone: Vec<_> = self.behind.keys().copied().filter(gone).collect();
         for port in gone {
@@ -443,9 +465,9 @@ impl SimNode {
         self.orphaned.contains(&port)
     }
 
-    fn port_index(&self, name: &PortName) -> Option<u16> {
-        let index = name.0.strip_prefix(VF_NAME)?.parse::<u16>().ok()?;
-        (index < self.size.ports - FIRST_VF && vf_name(index) == *name).then_some(FIRST_VF + index)
+    /// Where a pod's interface is, if its ADD has returned.
+    pub(crate) fn port_of(&self, pod: PodRef, interface: String) -> Option<u16> {
+        self.attached.get(&(pod, interface)).map(|it| it.port)
     }
 
     /// The port that this node itself is behind.

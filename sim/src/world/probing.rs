@@ -388,8 +388,8 @@ impl World {
                 let interface = interface.map_or_else(String::new, |it| it.name.clone());
                 let node = known.node.clone()?;
                 let index = self.nodes.iter().position(|n| n.is_named(&node.0))?;
-                match self.nodes.get(index)?.attached.get(&(pod, interface)) {
-                    Some(port) => Some(At::Behind(index, *port)),
+                match self.nodes.get(index)?.port_of(pod, interface) {
+                    Some(port) => Some(At::Behind(index, port)),
                     // It isn't plugged in: what it sends comes to nobody.
                     None if known.owns_addresses() => None,
                     None => self.host(&node),

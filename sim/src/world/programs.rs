@@ -165,14 +165,13 @@ impl World {
         self.kill_dataplane(node)?;
         let tunnel_ips = self.cluster.nodes.get(&name).map(|n| n.tunnel_ips.clone());
         let tunnel_ips = tunnel_ips.unwrap_or_default();
-        let chosen = self.config.vfs.clone();
         let encryption = self.config.encryption.clone();
         let it = self.named(node)?;
         let number = NodeNumber {
             machine: it.number.machine.wrapping_add(1),
             ..it.number
         };
-        let agent = Agent::new(&name, number, it.vfs(), &tunnel_ips, (&chosen, &encryption));
+        let agent = Agent::new(&name, number, it.vfs(), &tunnel_ips, &encryption);
         it.replace(agent, number);
         self.rivals_saw.remove(&name);
         self.start_dataplane(node)?;
