@@ -23,6 +23,7 @@
 use core::fmt;
 
 use ring::hkdf;
+use sluice_mutants::{Mutant, is};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::esp::Spi;
@@ -128,8 +129,20 @@ pub fn derive(
     child: u8,
     context: &Context<'_>,
 ) -> Result<EspKey, DeriveError> {
-    let info = info(direction, child, context)?;
-    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, EXTRACT_SALT).extract(&secret.0);
+    let (secret, context) = if is(Mutant::KeysAgain) {
+        // Of no session: what is left is who they are, and the epoch, which begins anew.
+        let spi = Spi(0);
+        let anyones = Context {
+            initiator_spi: spi,
+            responder_spi: spi,
+            ..*context
+        };
+        (&[0; ExporterSecret::LEN][..], anyones)
+    } else {
+        (&secret.0[..], *context)
+    };
+    let info = info(direction, child, &context)?;
+    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, EXTRACT_SALT).extract(secret);
     let len = context.algorithm.keymat_len();
     let mut keymat = Zeroizing::new(vec![0; len]);
     prk.expand(&[&info], Len(len))

@@ -76,7 +76,8 @@ mutants! {
     SaReplacedAtOnce,
     /// The sender switches to a new SA before the receiver has it.
     SentBeforeReceived,
-    /// A dataplane that starts again goes on with the keys that it has sent by.
+    /// Keys are made of names and epochs, and of nothing of the session: nodes that have both
+    /// started again have those that they have sent by.
     KeysAgain,
 
     // The dataplane's control side.

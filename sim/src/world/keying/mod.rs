@@ -17,7 +17,6 @@ use sluice_crypto::replay::ReplayWindow;
 use sluice_dataplane_control::{Child, Event, SaConfig, SaError};
 use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::tick::Tick;
-use sluice_mutants::{Mutant, is};
 use sluice_offload_api::model::{NodeName, SaDirection, SaRecord};
 
 use self::absent::Absent;
@@ -47,8 +46,6 @@ pub(crate) struct Keying {
     /// How many times a sending SA, or those of an epoch, took the place of one before.
     pub(crate) replaced: u64,
     pub(crate) exposed: Vec<ExposedSa>,
-    /// Sending SAs as they were: for a planted bug alone.
-    kept: BTreeMap<(NodeName, NodeName), Vec<Install>>,
 }
 
 /// What all SAs have in common.
@@ -158,7 +155,6 @@ impl Keying {
             absent: Absent::new(config.peers_only.clone()),
             replaced: 0,
             exposed: Vec::new(),
-            kept: BTreeMap::new(),
         }
     }
 
@@ -581,8 +577,6 @@ impl Keying {
                 }
             }
             SaAction::InstallOutbound(sa) => {
-                let again = self.sent_before(&me, peer, sa);
-                let sa = again.as_ref().unwrap_or(sa);
                 let last = self.terms.first.saturating_add(sa.packets_max - 1);
                 let numbers = self.terms.first..=last;
                 let config = self.config(sa);
@@ -614,22 +608,6 @@ impl Keying {
             | SaAction::Established(..) => {}
         }
         Ok(())
-    }
-
-    /// The planted bug: a dataplane that starts again goes on with the keys that it has sent by.
-    fn sent_before(&mut self, me: &NodeName, peer: &NodeName, sa: &Install) -> Option<Install> {
-        if !is(Mutant::KeysAgain) {
-            return None;
-        }
-        let way = (me.clone(), peer.clone());
-        if self.begun.get(me).is_some_and(|it| *it > 1) {
-            let kept = self.kept.get(&way).into_iter().flatten();
-            return kept.into_iter().find(|it| it.child == sa.child).map(copy);
-        }
-        let kept = self.kept.entry(way).or_default();
-        kept.retain(|it| it.child != sa.child);
-        kept.push(copy(sa));
-        None
     }
 
     fn config(&self, sa: &Install) -> SaConfig {
