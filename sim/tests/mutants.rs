@@ -1,12 +1,14 @@
-//! The mutation check: each planted bug is found within a bounded number of seeds, or the
-//! fuzzer and its oracles prove nothing. `cargo test -p sluice-sim --features mutants --test
-//! mutants -- --nocapture` says by what; docs/fuzzing.md has the list.
+//! The mutation check: each planted bug is found within a bounded number of seeds, and by whom
+//! docs/fuzzing.md says, or the fuzzer and its oracles prove nothing: a bug that is found by
+//! another's oracle says nothing of its own. `cargo test -p sluice-sim --features mutants --test
+//! mutants -- --nocapture` says more.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
     reason = "a failed assumption in a test is a failed test"
 )]
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -19,26 +21,93 @@ const SEEDS_MAX: u64 = 1_500;
 const STORMS: u64 = 4;
 const REKEYS: u64 = 40;
 
-/// Who found it: a seed of scenarios or of storms.
-fn find(cases: &[Case], mutant: Mutant) -> Option<(&'static str, u64, Failure)> {
+/// The one list of what is found by whom.
+const DOCS: &str = include_str!("../../docs/fuzzing.md");
+const HEAD: &str = "| planted | found by | seed |\n|---|---|---|\n";
+/// How a seed of storms is told from one of scenarios there.
+const STORM: &str = "storm ";
+
+/// Oracles, which have the same name there.
+const ORACLES: [&str; 7] = [
+    "policy",
+    "cleartext",
+    "nonce",
+    "replay",
+    "spoof",
+    "isolation",
+    "counted",
+];
+/// What else finds something: what its failure says, the first that fits, and its name there.
+const OTHERS: [(&str, &str); 10] = [
+    (": shadow policies: ", "the probe's shadow"),
+    (": the evaluator says ", "the probe's verdict"),
+    (": the evaluator names ", "the probe's rule"),
+    ("settled: ", "what is left at the end"),
+    ("connection ", "a connection"),
+    (
+        "frames of the attack came",
+        "an attack's frame came to somebody",
+    ),
+    ("is not answered", "an answer that doesn't come"),
+    ("loss: ", "loss"),
+    (" refused: ", "the dataplane refuses the change"),
+    (" belongs to pod ", "the VF table refuses the next pod"),
+];
+
+/// By whom a mutant is found, and at which seed first.
+type Found = (String, String);
+
+/// The rows of the docs, in their order.
+fn rows() -> Vec<(&'static str, Found)> {
+    let (_, rows) = DOCS.split_once(HEAD).unwrap();
+    let rows = rows.lines().take_while(|it| !it.is_empty());
+    rows.map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [mutant, by, seed] = cells[..] else {
+            panic!("not three cells: {row}");
+        };
+        let found = (by.to_owned(), seed.replace(',', ""));
+        (mutant.trim_matches('`'), found)
+    })
+    .collect()
+}
+
+/// Who found it, as the docs call it; or all that is known.
+fn finder(failure: &Failure) -> String {
+    let Failure { kind, what } = failure;
+    let mut oracles = ORACLES.iter().copied();
+    let mut others = OTHERS.iter();
+    let other = || others.find(|it| what.contains(it.0)).map(|it| it.1);
+    let by = oracles.find(|it| *it == kind.as_str()).or_else(other);
+    by.map_or_else(|| format!("{kind}: {what}"), str::to_owned)
+}
+
+/// What finds it first: scenarios or, `by_storm`, storms.
+fn find(cases: &[Case], mutant: Mutant, by_storm: bool) -> Option<(Found, Failure)> {
     plant(Some(mutant));
-    let by_storm =
-        || (0..STORMS).find_map(|seed| Some(("storm", seed, storm(seed, REKEYS).err()?)));
-    let by_case = || {
-        let mut cases = cases.iter();
-        cases.find_map(|case| Some(("seed", case.seed, play_case(case).err()?)))
-    };
     // What the storm is for, it finds at once; all else it would only be slow to miss.
-    let found = match mutant {
-        Mutant::SaReplacedAtOnce | Mutant::SentBeforeReceived => by_storm(),
-        _ => by_case(),
+    let found = if by_storm {
+        (0..STORMS).find_map(|seed| Some((format!("{STORM}{seed}"), storm(seed, REKEYS).err()?)))
+    } else {
+        let mut cases = cases.iter();
+        cases.find_map(|case| Some((case.seed.to_string(), play_case(case).err()?)))
     };
     plant(None);
-    found
+    found.map(|(seed, failure)| ((finder(&failure), seed), failure))
 }
 
 #[test]
-fn every_planted_bug_is_found() {
+fn the_docs_list_each_planted_bug_once_and_in_order() {
+    let listed: Vec<_> = rows().into_iter().map(|it| it.0.to_owned()).collect();
+    let planted: Vec<_> = Mutant::ALL.iter().map(|it| format!("{it:?}")).collect();
+    assert_eq!(listed, planted);
+    assert!(planted.len() >= 30);
+}
+
+#[test]
+fn every_planted_bug_is_found_by_whom_the_docs_say() {
+    let rows: BTreeMap<_, _> = rows().into_iter().collect();
+    let row = |mutant: Mutant| rows.get(format!("{mutant:?}").as_str());
     let cases: Vec<Case> = (0..SEEDS_MAX).map(case_of).collect();
     let next = AtomicUsize::new(0);
     // A bug is planted in a thread.
@@ -46,7 +115,8 @@ fn every_planted_bug_is_found() {
         let mut found = Vec::new();
         // Each number is taken once, whichever thread does; nothing else hangs on it.
         while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
-            found.push((*mutant, find(&cases, *mutant)));
+            let by_storm = row(*mutant).is_some_and(|it| it.1.starts_with(STORM));
+            found.push((*mutant, find(&cases, *mutant, by_storm)));
         }
         found
     };
@@ -57,15 +127,21 @@ fn every_planted_bug_is_found() {
         found.collect::<Vec<_>>()
     });
     found.sort_by_key(|it| it.0);
-    let mut missed = Vec::new();
+    let (mut missed, mut otherwise) = (Vec::new(), Vec::new());
     for (mutant, found) in found {
-        match found {
-            Some((by, seed, failure)) => println!("{mutant:?}: {by} {seed}, {}", failure.what),
-            None => missed.push(mutant),
+        let Some((found, failure)) = found else {
+            missed.push(mutant);
+            continue;
+        };
+        let (by, seed) = &found;
+        println!("{mutant:?}: {seed}, {}", failure.what);
+        if row(mutant) != Some(&found) {
+            otherwise.push(format!("| `{mutant:?}` | {by} | {seed} |"));
         }
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
-    assert!(Mutant::ALL.len() >= 30);
+    let otherwise = otherwise.join("\n");
+    assert!(otherwise.is_empty(), "found otherwise:\n{otherwise}");
 }
 
 /// Nothing planted, nothing found: what finds the bugs is not something else.
