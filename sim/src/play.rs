@@ -282,7 +282,10 @@ impl<'a> Player<'a> {
                 });
                 self.work = work.map_err(|error| place.fault(error))?;
                 let wrong = self.work.iter().filter(|it| !it.ok);
-                let told = wrong.map(|it| asked(index, line, it));
+                let told = wrong.map(|it| FailedCheck {
+                    asked: it.asked,
+                    ..found(index, line, it)
+                });
                 self.failed_checks.extend(told);
                 let kinds: Vec<_> = self.work.iter().map(|it| it.kind).collect();
                 Ok(("workload", kinds.join(", ")))

@@ -321,6 +321,7 @@ impl Scale {
             packets,
             every_ns: ms * 1_000_000 / packets,
             sizes: vec![FRAME_LEN],
+            may_lose: None,
         });
         let jobs: Vec<_> = jobs.collect();
         let (began, wire) = (world.now(), world.wire_frames());

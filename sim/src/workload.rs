@@ -55,6 +55,8 @@ pub enum Job {
         every_ns: u64,
         /// Frame sizes, in turn.
         sizes: Vec<u16>,
+        /// How many of them may be lost at most, whatever a fault excuses.
+        may_lose: Option<u64>,
     },
     /// Objects change, or a program starts anew meanwhile.
     Change {
@@ -124,6 +126,9 @@ pub struct JobRecord {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
+    /// What is wrong was asked for, as by `expect`; else it must be so of every job.
+    #[serde(skip)]
+    pub asked: bool,
 }
 
 impl fmt::Display for JobRecord {

@@ -18,7 +18,7 @@ const SUBSPACE: u64 = 1 << 32;
 /// Opens packets under one key and accepts each sequence number once.
 ///
 /// Owned by exactly one worker, so the window needs no lock.
-// In two cache lines, and not in parts of three.
+// With libipsec-mb in two cache lines, and not in parts of three.
 #[repr(align(64))]
 pub struct InboundSa<A = Backend> {
     spi: Spi,
@@ -31,6 +31,9 @@ pub struct InboundSa<A = Backend> {
     salt: Zeroizing<[u8; SALT_LEN]>,
     aead: A,
 }
+
+#[cfg(feature = "ipsec-mb")]
+const _: () = assert!(size_of::<InboundSa>() <= 128, "two cache lines");
 
 /// What was inside a packet that opened.
 #[derive(Debug, Clone, PartialEq, Eq)]

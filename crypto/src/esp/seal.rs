@@ -14,7 +14,7 @@ use crate::key::{Algorithm, EspKey, Fingerprint, KeyError, SALT_LEN};
 ///
 /// Owned by exactly one worker. It can't be cloned, and its counter neither repeats nor goes
 /// back, so no nonce is used twice under its key.
-// In two cache lines, and not in parts of three.
+// With libipsec-mb in two cache lines, and not in parts of three.
 #[repr(align(64))]
 pub struct OutboundSa<A = Backend> {
     spi: Spi,
@@ -27,6 +27,9 @@ pub struct OutboundSa<A = Backend> {
     salt: Zeroizing<[u8; SALT_LEN]>,
     aead: A,
 }
+
+#[cfg(feature = "ipsec-mb")]
+const _: () = assert!(size_of::<OutboundSa>() <= 128, "two cache lines");
 
 impl OutboundSa {
     /// An SA that will send its first packet with number 1. `esn` says whether numbers have 64

@@ -61,8 +61,9 @@ impl Requirement {
     fn holds(&self, value: Option<&str>) -> bool {
         match &self.operator {
             Operator::In(values) => value.is_some_and(|it| values.contains(it)),
-            Operator::NotIn(_) if value.is_none() => !is(Mutant::NotInForgotten),
-            Operator::NotIn(values) => value.is_none_or(|it| !values.contains(it)),
+            Operator::NotIn(values) => {
+                value.map_or(!is(Mutant::NotInForgotten), |it| !values.contains(it))
+            }
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }

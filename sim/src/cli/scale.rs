@@ -56,10 +56,10 @@ pub(super) struct ScaleArgs {
     #[arg(long)]
     blind: bool,
     /// Exit with 1 if it is slower than so many times real time.
-    #[arg(long, value_name = "TIMES")]
+    #[arg(long, value_name = "TIMES", value_parser = positive)]
     at_least: Option<f64>,
     /// Exit with 1 if it takes more seconds to converge.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = positive)]
     within: Option<f64>,
     /// Exit with 1 if it takes more memory, in MiB.
     #[arg(long, value_name = "MIB")]
@@ -70,6 +70,12 @@ pub(super) struct ScaleArgs {
     /// How the result is printed on stdout.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|it: &f64| it.is_finite() && *it > 0.0);
+    number.ok_or_else(|| format!("`{text}` is no number above 0"))
 }
 
 /// What it came to.

@@ -66,6 +66,7 @@ pub(super) struct UdpEntry {
     /// Packets a second.
     rate: u64,
     sizes: Sizes,
+    may_lose: Option<u64>,
     expect: Option<Verdict>,
 }
 
@@ -198,6 +199,7 @@ impl UdpEntry {
             packets: within(place, "packets", self.packets, PACKETS_MAX)?,
             every_ns: Tick::SECOND / rate,
             sizes,
+            may_lose: self.may_lose,
         })
     }
 }

@@ -12,7 +12,7 @@ use super::World;
 use super::net::At;
 use super::probing::query_of;
 use super::sockets::{Ends, Socket};
-use super::working::Running;
+use super::working::{Excuses, Running};
 use crate::dice::Dice;
 use crate::probe::{Probe, ProbeError};
 use crate::tcp::{Receiver, Sender};
@@ -37,6 +37,8 @@ pub(super) struct Lasting {
     uids: [Option<PodUid>; 2],
     /// All that was to be moved was, and nothing has happened since that may end it.
     stands: bool,
+    /// The dataplane that its pod is behind was dead when it began.
+    began_in_vain: bool,
 }
 
 /// What a job does of a connection.
@@ -83,14 +85,16 @@ impl World {
         }
     }
 
-    /// Those that nobody has answered yet are given up where the pod that was asked is gone: a
-    /// dataplane that has started anew doesn't know that its address was a pod's, and what is said to
-    /// whoever has it outside of the cluster is another thing than what pods say.
-    pub(super) fn give_up_unanswered(&mut self) {
+    /// Of those that began while a node's dataplane was dead, whose pods nobody has answered: they are
+    /// given up where the pod that was asked is gone. A dataplane that starts then never knew that its
+    /// address was a pod's, and what is said to whoever has it outside of the cluster is another
+    /// thing than what pods say.
+    pub(super) fn give_up_unanswered(&mut self, node: usize) {
         let is_gone = |it: &Lasting| {
             let [_, asked] = &it.uids;
             let [_, there] = self.uids_at(it.ends);
-            asked.is_some() && there.is_none()
+            let is_here = matches!(it.at, At::Behind(at, _) if at == node);
+            it.began_in_vain && is_here && asked.is_some() && there.is_none()
         };
         let gone = self.lasting.iter().filter(|(_, it)| is_gone(it));
         let gone: Vec<_> = gone
@@ -101,6 +105,13 @@ impl World {
                 self.close_lasting(&name);
             }
         }
+    }
+
+    fn is_behind_dead(&self, at: At) -> bool {
+        let At::Behind(number, _) = at else {
+            return false;
+        };
+        self.nodes.get(number).is_some_and(|it| it.dead)
     }
 
     fn uids_at(&self, ends: Ends) -> [Option<PodUid>; 2] {
@@ -177,6 +188,7 @@ impl World {
                     query: query_of(probe, &question),
                     uids: self.uids_at(ends),
                     stands: false,
+                    began_in_vain: self.is_behind_dead(at),
                 };
                 self.open_lasting(&lasting, probe, bytes, hop);
                 self.lasting.insert(name.to_owned(), lasting);
@@ -246,7 +258,7 @@ impl World {
         &mut self,
         jobs: &[Job],
         running: &[Option<Running>],
-        (before, hits): (&[Option<Verdict>], u64),
+        (before, excuses): (&[Option<Verdict>], &Excuses),
     ) -> Result<Vec<(usize, Option<Running>)>, ProbeError> {
         let mut again = Vec::new();
         for (number, job) in jobs.iter().enumerate() {
@@ -272,7 +284,8 @@ impl World {
             let before = before.get(number).copied().flatten();
             let allowed =
                 before == Some(Verdict::Allow) && self.expected(probe)?.verdict == Verdict::Allow;
-            if allowed && self.is_untouched(&part, probe, hits)? {
+            let is_cut = excuses.cut([Some(run.at), far]);
+            if allowed && !is_cut && self.is_untouched(&part, probe, excuses)? {
                 self.close_lasting(name);
                 again.push((number, self.begin_lasting(name, probe, *bytes, *for_ns)?));
             }
@@ -281,11 +294,16 @@ impl World {
     }
 
     /// Whether nothing but policy can have kept a job from its end, which had the time for it.
-    fn is_untouched(&self, part: &Part, probe: &Probe, hits: u64) -> Result<bool, ProbeError> {
+    fn is_untouched(
+        &self,
+        part: &Part,
+        probe: &Probe,
+        excuses: &Excuses,
+    ) -> Result<bool, ProbeError> {
         let question = self.question(probe)?;
         Ok(part.was_whole
             && self.is_whole()
-            && self.net.faults.hits == hits
+            && self.net.faults.hits == excuses.hits
             && self.crowded_out(&question) == part.crowded_out)
     }
 
@@ -303,7 +321,7 @@ impl World {
         &mut self,
         record: &mut JobRecord,
         (job, run): (&Job, Option<&Running>),
-        (before, hits): (Option<Verdict>, u64),
+        (before, excuses): (Option<Verdict>, &Excuses),
     ) -> Result<(), ProbeError> {
         let Job::Connection {
             name,
@@ -319,6 +337,8 @@ impl World {
         record.to = Some(probe.to.to_string());
         record.port = self.question(probe)?.port;
         let mut came = 0;
+        let ends = run.map(|it| [Some(it.at), it.flow.and_then(|it| it.1)]);
+        let is_cut = ends.is_some_and(|it| excuses.cut(it));
         let run = run.and_then(|it| Some((it.at, it.flow?, it.part.as_ref()?)));
         if let Some((at, flow, part)) = run {
             record.complete = self.is_whole_part(at, flow);
@@ -336,7 +356,7 @@ impl World {
         }
         let policy = self.expected(probe)?.verdict;
         let untouched = match run {
-            Some((.., part)) => self.is_untouched(part, probe, hits)?,
+            Some((.., part)) => !is_cut && self.is_untouched(part, probe, excuses)?,
             None => self.is_whole(),
         };
         let has_come = came > 0 || record.bytes > 0;
@@ -361,6 +381,7 @@ impl World {
             (Some(Verdict::Deny), _) if has_come => Some("expected to be denied"),
             _ => None,
         };
+        record.asked = record.wrong.is_none() && wrong.is_none();
         let wrong = wrong.or(expected).map(ToOwned::to_owned);
         record.wrong = record.wrong.take().or(wrong);
         let stands = record.complete && !self.net.faults.corrupts();

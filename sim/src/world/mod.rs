@@ -369,6 +369,13 @@ impl World {
     }
 
     fn converge(&mut self, cluster: Cluster) -> Result<(), WorldError> {
+        self.show(cluster)?;
+        self.run_for(SETTLE_NS);
+        Ok(())
+    }
+
+    /// Agents look at the objects as they are from now on, and all comes in step that can at once.
+    fn show(&mut self, cluster: Cluster) -> Result<(), WorldError> {
         self.stale.look(&cluster);
         for node in self.nodes.iter_mut().filter(|it| !it.left) {
             for why in self.stale.why(&node.name) {
@@ -389,7 +396,6 @@ impl World {
         self.outside.forget_neighbors();
         self.bring_in_step()?;
         self.attach();
-        self.run_for(SETTLE_NS);
         Ok(())
     }
 

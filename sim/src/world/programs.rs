@@ -99,10 +99,13 @@ impl World {
         Ok(self.bring_in_step()?)
     }
 
-    /// The same while pods speak, which don't wait until all have found it again.
+    /// The same while pods speak, in no time: a dataplane's keys come while they do.
     pub(super) fn restart_meanwhile(&mut self, program: &Program) -> Result<(), BreakError> {
         self.start(program)?;
-        Ok(self.catch_up()?)
+        self.show(self.cluster.clone())?;
+        self.release();
+        self.tend_keys();
+        Ok(self.bring_in_step()?)
     }
 
     fn start(&mut self, program: &Program) -> Result<(), BreakError> {
@@ -151,7 +154,7 @@ impl World {
             }
             self.announcements.tell(node);
         }
-        self.give_up_unanswered();
+        self.give_up_unanswered(number);
         Ok(())
     }
 

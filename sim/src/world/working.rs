@@ -44,6 +44,23 @@ pub(super) struct Running {
     ended: Option<Tick>,
 }
 
+/// What excuses that something allowed didn't come.
+#[derive(Debug)]
+pub(super) struct Excuses {
+    /// Frames that faults had hit before.
+    pub(super) hits: u64,
+    /// Nodes whose dataplane starts anew meanwhile: with it goes what is on its way through it.
+    cut: Vec<usize>,
+}
+
+impl Excuses {
+    /// Whether one of these ends is at a dataplane that starts anew.
+    pub(super) fn cut(&self, ends: [Option<At>; 2]) -> bool {
+        let is_cut = |at| matches!(at, At::Behind(node, _) if self.cut.contains(&node));
+        ends.into_iter().flatten().any(is_cut)
+    }
+}
+
 impl Running {
     pub(super) const fn of(at: At, hop: IpAddr, flow: (Ends, Option<At>)) -> Self {
         Self {
@@ -134,18 +151,23 @@ impl World {
             before.push(self.policy_on(job)?);
             running.push(self.begin(number, job)?);
         }
+        let excuses = Excuses {
+            hits,
+            cut: self.cut_by(&changes),
+        };
         let mut changes: Vec<_> = changes
             .into_iter()
             .map(|(at_ns, it)| (start + at_ns, it))
             .collect();
-        // With a dataplane goes what is on its way through it; with an agent nothing.
-        let cuts = |it: &(Tick, Meanwhile)| matches!(&it.1, Meanwhile::Restart(of) if !matches!(of, Program::Agent(_)));
-        let cut = changes.iter().any(cuts);
-        changes.sort_by_key(|it| Reverse(it.0));
+        // The next one last; of those at one time the first.
+        changes.sort_by_key(|it| it.0);
+        changes.reverse();
+        let is_restart = |it: &(Tick, Meanwhile)| matches!(it.1, Meanwhile::Restart(_));
+        let restarts = changes.iter().any(is_restart);
         self.run_jobs(start, &mut running, &mut changes, look, glance)?;
         self.settle();
         let (numbers, mut again): (Vec<_>, Vec<_>) = self
-            .reopen(jobs, &running, (&before, hits))?
+            .reopen(jobs, &running, (&before, &excuses))?
             .into_iter()
             .unzip();
         if !again.is_empty() {
@@ -157,14 +179,40 @@ impl World {
                 }
             }
         }
-        let touched = cut || self.net.faults.hits != hits || !self.is_whole();
+        if restarts {
+            self.wait_for_keys(1);
+            self.bring_in_step()?;
+        }
         let mut records = Vec::new();
         for ((job, run), before) in jobs.iter().zip(running).zip(before) {
             if !matches!(job, Job::Change { .. }) {
-                records.push(self.record(job, run, (start, before), (touched, hits))?);
+                records.push(self.record(job, run, (start, before), &excuses)?);
             }
         }
         Ok(records)
+    }
+
+    /// Where a job's ends are.
+    fn ends_of(&self, job: &Job) -> Result<[Option<At>; 2], ProbeError> {
+        let (Job::Tcp { probe, .. } | Job::Connection { probe, .. } | Job::Udp { probe, .. }) = job
+        else {
+            return Ok([None; 2]);
+        };
+        let question = self.question(probe)?;
+        Ok([
+            self.place_of(&probe.from, question.src),
+            self.place_of(&probe.to, question.dst),
+        ])
+    }
+
+    /// The nodes whose dataplanes start anew.
+    fn cut_by(&self, changes: &[(u64, Meanwhile)]) -> Vec<usize> {
+        let named = changes.iter().filter_map(|it| match &it.1 {
+            Meanwhile::Restart(Program::Dataplane(node) | Program::Node(node)) => Some(node),
+            _ => None,
+        });
+        let number = |name: &String| self.nodes.iter().position(|it| it.name.0 == *name);
+        named.filter_map(number).collect()
     }
 
     /// What policy says of a job as objects are now.
@@ -204,6 +252,7 @@ impl World {
                 packets,
                 every_ns,
                 sizes,
+                ..
             } => self.begin_udp(probe, *packets, *every_ns, sizes),
             Job::Pcap { from, frames, .. } => Ok(self.begin_pcap(job, from, frames)),
             Job::Change { .. } => Ok(None),
@@ -511,8 +560,10 @@ impl World {
         job: &Job,
         run: Option<Running>,
         (start, before): (Tick, Option<Verdict>),
-        (touched, hits): (bool, u64),
+        excuses: &Excuses,
     ) -> Result<JobRecord, ProbeError> {
+        let is_cut = excuses.cut(self.ends_of(job)?);
+        let touched = is_cut || self.net.faults.hits != excuses.hits || !self.is_whole();
         let ended = run.as_ref().and_then(|it| it.ended).unwrap_or(self.net.now);
         let took_ns = ended.0.saturating_sub(start.0);
         let mut record = JobRecord {
@@ -529,6 +580,7 @@ impl World {
             complete: false,
             ok: true,
             wrong: None,
+            asked: false,
         };
         match job {
             Job::Pcap { from, frames, .. } => {
@@ -561,9 +613,14 @@ impl World {
             }
             Job::Connection { .. } => {
                 let run = (job, run.as_ref());
-                self.record_lasting(&mut record, run, (before, hits))?;
+                self.record_lasting(&mut record, run, (before, excuses))?;
             }
-            Job::Udp { probe, packets, .. } => {
+            Job::Udp {
+                probe,
+                packets,
+                may_lose,
+                ..
+            } => {
                 record.kind = "udp";
                 record.packets = *packets;
                 let flow = run.as_ref().and_then(|it| Some((it.at, it.flow?.0)));
@@ -579,6 +636,13 @@ impl World {
                 if lost && stands && !touched {
                     let lost = packets - answered;
                     record.wrong = Some(format!("{lost} were lost, and no fault is to blame"));
+                }
+                let lost = packets.saturating_sub(answered);
+                if let Some(most) = may_lose.filter(|most| lost > *most)
+                    && record.wrong.is_none()
+                {
+                    record.asked = true;
+                    record.wrong = Some(format!("{lost} were lost, expected at most {most}"));
                 }
             }
         }
@@ -641,6 +705,7 @@ impl World {
             (Some(Verdict::Deny), _) if any => Some("expected to be denied".to_owned()),
             _ => None,
         };
+        record.asked = record.wrong.is_none() && wrong.is_none();
         record.wrong = record.wrong.take().or(wrong).or(expected);
         Ok(policy)
     }

@@ -128,7 +128,7 @@ fn the_scenario_reference_says_what_each_oracle_is_for() {
     let text_of = document("docs/scenarios.md");
     let promises = text_of
         .split("## ")
-        .find(|it| it.starts_with("What is checked in every run"));
+        .find(|it| it.starts_with("The seven promises"));
     let promises = promises.unwrap();
     for entry in fs::read_dir(root().join("sim/src/oracle")).unwrap() {
         let path = entry.unwrap().path();

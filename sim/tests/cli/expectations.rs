@@ -1,4 +1,6 @@
-//! Each thing that `expect` can say fails where it isn't so, with what was found and the line.
+//! What `expect` says of drops, answers, marks and being in step fails where it isn't so, by what was
+//! found and the line. No run can be made to show pods' payload in clear: `encrypted` and
+//! `cleartext_bytes` are not here.
 
 use std::fs;
 

@@ -20,6 +20,7 @@ mod lint;
 mod replay;
 mod reports;
 mod samples;
+mod scale;
 mod schema;
 mod wireshark;
 mod workers;

@@ -130,7 +130,7 @@ fn more_steps() -> Vec<Value> {
     first.push(json!({"workload": [
             {"tcp": {"from": "shop/web", "to": "shop/cart", "port": "http", "family": "ipv4", "bytes": 1, "expect": "allow"}},
             {"udp": {"from": "shop/web", "to": "shop/cart", "port": 9, "packets": 1, "rate": 1, "sizes": "imix"}},
-            {"udp": {"from": "shop/web", "to": "shop/cart", "port": 9, "packets": 1, "rate": 1, "sizes": [64, 1518]}},
+            {"udp": {"from": "shop/web", "to": "shop/cart", "port": 9, "packets": 1, "rate": 1, "sizes": [64, 1518], "may_lose": 0}},
             {"pcap": {"file": text(&root().join("sim/captures/database.pcap")), "from": "shop/web", "map": {"192.0.2.10": "shop/web"}}},
             {"connection": {"name": "c", "from": "shop/web", "to": "shop/cart", "port": 80, "family": "ipv4", "bytes": 1, "for": "5s", "expect": "allow"}},
         ]}));
