@@ -9,10 +9,11 @@ use sluice_host_agent::evaluate::Query;
 use sluice_offload_api::model::{PodUid, Verdict};
 
 use super::World;
+use super::excuses::Excuses;
 use super::net::At;
 use super::probing::query_of;
 use super::sockets::{Ends, Socket};
-use super::working::{Excuses, Running};
+use super::working::Running;
 use crate::dice::Dice;
 use crate::probe::{Probe, ProbeError};
 use crate::tcp::{Receiver, Sender};

@@ -11,6 +11,7 @@ mod crew;
 mod datagram;
 mod disk;
 mod due;
+mod excuses;
 mod joining;
 mod keying;
 mod lasting;

@@ -11,13 +11,13 @@ use sluice_dataplane_core::wire::{self, checksum};
 use sluice_offload_api::model::{Protocol, Verdict};
 
 use super::due::{Datagrams, Due};
+use super::excuses::Excuses;
 use super::lasting::Part;
 use super::net::At;
 use super::probing::Question;
 use super::sockets::{Ends, Socket};
 use super::{BreakError, IDLE_POLL_NS, World, WorldError};
 use crate::dice::Dice;
-use crate::fault::Program;
 use crate::probe::{Family, Party, Probe, ProbeError};
 use crate::tcp::{Receiver, Sender};
 use crate::workload::{Job, JobRecord, Meanwhile};
@@ -42,23 +42,6 @@ pub(super) struct Running {
     due: Due,
     /// When it was over.
     ended: Option<Tick>,
-}
-
-/// What excuses that something allowed didn't come.
-#[derive(Debug)]
-pub(super) struct Excuses {
-    /// Frames that faults had hit before.
-    pub(super) hits: u64,
-    /// Nodes whose dataplane starts anew meanwhile: with it goes what is on its way through it.
-    cut: Vec<usize>,
-}
-
-impl Excuses {
-    /// Whether one of these ends is at a dataplane that starts anew.
-    pub(super) fn cut(&self, ends: [Option<At>; 2]) -> bool {
-        let is_cut = |at| matches!(at, At::Behind(node, _) if self.cut.contains(&node));
-        ends.into_iter().flatten().any(is_cut)
-    }
 }
 
 impl Running {
@@ -145,16 +128,12 @@ impl World {
             self.check(job)?;
         }
         let start = self.net.now;
-        let hits = self.net.faults.hits;
+        let excuses = self.excuses(&changes);
         let (mut running, mut before) = (Vec::new(), Vec::new());
         for (number, job) in jobs.iter().enumerate() {
             before.push(self.policy_on(job)?);
             running.push(self.begin(number, job)?);
         }
-        let excuses = Excuses {
-            hits,
-            cut: self.cut_by(&changes),
-        };
         let mut changes: Vec<_> = changes
             .into_iter()
             .map(|(at_ns, it)| (start + at_ns, it))
@@ -190,29 +169,6 @@ impl World {
             }
         }
         Ok(records)
-    }
-
-    /// Where a job's ends are.
-    fn ends_of(&self, job: &Job) -> Result<[Option<At>; 2], ProbeError> {
-        let (Job::Tcp { probe, .. } | Job::Connection { probe, .. } | Job::Udp { probe, .. }) = job
-        else {
-            return Ok([None; 2]);
-        };
-        let question = self.question(probe)?;
-        Ok([
-            self.place_of(&probe.from, question.src),
-            self.place_of(&probe.to, question.dst),
-        ])
-    }
-
-    /// The nodes whose dataplanes start anew.
-    fn cut_by(&self, changes: &[(u64, Meanwhile)]) -> Vec<usize> {
-        let named = changes.iter().filter_map(|it| match &it.1 {
-            Meanwhile::Restart(Program::Dataplane(node) | Program::Node(node)) => Some(node),
-            _ => None,
-        });
-        let number = |name: &String| self.nodes.iter().position(|it| it.name.0 == *name);
-        named.filter_map(number).collect()
     }
 
     /// What policy says of a job as objects are now.
