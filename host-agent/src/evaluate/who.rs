@@ -1,8 +1,6 @@
 //! Whom selectors select and policies are for, read once more: what the compiler reads them with is
 //! what is held against this.
 
-use std::collections::BTreeSet;
-
 use crate::cluster::{
     Cluster, ClusterPolicy, Interface, LabelSelector, Labels, MultiPolicy, NAMESPACE_NAME_LABEL,
     NamespacedName, NetworkPolicy, Operator, Pod,
@@ -49,16 +47,18 @@ pub(super) fn selects_namespace(cluster: &Cluster, selector: &LabelSelector, nam
     })
 }
 
+/// Whether a policy of a namespace is for a pod.
+fn is_for(name: &NamespacedName, selector: &LabelSelector, pod: &Pod) -> bool {
+    pod.owns_addresses() && name.namespace == pod.pod.namespace && selects(selector, &pod.labels)
+}
+
 /// The NetworkPolicies of a pod, by name: "policyTypes" are for who asks for its rules.
 pub(super) fn network_policies<'a>(
     cluster: &'a Cluster,
     pod: &'a Pod,
 ) -> impl Iterator<Item = (&'a NamespacedName, &'a NetworkPolicy)> {
-    cluster.policies.iter().filter(|(name, policy)| {
-        pod.owns_addresses()
-            && name.namespace == pod.pod.namespace
-            && selects(&policy.pod_selector, &pod.labels)
-    })
+    let all = cluster.policies.iter();
+    all.filter(|(name, it)| is_for(name, &it.pod_selector, pod))
 }
 
 /// The MultiNetworkPolicies of a pod's interface, by name.
@@ -67,12 +67,9 @@ pub(super) fn multi_policies<'a>(
     pod: &'a Pod,
     interface: &'a Interface,
 ) -> impl Iterator<Item = (&'a NamespacedName, &'a MultiPolicy)> {
-    cluster.multi_policies.iter().filter(|(name, multi)| {
-        pod.owns_addresses()
-            && name.namespace == pod.pod.namespace
-            && multi.networks.contains(&interface.network)
-            && selects(&multi.policy.pod_selector, &pod.labels)
-    })
+    let all = cluster.multi_policies.iter();
+    let own = all.filter(|(name, it)| is_for(name, &it.policy.pod_selector, pod));
+    own.filter(|(_, it)| it.networks.contains(&interface.network))
 }
 
 /// The ClusterNetworkPolicies of a pod, the lowest priority of a tier first, and of the same
@@ -82,12 +79,14 @@ pub(super) fn cluster_policies<'a>(
     pod: &'a Pod,
 ) -> impl Iterator<Item = (&'a String, &'a ClusterPolicy)> {
     let all = cluster.cluster_policies.iter();
-    let own = all.filter(|(_, policy)| {
-        pod.owns_addresses()
-            && selects_namespace(cluster, &policy.namespaces, &pod.pod.namespace)
-            && selects(&policy.pods, &pod.labels)
-    });
-    let priorities: BTreeSet<u16> = own.clone().map(|(_, policy)| policy.priority).collect();
-    let of = move |priority| own.clone().filter(move |(_, it)| it.priority == priority);
-    priorities.into_iter().flat_map(of)
+    let mut own: Vec<_> = all
+        .filter(|(_, policy)| {
+            pod.owns_addresses()
+                && selects_namespace(cluster, &policy.namespaces, &pod.pod.namespace)
+                && selects(&policy.pods, &pod.labels)
+        })
+        .collect();
+    // They come by name, and stay so among those of one priority.
+    own.sort_by_key(|(_, policy)| policy.priority);
+    own.into_iter()
 }
