@@ -3,11 +3,14 @@
 //! charon itself decides when to do what: it receives by an SA as soon as it has its keys, and
 //! sends by it when the peer can receive: at once if it began the exchange, and when the old
 //! SA is deleted if the peer did (RFC 7296 section 2.8). Of two rekeys at once it drops one
-//! (section 2.8.1). All that is in its log, in order; nothing is decided here.
+//! (section 2.8.1). All that is in its log, in order. One thing is decided here: a further child
+//! that the peer began is sent by a little later than charon says, see [`super::postponed`].
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::line::{Group, Line};
+use super::postponed::{Postponed, Sending};
 use super::thread::{ChildId, Keyed, Said, Thread, Unclear};
 
 /// charon's threads, at most.
@@ -55,6 +58,9 @@ struct Child {
 pub struct Follower {
     threads: BTreeMap<u16, Thread>,
     children: BTreeMap<ChildId, Child>,
+    /// The child that a peer is sent by, by the name of its children.
+    sent_by: BTreeMap<String, ChildId>,
+    postponed: Postponed,
     /// Whether the log tells as much of messages as holding charon back takes, and whether that
     /// was told if not.
     is_held: bool,
@@ -62,8 +68,23 @@ pub struct Follower {
 }
 
 impl Follower {
+    /// When [`Self::on_time`] has something to do.
+    #[must_use]
+    pub fn due(&self) -> Option<Duration> {
+        self.postponed.due()
+    }
+
+    /// What was put off until `now`. Time is since any moment, the same one for each call.
+    pub fn on_time(&mut self, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for sending in self.postponed.take_due(now) {
+            self.send_by(sending, &mut actions);
+        }
+        actions
+    }
+
     /// Takes a line in, without its end.
-    pub fn on_line(&mut self, line: &[u8]) -> Vec<Action> {
+    pub fn on_line(&mut self, line: &[u8], now: Duration) -> Vec<Action> {
         if line.len() > LINE_MAX {
             return Vec::new();
         }
@@ -78,12 +99,14 @@ impl Follower {
         let said = self.threads.entry(line.thread).or_default().on_line(&line);
         let mut actions = Vec::new();
         if let Some(said) = said {
-            self.on_said(said, &mut actions);
+            self.on_said(said, line.thread, &mut actions);
         }
+        let is_another = line.group == Group::Enc && line.text.starts_with("parsed ");
+        self.postponed.on_line(line.thread, is_another, now);
         actions
     }
 
-    fn on_said(&mut self, said: Said, out: &mut Vec<Action>) {
+    fn on_said(&mut self, said: Said, thread: u16, out: &mut Vec<Action>) {
         match said {
             Said::Inbound(child, spi, keyed) => {
                 if !self.is_held && !self.told_no_hold {
@@ -100,17 +123,36 @@ impl Follower {
                 Some(it) => it.registered = Some((spi, keyed)),
                 None => out.push(Action::TooMany),
             },
-            Said::Outbound(spi, keyed) => match self.registered(spi).map_or(keyed, Ok) {
-                Err(unclear) => out.push(Action::Unclear(unclear)),
-                Ok((child, keyed)) => {
-                    let Some(it) = self.child(&child) else {
-                        return out.push(Action::TooMany);
+            Said::Outbound(spi, first) => match (self.registered(spi), first) {
+                (Some((child, keyed)), _) => {
+                    self.send_by(Sending { child, spi, keyed }, out);
+                }
+                (None, Err(unclear)) => out.push(Action::Unclear(unclear)),
+                (None, Ok(first)) => {
+                    let is_further = first.by_peer && self.sent_by.contains_key(&first.child.name);
+                    let sending = Sending {
+                        child: first.child,
+                        spi,
+                        keyed: first.keyed,
                     };
-                    it.outbound = Some(spi);
-                    out.push(Action::Add(child, Way::Out, spi, keyed));
+                    if self.child(&sending.child).is_none() {
+                        out.push(Action::TooMany);
+                    } else if is_further {
+                        self.postponed.put(thread, sending);
+                    } else {
+                        self.send_by(sending, out);
+                    }
                 }
             },
             Said::Gone(child) => {
+                self.postponed.forget(&child);
+                if self.sent_by.get(&child.name) == Some(&child) {
+                    self.sent_by.remove(&child.name);
+                    // Before nothing is sent by.
+                    if let Some(next) = self.postponed.take_newest(&child.name) {
+                        self.send_by(next, out);
+                    }
+                }
                 let Some(it) = self.children.remove(&child) else {
                     return;
                 };
@@ -123,6 +165,16 @@ impl Follower {
             }
             Said::Unclear(unclear) => out.push(Action::Unclear(unclear)),
         }
+    }
+
+    fn send_by(&mut self, it: Sending, out: &mut Vec<Action>) {
+        let Some(child) = self.child(&it.child) else {
+            return out.push(Action::TooMany);
+        };
+        child.outbound = Some(it.spi);
+        self.postponed.forget_older(&it.child);
+        self.sent_by.insert(it.child.name.clone(), it.child.clone());
+        out.push(Action::Add(it.child, Way::Out, it.spi, it.keyed));
     }
 
     fn child(&mut self, id: &ChildId) -> Option<&mut Child> {
@@ -194,11 +246,19 @@ mod tests {
         format!("07[CHD] <c|1> CHILD_SA swan{{{id}}} state change: DELETED => DESTROYING\n")
     }
 
+    const NOW: Duration = Duration::from_secs(100);
+    const SOON: Duration = Duration::from_millis(999);
+    const LATER: Duration = Duration::from_secs(1);
+
     /// Level 3 of ENC.
     const HELD: &str = "01[ENC] <c|1>   generating rule 0 IKE_SPI\n";
 
     fn follow(follower: &mut Follower, log: &str) -> Vec<String> {
-        let lines = log.lines().flat_map(|it| follower.on_line(it.as_bytes()));
+        let lines = log.lines();
+        tell(lines.flat_map(|it| follower.on_line(it.as_bytes(), NOW)))
+    }
+
+    fn tell(actions: impl IntoIterator<Item = Action>) -> Vec<String> {
         let tell = |it| match it {
             Action::Add(child, way, spi, keyed) => {
                 assert_eq!(keyed.algorithm, Algorithm::Aes128Gcm16);
@@ -210,7 +270,7 @@ mod tests {
             Action::Remove(child, way, spi) => format!("{child} no {way:?} {spi:x}"),
             other => format!("{other:?}"),
         };
-        lines.map(tell).collect()
+        actions.into_iter().map(tell).collect()
     }
 
     fn followed(log: &str) -> Vec<String> {
@@ -262,6 +322,93 @@ mod tests {
             "swan{4} no In 4000",
         ];
         assert_eq!(followed(&log), said);
+    }
+
+    /// A peer's further child: its first SA, which charon sends by before its response has left.
+    fn further(thread: u8, id: u32, key: u8, spis: [u32; 2]) -> String {
+        exchange(thread, "request", id, [key, key + 1], spis).replace("registering", "adding")
+    }
+
+    /// A follower that sends by `swan{1}`.
+    fn sending() -> Follower {
+        let mut follower = Follower::default();
+        let log = HELD.to_owned() + &further(8, 1, 0xa1, [0x1000, 0x2000]);
+        let said = ["swan{1} In 1000 key a1", "swan{1} Out 2000 key a2"];
+        assert_eq!(follow(&mut follower, &log), said, "a peer's first at once");
+        assert_eq!(follower.due(), None);
+        follower
+    }
+
+    #[test]
+    fn a_peers_further_child_is_sent_by_when_the_response_can_have_arrived() {
+        let mut follower = sending();
+        let log = further(9, 2, 0xb1, [0x3000, 0x4000]);
+        assert_eq!(follow(&mut follower, &log), ["swan{2} In 3000 key b1"]);
+        // The response is made meanwhile: the thread goes on writing.
+        let later = NOW + SOON;
+        let made = b"09[ENC] <c|1> generating CREATE_CHILD_SA response 3 [ SA No KE TSi TSr ]";
+        assert!(follower.on_time(later).is_empty());
+        assert!(follower.on_line(made, later).is_empty());
+        assert_eq!(follower.due(), Some(later + LATER));
+        // Other threads, and what this one does next, put nothing off.
+        follower.on_line(
+            b"10[ENC] <c|1> generating INFORMATIONAL request 4 [ D ]",
+            later + SOON,
+        );
+        follower.on_line(
+            b"09[ENC] <c|1> parsed INFORMATIONAL request 4 [ ]",
+            later + SOON,
+        );
+        follower.on_line(
+            b"09[ENC] <c|1> generating INFORMATIONAL response 4 [ ]",
+            later + SOON,
+        );
+        assert!(follower.on_time(later + SOON).is_empty());
+        let said = tell(follower.on_time(later + LATER));
+        assert_eq!(said, ["swan{2} Out 4000 key b2"]);
+        assert_eq!(follower.due(), None);
+        // One that we began the peer has, and another peer's has nothing to do with it.
+        let ours = exchange(9, "response", 3, [0xc1, 0xc2], [0x5000, 0x6000])
+            .replace("registering", "adding");
+        let said = ["swan{3} In 5000 key c2", "swan{3} Out 6000 key c1"];
+        assert_eq!(follow(&mut follower, &ours), said);
+        let others = further(9, 4, 0xd1, [0x7000, 0x8000]).replace("swan{", "goose{");
+        let said = ["goose{4} In 7000 key d1", "goose{4} Out 8000 key d2"];
+        assert_eq!(follow(&mut follower, &others), said);
+    }
+
+    #[test]
+    fn a_further_child_takes_over_before_the_one_that_is_sent_by_goes() {
+        let mut follower = sending();
+        let log = further(9, 2, 0xb1, [0x3000, 0x4000]) + &further(9, 3, 0xc1, [0x5000, 0x6000]);
+        assert_eq!(follow(&mut follower, &log).len(), 2, "both In");
+        let said = [
+            "swan{3} Out 6000 key c2",
+            "swan{1} no Out 2000",
+            "swan{1} no In 1000",
+        ];
+        assert_eq!(follow(&mut follower, &gone(1)), said);
+        // The older of the two comes no more.
+        assert_eq!(follower.due(), None);
+    }
+
+    #[test]
+    fn a_further_child_that_goes_or_is_passed_by_a_newer_is_never_sent_by() {
+        let mut follower = sending();
+        let log = further(9, 2, 0xb1, [0x3000, 0x4000]) + &gone(2);
+        let said = ["swan{2} In 3000 key b1", "swan{2} no In 3000"];
+        assert_eq!(follow(&mut follower, &log), said);
+        assert_eq!(follower.due(), None);
+        let log = further(9, 3, 0xc1, [0x5000, 0x6000])
+            + &exchange(9, "response", 4, [0xd1, 0xd2], [0x7000, 0x8000])
+            + &sends(9, 0x8000);
+        let said = [
+            "swan{3} In 5000 key c1",
+            "swan{4} In 7000 key d2",
+            "swan{4} Out 8000 key d1",
+        ];
+        assert_eq!(follow(&mut follower, &log), said);
+        assert_eq!(follower.due(), None);
     }
 
     #[test]
@@ -321,7 +468,7 @@ mod tests {
         let run = |log: &[u8]| {
             let mut follower = Follower::default();
             for line in log.split(|it| *it == b'\n') {
-                for action in follower.on_line(line) {
+                for action in follower.on_line(line, NOW) {
                     if let Action::Add(.., keyed) = action {
                         let [first, ..] = keyed.keymat[..] else {
                             panic!("no key");
@@ -360,7 +507,7 @@ mod tests {
         let log = exchange(8, "request", 2, [0xa1, 0xa2], [0x1000, 0x2000]);
         let actions: Vec<_> = log
             .lines()
-            .flat_map(|it| follower.on_line(it.as_bytes()))
+            .flat_map(|it| follower.on_line(it.as_bytes(), NOW))
             .collect();
         let shown = format!("{actions:?} {follower:?}").to_lowercase();
         assert!(

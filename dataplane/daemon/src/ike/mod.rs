@@ -10,11 +10,12 @@
 //! the message that lets the peer use it, charon at level 3 of the group ENC writes more than
 //! the pipe and our buffer hold. So the peer can't know of an SA that the dataplane hasn't.
 //!
-//! [`line`], [`thread`] and [`follow`] do no I/O.
+//! [`line`], [`thread`], [`follow`] and [`postponed`] do no I/O and have no clock.
 
 pub mod client;
 pub mod follow;
 pub mod line;
 pub mod log;
+pub mod postponed;
 pub mod run;
 pub mod thread;

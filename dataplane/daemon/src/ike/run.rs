@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 
 use sluice_crypto::scrub_stack;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::client::{Client, ClientError};
@@ -58,15 +59,28 @@ pub enum RunError {
 /// [`RunError`]; it never ends otherwise.
 pub async fn run(log: &mut Log, client: &mut Client, setup: &SaSetup) -> RunError {
     let mut follower = Follower::default();
+    let began = Instant::now();
     loop {
-        let line = tokio::select! {
-            line = log.next() => line,
-            gone = client.closed() => return gone.into(),
+        let due = follower.due();
+        let until = async {
+            match due.and_then(|it| began.checked_add(it)) {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => core::future::pending().await,
+            }
         };
+        // Lines first: they put off what is due.
+        let line = tokio::select! {
+            biased;
+            line = log.next() => Some(line),
+            gone = client.closed() => return gone.into(),
+            () = until => None,
+        };
+        let now = began.elapsed();
         let actions = match line {
-            Ok(Some(line)) => follower.on_line(line),
-            Ok(None) => return RunError::CharonEnded,
-            Err(error) => return LogError::Io(error).into(),
+            Some(Ok(Some(line))) => follower.on_line(line, now),
+            Some(Ok(None)) => return RunError::CharonEnded,
+            Some(Err(error)) => return LogError::Io(error).into(),
+            None => follower.on_time(now),
         };
         // Not a line more until this is done: charon waits.
         for action in actions {

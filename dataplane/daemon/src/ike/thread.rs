@@ -69,13 +69,23 @@ pub enum Said {
     Inbound(ChildId, u32, Keyed),
     /// charon will send by this SA, once it says so.
     Registered(ChildId, u32, Keyed),
-    /// charon sends by this SA from now on: one that was registered, or a child's first, whose
-    /// key comes along.
-    Outbound(u32, Result<(ChildId, Keyed), Unclear>),
+    /// charon sends by this SA from now on: one that was registered, or a child's first.
+    Outbound(u32, Result<First, Unclear>),
     /// A child SA is no more.
     Gone(ChildId),
     /// Something is missing.
     Unclear(Unclear),
+}
+
+/// A child's first SA to send by.
+#[derive(Debug)]
+pub struct First {
+    /// The child.
+    pub child: ChildId,
+    /// The SA's key.
+    pub keyed: Keyed,
+    /// Whether the peer began the exchange: it has the SA only when charon's response arrives.
+    pub by_peer: bool,
 }
 
 /// Why an SA that charon tells of can't be used. Never has a byte of a key.
@@ -268,7 +278,15 @@ impl Thread {
     fn announce(&mut self, announced: Announced, spi: u32) -> Said {
         let keyed = self.keyed(announced);
         match (keyed, announced) {
-            (keyed, Announced::Outbound) => Said::Outbound(spi, keyed),
+            (keyed, Announced::Outbound) => {
+                let by_peer = self.own == Some(Role::Responder);
+                let first = |(child, keyed)| First {
+                    child,
+                    keyed,
+                    by_peer,
+                };
+                Said::Outbound(spi, keyed.map(first))
+            }
             (Err(unclear), _) => Said::Unclear(unclear),
             (Ok((child, keyed)), Announced::Inbound) => Said::Inbound(child, spi, keyed),
             (Ok((child, keyed)), Announced::Registering) => Said::Registered(child, spi, keyed),
