@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use sluice_mutants::{Mutant, plant};
+use sluice_mutants::{Mutant, leave_unchecked, plant};
 use sluice_sim::fuzz::{Case, Failure, case_of, play_case, storm};
 
 /// Seeds within which each must be found.
@@ -23,7 +23,7 @@ const REKEYS: u64 = 40;
 
 /// The one list of what is found by whom.
 const DOCS: &str = include_str!("../../docs/fuzzing.md");
-const HEAD: &str = "| planted | found by | seed |\n|---|---|---|\n";
+const HEAD: &str = "| planted | found by | seed | held back at seed |\n|---|---|---|---|\n";
 /// How a seed of storms is told from one of scenarios there.
 const STORM: &str = "storm ";
 
@@ -54,20 +54,29 @@ const OTHERS: [(&str, &str); 10] = [
     (" belongs to pod ", "the VF table refuses the next pod"),
 ];
 
+/// What an agent says that finds its own compiler at fault.
+const HELD_BACK: &str = "this is a fault of the compiler";
+/// The agent holds back none of what a mutant does.
+const NEVER: &str = "-";
+
 /// By whom a mutant is found, and at which seed first.
 type Found = (String, String);
 
-/// The rows of the docs, in their order.
-fn rows() -> Vec<(&'static str, Found)> {
+/// The rows of the docs, in their order, each with the seed at which the agent's own check first holds
+/// the bug back.
+fn rows() -> Vec<(&'static str, Found, &'static str)> {
     let (_, rows) = DOCS.split_once(HEAD).unwrap();
     let rows = rows.lines().take_while(|it| !it.is_empty());
     rows.map(|row| {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [mutant, by, seed] = cells[..] else {
-            panic!("not three cells: {row}");
+        let [mutant, by, seed, held] = cells[..] else {
+            panic!("not four cells: {row}");
         };
-        let found = (by.to_owned(), seed.replace(',', ""));
-        (mutant.trim_matches('`'), found)
+        (
+            mutant.trim_matches('`'),
+            (by.to_owned(), seed.to_owned()),
+            held,
+        )
     })
     .collect()
 }
@@ -82,9 +91,10 @@ fn finder(failure: &Failure) -> String {
     by.map_or_else(|| format!("{kind}: {what}"), str::to_owned)
 }
 
-/// What finds it first: scenarios or, `by_storm`, storms.
+/// What finds it first where agents don't look after themselves: scenarios or, `by_storm`, storms.
 fn find(cases: &[Case], mutant: Mutant, by_storm: bool) -> Option<(Found, Failure)> {
     plant(Some(mutant));
+    leave_unchecked(true);
     // What the storm is for, it finds at once; all else it would only be slow to miss.
     let found = if by_storm {
         (0..STORMS).find_map(|seed| Some((format!("{STORM}{seed}"), storm(seed, REKEYS).err()?)))
@@ -93,6 +103,7 @@ fn find(cases: &[Case], mutant: Mutant, by_storm: bool) -> Option<(Found, Failur
         cases.find_map(|case| Some((case.seed.to_string(), play_case(case).err()?)))
     };
     plant(None);
+    leave_unchecked(false);
     found.map(|(seed, failure)| ((finder(&failure), seed), failure))
 }
 
@@ -106,7 +117,8 @@ fn the_docs_list_each_planted_bug_once_and_in_order() {
 
 #[test]
 fn every_planted_bug_is_found_by_whom_the_docs_say() {
-    let rows: BTreeMap<_, _> = rows().into_iter().collect();
+    let rows = rows().into_iter().map(|it| (it.0, it.1));
+    let rows: BTreeMap<_, _> = rows.collect();
     let row = |mutant: Mutant| rows.get(format!("{mutant:?}").as_str());
     let cases: Vec<Case> = (0..SEEDS_MAX).map(case_of).collect();
     let next = AtomicUsize::new(0);
@@ -136,12 +148,37 @@ fn every_planted_bug_is_found_by_whom_the_docs_say() {
         let (by, seed) = &found;
         println!("{mutant:?}: {seed}, {}", failure.what);
         if row(mutant) != Some(&found) {
-            otherwise.push(format!("| `{mutant:?}` | {by} | {seed} |"));
+            otherwise.push(format!("| `{mutant:?}` | {by} | {seed} | .. |"));
         }
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
     let otherwise = otherwise.join("\n");
     assert!(otherwise.is_empty(), "found otherwise:\n{otherwise}");
+}
+
+/// An agent holds what it compiled against its policies before it sends any of it: a bug of the
+/// compiler's goes no further, and the agent says so.
+#[test]
+fn what_an_agent_can_see_of_its_compilers_bugs_it_holds_back() {
+    let mut otherwise = Vec::new();
+    for (mutant, (_, found), held) in rows() {
+        let known = Mutant::ALL.iter().find(|it| format!("{it:?}") == mutant);
+        // Where nothing is held back, it would take all seeds to say so.
+        let seeds = if held == NEVER { 0..40 } else { 0..SEEDS_MAX };
+        let is_held = |seed: &u64| {
+            plant(known.copied());
+            let played = play_case(&case_of(*seed));
+            plant(None);
+            played.is_err_and(|it| it.what.contains(HELD_BACK))
+        };
+        let first = seeds.into_iter().find(is_held);
+        let first = first.map_or_else(|| NEVER.to_owned(), |it| it.to_string());
+        if first != held {
+            otherwise.push(format!("| `{mutant}` | .. | {found} | {first} |"));
+        }
+    }
+    let otherwise = otherwise.join("\n");
+    assert!(otherwise.is_empty(), "held back otherwise:\n{otherwise}");
 }
 
 /// Nothing planted, nothing found: what finds the bugs is not something else.

@@ -65,7 +65,7 @@ class Charon:
         ts = lambda it: ",".join(f"{ip}/{128 if ':' in ip else 32}" for ip in it.values())
         (self.folder / "strongswan.conf").write_text(
             f"charon-systemd {{\n load = {PLUGINS}\n"
-            f" filelog {{\n all {{\n path = {self.folder}/charon.log\n default = 1\n }}\n"
+            f" filelog {{\n all {{\n path = {self.folder}/charon.log\n default = 1\n flush_line = yes\n }}\n"
             f" keys {{\n path = /dev/stdout\n default = -1\n {log}\n flush_line = yes\n }}\n }}\n"
             # libipsec has to be there before the kernel's own interface is.
             f" plugins {{\n vici {{ socket = {self.vici} }}\n"

@@ -123,11 +123,21 @@ mod planted {
 
     std::thread_local! {
         static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+        static UNCHECKED: Cell<bool> = const { Cell::new(false) };
     }
 
     /// Plants a bug in what this thread runs from now on, or none.
     pub fn plant(mutant: Option<Mutant>) {
         PLANTED.with(|it| it.set(mutant));
+    }
+
+    /// Agents in this thread hold what they compile against its policies, or don't.
+    pub fn leave_unchecked(unchecked: bool) {
+        UNCHECKED.with(|it| it.set(unchecked));
+    }
+
+    pub(super) fn is_unchecked() -> bool {
+        UNCHECKED.with(Cell::get)
     }
 
     pub(super) fn is(mutant: Mutant) -> bool {
@@ -136,7 +146,7 @@ mod planted {
 }
 
 #[cfg(feature = "planted")]
-pub use planted::plant;
+pub use planted::{leave_unchecked, plant};
 
 /// Whether a bug is planted here.
 #[must_use]
@@ -149,4 +159,15 @@ pub fn is(mutant: Mutant) -> bool {
         let _ = mutant;
         false
     }
+}
+
+/// Whether agents here don't hold what they compile against its policies: a bug of the compiler
+/// would go no further, and what is behind it prove nothing.
+#[must_use]
+#[inline(always)]
+pub fn is_unchecked() -> bool {
+    #[cfg(feature = "planted")]
+    return planted::is_unchecked();
+    #[cfg(not(feature = "planted"))]
+    false
 }

@@ -1,18 +1,18 @@
-//! A node's agent: its production core, driven by the world in place of watches and CNI.
+//! A node's agent: production's own, whole, with the world in place of its watch, its container
+//! runtime, its disk and its connection to the dataplane.
 
 use prost::Message;
-use sluice_host_agent::agent::Departure;
-use sluice_host_agent::cluster::{Cluster, EncryptionSetup, Pod};
-use sluice_host_agent::compile::{CompileError, Engine, HostSetup, NodeSetup, UplinkSetup};
-use sluice_host_agent::identity::IdentityTable;
-use sluice_host_agent::reconcile::Reconciler;
-use sluice_host_agent::vf::{VfBinding, VfError, VfSlot, VfTable};
+use sluice_host_agent::agent::{
+    Agent as Core, AttachError, AttachRequest, Attachment, DeviceNames, Journal, StateFault, VfHint,
+};
+use sluice_host_agent::cluster::{Cluster, EncryptionSetup};
+use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup};
+use sluice_host_agent::vf::{VfError, VfSlot};
 use sluice_offload_api::convert::{Assembler, to_requests};
 use sluice_offload_api::model::{Generation, MacAddr, NodeName};
-use sluice_offload_api::proto::ProgramRequest;
-use sluice_offload_api::{Limits, Refusal, Transaction};
+use sluice_offload_api::proto::{ProgramRequest, ProgramResponse};
+use sluice_offload_api::{Answer, Limits, Refusal, Refused, Transaction};
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::cni::Add;
@@ -31,12 +31,11 @@ pub(super) const POD_MTU: u16 = 1400;
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
     setup: NodeSetup,
-    vfs: VfTable,
-    /// The last cluster that it compiled, and all it takes to go on from there.
-    engine: Engine,
-    reconciler: Reconciler,
-    /// What is on its disk: who has which VF, and the numbers of identities.
-    journal: (VfTable, IdentityTable),
+    core: Core,
+    /// What is on its disk.
+    journal: Journal,
+    /// It has something that is not on its disk, and waits until it is: nothing is sent.
+    unwritten: bool,
     /// It has started and has seen no objects yet.
     blind: bool,
 }
@@ -50,7 +49,7 @@ pub enum AgentError {
         /// The node.
         node: NodeName,
         /// Why.
-        error: CompileError,
+        error: StateFault,
     },
     /// No VF for a pod.
     #[error("node {node}: {error}")]
@@ -59,6 +58,14 @@ pub enum AgentError {
         node: NodeName,
         /// Why.
         error: VfError,
+    },
+    /// An ADD that should have been granted wasn't.
+    #[error("node {node}: {error}")]
+    Add {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        error: AttachError,
     },
     /// The contract's wire format didn't carry a transaction: a bug.
     #[error("node {node}: a transaction did not survive its wire format: {error}")]
@@ -103,16 +110,15 @@ impl Agent {
                 .collect(),
             encryption: encryption.clone(),
         };
-        let mut reconciler = Reconciler::default();
-        reconciler.on_connect(FIRST_INSTANCE, None);
-        Self {
-            engine: Engine::new(setup.clone(), IdentityTable::default(), Limits::MAX),
+        let mut agent = Self {
+            core: start(&setup, Journal::default()),
             setup,
-            vfs: VfTable::default(),
-            reconciler,
-            journal: (VfTable::default(), IdentityTable::default()),
+            journal: Journal::default(),
+            unwritten: false,
             blind: true,
-        }
+        };
+        agent.core.on_connect(FIRST_INSTANCE, Generation(0));
+        agent
     }
 
     /// Whether it has started and has seen no objects yet: nothing is sent then.
@@ -120,76 +126,83 @@ impl Agent {
         self.blind
     }
 
-    /// Looks at the cluster: hears of each ADD that holds and so of each DEL, and compiles. `seen`
-    /// is what the watch says, `now` what is there. What follows is sent when it is in the journal,
-    /// and so not at all on a `slow_disk`.
+    /// Looks at the cluster as its watch has `seen` it, and hears of each ADD that holds, and so of
+    /// each DEL. What follows is sent when it is in the journal, and so not at all on a
+    /// `slow_disk`.
     pub(crate) fn observe(
         &mut self,
         seen: &Cluster,
-        now: &Cluster,
         adds: &[Add<'_>],
         slow_disk: bool,
     ) -> Result<(), AgentError> {
-        let node = self.setup.node.clone();
-        let stay: BTreeSet<_> = adds.iter().map(|it| &it.key).collect();
-        let all = self.vfs.iter().map(VfBinding::key);
-        let gone: Vec<_> = all.filter(|key| !stay.contains(key)).collect();
-        for key in gone {
-            self.vfs.release_interface(&key);
+        let wanted: Vec<_> = adds.iter().map(|it| self.request(it)).collect();
+        let holds = |it: &Attachment| wanted.iter().any(|add| is_answered(add, it));
+        let all = self.core.attachments().iter();
+        let over: Vec<_> = all.filter(|it| !holds(it)).cloned().collect();
+        for it in over {
+            self.core.detach(&it.container, &it.ifname);
         }
-        for it in adds {
-            let (port, slots) = (vf_name(it.index), &self.setup.vfs);
-            let bound = self
-                .vfs
-                .bind_interface(&it.key, it.pod, it.ips, &port, slots);
-            bound.map_err(|error| AgentError::Vf {
-                node: node.clone(),
-                error,
+        self.core.on_cluster(seen.clone());
+        self.blind = false;
+        if let Some(error) = self.core.compile_fault() {
+            return Err(AgentError::Compile {
+                node: self.setup.node.clone(),
+                error: error.clone(),
+            });
+        }
+        for add in &wanted {
+            if self
+                .core
+                .attachments()
+                .iter()
+                .any(|it| is_answered(add, it))
+            {
+                continue;
+            }
+            self.core.attach(add).map_err(|error| {
+                let node = self.setup.node.clone();
+                match error {
+                    AttachError::Vf(error) => AgentError::Vf { node, error },
+                    error => AgentError::Add { node, error },
+                }
             })?;
         }
-        let compiled = self.engine.update(&self.without_gone(seen, now), &self.vfs);
-        let (engine, _) = compiled.map_err(|error| AgentError::Compile { node, error })?;
-        self.engine = engine;
-        self.blind = false;
+        self.unwritten = slow_disk;
         if !slow_disk {
-            self.journal = (self.vfs.clone(), self.engine.identities().clone());
-            self.reconciler.on_desired(self.engine.state().clone());
+            self.journal = self.core.journal();
         }
         Ok(())
     }
 
-    /// What the watch says without what CNI took back from this node's pods: each that isn't there
-    /// any more.
-    fn without_gone(&self, seen: &Cluster, now: &Cluster) -> Cluster {
-        let mut cluster = seen.clone();
-        let is_gone = |p: &&Pod| {
-            let is_ours = p.node.as_ref() == Some(&self.setup.node);
-            is_ours && now.pods.get(&p.pod).is_none_or(|it| it.uid != p.uid)
-        };
-        for pod in seen.pods.values().filter(is_gone) {
-            let own = |ifname: &str, ips: &[IpAddr]| Departure {
-                uid: pod.uid.clone(),
-                pod: pod.pod.clone(),
-                ifname: ifname.to_owned(),
-                ips: ips.to_vec(),
-            };
-            let all = pod.interfaces.iter().map(|it| own(&it.name, &it.ips));
-            for gone in core::iter::once(own("", &pod.ips)).chain(all) {
-                let pod = cluster.pods.get(&pod.pod);
-                let left = pod.and_then(|it| gone.take_from(it, &self.setup.node, |_| false));
-                if let Some((pod, ips)) = left {
-                    cluster.vacated.extend(ips);
-                    cluster.pods.insert(pod.pod.clone(), pod);
-                }
-            }
+    /// An ADD in a runtime's words: the VF by what the device plugin says, and by the MAC that
+    /// the plugin in front has found on it.
+    fn request(&self, add: &Add<'_>) -> AttachRequest {
+        let slot = self.setup.vfs.get(usize::from(add.index));
+        AttachRequest {
+            container: format!("sandbox-{}", add.key.pod_uid),
+            ifname: match add.key.interface.as_str() {
+                "" => PRIMARY.to_owned(),
+                name => name.to_owned(),
+            },
+            pod: add.pod.clone(),
+            uid: Some(add.key.pod_uid.clone()),
+            network: None,
+            vf: VfHint {
+                port: None,
+                device: Some(pci_address(add.index)),
+                mac: slot.map(|it| it.mac.to_string()),
+            },
+            ips: add.ips.to_vec(),
         }
-        cluster
     }
 
     /// What the dataplane must be told next, after the contract's wire format and back:
     /// what arrives is what was encoded, or nothing is.
     pub(crate) fn next_transaction(&mut self) -> Result<Option<Transaction>, AgentError> {
-        let Some(tx) = self.reconciler.next_transaction() else {
+        if self.unwritten {
+            return Ok(None);
+        }
+        let Some(tx) = self.core.next_transaction() else {
             return Ok(None);
         };
         let wire = |error: String| AgentError::Wire {
@@ -215,43 +228,76 @@ impl Agent {
     /// It starts anew: what its journal keeps it has, what it knew of the cluster and of the
     /// dataplane is gone.
     pub(crate) fn restart(&mut self, instance: u64, observed: Option<Generation>) {
-        let (vfs, identities) = self.journal.clone();
-        self.vfs = vfs;
-        self.engine = Engine::new(self.setup.clone(), identities, Limits::MAX);
-        self.reconciler = Reconciler::default();
+        self.core = start(&self.setup, self.journal.clone());
+        self.unwritten = false;
         self.blind = true;
-        if observed.is_some() {
-            self.reconciler.on_connect(instance, observed);
+        if let Some(observed) = observed {
+            self.core.on_connect(instance, observed);
         }
     }
 
     /// The dataplane is gone.
     pub(crate) fn on_disconnect(&mut self) {
-        self.reconciler.on_disconnect();
+        self.core.on_disconnect();
     }
 
     /// A connection to the dataplane is up, which holds this generation.
     pub(crate) fn on_connect(&mut self, instance: u64, observed: Generation) {
-        self.reconciler.on_connect(instance, Some(observed));
+        self.core.on_connect(instance, observed);
     }
 
     /// Whether it sends nothing more because of a refusal.
     pub(crate) fn is_held(&self) -> bool {
-        self.reconciler.held().is_some()
+        self.core.held().is_some()
     }
 
     /// Whether the dataplane holds what it is to hold, and under which generation.
     pub(crate) fn settled(&self) -> Option<Generation> {
-        let settled = self.reconciler.is_settled();
-        let held = self.reconciler.acknowledged().filter(|_| settled);
+        let settled = self.core.is_settled();
+        let held = self.core.in_force().filter(|_| settled);
         held.map(|it| it.generation)
     }
 
     pub(crate) fn on_ack(&mut self, generation: Generation) {
-        self.reconciler.on_ack(generation);
+        self.on_answer(Answer::Ack { generation });
     }
 
-    pub(crate) fn on_refused(&mut self, refusal: &Refusal) {
-        self.reconciler.on_refused(refusal.clone());
+    /// Refused by a dataplane that holds `current`.
+    pub(crate) fn on_refused(&mut self, current: Generation, refusal: &Refusal) {
+        self.on_answer(Answer::Refused(Refused::new(current, refusal)));
     }
+
+    /// Over the contract's wire format as well. Were an answer lost in it, the agent would never be
+    /// in step, which is looked for.
+    fn on_answer(&mut self, answer: Answer) {
+        let bytes = ProgramResponse::from(answer).encode_to_vec();
+        let arrived = ProgramResponse::decode(bytes.as_slice()).ok();
+        if let Some(answer) = arrived.and_then(|it| Answer::try_from(it).ok()) {
+            self.core.on_answer(answer);
+        }
+    }
+}
+
+/// Of a pod's sandbox, as runtimes name it.
+const PRIMARY: &str = "eth0";
+
+/// A VF as a device plugin names it: 8 functions a device.
+fn pci_address(index: u16) -> String {
+    format!("0000:03:{:02x}.{}", index / 8, index % 8)
+}
+
+/// An agent's process begins. Its journal fits its VFs, which nothing changes.
+fn start(setup: &NodeSetup, journal: Journal) -> Core {
+    let vfs = setup.vfs.iter();
+    let devices = DeviceNames {
+        by_pci: vfs
+            .map(|it| (pci_address(it.index), it.name.clone()))
+            .collect(),
+    };
+    Core::new(setup.clone(), devices, journal).0
+}
+
+/// Whether an ADD was granted, and nothing of it has changed since.
+fn is_answered(add: &AttachRequest, it: &Attachment) -> bool {
+    it.is_of(&add.container, &add.ifname) && it.pod == add.pod && it.ips == add.ips
 }

@@ -10,6 +10,8 @@ use sluice_host_agent::cluster::{Cluster, Pod};
 use sluice_host_agent::vf::VfError;
 use sluice_offload_api::model::{EndpointKey, NodeName, PodRef, PodUid};
 
+use super::node::vf_name;
+
 /// An interface of a pod as its ADD names it.
 #[derive(Debug)]
 pub(crate) struct Add<'a> {
@@ -42,7 +44,7 @@ impl Given {
     /// a choice first, so that no other has taken it.
     ///
     /// # Errors
-    /// [`VfError::NoneFree`].
+    /// [`VfError::NoneFree`], [`VfError::Unknown`] of a choice.
     pub(crate) fn renew<'a>(&mut self, pods: &[&'a Pod]) -> Result<Vec<Add<'a>>, VfError> {
         let is_chosen = |pod: &&&Pod| self.chosen.contains_key(&pod.pod);
         let (with, without): (Vec<_>, Vec<_>) = pods.iter().partition(is_chosen);
@@ -78,7 +80,13 @@ impl Given {
         let chosen = self.chosen.get(pod).copied();
         let index = match chosen.filter(|_| key.interface.is_empty()) {
             // Two with the same choice are the agent's to refuse.
-            Some(index) => index,
+            Some(index) if index < self.vfs => index,
+            Some(index) => {
+                return Err(VfError::Unknown {
+                    port: vf_name(index),
+                    pod: pod.clone(),
+                });
+            }
             None => {
                 let taken: BTreeSet<u16> = self.by_interface.values().map(|it| it.1).collect();
                 let free = (0..self.vfs).find(|index| !taken.contains(index));

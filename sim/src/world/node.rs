@@ -258,7 +258,7 @@ impl SimNode {
             node: self.name.clone(),
             error,
         })?;
-        self.agent.observe(seen, now, &adds, slow_disk)
+        self.agent.observe(seen, &adds, slow_disk)
     }
 
     /// Its agent starts anew.
@@ -359,8 +359,9 @@ impl SimNode {
                     self.follows_rival = speaker == Speaker::Rival;
                 }
                 Err(ProgramError::Refused(refusal)) => {
+                    let current = self.control.state().generation;
                     let held = self.speaker(speaker).is_none_or(|agent| {
-                        agent.on_refused(&refusal);
+                        agent.on_refused(current, &refusal);
                         agent.is_held()
                     });
                     if held {

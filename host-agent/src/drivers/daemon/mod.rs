@@ -96,7 +96,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         tracing::error!(pod = %it.pod, port = %it.port, "an attachment of the journal is left out: its VF is gone or not its own");
     }
     tracing::info!(
-        attachments = agent.journal().attachments.len(),
+        attachments = agent.attachments().len(),
         "the agent has started"
     );
     let mut daemon = Daemon {
