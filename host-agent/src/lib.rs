@@ -8,6 +8,8 @@
 //! [`agent`] is all of it for one node. [`difference`] says what a change of manifests would
 //! allow and deny, [`lint`] what in them has no effect.
 //!
+//! [`watch`] follows a Kubernetes API; its driver is the simulator so far.
+//!
 //! [`text`] is how what people wrote is read and told wrong, here and in the daemons.
 //!
 //! Around it, each under its feature: `drivers`, which make the daemon of it; `local`, how
@@ -37,3 +39,4 @@ pub mod reconcile;
 pub mod text;
 pub mod validate;
 pub mod vf;
+pub mod watch;

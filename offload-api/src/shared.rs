@@ -72,6 +72,12 @@ impl<K, V> SharedMap<K, V> {
         }
     }
 
+    /// All entries in order, as other maps can share them.
+    pub fn iter_shared(&self) -> impl Iterator<Item = (&K, &Arc<V>)> {
+        let chunks = self.groups.iter().flat_map(|it| it.iter());
+        chunks.flat_map(|it| it.iter().map(|(key, value)| (key, value)))
+    }
+
     /// All keys in order.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> + Clone {
         self.iter().map(|(key, _)| key)

@@ -38,7 +38,7 @@ const ORACLES: [&str; 7] = [
     "counted",
 ];
 /// What else finds something: what its failure says, the first that fits, and its name there.
-const OTHERS: [(&str, &str); 10] = [
+const OTHERS: [(&str, &str); 11] = [
     (": shadow policies: ", "the probe's shadow"),
     (": the evaluator says ", "the probe's verdict"),
     (": the evaluator names ", "the probe's rule"),
@@ -51,6 +51,7 @@ const OTHERS: [(&str, &str); 10] = [
     ("is not answered", "an answer that doesn't come"),
     ("loss: ", "loss"),
     (" refused: ", "the dataplane refuses the change"),
+    (" and to pod ", "the compiler refuses the next pod"),
     (" belongs to pod ", "the VF table refuses the next pod"),
 ];
 

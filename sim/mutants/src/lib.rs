@@ -105,6 +105,12 @@ mutants! {
     EndPortForgotten,
     /// What no rule of an isolating policy allows is allowed.
     IsolationForgotten,
+    /// Half a list of objects is taken for all there are.
+    HalfListTaken,
+    /// That events are no more to be had (410) is not heard: no new list is asked for.
+    GoneUnheard,
+    /// An object that is deleted stays.
+    DeletionUnheard,
     /// A dataplane that has started again is taken for the one that was told everything.
     RestartUnnoticed,
     /// A dataplane that is told everything anew is told no rule that denies.

@@ -8,6 +8,7 @@ use sluice_host_agent::agent::{
 use sluice_host_agent::cluster::{Cluster, EncryptionSetup};
 use sluice_host_agent::compile::{HostSetup, NodeSetup, UplinkSetup};
 use sluice_host_agent::vf::{VfError, VfSlot};
+use sluice_host_agent::watch::Watches;
 use sluice_offload_api::convert::{Assembler, to_requests};
 use sluice_offload_api::model::{Generation, MacAddr, NodeName};
 use sluice_offload_api::proto::{ProgramRequest, ProgramResponse};
@@ -15,7 +16,9 @@ use sluice_offload_api::{Answer, Limits, Refusal, Refused, Transaction};
 
 use std::net::IpAddr;
 
+use super::api::{Reach, Server};
 use super::cni::Add;
+use super::marks::Marks;
 use super::node::vf_name;
 use super::plan::{self, MacOf, NodeNumber};
 
@@ -31,6 +34,8 @@ pub(super) const POD_MTU: u16 = 1400;
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
     setup: NodeSetup,
+    /// What it has heard of the API.
+    watches: Watches,
     core: Core,
     /// What is on its disk.
     journal: Journal,
@@ -65,7 +70,7 @@ pub enum AgentError {
         /// The node.
         node: NodeName,
         /// Why.
-        error: AttachError,
+        error: Box<AttachError>,
     },
     /// The contract's wire format didn't carry a transaction: a bug.
     #[error("node {node}: a transaction did not survive its wire format: {error}")]
@@ -111,6 +116,7 @@ impl Agent {
             encryption: encryption.clone(),
         };
         let mut agent = Self {
+            watches: Watches::default(),
             core: start(&setup, Journal::default()),
             setup,
             journal: Journal::default(),
@@ -126,7 +132,19 @@ impl Agent {
         self.blind
     }
 
-    /// Looks at the cluster as its watch has `seen` it, and hears of each ADD that holds, and so of
+    /// What it has seen of the cluster when it has asked a server once more; `None` as long as it has
+    /// not seen it whole.
+    pub(crate) fn listen(
+        &mut self,
+        server: &Server,
+        reach: Reach,
+        marks: &mut Marks,
+    ) -> Option<Cluster> {
+        server.tell(&mut self.watches, reach, marks);
+        self.watches.cluster()
+    }
+
+    /// Looks at the cluster as its watches have `seen` it, and hears of each ADD that holds, and so of
     /// each DEL. What follows is sent when it is in the journal, and so not at all on a
     /// `slow_disk`.
     pub(crate) fn observe(
@@ -163,7 +181,10 @@ impl Agent {
                 let node = self.setup.node.clone();
                 match error {
                     AttachError::Vf(error) => AgentError::Vf { node, error },
-                    error => AgentError::Add { node, error },
+                    error => AgentError::Add {
+                        node,
+                        error: Box::new(error),
+                    },
                 }
             })?;
         }
@@ -229,6 +250,7 @@ impl Agent {
     /// dataplane is gone.
     pub(crate) fn restart(&mut self, instance: u64, observed: Option<Generation>) {
         self.core = start(&self.setup, self.journal.clone());
+        self.watches = Watches::default();
         self.unwritten = false;
         self.blind = true;
         if let Some(observed) = observed {

@@ -1,11 +1,13 @@
 //! What breaks in a world and is whole again: wires, watches, disks, clocks.
 
+use std::sync::Arc;
+
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::NodeName;
 
 use super::net::Arrival;
 use super::node::SimNode;
-use super::stale::Why;
+use super::stale::{Now, Why};
 use super::{World, WorldError};
 use crate::fault::{ClockJump, Fault, Heal, Program, StaleKinds};
 use crate::keys::SeedKeys;
@@ -92,7 +94,8 @@ impl World {
     /// A node is behind for a reason from now on; whether it wasn't already.
     pub(super) fn fall_behind(&mut self, node: &str, why: Why) -> Result<bool, BreakError> {
         let name = self.named(node)?.name.clone();
-        Ok(self.stale.begin(&name, why, &self.cluster))
+        let (cluster, server) = (&self.cluster, &self.server);
+        Ok(self.stale.begin(&name, why, Now { cluster, server }))
     }
 
     /// Breaks something. What is broken already is broken the new way.
@@ -106,7 +109,9 @@ impl World {
             }
             Fault::StaleKinds(StaleKinds { node, kinds }) => {
                 let name = self.named(node)?.name.clone();
-                self.stale.begin_kinds(&name, kinds.iter(), &self.cluster);
+                let (cluster, server) = (&self.cluster, &self.server);
+                let now = Now { cluster, server };
+                self.stale.begin_kinds(&name, kinds.iter(), now);
             }
             Fault::ApiGone(node) => {
                 self.fall_behind(node, Why::ApiGone)?;
@@ -148,8 +153,10 @@ impl World {
     /// No agent hears the API server; whether any did.
     pub(super) fn lose_api(&mut self) -> bool {
         let mut lost = false;
+        let (cluster, server) = (&self.cluster, &self.server);
         for node in self.nodes.iter().filter(|it| !it.left) {
-            lost |= self.stale.begin(&node.name, Why::ApiAway, &self.cluster);
+            let now = Now { cluster, server };
+            lost |= self.stale.begin(&node.name, Why::ApiAway, now);
         }
         lost
     }
@@ -274,6 +281,10 @@ impl World {
                 | Heal::Delay
                 | Heal::Partition(_)
         );
+        if matches!(heal, Heal::ApiGone(_) | Heal::PartialList(_) | Heal::All) {
+            // They were gone all the while, and are; whoever has not heard of them has to list.
+            Arc::make_mut(&mut self.server).forget_events();
+        }
         // A dataplane that was told nothing has answered nobody who asked for its MAC.
         let was_closed = self.stale.has_closed();
         if !of_wires {

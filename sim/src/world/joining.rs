@@ -12,7 +12,7 @@ use super::crew::Size;
 use super::net::At;
 use super::node::{SimNode, ports_of};
 use super::plan::NodeNumber;
-use super::stale::Why;
+use super::stale::{Now, Why};
 use super::{SPARE_VFS, World, WorldError};
 use crate::keys::SeedKeys;
 
@@ -96,7 +96,9 @@ impl World {
         // Who comes while the API server is away hears nothing of it either.
         let is_away = |it: &SimNode| !it.left && self.stale.is(&it.name, Why::ApiAway);
         if self.nodes.iter().any(is_away) {
-            self.stale.begin(name, Why::ApiAway, &self.cluster);
+            let (cluster, server) = (&self.cluster, &self.server);
+            let now = Now { cluster, server };
+            self.stale.begin(name, Why::ApiAway, now);
             self.stale.close(name);
         }
         if index > 0 && self.net.now.0 > 0 {

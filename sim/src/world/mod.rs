@@ -2,6 +2,7 @@
 //! one clock, one seed.
 
 mod agent;
+mod api;
 mod attacking;
 mod bindings;
 mod breaking;
@@ -61,6 +62,7 @@ pub use working::WorkError;
 
 use self::bindings::Announcements;
 
+use self::api::Server;
 use self::keying::Keying;
 use self::lasting::Lasting;
 use self::marks::Marks;
@@ -211,6 +213,8 @@ pub enum WorldError {
 #[derive(Debug)]
 pub struct World {
     cluster: Cluster,
+    /// The API server, which has the same.
+    server: Arc<Server>,
     config: WorldConfig,
     /// Those that are there, and those that were: what frames are under way to has a number.
     nodes: Vec<SimNode>,
@@ -276,6 +280,7 @@ impl World {
         let keying = Keying::new(config.seed, &config);
         let mut world = Self {
             cluster: Cluster::default(),
+            server: Arc::default(),
             config,
             nodes: Vec::new(),
             numbers,
@@ -377,12 +382,24 @@ impl World {
 
     /// Agents look at the objects as they are from now on, and all comes in step that can at once.
     fn show(&mut self, cluster: Cluster) -> Result<(), WorldError> {
-        self.stale.look(&cluster);
+        Arc::make_mut(&mut self.server).set(&cluster);
+        self.stale.look(&cluster, &self.server);
         for node in self.nodes.iter_mut().filter(|it| !it.left) {
             for why in self.stale.why(&node.name) {
                 self.marks.add(why.name());
             }
-            Self::observe(&self.stale, node, &cluster)?;
+            let (reach, server) = self.stale.api(&node.name, &self.server);
+            if self.stale.rests(&node.name) {
+                continue;
+            }
+            let Some(mut seen) = node.agent.listen(server, reach, &mut self.marks) else {
+                continue;
+            };
+            // The operator's, as the agent's configuration has them.
+            seen.pod_cidrs.clone_from(&cluster.pod_cidrs);
+            let slow_disk = self.stale.is(&node.name, Why::SlowDisk);
+            node.observe(&seen, &cluster, slow_disk)
+                .map_err(NodeError::from)?;
         }
         let before = core::mem::replace(&mut self.cluster, cluster);
         self.stale.begin_anew();
@@ -397,17 +414,6 @@ impl World {
         self.outside.forget_neighbors();
         self.bring_in_step()?;
         self.attach();
-        Ok(())
-    }
-
-    /// Shows a node what its agent can see, if that looks.
-    fn observe(stale: &Stale, node: &mut SimNode, now: &Cluster) -> Result<(), NodeError> {
-        let name = &node.name;
-        if stale.rests(name) || node.agent.is_blind() && !stale.lists(name) {
-            return Ok(());
-        }
-        let slow_disk = stale.is(name, Why::SlowDisk);
-        node.observe(stale.seen(name, now), now, slow_disk)?;
         Ok(())
     }
 

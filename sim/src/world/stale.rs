@@ -13,6 +13,7 @@ use sluice_host_agent::evaluate::{
 use sluice_offload_api::model::{NodeName, PodRef, PodUid, Protocol, Verdict};
 
 use super::World;
+use super::api::{Reach, Server};
 use super::whereabouts::Whereabouts;
 use crate::fault::ObjectKind;
 use crate::fold::FoldMap;
@@ -57,6 +58,13 @@ impl Why {
     }
 }
 
+/// The objects, and the server that has them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) server: &'a Arc<Server>,
+}
+
 /// What a node still goes by, and why.
 #[derive(Clone, Debug)]
 struct Late {
@@ -64,14 +72,21 @@ struct Late {
     /// Those of which it sees nothing new, if that is why.
     kinds: BTreeSet<ObjectKind>,
     seen: Cluster,
+    /// The server that it speaks with as long as its watches are late: as it was then.
+    server: Arc<Server>,
 }
 
 impl Late {
     /// Sees what is there now, but for the kinds whose watches are late.
-    fn look(&mut self, now: &Cluster) {
+    fn look(&mut self, now: &Cluster, server: &Server) {
         if self.why.iter().any(|it| *it != Why::Kinds) {
             return;
         }
+        let mut mixed = server.clone();
+        for kind in &self.kinds {
+            mixed.take_over(*kind, &self.server);
+        }
+        self.server = Arc::new(mixed);
         let before = core::mem::replace(&mut self.seen, now.clone());
         for kind in &self.kinds {
             let seen = &mut self.seen;
@@ -124,12 +139,13 @@ impl Stale {
     }
 
     /// From now on a node does nothing new. Whether it wasn't so already for this reason.
-    pub(crate) fn begin(&mut self, node: &NodeName, why: Why, now: &Cluster) -> bool {
+    pub(crate) fn begin(&mut self, node: &NodeName, why: Why, now: Now<'_>) -> bool {
         self.begin_anew();
         let late = self.late.entry(node.clone()).or_insert_with(|| Late {
             why: BTreeSet::new(),
             kinds: BTreeSet::new(),
-            seen: now.clone(),
+            seen: now.cluster.clone(),
+            server: Arc::clone(now.server),
         });
         late.why.insert(why)
     }
@@ -139,7 +155,7 @@ impl Stale {
         &mut self,
         node: &NodeName,
         kinds: impl Iterator<Item = ObjectKind>,
-        now: &Cluster,
+        now: Now<'_>,
     ) {
         self.begin(node, Why::Kinds, now);
         if let Some(late) = self.late.get_mut(node) {
@@ -148,9 +164,10 @@ impl Stale {
     }
 
     /// There are other objects: those nodes see them that see some.
-    pub(crate) fn look(&mut self, now: &Cluster) {
+    pub(crate) fn look(&mut self, now: &Cluster, server: &Server) {
         self.begin_anew();
-        self.late.values_mut().for_each(|it| it.look(now));
+        let late = self.late.values_mut();
+        late.for_each(|it| it.look(now, server));
     }
 
     /// A reason is gone; whether it was there.
@@ -189,10 +206,18 @@ impl Stale {
         self.why(node).any(|it| rests.contains(&it))
     }
 
-    /// Whether a node's agent gets a whole list of the objects, were it to ask.
-    pub(crate) fn lists(&self, node: &NodeName) -> bool {
-        let not = [Why::ApiAway, Why::PartialList];
-        !self.why(node).any(|it| not.contains(&it))
+    /// What a node's agent can get from the API, and from which server.
+    pub(crate) fn api<'a>(&'a self, node: &NodeName, newest: &'a Server) -> (Reach, &'a Server) {
+        let is = |why| self.is(node, why);
+        let reach = Reach {
+            is_away: is(Why::ApiAway),
+            has_no_events: is(Why::ApiGone) || is(Why::PartialList),
+            refuses_lists: is(Why::ApiGone),
+            cuts_lists: is(Why::PartialList),
+        };
+        let late = self.late.get(node);
+        let late = late.filter(|_| is(Why::Watch) || is(Why::Kinds));
+        (reach, late.map_or(newest, |it| &it.server))
     }
 
     /// A node's dataplane does what a second agent says, with what that has seen; or it doesn't
@@ -261,7 +286,7 @@ impl Stale {
             && self.closed.is_empty()
     }
 
-    /// What a node's agent sees.
+    /// What a node's agent is to see.
     pub(crate) fn seen<'a>(&'a self, node: &NodeName, now: &'a Cluster) -> &'a Cluster {
         self.late.get(node).map_or(now, |it| &it.seen)
     }
