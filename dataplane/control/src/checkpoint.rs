@@ -1,13 +1,15 @@
-//! The last acknowledged generation as bytes, for the next start.
+//! The last acknowledged generation as bytes, for the next start, and the addresses that nobody has
+//! any more: who speaks to them goes on while a dataplane starts anew, and they are not the outside's.
 //!
 //! ```text
-//!  0        8         16            48
-//! +--------+---------+-------------+----------------------------------------+
-//! | magic  | length  | SHA-256     | ProgramRequests, each behind its length |
-//! |        | of body | of the body | (the snapshot as an agent would send it)|
-//! +--------+---------+-------------+----------------------------------------+
+//!  0        8         16            48             52
+//! +--------+---------+-------------+--------------+-----------+-----------------------------+
+//! | magic  | length  | SHA-256     | length of    | addresses | ProgramRequests, each       |
+//! |        | of body | of the body | what follows | (former)  | behind its length           |
+//! +--------+---------+-------------+--------------+-----------+-----------------------------+
 //! ```
-//! Lengths are big endian. The checksum finds accidents; who can write here is root on the
+//! The requests are the snapshot as an agent would send it. A checkpoint of before (`SLUICEC1`) has
+//! them alone. Lengths are big endian. The checksum finds accidents; who can write here is root on the
 //! DPU and needs no forgery. No key is ever in it: the contract has no field for one.
 
 use core::cmp::Ordering;
@@ -19,7 +21,11 @@ use sluice_offload_api::limits::TRANSACTION_BYTES_MAX;
 use sluice_offload_api::proto::ProgramRequest;
 use sluice_offload_api::{Assembler, Limits, Refusal, State, Transaction};
 
-const MAGIC: &[u8; 8] = b"SLUICEC1";
+use crate::former::Former;
+
+const MAGIC: &[u8; 8] = b"SLUICEC2";
+/// Without addresses.
+const MAGIC_BEFORE: &[u8; 8] = b"SLUICEC1";
 const HEADER_LEN: usize = MAGIC.len() + 8 + SHA256_OUTPUT_LEN;
 /// Length of a checkpoint, at most: the largest transaction, and a length before each message.
 pub const BYTES_MAX: u64 = 2 * TRANSACTION_BYTES_MAX as u64;
@@ -49,6 +55,9 @@ pub enum DecodeError {
     /// Not what was written.
     #[error("its checksum is wrong: the file was damaged")]
     Checksum,
+    /// No addresses.
+    #[error("its addresses of those that are gone don't decode")]
+    Former,
     /// The inside doesn't decode.
     #[error("its messages don't decode: {0}")]
     Decode(#[from] prost::DecodeError),
@@ -60,10 +69,23 @@ pub enum DecodeError {
     Refused(#[from] Refusal),
 }
 
-/// A state as it is kept.
+/// What was kept.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kept {
+    /// The generation, as a snapshot that holds together.
+    pub transaction: Transaction,
+    /// Addresses that nobody has any more: for [`Control::recall`](crate::Control::recall).
+    pub former: Former,
+}
+
+/// A state as it is kept, and [`Control::former`](crate::Control::former).
 #[must_use]
-pub fn encode(state: &State) -> Vec<u8> {
-    let mut body = Vec::new();
+pub fn encode(state: &State, former: &Former) -> Vec<u8> {
+    let former = former.encode();
+    // Of a few thousand, at most.
+    let length = u32::try_from(former.len()).unwrap_or_default();
+    let mut body = length.to_be_bytes().to_vec();
+    body.extend(former);
     for message in to_requests(state.to_snapshot()) {
         body.extend(message.encode_length_delimited_to_vec());
     }
@@ -75,11 +97,11 @@ pub fn encode(state: &State) -> Vec<u8> {
     out
 }
 
-/// What was kept, as a snapshot that holds together.
+/// What was kept.
 ///
 /// # Errors
 /// [`DecodeError`].
-pub fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
+pub fn decode(bytes: &[u8]) -> Result<Kept, DecodeError> {
     let len = bytes.len();
     let short = DecodeError::Short {
         len,
@@ -90,7 +112,8 @@ pub fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
     };
     let (magic, header) = header.split_at(MAGIC.len());
     let (length, checksum) = header.split_at(8);
-    if magic != MAGIC {
+    let has_former = magic == MAGIC;
+    if !has_former && magic != MAGIC_BEFORE {
         return Err(DecodeError::Magic);
     }
     let length = length
@@ -105,6 +128,14 @@ pub fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
     if digest(&SHA256, body).as_ref() != checksum {
         return Err(DecodeError::Checksum);
     }
+    let mut former = Former::default();
+    if has_former {
+        let (length, rest) = body.split_first_chunk().ok_or(DecodeError::Former)?;
+        let length = u32::from_be_bytes(*length) as usize;
+        let split = rest.split_at_checked(length).ok_or(DecodeError::Former)?;
+        former = Former::decode(split.0).ok_or(DecodeError::Former)?;
+        body = split.1;
+    }
     let mut assembler = Assembler::new(Limits::MAX);
     let mut transaction = None;
     while !body.is_empty() {
@@ -113,7 +144,10 @@ pub fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
     }
     let transaction = transaction.ok_or(DecodeError::NoCommit)?;
     State::default().apply(&transaction)?;
-    Ok(transaction)
+    Ok(Kept {
+        transaction,
+        former,
+    })
 }
 
 #[cfg(test)]
@@ -125,9 +159,38 @@ mod tests {
     use super::*;
     use sluice_offload_api::testing::sample;
 
+    /// Of a pod of the sample that is gone.
+    fn former() -> Former {
+        let mut former = Former::default();
+        former.note(&sample(), &State::default());
+        assert!(former.iter().count() > 0);
+        former
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let kept = decode(&encode(&sample(), &former())).unwrap();
+        assert_eq!(kept.transaction, sample().to_snapshot());
+        assert_eq!(kept.former, former());
+    }
+
+    #[test]
+    fn one_of_before_has_the_generation_alone() {
+        let mut bytes = encode(&sample(), &Former::default());
+        let body = bytes.split_off(HEADER_LEN).split_off(4);
+        bytes.clear();
+        bytes.extend(MAGIC_BEFORE);
+        bytes.extend((body.len() as u64).to_be_bytes());
+        bytes.extend(digest(&SHA256, &body).as_ref());
+        bytes.extend(body);
+        let kept = decode(&bytes).unwrap();
+        assert_eq!(kept.transaction, sample().to_snapshot());
+        assert_eq!(kept.former, Former::default());
+    }
+
     #[test]
     fn cut_short_at_any_length_it_is_refused() {
-        let bytes = encode(&sample());
+        let bytes = encode(&sample(), &former());
         for len in 0..bytes.len() {
             let cut = decode(bytes.get(..len).unwrap());
             assert!(matches!(cut, Err(DecodeError::Short { .. })), "{len} bytes");
@@ -137,7 +200,7 @@ mod tests {
 
     #[test]
     fn one_changed_bit_anywhere_is_found() {
-        let good = encode(&sample());
+        let good = encode(&sample(), &former());
         for at in 0..good.len() {
             let mut bad = good.clone();
             *bad.get_mut(at).unwrap() ^= 1 << (at % 8);
@@ -147,7 +210,7 @@ mod tests {
 
     #[test]
     fn more_than_its_length_is_refused() {
-        let mut bytes = encode(&sample());
+        let mut bytes = encode(&sample(), &former());
         bytes.push(0);
         assert!(matches!(decode(&bytes), Err(DecodeError::Long { .. })));
     }

@@ -169,6 +169,18 @@ impl Control {
         &self.state
     }
 
+    /// Addresses that nobody has any more, to be kept beside [`Self::state`].
+    #[must_use]
+    pub const fn former(&self) -> &Former {
+        &self.former
+    }
+
+    /// What was kept of those, before the state is programmed that was kept with them.
+    pub fn recall(&mut self, former: Former) {
+        self.moved.extend(former.iter());
+        self.former = former;
+    }
+
     /// Takes a transaction: checks it whole, compiles it, sends it to the workers.
     /// [`Event::Applied`] follows when all of them use it.
     ///

@@ -22,14 +22,23 @@ const FORMER_MAX: usize = 4096;
 const MINUTES_MAX: u8 = 15;
 
 /// The addresses.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Former {
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Former {
     addrs: BTreeMap<IpAddr, Whose>,
     /// The same, oldest first, each with how many minutes ago that was, nearly.
     order: VecDeque<(IpAddr, u8)>,
 }
 
 impl Former {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            addrs: BTreeMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
     /// Takes note of whose pods are gone in the next state; the addresses that come or go here.
     /// Whether that state is refused or not: what the one in force has goes before what is noted.
     pub(crate) fn note(&mut self, before: &State, after: &State) -> Vec<IpAddr> {
@@ -100,6 +109,50 @@ impl Former {
     pub(crate) fn iter(&self) -> impl Iterator<Item = IpAddr> {
         self.addrs.keys().copied()
     }
+
+    /// For the next start: each address behind a byte for what it is and one for its minutes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (addr, minutes) in &self.order {
+            let of_node = u8::from(self.addrs.get(addr) == Some(&Whose::Nodes)) << 1;
+            match addr {
+                IpAddr::V4(addr) => {
+                    out.extend([of_node, *minutes]);
+                    out.extend(addr.octets());
+                }
+                IpAddr::V6(addr) => {
+                    out.extend([of_node | 1, *minutes]);
+                    out.extend(addr.octets());
+                }
+            }
+        }
+        out
+    }
+
+    /// What [`Self::encode`] gave; `None` if it is something else.
+    pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let mut former = Self::default();
+        while let Some((&[kind, minutes], rest)) = bytes.split_first_chunk() {
+            let whose = match kind >> 1 {
+                0 => Whose::Pods,
+                1 => Whose::Nodes,
+                _ => return None,
+            };
+            let addr: IpAddr;
+            if kind & 1 == 0 {
+                let (octets, rest) = rest.split_first_chunk::<4>()?;
+                (addr, bytes) = ((*octets).into(), rest);
+            } else {
+                let (octets, rest) = rest.split_first_chunk::<16>()?;
+                (addr, bytes) = ((*octets).into(), rest);
+            }
+            if former.order.len() >= FORMER_MAX || former.addrs.insert(addr, whose).is_some() {
+                return None;
+            }
+            former.order.push_back((addr, minutes));
+        }
+        bytes.is_empty().then_some(former)
+    }
 }
 
 /// Whose an address was.
@@ -161,6 +214,30 @@ mod tests {
         assert!(former.place(addr(2)).is_some(), "that state may be refused");
         former.forget(&without, &with);
         assert!(former.place(addr(2)).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_is_what_comes_back_and_nothing_else_does() {
+        let mut former = Former::default();
+        let mut with = state(0..3);
+        let place = Place::RemoteNode("b".into());
+        let node = IpPrefix::host(addr(1));
+        with.prefixes.get_mut(&node).unwrap().place = place;
+        let v6 = IpPrefix::host("fd00::7".parse().unwrap());
+        let pod = with.prefixes.get(&IpPrefix::host(addr(0))).unwrap().clone();
+        with.prefixes.insert(v6, Prefix { prefix: v6, ..pod });
+        former.note(&with, &state(0..1));
+        former.age();
+        former.note(&state(0..1), &state(0..0));
+        let bytes = former.encode();
+        assert_eq!(Former::decode(&bytes), Some(former));
+        assert_eq!(Former::decode(&[]), Some(Former::default()));
+        for len in (1..bytes.len()).filter(|len| ![6, 12, 30].contains(len)) {
+            assert_eq!(Former::decode(&bytes[..len]), None, "{len}");
+        }
+        let twice = [&bytes[..6], &bytes[..6]].concat();
+        assert_eq!(Former::decode(&twice), None);
+        assert_eq!(Former::decode(&[4, 0, 1, 2, 3, 4]), None);
     }
 
     #[test]

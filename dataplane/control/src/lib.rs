@@ -24,5 +24,6 @@ mod workers;
 
 pub use control::{Control, ControlConfig, ProgramError, Vitals};
 pub use events::{Child, Event, SaConfig, SaError};
+pub use former::Former;
 pub use read::VerdictLine;
 pub use workers::{Workers, WrongCrew};

@@ -6,9 +6,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use sluice_dataplane_control::checkpoint::{BYTES_MAX, DecodeError, decode, encode};
+use sluice_dataplane_control::Former;
+use sluice_dataplane_control::checkpoint::{BYTES_MAX, DecodeError, Kept, decode, encode};
 use sluice_host_agent::text::read_at_most;
-use sluice_offload_api::{State, Transaction};
+use sluice_offload_api::State;
 
 /// A checkpoint can't be used. The dataplane stays closed until an agent programs it.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +41,11 @@ impl Checkpoint {
         &self.path
     }
 
-    /// What was acknowledged last, as a snapshot that holds together; `None` if there is no
-    /// file.
+    /// What was acknowledged last; `None` if there is no file.
     ///
     /// # Errors
     /// [`LoadError`].
-    pub fn load(&self) -> Result<Option<Transaction>, LoadError> {
+    pub fn load(&self) -> Result<Option<Kept>, LoadError> {
         match read_at_most(&self.path, BYTES_MAX) {
             Ok(bytes) => Ok(Some(decode(&bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -53,13 +53,13 @@ impl Checkpoint {
         }
     }
 
-    /// Writes a state so that a crash at any moment leaves this one or the one before. It is
-    /// on the disk when this returns.
+    /// Writes a state, and the addresses that nobody has any more, so that a crash at any moment
+    /// leaves this one or the one before. It is on the disk when this returns.
     ///
     /// # Errors
     /// Those of the file system; the one before stays then.
-    pub fn store(&self, state: &State) -> io::Result<()> {
-        let bytes = encode(state);
+    pub fn store(&self, state: &State, former: &Former) -> io::Result<()> {
+        let bytes = encode(state, former);
         let mut fresh = self.path.clone().into_os_string();
         fresh.push(".new");
         let fresh = PathBuf::from(fresh);
@@ -89,8 +89,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::new(folder.path().join("last"));
         assert_eq!(checkpoint.load().unwrap(), None);
-        checkpoint.store(&sample()).unwrap();
-        let loaded = checkpoint.load().unwrap().unwrap();
+        checkpoint.store(&sample(), &Former::default()).unwrap();
+        let loaded = checkpoint.load().unwrap().unwrap().transaction;
         assert_eq!(State::default().apply(&loaded).unwrap(), sample());
         let files: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(files.len(), 1, "nothing else is left behind");
@@ -100,15 +100,13 @@ mod tests {
     fn a_write_cut_short_by_a_crash_leaves_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::new(folder.path().join("last"));
-        checkpoint.store(&sample()).unwrap();
-        fs::write(folder.path().join("last.new"), b"SLUICEC1 half").unwrap();
+        checkpoint.store(&sample(), &Former::default()).unwrap();
+        fs::write(folder.path().join("last.new"), b"SLUICEC2 half").unwrap();
         assert!(checkpoint.load().unwrap().is_some());
         let mut next = sample();
         next.generation.0 += 1;
-        checkpoint.store(&next).unwrap();
-        assert_eq!(
-            checkpoint.load().unwrap().unwrap().generation,
-            next.generation
-        );
+        checkpoint.store(&next, &Former::default()).unwrap();
+        let loaded = checkpoint.load().unwrap().unwrap().transaction;
+        assert_eq!(loaded.generation, next.generation);
     }
 }

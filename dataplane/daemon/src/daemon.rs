@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use miette::Diagnostic;
 use serde::Serialize;
+use sluice_dataplane_control::Former;
 use sluice_offload_api::model::{Generation, PortCounters};
 use tokio::sync::watch;
 
@@ -94,6 +95,7 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
             let sas = core::mem::take(&mut fixed.sas);
             let opening = Opening {
                 first,
+                former: Former::new(),
                 checkpoint: None,
                 checkpoint_fault: None,
                 exit_when_idle,
@@ -107,21 +109,26 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
             let checkpoint = listen.checkpoint.clone().map(Checkpoint::new);
             let mut opening = Opening {
                 first: None,
+                former: Former::new(),
                 checkpoint,
                 checkpoint_fault: None,
                 exit_when_idle: None,
             };
             if let Some(checkpoint) = &opening.checkpoint {
                 let loaded = checkpoint.load().map_err(|error| error.to_string());
-                let checked = loaded.and_then(|tx| match tx {
+                let checked = loaded.and_then(|kept| match kept {
                     None => Ok(None),
-                    Some(tx) => match check_roles(&tx, &ports) {
-                        Ok(()) => Ok(Some(tx)),
+                    Some(kept) => match check_roles(&kept.transaction, &ports) {
+                        Ok(()) => Ok(Some(kept)),
                         Err(refusal) => Err(format!("it doesn't fit the ports: {refusal}")),
                     },
                 });
                 match checked {
-                    Ok(first) => opening.first = first,
+                    Ok(None) => {}
+                    Ok(Some(kept)) => {
+                        opening.first = Some(kept.transaction);
+                        opening.former = kept.former;
+                    }
                     Err(why) => {
                         let path = checkpoint.path().display();
                         let fault = format!(

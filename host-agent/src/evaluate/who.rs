@@ -5,6 +5,7 @@ use crate::cluster::{
     Cluster, ClusterPolicy, Interface, LabelSelector, Labels, MultiPolicy, NAMESPACE_NAME_LABEL,
     NamespacedName, NetworkPolicy, Operator, Pod,
 };
+use sluice_offload_api::SharedMap;
 
 /// "A label selector is a label query over a set of resources. The result of matchLabels and
 /// matchExpressions are ANDed" (metav1.LabelSelector). An expression's values are those that it
@@ -47,9 +48,23 @@ pub(super) fn selects_namespace(cluster: &Cluster, selector: &LabelSelector, nam
     })
 }
 
-/// Whether a policy of a namespace is for a pod.
-fn is_for(name: &NamespacedName, selector: &LabelSelector, pod: &Pod) -> bool {
-    pod.owns_addresses() && name.namespace == pod.pod.namespace && selects(selector, &pod.labels)
+/// A namespace's policies: the map has them side by side, and every point that an agent checks asks
+/// for them.
+fn of_namespace<'a, V>(
+    all: &'a SharedMap<NamespacedName, V>,
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a NamespacedName, &'a V)> {
+    let first = NamespacedName {
+        namespace: namespace.to_owned(),
+        name: String::new(),
+    };
+    all.range(first..)
+        .take_while(move |(name, _)| name.namespace == namespace)
+}
+
+/// Whether a policy of its namespace is for a pod.
+fn is_for(selector: &LabelSelector, pod: &Pod) -> bool {
+    pod.owns_addresses() && selects(selector, &pod.labels)
 }
 
 /// The NetworkPolicies of a pod, by name: "policyTypes" are for who asks for its rules.
@@ -57,8 +72,8 @@ pub(super) fn network_policies<'a>(
     cluster: &'a Cluster,
     pod: &'a Pod,
 ) -> impl Iterator<Item = (&'a NamespacedName, &'a NetworkPolicy)> {
-    let all = cluster.policies.iter();
-    all.filter(|(name, it)| is_for(name, &it.pod_selector, pod))
+    let all = of_namespace(&cluster.policies, &pod.pod.namespace);
+    all.filter(|(_, it)| is_for(&it.pod_selector, pod))
 }
 
 /// The MultiNetworkPolicies of a pod's interface, by name.
@@ -67,8 +82,8 @@ pub(super) fn multi_policies<'a>(
     pod: &'a Pod,
     interface: &'a Interface,
 ) -> impl Iterator<Item = (&'a NamespacedName, &'a MultiPolicy)> {
-    let all = cluster.multi_policies.iter();
-    let own = all.filter(|(name, it)| is_for(name, &it.policy.pod_selector, pod));
+    let all = of_namespace(&cluster.multi_policies, &pod.pod.namespace);
+    let own = all.filter(|(_, it)| is_for(&it.policy.pod_selector, pod));
     own.filter(|(_, it)| it.networks.contains(&interface.network))
 }
 

@@ -179,7 +179,8 @@ impl SimNode {
             None => Start::Nothing,
             Some(Err(_damaged)) => Start::Refused,
             Some(Ok(kept)) => {
-                let programmed = self.control.program(&kept);
+                self.control.recall(kept.former);
+                let programmed = self.control.program(&kept.transaction);
                 programmed.map_err(|error| self.failed(error))?;
                 self.crew.poll(self.clock.at(now));
                 self.control.poll();
@@ -391,7 +392,7 @@ impl SimNode {
         let events: Vec<_> = core::iter::from_fn(|| self.control.next_event()).collect();
         for event in &events {
             if let Event::Applied(generation) = event {
-                self.checkpoint = Some(Disk::keep(self.control.state()));
+                self.checkpoint = Some(Disk::keep(self.control.state(), self.control.former()));
                 self.agent.on_ack(*generation);
                 if let Some(rival) = &mut self.rival {
                     rival.on_ack(*generation);

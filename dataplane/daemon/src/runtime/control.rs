@@ -8,7 +8,9 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use sluice_crypto::esp::Spi;
 use sluice_crypto::scrub_stack;
-use sluice_dataplane_control::{Control, Event, ProgramError, SaConfig, Vitals as ControlVitals};
+use sluice_dataplane_control::{
+    Control, Event, Former, ProgramError, SaConfig, Vitals as ControlVitals,
+};
 use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{
@@ -165,8 +167,13 @@ impl<L: Links> ControlLoop<L> {
     }
 
     /// Sends a transaction on its way before anybody can ask for one.
-    pub(super) fn program_first(&mut self, tx: &Transaction) -> Result<(), ProgramError> {
+    pub(super) fn program_first(
+        &mut self,
+        tx: &Transaction,
+        former: Former,
+    ) -> Result<(), ProgramError> {
         roles::check(tx, &self.ports)?;
+        self.control.recall(former);
         self.control.program(tx)
     }
 
@@ -312,12 +319,14 @@ impl<L: Links> ControlLoop<L> {
     fn on_applied(&mut self, generation: Generation) {
         let kept = match &self.checkpoint {
             None => Ok(()),
-            Some(checkpoint) => checkpoint.store(self.control.state()).map_err(|error| {
-                format!(
-                    "can't write the checkpoint {}: {error}",
-                    checkpoint.path().display()
-                )
-            }),
+            Some(checkpoint) => checkpoint
+                .store(self.control.state(), self.control.former())
+                .map_err(|error| {
+                    format!(
+                        "can't write the checkpoint {}: {error}",
+                        checkpoint.path().display()
+                    )
+                }),
         };
         let done = match kept {
             Ok(()) => {

@@ -23,7 +23,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crossbeam_channel::bounded;
 use ring::rand::{SecureRandom, SystemRandom};
-use sluice_dataplane_control::{Control, ControlConfig, ProgramError, Workers, WrongCrew};
+use sluice_dataplane_control::{Control, ControlConfig, Former, ProgramError, Workers, WrongCrew};
 use sluice_dataplane_core::flow::quota::Quotas;
 use sluice_dataplane_core::steer::BadShares;
 use sluice_dataplane_core::tick::Tick;
@@ -61,6 +61,8 @@ const FIRST_MAX: Duration = Duration::from_secs(60);
 pub struct Opening {
     /// The first generation; `None`: everything is closed until an agent comes.
     pub first: Option<Transaction>,
+    /// Addresses that nobody had any more when it was kept.
+    pub former: Former,
     /// Where acknowledged generations are kept.
     pub checkpoint: Option<Checkpoint>,
     /// Why there is no first generation though there should be.
@@ -239,7 +241,7 @@ impl Dataplane {
             state: LoopState::default(),
         };
         if let Some(first) = &opening.first {
-            control.program_first(first)?;
+            control.program_first(first, opening.former.clone())?;
             wait_until_ready(&mut control, clock)?;
         }
         this.crew.signals.go.store(true, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use sluice_crypto::key::{Algorithm, EspKey};
 use sluice_dataplane::checkpoint::Checkpoint;
 use sluice_dataplane::keys::{KeyDriver, KeyEvent, Retirement, SaCommand};
 use sluice_dataplane::runtime::{Dataplane, Opening};
-use sluice_dataplane_control::{Child, SaConfig};
+use sluice_dataplane_control::{Child, Former, SaConfig};
 use sluice_dataplane_core::sad::Mode;
 use sluice_offload_api::model::{NodeName, SaDirection};
 use sluice_offload_api::testing::sample;
@@ -31,6 +31,7 @@ impl KeyDriver for Tells {
 /// A dataplane that waits for its first generation.
 const NOTHING_YET: Opening = Opening {
     first: None,
+    former: Former::new(),
     checkpoint: None,
     checkpoint_fault: None,
     exit_when_idle: None,

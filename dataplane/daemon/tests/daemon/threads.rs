@@ -20,6 +20,7 @@ impl KeyDriver for Breaks {
 const fn opening() -> Opening {
     Opening {
         first: None,
+        former: sluice_dataplane_control::Former::new(),
         checkpoint: None,
         checkpoint_fault: None,
         exit_when_idle: None,
