@@ -10,8 +10,8 @@ use sluice_offload_api::model::NodeName;
 use tokio::time::Instant;
 
 use crate::binding::{Binding, BindingChange};
-use crate::id::TrustDomain;
 use crate::identity::Source;
+use sluice_svid::TrustDomain;
 
 /// Most peers of a node.
 pub const PEERS_MAX: usize = 4096;

@@ -14,18 +14,17 @@ use sluice_crypto::esp::Spi;
 use sluice_crypto::lifecycle::{PeerConfig, SaEvent, SaLifecycle, SessionId, SpiBlock, TimeMs};
 use sluice_crypto::scrub_stack;
 use sluice_offload_api::model::NodeName;
+use sluice_svid::{Anchors, Chain, IdError, SpiffeId, SvidError};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::anchors::Anchors;
 use crate::api::{COMMANDS_MAX, Command, Config, EVENTS_MAX, Event, PEERS_MAX, PeerStatus, Status};
 use crate::binding::Bindings;
 use crate::codec::{Wire, encode};
-use crate::id::{IdError, SpiffeId};
 use crate::identity::{Identity, Source, Stamp};
 use crate::listen::{Accepted, Gate, listen};
-use crate::session::{AbortOnDrop, Chain, FromSession, Session, SessionError, Up};
+use crate::session::{AbortOnDrop, FromSession, Session, SessionError, Up};
 use crate::workload::{self, News};
 
 /// Dials under way at once; the others wait their turn. Bounds how many peers rekey at once, and
@@ -563,7 +562,7 @@ impl Driver {
             Ok(up) => {
                 let Some(node) = self.nodes.get(&up.peer).cloned() else {
                     // It was a peer when its handshake began.
-                    let why = crate::svid::SvidError::NotAPeer { got: up.peer };
+                    let why = SvidError::NotAPeer { got: up.peer };
                     self.count(&from.to_string(), None, &why.into());
                     return;
                 };

@@ -10,11 +10,9 @@ use rcgen::{CertificateParams, DnType, KeyPair, KeyUsagePurpose, SanType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use sluice_svid::{self as svid, AnchorError, Anchors, SpiffeId, SvidError, TrustDomain};
 use zeroize::Zeroizing;
 
-use crate::anchors::{AnchorError, Anchors};
-use crate::id::{SpiffeId, TrustDomain};
-use crate::svid::{self, SvidError};
 use crate::workload::WorkloadApi;
 
 /// Longest file read, in bytes.

@@ -6,21 +6,17 @@
 //! files, time and randomness. The daemon starts it with [`spawn`] and talks to it by
 //! [`Command`] and [`Event`]. The README tells the whole story.
 
-mod anchors;
 mod api;
 mod binding;
 mod budget;
 mod codec;
 mod driver;
-mod id;
 mod identity;
 mod listen;
 mod session;
-pub mod svid;
 mod tls;
 mod workload;
 
-pub use self::anchors::{AnchorError, Anchors};
 pub use self::api::{
     COMMANDS_MAX, Command, Config, EVENTS_MAX, Event, PEERS_MAX, PeerStatus, Status,
 };
@@ -29,8 +25,8 @@ pub use self::binding::{
 };
 pub use self::codec::{DecodeError, FRAME_LEN_MAX, Wire, decode, encode};
 pub use self::driver::{DIALS_MAX, Handle, StartError, check, spawn};
-pub use self::id::{IdError, SpiffeId, TrustDomain};
 pub use self::identity::{Files, IdentityError, Source, make_key_and_request, request_again};
 pub use self::listen::{HANDSHAKES_MAX, HANDSHAKES_PER_ADDR_MAX, HANDSHAKES_STRANGERS_MAX};
 pub use self::session::SessionError;
 pub use self::workload::{RESPONSE_LEN_MAX, ResponseError, SVIDS_MAX, WorkloadApi, WorkloadError};
+pub use sluice_svid::{self as svid, AnchorError, Anchors, IdError, SpiffeId, TrustDomain};

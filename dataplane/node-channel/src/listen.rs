@@ -9,9 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::id::SpiffeId;
 use crate::identity::Identity;
 use crate::session::{SessionError, Up, accept};
+use sluice_svid::SpiffeId;
 
 /// Most handshakes under way.
 pub const HANDSHAKES_MAX: usize = 256;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustls::AlertDescription;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use sluice_crypto::lifecycle::{CloseReason, ExporterSecret, SessionId};
+use sluice_svid::{self as svid, Chain, Role, SpiffeId, SvidError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -16,12 +17,9 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use crate::anchors::Anchors;
 use crate::budget::Budget;
 use crate::codec::{DecodeError, FRAME_LEN_MAX, Wire, decode};
-use crate::id::{SpiffeId, TrustDomain};
 use crate::identity::Identity;
-use crate::svid::{self, Role, SvidError};
 use crate::tls;
 
 /// Writes that wait for the peer to read; a peer that lets more pile up is cut off.
@@ -174,71 +172,6 @@ pub(crate) struct Up {
     pub(crate) post_quantum: bool,
 }
 
-/// What the peer showed, to be looked at again when anchors change.
-pub(crate) struct Chain {
-    certificates: Vec<CertificateDer<'static>>,
-    role: Role,
-    /// When it was shown, and good.
-    shown: UnixTime,
-    /// When the first of them expires, in seconds since 1970.
-    not_after: u64,
-}
-
-/// What has become of a chain.
-pub(crate) enum Doubt {
-    /// Its time is over. An anchor vouches for it still, as it was.
-    Expired(SvidError),
-    /// No anchor vouches for it any more, whatever the time.
-    Untrusted(SvidError),
-}
-
-impl Doubt {
-    pub(crate) fn why(self) -> SvidError {
-        match self {
-            Self::Expired(why) | Self::Untrusted(why) => why,
-        }
-    }
-}
-
-impl Chain {
-    pub(crate) fn is_expired(&self, now: UnixTime) -> bool {
-        self.not_after < now.as_secs()
-    }
-
-    /// Whether an anchor vouches for it now.
-    ///
-    /// When it doesn't, which of several faults is told is the library's choice, and certificates
-    /// that the peer has put beside its own may be what it speaks of. So whether it is the time alone
-    /// is asked by itself: as of the moment in which all was good.
-    pub(crate) fn verify(&self, anchors: &Anchors, domain: &TrustDomain) -> Result<(), Doubt> {
-        let Err(why) = self.verify_at(anchors, domain, UnixTime::now()) else {
-            return Ok(());
-        };
-        // A CA's renewed certificate may be younger than what is asked of: then at the end of its time.
-        let end = UnixTime::since_unix_epoch(Duration::from_secs(self.not_after));
-        let was_good = |at| self.verify_at(anchors, domain, at).is_ok();
-        if was_good(self.shown) || was_good(end) {
-            return Err(Doubt::Expired(why));
-        }
-        Err(Doubt::Untrusted(match why {
-            SvidError::Expired { got } => SvidError::UnknownIssuer { got },
-            why => why,
-        }))
-    }
-
-    fn verify_at(
-        &self,
-        anchors: &Anchors,
-        domain: &TrustDomain,
-        at: UnixTime,
-    ) -> Result<SpiffeId, SvidError> {
-        let what = "it is missing";
-        let chain = self.certificates.split_first();
-        let (leaf, rest) = chain.ok_or(SvidError::Encoding { what })?;
-        svid::verify(leaf, rest, anchors, domain, self.role, at)
-    }
-}
-
 /// Dials `expected` at `addr`, from where this node `listens`: there the peer knows it to be.
 pub(crate) async fn dial(
     listens: SocketAddr,
@@ -339,13 +272,7 @@ fn up(stream: TlsStream<TcpStream>, identity: &Identity, role: Role) -> Result<U
     let leaf = certificates.first().ok_or(SessionError::NoCertificate)?;
     let peer = svid::check_leaf(leaf, &identity.domain)?;
     let secret = secret.map_err(SessionError::Tls)?;
-    let not_after = certificates.iter().map(svid::not_after).min();
-    let chain = Chain {
-        not_after: not_after.unwrap_or(0),
-        shown: UnixTime::now(),
-        certificates,
-        role,
-    };
+    let chain = Chain::new(certificates, role, UnixTime::now());
     Ok(Up {
         stream,
         peer,

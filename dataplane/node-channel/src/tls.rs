@@ -16,10 +16,9 @@ use rustls::{
     OtherError, ServerConfig, SignatureScheme,
 };
 use sluice_crypto::lifecycle::{EXPORTER_CONTEXT, EXPORTER_LABEL, ExporterSecret};
+use sluice_svid::{self as svid, Accept, Role, SpiffeId, SvidError};
 
-use crate::id::SpiffeId;
 use crate::identity::Identity;
-use crate::svid::{self, Role, SvidError};
 
 /// Names the protocol and its version, so that a TLS peer of another kind ends in the handshake.
 const ALPN: &[u8] = b"sluice-node/1";
@@ -40,6 +39,11 @@ pub(crate) fn provider() -> CryptoProvider {
         kx_groups: GROUPS.to_vec(),
         ..aws_lc_rs::default_provider()
     }
+}
+
+/// What checks the signatures of peers' chains.
+pub(crate) fn algorithms() -> svid::Algorithms<'static> {
+    provider().signature_verification_algorithms.all
 }
 
 /// Whether a session's keys come of a post-quantum exchange, too.
@@ -114,12 +118,6 @@ pub(crate) fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
-#[derive(Debug)]
-enum Accept {
-    Only(SpiffeId),
-    Dialling(Arc<BTreeSet<SpiffeId>>),
-}
-
 struct Verifier {
     identity: Arc<Identity>,
     accept: Accept,
@@ -151,16 +149,10 @@ impl Verifier {
         let Identity {
             anchors, domain, ..
         } = &*self.identity;
-        let got = svid::verify(leaf, intermediates, anchors, domain, role, now)?;
-        match &self.accept {
-            Accept::Only(expected) if got != *expected => {
-                let expected = expected.clone();
-                Err(SvidError::Unexpected { got, expected })
-            }
-            Accept::Dialling(_) if got >= self.identity.id => Err(SvidError::WrongWay { got }),
-            Accept::Dialling(peers) if !peers.contains(&got) => Err(SvidError::NotAPeer { got }),
-            _ => Ok(()),
-        }
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let chain = (leaf, intermediates);
+        let got = svid::verify(algorithms, chain, anchors, domain, role, now)?;
+        self.accept.check(got, &self.identity.id)
     }
 
     fn signature(

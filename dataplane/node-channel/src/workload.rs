@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 pub use self::client::{RESPONSE_LEN_MAX, WorkloadError};
 pub use self::response::{ResponseError, SVIDS_MAX};
-use crate::id::{SpiffeId, TrustDomain};
 use crate::identity::Identity;
+use sluice_svid::{SpiffeId, TrustDomain};
 
 /// Longest text of the API's that is passed on, in characters.
 const TEXT_LEN_MAX: usize = 256;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use rustls::pki_types::UnixTime;
 use sluice_crypto::lifecycle::{SaEvent, SessionId};
 use sluice_offload_api::model::NodeName;
+use sluice_svid::{Chain, Doubt};
 
 use super::Driver;
 use crate::api::Event;
 use crate::identity::{Identity, Source, Stamp};
-use crate::session::{Chain, Doubt, SessionError};
+use crate::session::SessionError;
+use crate::tls;
 use crate::workload::News;
 
 impl Driver {
@@ -122,7 +124,12 @@ impl Driver {
     pub(super) fn vouched(&self, chain: &Chain) -> Result<(), SessionError> {
         let identity = self.gate.borrow().identity.clone();
         let identity = identity.map_err(SessionError::NoIdentity)?;
-        let verified = chain.verify(&identity.anchors, &identity.domain);
+        let verified = chain.verify(
+            tls::algorithms(),
+            &identity.anchors,
+            &identity.domain,
+            UnixTime::now(),
+        );
         verified.map_err(|doubt| doubt.why().into())
     }
 
@@ -151,7 +158,11 @@ impl Driver {
                 if !all && shown.doubted_since.is_none() && !may_have_expired {
                     continue;
                 }
-                match shown.chain.verify(&anchors, &self.config.trust_domain) {
+                let domain = &self.config.trust_domain;
+                match shown
+                    .chain
+                    .verify(tls::algorithms(), &anchors, domain, time)
+                {
                     Ok(()) => (shown.doubted_since, shown.lapsed) = (None, false),
                     Err(Doubt::Expired(_)) if shown.lapsed => shown.doubted_since = None,
                     Err(doubt) => {
@@ -210,7 +221,12 @@ impl Driver {
         let current = peer.current.filter(|it| *it != session);
         let shown = current.and_then(|it| peer.shown.get(&it));
         let by = |anchors| {
-            shown.is_some_and(|it| it.chain.verify(anchors, &self.config.trust_domain).is_ok())
+            let (domain, now) = (&self.config.trust_domain, UnixTime::now());
+            shown.is_some_and(|it| {
+                it.chain
+                    .verify(tls::algorithms(), anchors, domain, now)
+                    .is_ok()
+            })
         };
         self.trusted.as_ref().is_some_and(by)
     }

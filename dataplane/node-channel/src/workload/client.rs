@@ -13,7 +13,7 @@ use tonic::{Code, Request, Status, Streaming};
 use super::proto::{SpiffeWorkloadApiClient, X509svidRequest, X509svidResponse};
 use super::response::{self, ResponseError};
 use super::{News, WorkloadApi, shortened};
-use crate::id::{SpiffeId, TrustDomain};
+use sluice_svid::{SpiffeId, TrustDomain};
 
 /// Longest response, in bytes: as the longest file.
 pub const RESPONSE_LEN_MAX: usize = 1 << 20;

@@ -1,14 +1,14 @@
 //! What one response of the Workload API says of this node, now.
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use sluice_svid::{
+    self as svid, AnchorError, Anchors, INTERMEDIATES_MAX, SpiffeId, SvidError, TrustDomain,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::proto::{X509svid, X509svidResponse};
 use super::shortened;
-use crate::anchors::{AnchorError, Anchors};
-use crate::id::{SpiffeId, TrustDomain};
 use crate::identity::{ANCHORS_MAX, Identity};
-use crate::svid::{self, INTERMEDIATES_MAX, SvidError};
 
 /// Most SVIDs of a response.
 pub const SVIDS_MAX: usize = 64;

@@ -2,7 +2,7 @@
 //! time and its path length. RFC 5280 section 6 makes them optional; an operator who wrote them
 //! into a certificate meant them.
 
-use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::VerifiedPath;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -34,6 +34,8 @@ struct Rules {
 }
 
 impl Anchors {
+    /// Of CAs' certificates.
+    ///
     /// # Errors
     /// The index of the certificate that is no anchor, and why.
     pub fn new(certificates: &[CertificateDer<'_>]) -> Result<Self, (usize, AnchorError)> {
@@ -52,7 +54,8 @@ impl Anchors {
     }
 
     /// Whether the time of one of them has ended between two moments.
-    pub(crate) fn ended_since(&self, before: UnixTime, now: UnixTime) -> bool {
+    #[must_use]
+    pub fn ended_since(&self, before: UnixTime, now: UnixTime) -> bool {
         let ended = before.as_secs()..now.as_secs();
         self.rules.iter().any(|it| ended.contains(&it.not_after))
     }

@@ -43,6 +43,8 @@ pub enum IdError {
 pub struct TrustDomain(String);
 
 impl TrustDomain {
+    /// Of its name.
+    ///
     /// # Errors
     /// [`IdError::TrustDomain`].
     pub fn new(name: &str) -> Result<Self, IdError> {

@@ -1,7 +1,7 @@
 //! Whether a certificate chain is the X.509-SVID of the node that is expected: a pure function
 //! of the chain, the trust anchors and the time.
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -10,6 +10,9 @@ use crate::id::{IdError, SpiffeId, TrustDomain};
 
 /// Most certificates beside the leaf.
 pub const INTERMEDIATES_MAX: usize = 4;
+
+/// What checks signatures, by a library of the caller's choice.
+pub type Algorithms<'a> = &'a [&'a dyn SignatureVerificationAlgorithm];
 
 /// In which part of the handshake the certificate's owner stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,19 +160,21 @@ pub fn check_leaf(leaf: &CertificateDer<'_>, domain: &TrustDomain) -> Result<Spi
 }
 
 /// When a certificate's time ends, in seconds since 1970; 0 if that can't be read.
-pub(crate) fn not_after(leaf: &CertificateDer<'_>) -> u64 {
+#[must_use]
+pub fn not_after(leaf: &CertificateDer<'_>) -> u64 {
     let parsed = X509Certificate::from_der(leaf);
     let end = parsed.map(|(_, cert)| cert.validity().not_after.timestamp());
     u64::try_from(end.unwrap_or(0)).unwrap_or(0)
 }
 
-/// Who the owner of this chain is, if it is an X.509-SVID that an anchor vouches for at `now`.
+/// Who the owner of this chain, a leaf and intermediates, is, if it is an X.509-SVID that an anchor
+/// vouches for at `now`.
 ///
 /// # Errors
 /// [`SvidError`].
 pub fn verify(
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
+    algorithms: Algorithms<'_>,
+    (leaf, intermediates): (&CertificateDer<'_>, &[CertificateDer<'_>]),
     anchors: &Anchors,
     domain: &TrustDomain,
     role: Role,
@@ -184,10 +189,9 @@ pub fn verify(
         Role::Client => KeyUsage::client_auth(),
         Role::Server => KeyUsage::server_auth(),
     };
-    let algorithms = crate::tls::provider().signature_verification_algorithms;
     let verified = EndEntityCert::try_from(leaf).and_then(|cert| {
         cert.verify_for_usage(
-            algorithms.all,
+            algorithms,
             anchors.all(),
             intermediates,
             now,
