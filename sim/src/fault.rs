@@ -140,6 +140,22 @@ pub enum Fault {
     ClockJump(ClockJump),
     /// A bit turns in what a node's dataplane has kept on disk. The next that it keeps is whole.
     CorruptedCheckpoint(String),
+    /// The certificate authority issues nothing.
+    CaAway,
+    /// A node shows a certificate that isn't its own.
+    WrongCertificate(WrongCertificate),
+}
+
+/// A certificate that isn't the node's own.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrongCertificate {
+    /// Who shows it.
+    pub node: String,
+    /// Whom it names, if the cluster's authority has issued it; without, it names the node, and an
+    /// authority that nobody knows has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
 }
 
 /// Kinds of objects whose watch is late. In Kubernetes each kind has a watch of its own, and none
@@ -278,6 +294,10 @@ pub enum Heal {
     SlowDisk(String),
     /// The second agent ends, and the first connects anew.
     SecondAgent(String),
+    /// The certificate authority issues again.
+    CaAway,
+    /// A node shows its own certificate again.
+    WrongCertificate(String),
     /// Everything, watches too. What was killed stays dead.
     All,
 }
@@ -329,6 +349,12 @@ impl fmt::Display for Fault {
                 write!(f, "clock-jump {node} {span} {way}")
             }
             Self::CorruptedCheckpoint(node) => write!(f, "corrupted-checkpoint {node}"),
+            Self::CaAway => f.write_str("ca-away"),
+            // In brackets, as no node is: what heals it names the one that shows it alone.
+            Self::WrongCertificate(WrongCertificate { node, of }) => match of {
+                Some(of) => write!(f, "wrong-certificate {node} (of {of})"),
+                None => write!(f, "wrong-certificate {node} (of another authority)"),
+            },
         }
     }
 }
@@ -350,6 +376,8 @@ impl fmt::Display for Heal {
             Self::Stalled(program) => write!(f, "stalled {program}"),
             Self::SlowDisk(node) => write!(f, "slow-disk {node}"),
             Self::SecondAgent(node) => write!(f, "second-agent {node}"),
+            Self::CaAway => f.write_str("ca-away"),
+            Self::WrongCertificate(node) => write!(f, "wrong-certificate {node}"),
             Self::All => f.write_str("all"),
         }
     }

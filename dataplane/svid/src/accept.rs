@@ -32,3 +32,28 @@ impl Accept {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_dialled_gets_that_very_node_and_who_is_dialled_a_lower_peer() {
+        let id = |name: &str| SpiffeId::parse(&format!("spiffe://t/sluice/node/{name}")).unwrap();
+        let check = |accept: &Accept, got| accept.check(id(got), &id("m"));
+        let only = Accept::Only(id("b"));
+        assert_eq!(check(&only, "b"), Ok(()));
+        let (got, expected) = (id("a"), id("b"));
+        let unexpected = SvidError::Unexpected { got, expected };
+        assert_eq!(check(&only, "a"), Err(unexpected));
+        let peers = ["a", "b", "m", "z"].map(id);
+        let dialling = Accept::Dialling(Arc::new(peers.into()));
+        assert_eq!(check(&dialling, "a"), Ok(()));
+        let got = id("c");
+        assert_eq!(check(&dialling, "c"), Err(SvidError::NotAPeer { got }));
+        for name in ["m", "z"] {
+            let got = id(name);
+            assert_eq!(check(&dialling, name), Err(SvidError::WrongWay { got }));
+        }
+    }
+}

@@ -9,7 +9,7 @@ use super::net::Arrival;
 use super::node::SimNode;
 use super::stale::{Now, Why};
 use super::{World, WorldError};
-use crate::fault::{ClockJump, Fault, Heal, Program, StaleKinds};
+use crate::fault::{ClockJump, Fault, Heal, Program, StaleKinds, WrongCertificate};
 use crate::keys::SeedKeys;
 
 /// How long dataplanes may wait for a neighbour's answer that a fault has swallowed: then they
@@ -48,6 +48,12 @@ pub enum BreakError {
     /// A node can't be parted from itself.
     #[error("{node} can't be parted from itself; name two nodes")]
     Itself {
+        /// The name.
+        node: String,
+    },
+    /// A node's own certificate is the right one.
+    #[error("a certificate of {node} is not the wrong one for it; name another node, or none")]
+    Own {
         /// The name.
         node: String,
     },
@@ -134,6 +140,8 @@ impl World {
                     return Err(BreakError::NothingKept { node: node.clone() });
                 }
             }
+            Fault::CaAway => self.keying.certificates.away = true,
+            Fault::WrongCertificate(it) => self.mistake_certificate(it)?,
             Fault::Partition(nodes) => {
                 let (a, b) = self.pair(nodes)?;
                 self.net.faults.part(a, b);
@@ -147,6 +155,20 @@ impl World {
                 self.net.faults.begin(fault)
             }
         }
+        Ok(())
+    }
+
+    fn mistake_certificate(&mut self, it: &WrongCertificate) -> Result<(), BreakError> {
+        let node = self.named(&it.node)?.name.clone();
+        let of = match &it.of {
+            Some(other) if *other == it.node => {
+                let node = other.clone();
+                return Err(BreakError::Own { node });
+            }
+            Some(other) => Some(self.named(other)?.name.clone()),
+            None => None,
+        };
+        self.keying.certificates.mistake(&node, of);
         Ok(())
     }
 
@@ -256,12 +278,15 @@ impl World {
             Heal::ApiAway => self.find_api(),
             Heal::Stalled(program) => self.wake(program)?,
             Heal::SecondAgent(name) => self.part_from_rival(name)?,
+            Heal::CaAway => self.keying.certificates.find(),
+            Heal::WrongCertificate(name) => self.keying.certificates.put_right(&node(name)),
             Heal::Partition(nodes) => {
                 let (a, b) = self.pair(nodes)?;
                 self.net.faults.join(a, b)
             }
             Heal::All => {
                 self.heal_nodes()?;
+                self.keying.certificates.heal();
                 self.net.faults.end(heal)
             }
             Heal::Loss | Heal::Duplication | Heal::Reordering | Heal::Corruption | Heal::Delay => {
@@ -372,6 +397,7 @@ impl World {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let whole = |it: &SimNode| it.left || !it.dead && !it.stalled && it.rival.is_none();
-        !self.net.faults.any() && self.stale.is_empty() && self.nodes.iter().all(whole)
+        let certified = self.keying.certificates.is_whole();
+        !self.net.faults.any() && self.stale.is_empty() && certified && self.nodes.iter().all(whole)
     }
 }

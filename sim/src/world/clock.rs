@@ -39,10 +39,15 @@ impl NodeClock {
 
     /// What it says at a moment: never less than 0, where it began.
     pub(crate) fn at(&self, now: Tick) -> Tick {
+        let says = self.since_begin_ns(now).max(0);
+        Tick(u64::try_from(says).unwrap_or(u64::MAX))
+    }
+
+    /// What it says as a time of day, in nanoseconds since the world began: below 0 before that.
+    pub(crate) fn since_begin_ns(&self, now: Tick) -> i128 {
         let ns = i128::from(now.0);
         let drift = ns * i128::from(self.drift_ppm) / MILLION;
-        let says = (ns + drift + self.ahead_ns).max(0);
-        Tick(u64::try_from(says).unwrap_or(u64::MAX))
+        ns + drift + self.ahead_ns
     }
 }
 
@@ -61,6 +66,7 @@ mod tests {
         assert_eq!(fast.monotonic(Tick(5_000_000)), Tick(5_001_000));
         fast.jump(-6_000_000);
         assert_eq!(fast.at(Tick(5_000_000)), Tick(0));
+        assert_eq!(fast.since_begin_ns(Tick(5_000_000)), -1_000_000);
         let slow = NodeClock::drifting(-100_000);
         assert_eq!(slow.at(Tick(1_000_000)), Tick(900_000));
     }

@@ -13,6 +13,8 @@ pub const MARKS: [&str; 28] = [
     "api-away",
     "api-gone",
     "attacked",
+    "certificate-missing",
+    "certificate-refused",
     "checkpoint-loaded",
     "checkpoint-refused",
     "clock-jumped",
@@ -54,7 +56,8 @@ impl World {
     #[must_use]
     pub fn marks(&self) -> BTreeMap<&'static str, u64> {
         let mut all = self.marks.0.clone();
-        for (mark, count) in self.net.faults.marks() {
+        let of_wires = self.net.faults.marks().into_iter();
+        for (mark, count) in of_wires.chain(self.keying.marks()) {
             *all.entry(mark).or_default() += count;
         }
         all.retain(|_, count| *count > 0);

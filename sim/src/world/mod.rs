@@ -6,6 +6,7 @@ mod api;
 mod attacking;
 mod bindings;
 mod breaking;
+mod certificates;
 mod clock;
 mod cni;
 mod crew;
@@ -49,6 +50,7 @@ use sluice_offload_api::model::{IpPrefix, NodeName, PodRef, PodUid};
 
 pub use agent::AgentError;
 pub use breaking::BreakError;
+pub use certificates::CertificateError;
 pub use clock::DRIFT_PPM_MAX;
 pub use marks::MARKS;
 pub(crate) use node::FIRST_VF;
@@ -204,6 +206,9 @@ pub enum WorldError {
     /// A node failed.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// There is no authority for certificates.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// Agents, dataplanes and keys didn't come to rest.
     #[error("the cluster is not in step after {ROUNDS_MAX} rounds and more; this is a bug")]
     Restless,
@@ -277,7 +282,7 @@ impl World {
         let spoken = Spoken::default();
         let mut outside = Station::new(plan::mac(MacOf::Outside), gateways, &pool, &spoken);
         outside.anyone = true;
-        let keying = Keying::new(config.seed, &config);
+        let keying = Keying::new(config.seed, &config)?;
         let mut world = Self {
             cluster: Cluster::default(),
             server: Arc::default(),

@@ -124,7 +124,13 @@ impl World {
         };
         let way = self.net.faults.passing(from.index, to.index);
         let broken = way.parted || way.loss > 0 || !from.works() || !to.works();
-        from.index != to.index && broken && !self.keying.has_keys(&from.name, &to.name)
+        let around = self.net.around();
+        let apart = || {
+            self.keying
+                .are_kept_apart(&self.nodes, &from.name, &to.name, around)
+        };
+        let has_none = || !self.keying.has_keys(&from.name, &to.name);
+        from.index != to.index && has_none() && (broken || apart())
     }
 
     /// Frames that found no room in a flow table, if an end of a question has flooded or was

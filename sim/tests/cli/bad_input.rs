@@ -224,6 +224,16 @@ fn steps_that_can_not_be_done_are_named_with_what_can() {
             ["slow-disk one", "is not broken", "4:"],
         ),
         (
+            "own",
+            "fault: {wrong-certificate: {node: one, of: one}}".into(),
+            ["of one", "not the wrong one", "4:"],
+        ),
+        (
+            "certificate",
+            "heal: {wrong-certificate: one}".into(),
+            ["wrong-certificate one", "is not broken", "4:"],
+        ),
+        (
             "stall",
             "fault: {stalled: {node: one}}".into(),
             ["node one", "`agent`", "`dataplane`"],

@@ -138,6 +138,11 @@ fn more_steps() -> Vec<Value> {
     let kinds = ["pods", "policies"];
     first.push(json!({"fault": {"stale-kinds": {"node": "node-b", "kinds": kinds}}}));
     first.push(json!({"heal": {"stale-kinds": "node-b"}}));
+    first.push(json!({"fault": "ca-away"}));
+    first.push(json!({"heal": "ca-away"}));
+    first.push(json!({"fault": {"wrong-certificate": {"node": "node-a", "of": "node-b"}}}));
+    first.push(json!({"fault": {"wrong-certificate": {"node": "node-a"}}}));
+    first.push(json!({"heal": {"wrong-certificate": "node-a"}}));
     first
 }
 
@@ -216,6 +221,7 @@ fn both_refuse_unknown_keys_everywhere() {
         "/steps/51/workload/3/pcap",
         "/steps/51/workload/4/connection",
         "/steps/53/fault/stale-kinds",
+        "/steps/57/fault/wrong-certificate",
     ];
     let with = |at: &str| changed(at, |it| it.pointer_mut(at).unwrap()["unknown"] = json!(1));
     both_say(false, "schema-unknown", &objects.map(with));
@@ -223,7 +229,7 @@ fn both_refuse_unknown_keys_everywhere() {
 
 #[test]
 fn both_refuse_what_is_wrong() {
-    let wrong: [(&str, Value); 55] = [
+    let wrong: [(&str, Value); 58] = [
         ("/seed", json!(-1)),
         ("/workers", json!(33)),
         ("/algorithm", json!("des")),
@@ -285,6 +291,12 @@ fn both_refuse_what_is_wrong() {
         ("/steps/51/workload/2/udp/sizes", json!([63])),
         ("/steps/53/fault/stale-kinds/kinds", json!([])),
         ("/steps/53/fault/stale-kinds/kinds", json!(["ingresses"])),
+        ("/steps/55/fault", json!({"ca-away": "node-a"})),
+        ("/steps/57/fault/wrong-certificate", json!({"of": "node-b"})),
+        (
+            "/steps/59/heal",
+            json!({"wrong-certificate": {"node": "node-a"}}),
+        ),
     ];
     let put = |(at, value): (&str, Value)| changed(at, |it| *it.pointer_mut(at).unwrap() = value);
     both_say(false, "schema-wrong", &wrong.map(put));

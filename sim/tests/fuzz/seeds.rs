@@ -79,7 +79,9 @@ fn every_invariant_holds_of_the_first_seeds_and_they_reach_all_there_is() {
         assert!(all.faults.contains_key(kind), "no {kind}: {:?}", all.faults);
     }
     // Drawn, and in effect. By chance alone there is no change that nobody hears of.
-    for mark in MARKS.iter().filter(|it| **it != "missed") {
+    // Nor is anything of certificates drawn: scenarios break those.
+    let is_drawn = |it: &&&str| **it != "missed" && !it.starts_with("certificate-");
+    for mark in MARKS.iter().filter(is_drawn) {
         assert!(all.marks.contains_key(*mark), "no {mark}: {:?}", all.marks);
     }
     for reason in [

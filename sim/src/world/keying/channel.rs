@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sluice_crypto::lifecycle::Message;
+use sluice_crypto::lifecycle::{Message, TimeMs};
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::NodeName;
+use sluice_svid::{Chain, Role, SvidError};
 
+use super::super::certificates::Shown;
 use crate::dice::Dice;
 
 /// How long what is said is under way: so many of these, across a data centre. Whole ones, so
@@ -42,12 +44,28 @@ impl End {
 enum Parcel {
     /// To who answers: it is asked for a session.
     Dial,
-    /// To who dials: here it is, or not.
-    Taken(bool),
-    /// To who answers: the other has it too.
-    Up,
+    /// To who dials: here it is, with the certificate of who answers, or not.
+    Taken(Option<Shown>),
+    /// To who answers: the other has it too, and this is its certificate.
+    Up(Shown),
     Said(Message),
     Down,
+}
+
+/// What an end was shown.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) chain: Chain,
+    /// Since when it is no longer good, by the node's monotonic clock.
+    pub(super) doubted_since: Option<TimeMs>,
+}
+
+/// Which end of which session, of a node with a peer.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) node: NodeName,
+    pub(super) peer: NodeName,
+    pub(super) session: u64,
 }
 
 #[derive(Debug)]
@@ -58,6 +76,8 @@ struct Session {
     dialling: Option<Tick>,
     /// Which ends have it.
     open: [bool; 2],
+    /// What the other end has shown each that has it.
+    shown: [Option<Seen>; 2],
     /// What is under way to each end, with when it arrives.
     to: [VecDeque<(Tick, Parcel)>; 2],
 }
@@ -76,6 +96,15 @@ impl Session {
         } else {
             End::Answers
         }
+    }
+
+    /// An end has it, by what it was shown.
+    fn opens(&mut self, end: End, chain: Chain) {
+        self.open[end as usize] = true;
+        self.shown[end as usize] = Some(Seen {
+            chain,
+            doubted_since: None,
+        });
     }
 
     /// Whether nobody has or awaits it any more.
@@ -130,6 +159,16 @@ pub(crate) struct Passing {
 pub(super) trait Ground {
     fn standing(&self, node: &NodeName, peer: &NodeName) -> Standing;
     fn passing(&self, a: &NodeName, b: &NodeName) -> Passing;
+    /// The certificate that a node shows, if it has one that is good.
+    fn shows(&self, node: &NodeName) -> Option<Shown>;
+    /// Whether a node accepts what its peer, in that role, has shown it.
+    fn accepts(
+        &self,
+        node: &NodeName,
+        peer: &NodeName,
+        shown: &Shown,
+        role: Role,
+    ) -> Result<Chain, SvidError>;
 }
 
 /// All sessions.
@@ -138,6 +177,10 @@ pub(super) struct Channel {
     dice: Dice,
     last: u64,
     sessions: BTreeMap<u64, Session>,
+    /// How often a peer's certificate was refused,
+    pub(super) refused: u64,
+    /// and how often a node had none to show.
+    pub(super) without: u64,
 }
 
 impl Channel {
@@ -146,6 +189,8 @@ impl Channel {
             dice,
             last: 0,
             sessions: BTreeMap::new(),
+            refused: 0,
+            without: 0,
         }
     }
 
@@ -157,10 +202,17 @@ impl Channel {
             answers: to.clone(),
             dialling: Some(now + DIAL_NS_MAX),
             open: [false; 2],
+            shown: [None, None],
             to: [VecDeque::new(), VecDeque::new()],
         };
         self.sessions.insert(self.last, session);
-        self.post(self.last, End::Answers, Parcel::Dial, now, ground);
+        if ground.shows(from).is_some() {
+            self.post(self.last, End::Answers, Parcel::Dial, now, ground);
+        } else {
+            // Nobody is asked: it hears of itself that there is no session.
+            self.without += 1;
+            self.post(self.last, End::Dials, Parcel::Taken(None), now, ground);
+        }
     }
 
     /// A node says something on a session, if it has it.
@@ -226,7 +278,7 @@ impl Channel {
             }
             if !ground.passing(&it.dials, &it.answers).parted {
                 let told = match it.dialling {
-                    Some(_) => Parcel::Taken(false),
+                    Some(_) => Parcel::Taken(None),
                     None => Parcel::Down,
                 };
                 self.post(session, end.other(), told, now, ground);
@@ -326,32 +378,44 @@ impl Channel {
             Parcel::Dial => {
                 // Who has given up hears nothing more of it.
                 if it.dialling.is_some() {
-                    let taken = Parcel::Taken(standing == Standing::Works(true));
+                    let takes = standing == Standing::Works(true);
+                    let shown = takes.then(|| ground.shows(&node));
+                    self.without += u64::from(shown == Some(None));
+                    let taken = Parcel::Taken(shown.flatten());
                     self.post(number, End::Dials, taken, now, ground);
                 }
                 None
             }
-            Parcel::Taken(taken) if it.dialling.is_some() => {
+            Parcel::Taken(Some(shown)) if it.dialling.is_some() => {
                 it.dialling = None;
-                if taken {
-                    it.open[end as usize] = true;
-                    self.post(number, End::Answers, Parcel::Up, now, ground);
+                let accepted = ground.accepts(&node, &peer, &shown, Role::Server);
+                self.refused += u64::from(accepted.is_err());
+                match accepted.ok().zip(ground.shows(&node)) {
+                    Some((chain, own)) => {
+                        it.opens(end, chain);
+                        self.post(number, End::Answers, Parcel::Up(own), now, ground);
+                        Some(News::Up)
+                    }
+                    None => Some(News::Failed),
+                }
+            }
+            Parcel::Taken(_) => it.dialling.take().map(|_| News::Failed),
+            Parcel::Up(shown) => {
+                let works = standing == Standing::Works(true);
+                let accepted = works.then(|| ground.accepts(&node, &peer, &shown, Role::Client));
+                self.refused += u64::from(matches!(accepted, Some(Err(_))));
+                if let Some(Ok(chain)) = accepted {
+                    it.opens(end, chain);
                     Some(News::Up)
                 } else {
-                    Some(News::Failed)
+                    // Who dialled has it by then, and learns late that it is refused.
+                    self.deny(number, end, now, ground);
+                    None
                 }
-            }
-            Parcel::Taken(_) => None,
-            Parcel::Up if standing == Standing::Works(true) => {
-                it.open[end as usize] = true;
-                Some(News::Up)
             }
             Parcel::Said(message) if is_open => Some(News::Said(message)),
-            // There is no such session here: who speaks is told so.
-            Parcel::Up | Parcel::Said(_) => {
-                if it.open[end.other() as usize] {
-                    self.post(number, end.other(), Parcel::Down, now, ground);
-                }
+            Parcel::Said(_) => {
+                self.deny(number, end, now, ground);
                 None
             }
             Parcel::Down if is_open => {
@@ -366,6 +430,35 @@ impl Channel {
             peer,
             session: number,
             news,
+        })
+    }
+
+    /// There is no such session at an end: who speaks is told so.
+    fn deny(&mut self, number: u64, end: End, now: Tick, ground: &impl Ground) {
+        let it = self.sessions.get(&number);
+        if it.is_some_and(|it| it.open[end.other() as usize]) {
+            self.post(number, end.other(), Parcel::Down, now, ground);
+        }
+    }
+
+    /// What each end of each session that there is was shown.
+    pub(super) fn seen(&mut self) -> impl Iterator<Item = (Place, &mut Seen)> {
+        self.sessions.iter_mut().flat_map(|(number, it)| {
+            let Session {
+                dials,
+                answers,
+                open,
+                shown,
+                ..
+            } = it;
+            let place = |node: &NodeName, peer: &NodeName| Place {
+                node: node.clone(),
+                peer: peer.clone(),
+                session: *number,
+            };
+            let places = [place(dials, answers), place(answers, dials)];
+            let seen = places.into_iter().zip(shown).zip(*open);
+            seen.filter_map(|((place, seen), open)| Some((place, seen.as_mut().filter(|_| open)?)))
         })
     }
 
@@ -399,11 +492,19 @@ impl Channel {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
+    use rustls_pki_types::{CertificateDer, UnixTime};
+
     use super::*;
 
     struct Field {
         passing: Passing,
         answers: Standing,
+        /// Who has no certificate.
+        without: Option<&'static str>,
+        /// Whose is refused.
+        refused: Option<&'static str>,
     }
 
     impl Ground for Field {
@@ -418,6 +519,27 @@ mod tests {
         fn passing(&self, _: &NodeName, _: &NodeName) -> Passing {
             self.passing
         }
+
+        fn shows(&self, node: &NodeName) -> Option<Shown> {
+            let has = self.without != Some(node.0.as_str());
+            has.then(|| Shown::from([CertificateDer::from(node.0.clone().into_bytes())]))
+        }
+
+        fn accepts(
+            &self,
+            _: &NodeName,
+            peer: &NodeName,
+            shown: &Shown,
+            role: Role,
+        ) -> Result<Chain, SvidError> {
+            assert_eq!(shown[0].as_ref(), peer.0.as_bytes(), "another's");
+            assert_eq!(role == Role::Client, peer.0 == "a");
+            if self.refused == Some(peer.0.as_str()) {
+                return Err(SvidError::UriNames { got: 0 });
+            }
+            let at = UnixTime::since_unix_epoch(Duration::ZERO);
+            Ok(Chain::new(shown.to_vec(), role, at))
+        }
     }
 
     const WHOLE: Passing = Passing {
@@ -430,6 +552,8 @@ mod tests {
         Field {
             passing: WHOLE,
             answers: Standing::Works(true),
+            without: None,
+            refused: None,
         }
     }
 
@@ -497,10 +621,7 @@ mod tests {
             (Standing::Stalls, DIAL_NS_MAX),
         ] {
             let mut channel = Channel::new(Dice::new(1, "test"));
-            let mut field = Field {
-                passing: WHOLE,
-                answers,
-            };
+            let mut field = Field { answers, ..field() };
             channel.dial(&a, &b, Tick(0), &field);
             assert_eq!(
                 until(&mut channel, &field, Tick(at)),
@@ -510,6 +631,32 @@ mod tests {
             // When it goes on it finds that nobody waits any more.
             field.answers = Standing::Works(true);
             assert_eq!(until(&mut channel, &field, Tick(2 * DIAL_NS_MAX)), [""; 0]);
+            assert!(channel.sessions.is_empty());
+        }
+    }
+
+    #[test]
+    fn without_a_certificate_that_is_good_there_is_no_session() {
+        let (a, b) = names();
+        // Who dials sees at once that who answers is another; the other way round it learns late.
+        for (without, refused, says) in [
+            (Some("a"), None, &["a Failed"][..]),
+            (Some("b"), None, &["a Failed"]),
+            (None, Some("b"), &["a Failed"]),
+            (None, Some("a"), &["a Up", "a Down"]),
+        ] {
+            let mut channel = Channel::new(Dice::new(1, "test"));
+            let field = Field {
+                without,
+                refused,
+                ..field()
+            };
+            channel.dial(&a, &b, Tick(0), &field);
+            let said = until(&mut channel, &field, Tick(2 * DIAL_NS_MAX));
+            assert_eq!(said, says, "{without:?} {refused:?}");
+            let counted = (channel.without, channel.refused);
+            let expected = (without.iter().count(), refused.iter().count());
+            assert_eq!(counted, (expected.0 as u64, expected.1 as u64));
             assert!(channel.sessions.is_empty());
         }
     }

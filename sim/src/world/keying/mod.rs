@@ -4,6 +4,7 @@
 
 mod absent;
 mod channel;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,18 +19,21 @@ use sluice_dataplane_control::{Child, Event, SaConfig, SaError};
 use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{NodeName, SaDirection, SaRecord};
+use sluice_svid::{Chain, Role, SvidError};
 
 use self::absent::Absent;
 pub(crate) use self::channel::Passing;
 use self::channel::{Channel, Delivery, Ground, News, Standing};
 use super::WorldConfig;
+use super::certificates::{CertificateError, Certificates, Shown};
 use super::node::SimNode;
 use super::wire_faults::WireFaults;
 use crate::dice::Dice;
 use crate::keys::SeedKeys;
 use crate::report::ExposedSa;
 
-/// The trust domain of all nodes: the IDs' order, and so who dials, is the names' order.
+/// What nodes are called in keys: the order of these, and so who dials, is that of their names and
+/// of their certificates' IDs.
 const TRUST_DOMAIN: &str = "spiffe://sluice/node";
 
 /// The keying of all nodes.
@@ -37,6 +41,9 @@ const TRUST_DOMAIN: &str = "spiffe://sluice/node";
 pub(crate) struct Keying {
     keys: SeedKeys,
     terms: Terms,
+    pub(super) certificates: Certificates,
+    /// When nodes look again at what peers have shown.
+    look_at: Tick,
     channel: Channel,
     /// Those that run, by name.
     lives: BTreeMap<NodeName, Life>,
@@ -100,6 +107,7 @@ pub(crate) struct Around<'a> {
 struct Field<'a> {
     nodes: &'a [SimNode],
     lives: &'a BTreeMap<NodeName, Life>,
+    certificates: &'a Certificates,
     around: Around<'a>,
 }
 
@@ -128,14 +136,36 @@ impl Ground for Field<'_> {
             _ => Passing::default(),
         }
     }
+
+    fn shows(&self, node: &NodeName) -> Option<Shown> {
+        let node = self.node(node)?;
+        self.certificates.shown_by(node, self.around.now)
+    }
+
+    fn accepts(
+        &self,
+        node: &NodeName,
+        peer: &NodeName,
+        shown: &Shown,
+        role: Role,
+    ) -> Result<Chain, SvidError> {
+        let peers = self.lives.get(node).map(|it| it.peers.keys());
+        let dialling = peers.into_iter().flatten().filter(|it| *it < node).cloned();
+        let what = "nobody is there";
+        let node = self.node(node).ok_or(SvidError::Encoding { what })?;
+        let at = (node, self.around.now);
+        self.certificates.check(at, peer, shown, role, dialling)
+    }
 }
 
 impl Keying {
-    pub(crate) fn new(seed: u64, config: &WorldConfig) -> Self {
+    pub(crate) fn new(seed: u64, config: &WorldConfig) -> Result<Self, CertificateError> {
         let default = Limits::default();
         let hard_packets = config.sa_packets_max.min(default.hard_packets).max(2);
-        Self {
+        Ok(Self {
             keys: SeedKeys::new(seed),
+            certificates: Certificates::new(seed)?,
+            look_at: Tick(0),
             terms: Terms {
                 algorithm: config.algorithm,
                 esn: config.esn,
@@ -155,7 +185,7 @@ impl Keying {
             absent: Absent::new(config.peers_only.clone()),
             replaced: 0,
             exposed: Vec::new(),
-        }
+        })
     }
 
     /// Tells the life cycles what happened at a node.
@@ -195,6 +225,7 @@ impl Keying {
             let Some(node) = nodes.get(number).filter(|it| it.works()) else {
                 continue;
             };
+            self.certificates.tend(node, around.now);
             let (name, ms) = (node.name.clone(), ms(node, around.now));
             let due = self.lives.get(&name).into_iter().flat_map(|it| &it.peers);
             let due = due.filter(|it| it.1.deadline.is_some_and(|at| at <= ms));
@@ -210,12 +241,14 @@ impl Keying {
         let field = Field {
             nodes,
             lives: &self.lives,
+            certificates: &self.certificates,
             around,
         };
         for it in self.channel.arrivals(around.now, &field) {
             acted = true;
             self.deliver(nodes, it, around);
         }
+        acted |= self.look_again(nodes, around);
         for number in 0..nodes.len() {
             acted |= self.carry_out(nodes, number, around);
         }
@@ -281,9 +314,11 @@ impl Keying {
     pub(crate) fn on_kill(&mut self, nodes: &[SimNode], node: &NodeName, around: Around<'_>) {
         if self.lives.remove(node).is_some() {
             self.absent.forget_all(node);
+            self.certificates.on_kill(node);
             let field = Field {
                 nodes,
                 lives: &self.lives,
+                certificates: &self.certificates,
                 around,
             };
             self.channel.kill(node, around.now, &field);
@@ -301,6 +336,7 @@ impl Keying {
         let field = Field {
             nodes,
             lives: &self.lives,
+            certificates: &self.certificates,
             around,
         };
         let works = |name: &NodeName| field.node(name).is_some_and(SimNode::works);
@@ -382,6 +418,7 @@ impl Keying {
 
     fn add_peer(&mut self, nodes: &[SimNode], node: &SimNode, peer: &NodeName, around: Around<'_>) {
         let me = &node.name;
+        self.certificates.tend(node, around.now);
         if self.life(me).peers.contains_key(peer) {
             // It has another address: the sending SA has the one before.
             self.tell(nodes, me, peer, SaEvent::RekeyWanted, around);
@@ -438,6 +475,7 @@ impl Keying {
         let field = Field {
             nodes,
             lives: &self.lives,
+            certificates: &self.certificates,
             around,
         };
         self.channel.part(me, peer, around.now, &field);
@@ -503,6 +541,7 @@ impl Keying {
             let field = Field {
                 nodes,
                 lives: &self.lives,
+                certificates: &self.certificates,
                 around,
             };
             let now = around.now;
