@@ -9,11 +9,15 @@
 )]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use sluice_mutants::{Mutant, leave_unchecked, plant};
 use sluice_sim::fuzz::{Case, Failure, case_of, play_case, storm};
+use sluice_sim::input::load_scenario;
+use sluice_sim::output::Progress;
+use sluice_sim::play::play;
 
 /// Seeds within which each must be found.
 const SEEDS_MAX: u64 = 1_500;
@@ -54,6 +58,9 @@ const OTHERS: [(&str, &str); 11] = [
     (" and to pod ", "the compiler refuses the next pod"),
     (" belongs to pod ", "the VF table refuses the next pod"),
 ];
+
+/// The list of those that scenarios find.
+const PLAYED_HEAD: &str = "| planted | found by the scenario |\n|---|---|\n";
 
 /// What an agent says that finds its own compiler at fault.
 const HELD_BACK: &str = "this is a fault of the compiler";
@@ -114,6 +121,31 @@ fn the_docs_list_each_planted_bug_once_and_in_order() {
     let planted: Vec<_> = Mutant::ALL.iter().map(|it| format!("{it:?}")).collect();
     assert_eq!(listed, planted);
     assert!(planted.len() >= 30);
+}
+
+/// What no seed breaks a scenario does, and it holds without the bug.
+#[test]
+fn what_is_not_drawn_is_found_by_the_scenario_that_the_docs_name() {
+    let (_, rows) = DOCS.split_once(PLAYED_HEAD).unwrap();
+    let rows = rows.lines().take_while(|it| !it.is_empty());
+    let rows: Vec<_> = rows
+        .map(|row| row.split('`').collect::<Vec<_>>())
+        .map(|cells| (cells[1], cells[3]))
+        .collect();
+    let planted: Vec<_> = Mutant::PLAYED.iter().map(|it| format!("{it:?}")).collect();
+    assert_eq!(rows.iter().map(|it| it.0).collect::<Vec<_>>(), planted);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    for ((_, name), mutant) in rows.iter().zip(Mutant::PLAYED) {
+        let scenario = load_scenario(&folder.join(format!("{name}.yaml"))).unwrap();
+        for planted in [None, Some(*mutant)] {
+            plant(planted);
+            let played = play(&scenario, &mut Progress::default());
+            plant(None);
+            let record = played.unwrap().record;
+            println!("{name}, {planted:?}: {:?}", record.failed_checks);
+            assert_eq!(record.ok, planted.is_none(), "{name}, {planted:?}");
+        }
+    }
 }
 
 #[test]

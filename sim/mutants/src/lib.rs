@@ -7,16 +7,22 @@
 compile_error!("the feature `planted` plants bugs in Sluice: it is for debug builds only");
 
 macro_rules! mutants {
-    ($($(#[$about:meta])* $name:ident,)*) => {
+    (
+        $($(#[$about:meta])* $name:ident,)*;
+        $($(#[$about_played:meta])* $played:ident,)*
+    ) => {
         /// A planted bug.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         pub enum Mutant {
             $($(#[$about])* $name,)*
+            $($(#[$about_played])* $played,)*
         }
 
         impl Mutant {
-            /// All of them.
+            /// All that the fuzzer finds.
             pub const ALL: &[Self] = &[$(Self::$name),*];
+            /// Those that a scenario finds, each: of what no seed breaks.
+            pub const PLAYED: &[Self] = &[$(Self::$played),*];
         }
     };
 }
@@ -119,6 +125,13 @@ mutants! {
     VfKept,
     /// Two pods of a node have each other's VF.
     VfsSwapped,
+    ;
+
+    // Certificates, which no seed breaks.
+    /// A good certificate is taken for that of the node that is meant, whomever it names.
+    NameUnasked,
+    /// A certificate is good for ever.
+    ExpiryUnasked,
 }
 
 #[cfg(feature = "planted")]
