@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use rustls_pki_types::UnixTime;
 use sluice_crypto::lifecycle::{Message, TimeMs};
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::NodeName;
@@ -441,25 +442,28 @@ impl Channel {
         }
     }
 
-    /// What each end of each session that there is was shown.
-    pub(super) fn seen(&mut self) -> impl Iterator<Item = (Place, &mut Seen)> {
-        self.sessions.iter_mut().flat_map(|(number, it)| {
-            let Session {
-                dials,
-                answers,
-                open,
-                shown,
-                ..
-            } = it;
-            let place = |node: &NodeName, peer: &NodeName| Place {
-                node: node.clone(),
-                peer: peer.clone(),
-                session: *number,
-            };
-            let places = [place(dials, answers), place(answers, dials)];
-            let seen = places.into_iter().zip(shown).zip(*open);
-            seen.filter_map(|((place, seen), open)| Some((place, seen.as_mut().filter(|_| open)?)))
-        })
+    /// What ends of sessions were shown, and is in doubt or may be by the latest of the nodes' clocks.
+    pub(super) fn doubtful(&mut self, latest: UnixTime) -> Vec<(Place, &mut Seen)> {
+        let mut doubtful = Vec::new();
+        for (number, it) in &mut self.sessions {
+            let ends = [(&it.dials, &it.answers), (&it.answers, &it.dials)];
+            for (((node, peer), seen), open) in ends.into_iter().zip(&mut it.shown).zip(it.open) {
+                let may_be = |seen: &&mut Seen| {
+                    open && (seen.doubted_since.is_some() || seen.chain.is_expired(latest))
+                };
+                if let Some(seen) = seen.as_mut().filter(may_be) {
+                    let (node, peer) = (node.clone(), peer.clone());
+                    let session = *number;
+                    let place = Place {
+                        node,
+                        peer,
+                        session,
+                    };
+                    doubtful.push((place, seen));
+                }
+            }
+        }
+        doubtful
     }
 
     /// Puts something on its way, behind what is.
@@ -494,7 +498,7 @@ impl Channel {
 mod tests {
     use core::time::Duration;
 
-    use rustls_pki_types::{CertificateDer, UnixTime};
+    use rustls_pki_types::CertificateDer;
 
     use super::*;
 

@@ -221,11 +221,15 @@ impl Keying {
     /// was anything.
     pub(crate) fn act(&mut self, nodes: &mut [SimNode], around: Around<'_>) -> bool {
         let mut acted = false;
+        // As often as what peers have shown is looked at.
+        let tends = around.now >= self.look_at;
         for number in 0..nodes.len() {
             let Some(node) = nodes.get(number).filter(|it| it.works()) else {
                 continue;
             };
-            self.certificates.tend(node, around.now);
+            if tends {
+                self.certificates.tend(node, around.now);
+            }
             let (name, ms) = (node.name.clone(), ms(node, around.now));
             let due = self.lives.get(&name).into_iter().flat_map(|it| &it.peers);
             let due = due.filter(|it| it.1.deadline.is_some_and(|at| at <= ms));

@@ -51,7 +51,11 @@ impl Keying {
             ..
         } = self;
         let mut verdicts = Vec::new();
-        for (place, seen) in channel.seen() {
+        let latest = nodes.iter().map(|it| time_of(it, now)).max();
+        let Some(latest) = latest else {
+            return verdicts;
+        };
+        for (place, seen) in channel.doubtful(latest) {
             let node = nodes.iter().find(|it| it.is_named(&place.node.0));
             let Some(node) = node.filter(|it| it.works()) else {
                 continue;
