@@ -7,7 +7,7 @@ use super::World;
 
 /// Every mark there is. Those of the wires count frames; those of nodes count changes that one
 /// didn't hear of, or did nothing about; the rest count themselves.
-pub const MARKS: [&str; 28] = [
+pub const MARKS: [&str; 30] = [
     "agent-dead",
     "agent-stalled",
     "api-away",
