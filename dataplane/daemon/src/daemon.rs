@@ -118,17 +118,17 @@ fn prepare(config: &mut Config) -> Result<Prepared, DaemonError> {
                 let loaded = checkpoint.load().map_err(|error| error.to_string());
                 let checked = loaded.and_then(|kept| match kept {
                     None => Ok(None),
-                    Some(kept) => match check_roles(&kept.transaction, &ports) {
-                        Ok(()) => Ok(Some(kept)),
-                        Err(refusal) => Err(format!("it doesn't fit the ports: {refusal}")),
-                    },
+                    Some(kept) => {
+                        // Who is gone is gone, whatever the ports are.
+                        opening.former = kept.former;
+                        match check_roles(&kept.transaction, &ports) {
+                            Ok(()) => Ok(Some(kept.transaction)),
+                            Err(refusal) => Err(format!("it doesn't fit the ports: {refusal}")),
+                        }
+                    }
                 });
                 match checked {
-                    Ok(None) => {}
-                    Ok(Some(kept)) => {
-                        opening.first = Some(kept.transaction);
-                        opening.former = kept.former;
-                    }
+                    Ok(first) => opening.first = first,
                     Err(why) => {
                         let path = checkpoint.path().display();
                         let fault = format!(

@@ -6,6 +6,7 @@ both ways: none may be lost, though the dataplane gets each SA 200 ms late.
 
 import contextlib
 import json
+import re
 import secrets
 import socket
 import subprocess
@@ -39,8 +40,12 @@ RUNS_MAX = 5
 # charon 5.9.8 takes the answer to its request for the peer's request under the same number come
 # again, while it answers that. Its own request is sent again after 4 s, and meanwhile the peer
 # may renew what it alone has, be told that there is no such child, and end it: by charon's book the
-# dataplane then sends by what nobody receives.
-DROPPED = "already processing"
+# dataplane then sends by what nobody receives. Only where both ends ask at once their numbers meet,
+# and of forty runs one or two do: more in a row than so many are not charon's.
+DROPPED_RUNS_MAX = 2
+ASKED = re.compile(r"generating \S+ request (\d+) ")
+ANSWERED = re.compile(r"parsed \S+ response (\d+) ")
+DROPPED = re.compile(r"ignoring request with ID (\d+), already processing")
 # Level 3 of ENC: what holds charon back.
 LOG = "chd = 4\n enc = 3\n cfg = 1"
 # charon has a child SA only where its inner addresses are, and its own libipsec gets every ESP
@@ -146,9 +151,19 @@ class Service(Swan):
         return log.count("collision with CHILD_REKEY")
 
     def dropped_answers(self):
-        """How often a charon took an answer for a request that came again."""
-        logs = (self.folder / name / "charon.log" for name in self.charons)
-        return sum(it.read_text(errors="replace").count(DROPPED) for it in logs)
+        """How often a charon took an answer for a request that came again: it had asked under that
+        number itself and had no answer yet."""
+        dropped = 0
+        for name in self.charons:
+            asked = set()
+            for line in (self.folder / name / "charon.log").read_text(errors="replace").splitlines():
+                if found := ASKED.search(line):
+                    asked.add(found[1])
+                elif found := ANSWERED.search(line):
+                    asked.discard(found[1])
+                elif found := DROPPED.search(line):
+                    dropped += found[1] in asked
+        return dropped
 
     def tell(self, **request):
         """The dataplane's answer on its SA socket."""
@@ -199,6 +214,7 @@ def whole(sent, received):
 
 def check_streams(service, report, who):
     seconds = REKEY_SECONDS if service.rekeyed_by else CROSS_SECONDS
+    void_by_charon = 0
     for left in reversed(range(RUNS_MAX)):
         before, dropped = service.lost_in_kernel(), service.dropped_answers()
         ends = [
@@ -212,7 +228,14 @@ def check_streams(service, report, who):
         missing = sum(sent["sent"] - received["received"] for sent, received in outcomes)
         if 0 < missing <= lost and left:
             report.note(f"void: the kernel's packet rings lost {lost:.0f} frames; again")
-        elif missing and left and service.dropped_answers() > dropped:
+        elif (
+            missing
+            and left
+            and not service.rekeyed_by
+            and void_by_charon < DROPPED_RUNS_MAX
+            and service.dropped_answers() > dropped
+        ):
+            void_by_charon += 1
             report.note(f"void: {missing} lost, and charon had dropped an answer; again")
         elif not missing and left and not (service.rekeyed_by or service.collisions()):
             report.note("no rekeys crossed: each end had done before the other began; again")

@@ -127,6 +127,14 @@ impl Agent {
         agent
     }
 
+    /// Another process that knows what this one does, and has a disk of its own.
+    pub(crate) fn twin(&self) -> Self {
+        Self {
+            unwritten: false,
+            ..self.clone()
+        }
+    }
+
     /// Whether it has started and has seen no objects yet: nothing is sent then.
     pub(crate) const fn is_blind(&self) -> bool {
         self.blind

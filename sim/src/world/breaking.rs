@@ -269,6 +269,10 @@ impl World {
     /// [`BreakError`].
     pub fn heal(&mut self, heal: &Heal) -> Result<(), BreakError> {
         let node = |name: &String| NodeName(name.clone());
+        let without_events = |it: &SimNode| {
+            self.stale.is(&it.name, Why::ApiGone) || self.stale.is(&it.name, Why::PartialList)
+        };
+        let had_no_events = self.nodes.iter().any(without_events);
         let was = match heal {
             Heal::StaleWatch(name) => self.stale.end(&node(name), Why::Watch),
             Heal::StaleKinds(name) => self.stale.end(&node(name), Why::Kinds),
@@ -306,7 +310,8 @@ impl World {
                 | Heal::Delay
                 | Heal::Partition(_)
         );
-        if matches!(heal, Heal::ApiGone(_) | Heal::PartialList(_) | Heal::All) {
+        let ends_it = matches!(heal, Heal::ApiGone(_) | Heal::PartialList(_) | Heal::All);
+        if ends_it && had_no_events {
             // They were gone all the while, and are; whoever has not heard of them has to list.
             Arc::make_mut(&mut self.server).forget_events();
         }

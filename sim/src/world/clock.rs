@@ -28,6 +28,11 @@ impl NodeClock {
         self.ahead_ns = self.ahead_ns.saturating_add(ahead_ns);
     }
 
+    /// Whether it may say something else than the world's.
+    pub(crate) const fn is_off(&self) -> bool {
+        self.ahead_ns != 0 || self.drift_ppm != 0
+    }
+
     /// How much time has passed by it, whatever it was set to meanwhile.
     pub(crate) fn monotonic(&self, now: Tick) -> Tick {
         let unset = Self {

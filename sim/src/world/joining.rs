@@ -125,6 +125,7 @@ impl World {
         node.leave();
         self.net.unplug(node.at_switch());
         self.stale.forget(&name);
+        self.keying.certificates.forget(&name);
         self.rivals_saw.remove(&name);
         self.announcements.forget(&name);
         self.marks.add("node-left");

@@ -273,7 +273,7 @@ impl SimNode {
     pub(crate) fn connect_rival(&mut self) {
         let observed = self.control.state().generation;
         let instance = self.instance;
-        let rival = self.rival.get_or_insert_with(|| self.agent.clone());
+        let rival = self.rival.get_or_insert_with(|| self.agent.twin());
         rival.on_disconnect();
         if !self.dead {
             rival.on_connect(instance, observed);

@@ -216,7 +216,8 @@ impl Stale {
             cuts_lists: is(Why::PartialList),
         };
         let late = self.late.get(node);
-        let late = late.filter(|_| is(Why::Watch) || is(Why::Kinds));
+        // An agent that waits for its disk hears nothing meanwhile either.
+        let late = late.filter(|_| is(Why::Watch) || is(Why::Kinds) || is(Why::SlowDisk));
         (reach, late.map_or(newest, |it| &it.server))
     }
 

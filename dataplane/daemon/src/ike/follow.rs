@@ -103,6 +103,9 @@ impl Follower {
         }
         let is_another = line.group == Group::Enc && line.text.starts_with("parsed ");
         self.postponed.on_line(line.thread, is_another, now);
+        if self.postponed.is_overdue(now) {
+            actions.extend(self.on_time(now));
+        }
         actions
     }
 
@@ -375,6 +378,21 @@ mod tests {
         let others = further(9, 4, 0xd1, [0x7000, 0x8000]).replace("swan{", "goose{");
         let said = ["goose{4} In 7000 key d1", "goose{4} Out 8000 key d2"];
         assert_eq!(follow(&mut follower, &others), said);
+    }
+
+    #[test]
+    fn a_further_child_waits_for_no_thread_that_never_stops_writing() {
+        let mut follower = sending();
+        let log = further(9, 2, 0xb1, [0x3000, 0x4000]);
+        follow(&mut follower, &log);
+        let writes = b"09[IKE] <c|1> retransmit 1 of request with message ID 2";
+        for half_seconds in 1..20 {
+            let now = NOW + Duration::from_millis(500 * half_seconds);
+            assert!(follower.on_line(writes, now).is_empty());
+            assert!(follower.on_time(now).is_empty());
+        }
+        let said = tell(follower.on_line(writes, NOW + 10 * LATER));
+        assert_eq!(said, ["swan{2} Out 4000 key b2"]);
     }
 
     #[test]

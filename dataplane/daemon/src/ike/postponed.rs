@@ -13,6 +13,8 @@ use super::thread::{ChildId, Keyed};
 
 /// After the last that the thread wrote which made the response.
 const ARRIVES_IN: Duration = Duration::from_secs(1);
+/// Whatever the thread goes on writing, and however many lines of others there are.
+const WAITS_MAX: Duration = Duration::from_secs(10);
 
 /// An SA to send by.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ struct Waiting {
     /// Of charon's threads the one that makes the response, until it takes another message in.
     thread: Option<u16>,
     due: Duration,
+    latest: Duration,
 }
 
 /// Those that wait; each is one of the children that are followed, so these are no more.
@@ -45,6 +48,7 @@ impl Postponed {
             sending,
             thread: Some(thread),
             due: Duration::MAX,
+            latest: Duration::MAX,
         });
     }
 
@@ -54,7 +58,8 @@ impl Postponed {
             if is_another {
                 it.thread = None;
             } else {
-                it.due = now + ARRIVES_IN;
+                it.latest = it.latest.min(now + WAITS_MAX);
+                it.due = it.latest.min(now + ARRIVES_IN);
             }
         }
     }
@@ -63,6 +68,12 @@ impl Postponed {
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
         self.0.iter().map(|it| it.due).min()
+    }
+
+    /// Whether one has waited longer than any may.
+    #[must_use]
+    pub fn is_overdue(&self, now: Duration) -> bool {
+        self.0.iter().any(|it| it.latest <= now)
     }
 
     /// Those that are due, the older first.

@@ -71,8 +71,8 @@ pub async fn run(log: &mut Log, client: &mut Client, setup: &SaSetup) -> RunErro
         // Lines first: they put off what is due.
         let line = tokio::select! {
             biased;
-            line = log.next() => Some(line),
             gone = client.closed() => return gone.into(),
+            line = log.next() => Some(line),
             () = until => None,
         };
         let now = began.elapsed();

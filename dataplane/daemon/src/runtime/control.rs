@@ -8,9 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use sluice_crypto::esp::Spi;
 use sluice_crypto::scrub_stack;
-use sluice_dataplane_control::{
-    Control, Event, Former, ProgramError, SaConfig, Vitals as ControlVitals,
-};
+use sluice_dataplane_control::{Control, Event, ProgramError, SaConfig, Vitals as ControlVitals};
 use sluice_dataplane_core::sad::Mode;
 use sluice_dataplane_core::tick::Tick;
 use sluice_offload_api::model::{
@@ -167,13 +165,8 @@ impl<L: Links> ControlLoop<L> {
     }
 
     /// Sends a transaction on its way before anybody can ask for one.
-    pub(super) fn program_first(
-        &mut self,
-        tx: &Transaction,
-        former: Former,
-    ) -> Result<(), ProgramError> {
+    pub(super) fn program_first(&mut self, tx: &Transaction) -> Result<(), ProgramError> {
         roles::check(tx, &self.ports)?;
-        self.control.recall(former);
         self.control.program(tx)
     }
 

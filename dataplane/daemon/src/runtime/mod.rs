@@ -240,8 +240,9 @@ impl Dataplane {
             sas,
             state: LoopState::default(),
         };
+        control.control.recall(opening.former.clone());
         if let Some(first) = &opening.first {
-            control.program_first(first, opening.former.clone())?;
+            control.program_first(first)?;
             wait_until_ready(&mut control, clock)?;
         }
         this.crew.signals.go.store(true, Ordering::Relaxed);

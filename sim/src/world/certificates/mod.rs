@@ -139,6 +139,12 @@ impl Certificates {
         core::mem::take(&mut self.away)
     }
 
+    /// A node is gone for good, with all that is on it.
+    pub(super) fn forget(&mut self, node: &NodeName) {
+        self.held.remove(node);
+        self.wrong.remove(node);
+    }
+
     /// A node shows what isn't its own from now on.
     pub(super) fn mistake(&mut self, node: &NodeName, of: Option<NodeName>) {
         self.wrong.insert(node.clone(), of);
@@ -158,7 +164,7 @@ impl Certificates {
         self.find() || put_right > 0
     }
 
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         !self.away && self.wrong.is_empty()
     }
 
