@@ -156,7 +156,8 @@ class Service(Swan):
         dropped = 0
         for name in self.charons:
             asked = set()
-            for line in (self.folder / name / "charon.log").read_text(errors="replace").splitlines():
+            log = (self.folder / name / "charon.log").read_text(errors="replace")
+            for line in log.splitlines():
                 if found := ASKED.search(line):
                     asked.add(found[1])
                 elif found := ANSWERED.search(line):
