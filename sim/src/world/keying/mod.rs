@@ -111,7 +111,21 @@ struct Field<'a> {
     around: Around<'a>,
 }
 
-impl Field<'_> {
+impl<'a> Field<'a> {
+    const fn of(
+        nodes: &'a [SimNode],
+        lives: &'a BTreeMap<NodeName, Life>,
+        certificates: &'a Certificates,
+        around: Around<'a>,
+    ) -> Self {
+        Self {
+            nodes,
+            lives,
+            certificates,
+            around,
+        }
+    }
+
     fn node(&self, name: &NodeName) -> Option<&SimNode> {
         self.nodes.iter().find(|it| it.is_named(&name.0))
     }
@@ -242,12 +256,7 @@ impl Keying {
                 self.perform(nodes, &name, &peer, around);
             }
         }
-        let field = Field {
-            nodes,
-            lives: &self.lives,
-            certificates: &self.certificates,
-            around,
-        };
+        let field = Field::of(nodes, &self.lives, &self.certificates, around);
         for it in self.channel.arrivals(around.now, &field) {
             acted = true;
             self.deliver(nodes, it, around);
@@ -319,12 +328,7 @@ impl Keying {
         if self.lives.remove(node).is_some() {
             self.absent.forget_all(node);
             self.certificates.on_kill(node);
-            let field = Field {
-                nodes,
-                lives: &self.lives,
-                certificates: &self.certificates,
-                around,
-            };
+            let field = Field::of(nodes, &self.lives, &self.certificates, around);
             self.channel.kill(node, around.now, &field);
         }
     }
@@ -337,12 +341,7 @@ impl Keying {
         pairs_max: usize,
         around: Around<'_>,
     ) -> bool {
-        let field = Field {
-            nodes,
-            lives: &self.lives,
-            certificates: &self.certificates,
-            around,
-        };
+        let field = Field::of(nodes, &self.lives, &self.certificates, around);
         let works = |name: &NodeName| field.node(name).is_some_and(SimNode::works);
         self.lives
             .iter()
@@ -476,12 +475,7 @@ impl Keying {
         let outbound = gone.outbound.into_iter().map(SaAction::RetireOutbound);
         let todo = inbound.chain(outbound).map(|it| (peer.clone(), it));
         life.todo.extend(todo);
-        let field = Field {
-            nodes,
-            lives: &self.lives,
-            certificates: &self.certificates,
-            around,
-        };
+        let field = Field::of(nodes, &self.lives, &self.certificates, around);
         self.channel.part(me, peer, around.now, &field);
     }
 
@@ -542,12 +536,7 @@ impl Keying {
     /// Does what a life cycle wants done by now; what is the control side's waits its turn.
     fn perform(&mut self, nodes: &[SimNode], me: &NodeName, peer: &NodeName, around: Around<'_>) {
         while let Some(action) = self.peer(me, peer).and_then(|it| it.machine.next_action()) {
-            let field = Field {
-                nodes,
-                lives: &self.lives,
-                certificates: &self.certificates,
-                around,
-            };
+            let field = Field::of(nodes, &self.lives, &self.certificates, around);
             let now = around.now;
             match action {
                 SaAction::Dial => self.channel.dial(me, peer, now, &field),

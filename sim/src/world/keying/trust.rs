@@ -89,12 +89,7 @@ impl Keying {
 
     /// No key is made by a session any more; the SAs that there are stay.
     fn end(&mut self, nodes: &[SimNode], it: &Place, around: Around<'_>) {
-        let field = Field {
-            nodes,
-            lives: &self.lives,
-            certificates: &self.certificates,
-            around,
-        };
+        let field = Field::of(nodes, &self.lives, &self.certificates, around);
         self.channel.close(it.session, &it.node, around.now, &field);
         let session = SessionId(it.session);
         let event = SaEvent::SessionDown { session };
@@ -117,12 +112,7 @@ impl Keying {
         b: &NodeName,
         around: Around<'_>,
     ) -> bool {
-        let field = Field {
-            nodes,
-            lives: &self.lives,
-            certificates: &self.certificates,
-            around,
-        };
+        let field = Field::of(nodes, &self.lives, &self.certificates, around);
         let (dials, answers) = if a < b { (a, b) } else { (b, a) };
         let refuses = |node, peer, role| {
             let shown = field.shows(peer);
