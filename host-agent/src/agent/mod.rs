@@ -395,10 +395,12 @@ impl Agent {
         }
         self.drop_shadows(&mut state);
         // Each turn takes a table's shadow away, so this ends.
-        for _ in 0..=state.policies.len() {
-            if is_unchecked() {
-                break;
-            }
+        let turns = if is_unchecked() {
+            0
+        } else {
+            state.policies.len() + 1
+        };
+        for _ in 0..turns {
             let before = self.reconciler.desired().unwrap_or(&nothing);
             let set = PolicySet::WithShadow;
             match validate_by(&directory, (before, &state), set, turn, POINTS_MAX) {

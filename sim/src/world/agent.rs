@@ -161,7 +161,7 @@ impl Agent {
         adds: &[Add<'_>],
         slow_disk: bool,
     ) -> Result<(), AgentError> {
-        let wanted: Vec<_> = adds.iter().map(|it| self.request(it)).collect();
+        let mut wanted: Vec<_> = adds.iter().map(|it| self.request(it)).collect();
         let holds = |it: &Attachment| wanted.iter().any(|add| is_answered(add, it));
         let all = self.core.attachments().iter();
         let over: Vec<_> = all.filter(|it| !holds(it)).cloned().collect();
@@ -176,15 +176,9 @@ impl Agent {
                 error: error.clone(),
             });
         }
+        let granted = self.core.attachments();
+        wanted.retain(|add| !granted.iter().any(|it| is_answered(add, it)));
         for add in &wanted {
-            if self
-                .core
-                .attachments()
-                .iter()
-                .any(|it| is_answered(add, it))
-            {
-                continue;
-            }
             self.core.attach(add).map_err(|error| {
                 let node = self.setup.node.clone();
                 match error {

@@ -393,10 +393,10 @@ impl World {
             for why in self.stale.why(&node.name) {
                 self.marks.add(why.name());
             }
-            let (reach, server) = self.stale.api(&node.name, &self.server);
             if self.stale.rests(&node.name) {
                 continue;
             }
+            let (reach, server) = self.stale.api(&node.name, &self.server);
             let Some(mut seen) = node.agent.listen(server, reach, &mut self.marks) else {
                 continue;
             };
